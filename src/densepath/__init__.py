@@ -1,0 +1,53 @@
+"""densepath: DenseNet and Dual Path Networks, from a folder of images to an answer.
+
+The public names load on first use, so that `import densepath` stays free of torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CATALOGUE": "densepath.models.catalogue",
+    "Checkpoint": "densepath.weights.checkpoint",
+    "Preprocess": "densepath.preprocess",
+    "create_model": "densepath.weights.create",
+    "evaluate": "densepath.evaluation.evaluate",
+    "load": "densepath.engines.predictor",
+    "open_dataset": "densepath.data.open",
+    "train": "densepath.training.train",
+}
+
+__all__ = [
+    "CATALOGUE",
+    "Checkpoint",
+    "Preprocess",
+    "create_model",
+    "evaluate",
+    "load",
+    "open_dataset",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from densepath.data.open import open_dataset
+    from densepath.engines.predictor import load
+    from densepath.evaluation.evaluate import evaluate
+    from densepath.models.catalogue import CATALOGUE
+    from densepath.preprocess import Preprocess
+    from densepath.training.train import train
+    from densepath.weights.checkpoint import Checkpoint
+    from densepath.weights.create import create_model
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'densepath' has no attribute {name!r}; it has {__all__}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

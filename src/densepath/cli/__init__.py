@@ -1,0 +1,1 @@
+"""The command line: one file a verb. Only this package prints or exits."""

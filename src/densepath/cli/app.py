@@ -1,0 +1,55 @@
+"""`densepath VERB SUBJECT [ARGUMENTS] [--option value]`: the verbs and the error boundary."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from densepath import __version__
+from densepath.cli import models
+from densepath.cli.console import note
+from densepath.errors import DensepathError
+
+app = typer.Typer(
+    name="densepath",
+    help="DenseNet and Dual Path Networks: from a folder of images to a trained, measured model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+app.command("models")(models.models)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"densepath {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Options before the verb."""
+
+
+def main() -> None:
+    """Runs one verb; a user's mistake becomes one line on standard error and exit code 1 or 2."""
+    try:
+        app()
+    except DensepathError as error:
+        note(f"error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        note("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`densepath predict ... | head`): nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

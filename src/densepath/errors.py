@@ -1,0 +1,121 @@
+"""Every error that densepath raises for something a user can mend.
+
+    DensepathError                exit code 1
+    ├── UsageError                exit code 2; also a ValueError
+    │   ├── UnknownNameError      a name outside the valid choices; says the nearest ones
+    │   └── RecipeError           a recipe that cannot be read or does not hold together
+    ├── DataError
+    │   ├── ImageError            one image that cannot be read; has `path` and `reason`
+    │   ├── DatasetError          a data set that cannot be read
+    │   └── LabelMismatchError    classes of a data set and of a checkpoint differ
+    ├── WeightsError
+    │   ├── UnsafeFileError       a weights file that asks for code to be run
+    │   ├── KeyMismatchError      tensors missing, unexpected or of the wrong shape
+    │   ├── WeightsUnavailableError  published weights that are neither cached nor reachable
+    │   └── CheckpointError       a checkpoint or run folder that cannot be read
+    ├── TrainingError
+    │   └── DivergedError         the loss became NaN, infinite or grew without bound
+    ├── OutputError               a file or folder that cannot be written
+    └── MissingPackageError       an optional package is not installed; names the extra
+
+A message says what was wrong, the value, the valid choices and the cure. Only the command
+line turns an error into text on standard error and an exit code.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DensepathError(Exception):
+    """The root of all errors a user can mend."""
+
+    exit_code = 1
+
+
+class UsageError(DensepathError, ValueError):
+    """A wrong argument, option or name."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """`value` is none of `choices`; the message names the nearest and lists all of them."""
+
+    def __init__(self, kind: str, value: object, choices: Iterable[str]) -> None:
+        self.kind, self.value, self.choices = kind, value, sorted(choices)
+        near = difflib.get_close_matches(str(value), self.choices, n=3, cutoff=0.6)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        super().__init__(f"unknown {kind} {value!r}.{hint} Choices: {', '.join(self.choices)}.")
+
+
+class RecipeError(UsageError):
+    """A recipe that cannot be read, or whose fields do not hold together."""
+
+
+class DataError(DensepathError):
+    """Images, labels or data sets."""
+
+
+class ImageError(DataError):
+    """One image that cannot be read; `path` names it and `reason` says why."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        self.path, self.reason = str(path), reason
+        super().__init__(f"{self.path}: {reason}")
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        """Survives the way back from a loader's worker process."""
+        return type(self), (self.path, self.reason)
+
+
+class DatasetError(DataError):
+    """A data set that cannot be read."""
+
+
+class LabelMismatchError(DataError):
+    """The classes of a data set and of a checkpoint differ."""
+
+
+class WeightsError(DensepathError):
+    """Weights files, checkpoints and published weights."""
+
+
+class UnsafeFileError(WeightsError):
+    """A weights file that asks for code to be run."""
+
+
+class KeyMismatchError(WeightsError):
+    """Tensors missing, unexpected or of the wrong shape."""
+
+
+class WeightsUnavailableError(WeightsError):
+    """Published weights that are neither in the cache nor reachable."""
+
+
+class CheckpointError(WeightsError):
+    """A checkpoint or run folder that cannot be read."""
+
+
+class TrainingError(DensepathError):
+    """A training run that cannot go on."""
+
+
+class DivergedError(TrainingError):
+    """The loss became NaN, infinite or grew without bound."""
+
+
+class OutputError(DensepathError):
+    """A file or folder that cannot be written."""
+
+
+class MissingPackageError(DensepathError):
+    """An optional package is not installed; `extra` is the extra that brings it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package, self.extra = package, extra
+        super().__init__(
+            f"this needs the package {package!r}, which is not installed. "
+            f"Install it with: pip install 'densepath[{extra}]'"
+        )

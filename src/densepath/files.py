@@ -1,0 +1,84 @@
+"""Writing files so that nothing is lost: a temporary name in the same folder, fsync, rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from densepath.errors import OutputError
+
+CHUNK_BYTES = 1 << 20
+
+
+@contextmanager
+def write_atomically(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on leaving, `path` holds what was written there.
+
+    The parent folders are made. When the body fails, the temporary file is removed and a file
+    that already stood at `path` stays as it was.
+
+    Raises:
+        OutputError: the folder cannot be made or the file cannot be written (disk full,
+            permissions, a folder of that name).
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush(temporary)
+        temporary.replace(target)
+        _flush(target.parent)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """What was written to the file or folder `path` is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """The file `path` holds `text` as UTF-8.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """The file `path` holds `value` as indented JSON.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of the file's bytes, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def cache_dir() -> Path:
+    """The folder for downloads: `$DENSEPATH_CACHE`, else `~/.cache/densepath`."""
+    named = os.environ.get("DENSEPATH_CACHE")
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "densepath"

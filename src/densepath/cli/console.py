@@ -8,7 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
-stdout = Console(soft_wrap=False)
+PIPE_WIDTH = 160
+
+# A pipe or file has no width: tables are then not squeezed into 80 columns.
+stdout = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 stderr = Console(stderr=True, highlight=False)
 
 

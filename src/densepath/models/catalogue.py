@@ -45,21 +45,21 @@ _SMALL_DENSENET = (
     ("densenet_bc_250_24",  41, 24, 4, 0.5, "table 2: DenseNet-BC, depth 250, k = 24"),
 )
 
-# name     stem kernel k_r groups  blocks         increments        f
-_DPN = (
-    ("dpn68",   10, 3, 128, 32, (3, 4, 12, 3), (16, 32, 32,  64), 1,
+# name            stem kernel k_r groups  blocks         increments      f
+_DPN: tuple[tuple[str, DPNArch, SeedFigures | None], ...] = (
+    ("dpn68",  DPNArch( 10, 3, 128, 32, (3, 4, 12, 3), (16, 32, 32,  64), 1),
      SeedFigures(0.768, 0.934,  4.03, 10.78, _GROUPED)),
-    ("dpn92",   64, 7,  96, 32, (3, 4, 20, 3), (16, 32, 24, 128), 4,
+    ("dpn92",  DPNArch( 64, 7,  96, 32, (3, 4, 20, 3), (16, 32, 24, 128), 4),
      SeedFigures(0.799, 0.948, 12.54, 36.29, _GROUPED)),
-    ("dpn98",   96, 7, 160, 40, (3, 6, 20, 3), (16, 32, 32, 128), 4,
+    ("dpn98",  DPNArch( 96, 7, 160, 40, (3, 6, 20, 3), (16, 32, 32, 128), 4),
      SeedFigures(0.806, 0.951, 22.22, 58.46, _GROUPED)),
-    ("dpn107", 128, 7, 200, 50, (4, 8, 20, 3), (20, 64, 64, 128), 4,
+    ("dpn107", DPNArch(128, 7, 200, 50, (4, 8, 20, 3), (20, 64, 64, 128), 4),
      SeedFigures(0.809, 0.953, 35.06, 82.97, _GROUPED)),
-    ("dpn131", 128, 7, 160, 40, (4, 8, 28, 3), (16, 32, 32, 128), 4,
+    ("dpn131", DPNArch(128, 7, 160, 40, (4, 8, 28, 3), (16, 32, 32, 128), 4),
      SeedFigures(0.807, 0.951, 30.51, 75.36, _GROUPED)),
     # The same function as dpn68: "b" only stores the last 1×1 convolution in two parts, and
     # timm publishes better weights under this name.
-    ("dpn68b",  10, 3, 128, 32, (3, 4, 12, 3), (16, 32, 32,  64), 1, None),
+    ("dpn68b", DPNArch( 10, 3, 128, 32, (3, 4, 12, 3), (16, 32, 32,  64), 1), None),
 )
 # fmt: on
 
@@ -70,9 +70,7 @@ def _rows() -> list[ModelSpec]:
         ModelSpec(name, DenseNetArch(k, blocks, stem), 224, DENSENET_PAPER, seed)
         for name, stem, k, blocks, seed in _DENSENET
     ]
-    dpns = [
-        ModelSpec(name, DPNArch(*numbers), 224, DPN_PAPER, seed) for name, *numbers, seed in _DPN
-    ]
+    dpns = [ModelSpec(name, arch, 224, DPN_PAPER, seed) for name, arch, seed in _DPN]
     # Section 4.2: 16 channels before the first block, 2k for DenseNet-BC.
     small = [
         ModelSpec(

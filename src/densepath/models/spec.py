@@ -156,7 +156,7 @@ class ModelSpec:
             family = values["family"]
             if family not in _FAMILIES:
                 raise UnknownNameError("model family", family, _FAMILIES)
-            numbers = {
+            numbers: dict[str, Any] = {
                 key: tuple(value) if isinstance(value, list) else value
                 for key, value in values["arch"].items()
             }

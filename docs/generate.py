@@ -1,0 +1,127 @@
+"""Fills the generated parts of README.md and docs/*.md: `python docs/generate.py [--check]`.
+
+A generated part stands between `<!-- KIND: NAME -->` and `<!-- end -->`. Kinds: `options` (the
+arguments and options of a verb, from the command line itself) and `table` (`models`).
+`--check` writes nothing and exits 1 when a page is not up to date.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import re
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+import typer
+
+ROOT = Path(__file__).parents[1]
+NONE = type(None)
+PART = re.compile(r"(<!-- (options|table): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> None:
+    """Regenerates every page, or with `--check` names those that differ."""
+    stale = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        fresh = PART.sub(_fill, text)
+        if fresh != text:
+            stale.append(page.relative_to(ROOT))
+            if "--check" not in sys.argv:
+                page.write_text(fresh, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        sys.exit(f"not up to date: {', '.join(map(str, stale))}; run `python docs/generate.py`")
+
+
+def _fill(match: re.Match[str]) -> str:
+    """The generated part with its content made anew."""
+    opening, kind, name, closing = match.groups()
+    content = options_table(name) if kind == "options" else models_table()
+    return f"{opening}{content}{closing}"
+
+
+def options_table(verb: str) -> str:
+    """A verb's arguments and options as a Markdown table."""
+    from densepath.cli.app import app
+
+    verbs = {command.name: command.callback for command in app.registered_commands}
+    if verb not in verbs:
+        sys.exit(f"a page names the verb {verb!r}; the verbs are {', '.join(map(str, verbs))}")
+    rows = ["| option | value | default | meaning |", "|---|---|---|---|"]
+    hints = typing.get_type_hints(verbs[verb], include_extras=True)
+    for name, parameter in inspect.signature(verbs[verb]).parameters.items():
+        cells = _cells(name, hints[name], parameter.default)
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _cells(name: str, hint: Any, default: Any) -> tuple[str, str, str, str]:
+    """Name, kind of value, default and meaning of one `Annotated` parameter of a verb."""
+    kind, info = typing.get_args(hint)
+    named = [d for d in info.param_decls or () if d.startswith("-")]
+    if isinstance(info, typer.models.ArgumentInfo):
+        shown = name.upper()
+    else:
+        shown = ", ".join(f"`{n}`" for n in named or [f"--{name.replace('_', '-')}"])
+    if default is inspect.Parameter.empty:
+        said = "required"
+    else:
+        said = "" if default in (None, False, ()) else f"`{getattr(default, 'value', default)}`"
+    return shown, _value_kind(kind), said, _one_line(info.help or "")
+
+
+def _value_kind(kind: Any) -> str:
+    """`integer`, `path`, the choices of an enumeration; nothing for a switch."""
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return " \\| ".join(str(member.value) for member in kind)
+    origin, inner = typing.get_origin(kind), [a for a in typing.get_args(kind) if a is not NONE]
+    if origin is typing.Literal:
+        return " \\| ".join(map(str, inner))
+    if origin is list:
+        return f"{_value_kind(inner[0])}, several"
+    if inner:
+        return _value_kind(inner[0])
+    return {bool: "", int: "integer", float: "number", str: "text"}.get(kind, "path")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def models_table() -> str:
+    """The catalogue with counted sizes, beside the seeds' figures."""
+    import torch
+
+    from densepath.models.build import build_model
+    from densepath.models.catalogue import CATALOGUE
+    from densepath.models.cost import measure_cost
+
+    rows = [
+        "| model | input | params M | GMACs | activations M | training GB at batch 64 "
+        "| seed: params M | seed: GFLOPs / 2 | seed: top-1 / top-5 % |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for spec in CATALOGUE.values():
+        with torch.device("meta"):
+            model = build_model(spec, num_classes=10 if spec.arch.stem == "small" else 1000)
+        cost, seed = measure_cost(model, spec.input_size), spec.seed
+        cells = [
+            f"`{spec.name}`",
+            str(spec.input_size),
+            f"{cost.parameters / 1e6:.2f}",
+            f"{cost.macs / 1e9:.2f}",
+            f"{cost.activations / 1e6:.1f}",
+            f"{cost.training_bytes(64) / 1e9:.1f}",
+            f"{seed.mparams:.2f}" if seed else "",
+            f"{seed.gflops / 2:.2f}" if seed else "",
+            f"{seed.top1 * 100:.1f} / {seed.top5 * 100:.1f}" if seed else "",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Many processes, one training: who am I, and what do all processes together say.
+
+`torchrun` and `mpirun` both start the same command several times; each process learns its rank
+from the environment. A single process takes the same way with a world of one, in which every
+exchange is a plain return.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from densepath.errors import DensepathError, TrainingError, UsageError
+
+# rank, world size, local rank, local size: torchrun; Open MPI; MPICH and Intel MPI (Hydra).
+_LAUNCHERS = {
+    "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    "Open MPI": (
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+    ),
+    "MPICH": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+}
+TIMEOUT = timedelta(minutes=30)
+
+
+class PeerError(TrainingError):
+    """Another process of this training failed; that process has said why."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all.
+
+    Attributes:
+        rank: its number; rank 0 writes the run folder and speaks.
+        world_size: how many there are.
+        local_rank: its number on this machine, which picks its GPU.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and messages."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """`tensor`, now holding the sum over all processes."""
+        if self.world_size > 1:
+            with _peers():
+                dist.all_reduce(tensor)
+        return tensor
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether `flag` is set in any process."""
+        return bool(self.sum(torch.tensor([float(flag)], device=device)).item())
+
+    @contextmanager
+    def together(self, device: torch.device) -> Iterator[None]:
+        """A body that all processes leave, or none: an error in one ends all.
+
+        Raises:
+            PeerError: the body failed in another process, and not in this one.
+        """
+        error: DensepathError | None = None
+        try:
+            yield
+        except DensepathError as caught:
+            error = caught
+        if self.world_size > 1 and self.any(error is not None, device) and error is None:
+            raise PeerError("another process of this training failed; its message says why.")
+        if error is not None:
+            raise error
+
+
+def find_ranks(environment: Mapping[str, str]) -> Ranks:
+    """This process's place, from the variables that torchrun or mpirun set; else a world of one.
+
+    Raises:
+        UsageError: the variables hold no numbers.
+    """
+    for launcher, (rank, size, local_rank, _) in _LAUNCHERS.items():
+        if rank in environment and size in environment:
+            try:
+                return Ranks(
+                    int(environment[rank]),
+                    int(environment[size]),
+                    int(environment.get(local_rank, environment[rank])),
+                )
+            except ValueError as error:
+                raise UsageError(f"{launcher}'s {rank} or {size} is not a number: {error}") from error
+    return Ranks()
+
+
+def find_address(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Host and port where rank 0 listens: MASTER_ADDR and MASTER_PORT, or this machine's.
+
+    mpirun sets neither. When all its processes are on this machine, the port comes from the
+    job, so that two trainings on one machine do not meet.
+
+    Raises:
+        UsageError: several machines and no MASTER_ADDR.
+    """
+    host, port = environment.get("MASTER_ADDR"), environment.get("MASTER_PORT")
+    for _, size, _, local_size in _LAUNCHERS.values():
+        if size in environment and host is None:
+            if environment.get(local_size, environment[size]) != environment[size]:
+                raise UsageError(
+                    "this training runs on several machines, and MASTER_ADDR is not set. Set it "
+                    "to the name of rank 0's machine: mpirun -x MASTER_ADDR=NAME ... (Open MPI) "
+                    "or mpirun -genv MASTER_ADDR NAME ... (MPICH)."
+                )
+            job = environment.get("PMIX_NAMESPACE", str(os.getppid()))
+            port = port or str(20000 + zlib.crc32(job.encode()) % 12000)
+    return host or "127.0.0.1", port or "29500"
+
+
+def pick_device(name: str, ranks: Ranks) -> torch.device:
+    """The device of this process: `auto` takes a GPU when there is one.
+
+    Raises:
+        UsageError: no such device, or CUDA asked for where there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {name!r}. Choices: auto, cpu, cuda, cuda:N.") from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError("device is cuda, but this PyTorch sees no GPU. Choose --device cpu.")
+        if device.index is None:
+            device = torch.device("cuda", ranks.local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    elif device.type != "cpu":
+        raise UsageError(f"device is {name!r}; training runs on cpu and cuda.")
+    return device
+
+
+@contextmanager
+def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
+    """Inside, the processes can exchange tensors; a world of one has nothing to set up.
+
+    Raises:
+        PeerError: the others did not come, or left early.
+    """
+    if ranks.world_size == 1 or dist.is_initialized():
+        yield
+        return
+    host, port = find_address(os.environ)
+    with _peers():
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            init_method=f"tcp://{host}:{port}",
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            timeout=TIMEOUT,
+        )
+    try:
+        with _peers():
+            yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    """A lost connection inside becomes a PeerError.
+
+    Raises:
+        PeerError: another process ended, or did not answer in time.
+    """
+    try:
+        yield
+    except dist.DistError as error:
+        raise PeerError(f"lost another process of this training: {error}") from error
+    except RuntimeError as error:
+        if "gloo" in str(error) or "Connection closed" in str(error):
+            raise PeerError(
+                "another process of this training ended early; its message says why."
+            ) from error
+        raise

@@ -1,0 +1,122 @@
+"""The state of an unfinished training: one safetensors file, enough to go on bit for bit.
+
+The file is written under a temporary name and renamed, so a kill at any moment leaves either
+the old state or the new one. Tensors hold the network, the optimiser and the average; the
+metadata holds the rest as JSON. No random state is kept: every draw of a training comes from
+the recipe's seed and the place in the training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from densepath.errors import CheckpointError, OutputError
+from densepath.files import write_atomically
+from densepath.training.ema import Ema
+
+METADATA_KEY = "densepath_state"
+FORMAT = 1
+
+
+@dataclass
+class Position:
+    """Where a training stands, and what it has seen.
+
+    Attributes:
+        epoch: the epoch that runs, from 0.
+        step: the steps of it that are done.
+        sums: of this epoch so far, over all processes: loss, right answers, images, skipped.
+        recent_loss: the loss, averaged over about the last 50 steps; None before the first.
+        best: the best score so far; None before the first evaluation.
+        best_epoch: the epoch of that score.
+        rows: a row of `metrics.csv` for each finished epoch.
+        seconds: the time spent so far, over all starts.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0] * 4)
+    recent_loss: float | None = None
+    best: float | None = None
+    best_epoch: int | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def write_state(
+    path: Path,
+    position: Position,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ema: Ema | None,
+) -> None:
+    """The file `path` holds the training as it stands.
+
+    Raises:
+        OutputError: it cannot be written; the state that stood there before is kept.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        for slot, tensor in slots.items():
+            if tensor is not None:
+                tensors[f"optimizer.{index}.{slot}"] = tensor
+    if ema is not None:
+        tensors |= {f"ema.{name}": tensor for name, tensor in ema.model.state_dict().items()}
+    values = {
+        "format": FORMAT,
+        "position": dataclasses.asdict(position),
+        "ema_updates": ema.num_updates if ema is not None else 0,
+    }
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        with write_atomically(path) as temporary:
+            save_file(held, str(temporary), metadata={METADATA_KEY: json.dumps(values)})
+    except SafetensorError as error:
+        raise OutputError(f"cannot write {path}: {error}") from error
+
+
+def read_state(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None
+) -> Position:
+    """The network, the optimiser and the average are as `write_state` left them.
+
+    Raises:
+        CheckpointError: no state, a damaged one, or one of another network.
+    """
+    tensors: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "ema": {}}
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            values = json.loads((file.metadata() or {})[METADATA_KEY])
+            for name in file.keys():  # noqa: SIM118
+                part, _, rest = name.partition(".")
+                tensors[part][rest] = file.get_tensor(name)
+        if values["format"] != FORMAT:
+            raise CheckpointError(f"{path} is of state format {values['format']}, not {FORMAT}.")
+        model.load_state_dict(tensors["model"])
+        _load_optimizer(optimizer, tensors["optimizer"])
+        if ema is not None:
+            ema.model.load_state_dict(tensors["ema"])
+            ema.num_updates = values["ema_updates"]
+        return Position(**values["position"])
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: there is no state to resume from.") from error
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is damaged or of another training: {error}") from error
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The optimiser's slots (momentum, moments, steps) hold these tensors."""
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, slot = name.partition(".")
+        slots.setdefault(int(index), {})[slot] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})

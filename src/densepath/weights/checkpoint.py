@@ -1,0 +1,229 @@
+"""The Checkpoint: everything that an answer needs, in one safetensors file.
+
+On the line: training writes it, `subject.py` opens it, engines and export start from it. The
+file holds the tensors under the names of `build_model`'s network, and one JSON document in its
+metadata under the key `densepath`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from densepath.errors import CheckpointError, UsageError, WeightsError
+from densepath.files import write_atomically
+from densepath.models.build import Model, build_model
+from densepath.models.spec import ModelSpec
+from densepath.preprocess import Preprocess
+from densepath.weights.match import check_tensors, is_weight
+
+METADATA_KEY = "densepath"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network's description and tensors, with all that is needed to use it.
+
+    Attributes:
+        spec: the architecture.
+        preprocess: the way from an image to the network's input.
+        labels: the name of each class, in the order of the logits.
+        tensors: parameters and running statistics by the names of `build_model`'s network;
+            BatchNorm's `num_batches_tracked` is not among them.
+        in_channels: the channels of the images.
+        multi_label: every class is a yes or no of its own (sigmoid), not one of many (softmax).
+        provenance: where the weights come from; free for the writer, JSON values only.
+    """
+
+    spec: ModelSpec
+    preprocess: Preprocess
+    labels: list[str]
+    tensors: dict[str, Tensor]
+    in_channels: int = 3
+    multi_label: bool = False
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of logits."""
+        return len(self.labels)
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        *,
+        preprocess: Preprocess,
+        labels: Sequence[str] | None = None,
+        tensors: Mapping[str, Tensor] | None = None,
+        multi_label: bool = False,
+        provenance: dict[str, Any] | None = None,
+    ) -> Checkpoint:
+        """The checkpoint of a network as it is now; its tensors are copies on the CPU.
+
+        Args:
+            model: the network.
+            preprocess: the way from an image to its input.
+            labels: the class names; by default their numbers.
+            tensors: taken instead of the network's own, as for an average of weights.
+            multi_label: as in the class.
+            provenance: as in the class.
+
+        Raises:
+            UsageError: not one label for each class, or a preprocessing of other channels.
+        """
+        names = numbered_labels(model.num_classes) if labels is None else list(labels)
+        if len(names) != model.num_classes:
+            raise UsageError(f"{len(names)} labels for a network of {model.num_classes} classes.")
+        if preprocess.channels != model.in_channels:
+            raise UsageError(
+                f"the preprocessing makes {preprocess.channels} channels; "
+                f"the network takes {model.in_channels}."
+            )
+        held = model.state_dict() if tensors is None else tensors
+        copies = {
+            name: tensor.detach().to("cpu", copy=True).contiguous()
+            for name, tensor in held.items()
+            if is_weight(name)
+        }
+        return cls(
+            model.spec,
+            preprocess,
+            names,
+            copies,
+            model.in_channels,
+            multi_label,
+            dict(provenance or {}),
+        )
+
+    def to_model(self) -> Model:
+        """The network with these tensors, in evaluation mode, on the CPU, in float32.
+
+        Raises:
+            KeyMismatchError: the tensors are not this network's.
+        """
+        check_tensors(self.tensors, self.spec, self.num_classes, self.in_channels, "checkpoint")
+        with torch.device("meta"):
+            model = build_model(
+                self.spec, num_classes=self.num_classes, in_channels=self.in_channels
+            )
+        state = {
+            name: self.tensors[name].to(torch.float32, copy=True)
+            if is_weight(name)
+            else torch.zeros((), dtype=torch.int64)
+            for name in model.state_dict()
+        }
+        model.load_state_dict(state, assign=True)
+        return model.eval()
+
+    def save(self, path: str | Path) -> None:
+        """The file `path` holds this checkpoint; it is never seen half written.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        text = json.dumps(self._describe(), ensure_ascii=False, sort_keys=True)
+        with write_atomically(path) as temporary:
+            save_file(self.tensors, str(temporary), metadata={METADATA_KEY: text})
+
+    def _describe(self) -> dict[str, Any]:
+        """Everything but the tensors, as JSON values."""
+        return {
+            "format": FORMAT,
+            "spec": self.spec.to_dict(),
+            "preprocess": self.preprocess.to_dict(),
+            "labels": self.labels,
+            "in_channels": self.in_channels,
+            "multi_label": self.multi_label,
+            "provenance": self.provenance,
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> Checkpoint:
+        """The checkpoint in the file `path`.
+
+        Raises:
+            CheckpointError: no such file, not a checkpoint of densepath, or damaged.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such file.")
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                description = _read_description(path, file.metadata())
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read as a safetensors file: {error}. It may be incomplete or "
+                "of another kind; weights of other systems are read by "
+                f"`densepath import {path.name} --model NAME -o x.safetensors`."
+            ) from error
+        return cls._from_description(path, description, tensors)
+
+    @classmethod
+    def _from_description(
+        cls, path: Path, values: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> Checkpoint:
+        """The checkpoint of these JSON values and tensors.
+
+        Raises:
+            CheckpointError: a value is missing or wrong, or the tensors are another network's.
+        """
+        try:
+            checkpoint = cls(
+                ModelSpec.from_dict(values["spec"]),
+                Preprocess.from_dict(values["preprocess"]),
+                [str(label) for label in values["labels"]],
+                tensors,
+                int(values["in_channels"]),
+                bool(values["multi_label"]),
+                dict(values["provenance"]),
+            )
+            check_tensors(
+                tensors,
+                checkpoint.spec,
+                checkpoint.num_classes,
+                checkpoint.in_channels,
+                str(path),
+            )
+        except (KeyError, TypeError, ValueError, WeightsError) as error:
+            raise CheckpointError(f"{path}: a damaged checkpoint: {error}") from error
+        return checkpoint
+
+
+def _read_description(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
+    """The JSON document in a checkpoint's metadata.
+
+    Raises:
+        CheckpointError: there is none, it is not JSON, or it is of a later format.
+    """
+    text = (metadata or {}).get(METADATA_KEY)
+    if text is None:
+        raise CheckpointError(
+            f"{path} holds tensors, but not densepath's description of them. Import it first: "
+            f"densepath import {path.name} --model NAME -o x.safetensors"
+        )
+    try:
+        values = json.loads(text)
+        written = values["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its description is damaged: {error!r}") from error
+    if written != FORMAT:
+        raise CheckpointError(
+            f"{path} is of checkpoint format {written!r}; this densepath reads format {FORMAT}."
+        )
+    return values
+
+
+def numbered_labels(num_classes: int) -> list[str]:
+    """Class names where none are known: `0`, `1`, `2` and so on."""
+    return [str(number) for number in range(num_classes)]

@@ -1,0 +1,112 @@
+"""PaddleClas: `.pdparams` files and the names of its DenseNet and DPN.
+
+Source of the names: PaddleClas 2.6 `ppcls/arch/backbone/model_zoo/densenet.py` and `dpn.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from densepath.errors import WeightsError
+from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
+from densepath.weights.key_map import KeyMap, ModulePair, join_names
+from densepath.weights.unpickle import read_pickle
+
+STEMS = ("conv1_func.", "conv1_x_1_func.")
+NORM_LEAVES = ("weight", "bias", "_mean", "_variance")
+TRANSPOSED = ("classifier.weight",)  # Paddle's Linear stores [inputs, outputs]
+STRUCTURE_KEY = "StructuredToParameterName@@"
+BIG_ARRAYS_KEY = "UnpackBigParamInfor@@"
+
+
+def read_pdparams(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a `.pdparams` file by Paddle's names.
+
+    Raises:
+        UnsafeFileError: the file asks for code to be run.
+        WeightsError: it is no such file, is damaged, or holds something else than arrays.
+    """
+    content = path.read_bytes()
+    if content[:1] == b"\0":
+        raise WeightsError(
+            f"{path} is in Paddle's binary form; save it again with "
+            "paddle.save(layer.state_dict(), ...)."
+        )
+    values = read_pickle(content, str(path))
+    if not isinstance(values, dict):
+        raise WeightsError(f"{path} holds no table of arrays; it is not a model's .pdparams file.")
+    values.pop(STRUCTURE_KEY, None)
+    _join_slices(values, path)
+    for name, array in values.items():
+        if not isinstance(name, str) or not isinstance(array, np.ndarray):
+            raise WeightsError(
+                f"{path}: {name!r} is a {type(array).__name__}, not an array; "
+                "is it an optimiser's .pdopt file?"
+            )
+    return {name: _float_bits(array) for name, array in values.items()}
+
+
+def _join_slices(values: dict[str, object], path: Path) -> None:
+    """Arrays above 1 GiB, which Paddle cuts into slices, are whole again."""
+    for name, info in (values.pop(BIG_ARRAYS_KEY, None) or {}).items():  # type: ignore[attr-defined]
+        try:
+            slices = [values.pop(key) for key in info["slices"]]
+            whole = np.concatenate([np.ravel(part) for part in slices])
+            values[name] = whole.reshape(tuple(info["OriginShape"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{path}: the slices of {name!r} do not fit: {error}") from error
+
+
+def _float_bits(array: np.ndarray) -> np.ndarray:
+    """bfloat16, which Paddle stores as uint16, as float32; others as they are."""
+    if array.dtype != np.uint16:
+        return array
+    return (array.astype(np.uint32) << 16).view(np.float32)
+
+
+def key_map(spec: ModelSpec) -> KeyMap:
+    """PaddleClas's name of each tensor of a network."""
+    arch = spec.arch
+    pairs = _densenet(arch) if isinstance(arch, DenseNetArch) else _dpn(arch)
+    return join_names(pairs, NORM_LEAVES)
+
+
+def _densenet(arch: DenseNetArch) -> Iterator[ModulePair]:
+    yield from _unit("features", "conv0", "norm0", "conv1_func")
+    for i, num_layers in enumerate(arch.blocks, start=1):
+        for j in range(1, num_layers + 1):
+            for t in (1, 2):
+                yield from _unit(
+                    f"features.denseblock{i}.denselayer{j}",
+                    f"conv{t}",
+                    f"norm{t}",
+                    f"db_conv_{i + 1}.conv{i + 1}_{j}.bn_ac_func{t}",
+                )
+        if i < len(arch.blocks):
+            theirs = f"tr_conv{i + 1}_blk.conv_ac_func"
+            yield from _unit(f"features.transition{i}", "conv", "norm", theirs)
+    yield "features.norm5", ("batch_norm",)
+    yield "classifier", ("out",)
+
+
+def _dpn(arch: DPNArch) -> Iterator[ModulePair]:
+    yield from _unit("features.conv1_1", "conv", "bn", "conv1_x_1_func")
+    n = 0
+    for stage, num_blocks in enumerate(arch.blocks, start=2):
+        for b in range(1, num_blocks + 1):
+            n += 1
+            parts = ("c1x1_a", "c3x3_b", "c1x1_c")
+            for part in ("c1x1_w", *parts) if b == 1 else parts:
+                ours = f"features.conv{stage}_{b}.{part}"
+                yield from _unit(ours, "conv", "bn", f"dpn{n}.{part}_func")
+    yield "features.conv5_bn_ac.bn", ("conv5_x_x_bn",)
+    yield "classifier", ("out",)
+
+
+def _unit(ours: str, conv: str, norm: str, theirs: str) -> Iterator[ModulePair]:
+    """One convolution and its BatchNorm, which Paddle keeps in one layer."""
+    yield f"{ours}.{norm}", (f"{theirs}._batch_norm",)
+    yield f"{ours}.{conv}", (f"{theirs}._conv",)

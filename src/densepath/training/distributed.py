@@ -11,7 +11,7 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import torch
@@ -38,6 +38,14 @@ class PeerError(TrainingError):
     """Another process of this training failed; that process has said why."""
 
 
+@dataclass
+class Exchange:
+    """The number that this process gives, and afterwards those of all processes by rank."""
+
+    value: int = 0
+    values: list[int] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among all.
@@ -46,11 +54,13 @@ class Ranks:
         rank: its number; rank 0 writes the run folder and speaks.
         world_size: how many there are.
         local_rank: its number on this machine, which picks its GPU.
+        local_size: how many there are on this machine.
     """
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
+    local_size: int = 1
 
     @property
     def leads(self) -> bool:
@@ -64,26 +74,27 @@ class Ranks:
                 dist.all_reduce(tensor)
         return tensor
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether `flag` is set in any process."""
-        return bool(self.sum(torch.tensor([float(flag)], device=device)).item())
-
     @contextmanager
-    def together(self, device: torch.device) -> Iterator[None]:
-        """A body that all processes leave, or none: an error in one ends all.
+    def together(self, device: torch.device) -> Iterator[Exchange]:
+        """A body that all processes leave, or none; each may leave a number for the others.
 
         Raises:
-            PeerError: the body failed in another process, and not in this one.
+            PeerError: the body failed in another process, and not in this one or later.
         """
-        error: DensepathError | None = None
+        exchange, error = Exchange(), None
         try:
-            yield
+            yield exchange
         except DensepathError as caught:
             error = caught
-        if self.world_size > 1 and self.any(error is not None, device) and error is None:
+        table = torch.zeros(2, self.world_size, dtype=torch.float64, device=device)
+        table[0, self.rank] = exchange.value
+        table[1, self.rank] = error is not None
+        numbers, failed = self.sum(table).tolist()
+        if any(failed) and failed.index(1.0) != self.rank:
             raise PeerError("another process of this training failed; its message says why.")
         if error is not None:
             raise error
+        exchange.values = [int(number) for number in numbers]
 
 
 def find_ranks(environment: Mapping[str, str]) -> Ranks:
@@ -92,16 +103,19 @@ def find_ranks(environment: Mapping[str, str]) -> Ranks:
     Raises:
         UsageError: the variables hold no numbers.
     """
-    for launcher, (rank, size, local_rank, _) in _LAUNCHERS.items():
+    for launcher, (rank, size, local_rank, local_size) in _LAUNCHERS.items():
         if rank in environment and size in environment:
             try:
                 return Ranks(
                     int(environment[rank]),
                     int(environment[size]),
                     int(environment.get(local_rank, environment[rank])),
+                    int(environment.get(local_size, environment[size])),
                 )
             except ValueError as error:
-                raise UsageError(f"{launcher}'s {rank} or {size} is not a number: {error}") from error
+                raise UsageError(
+                    f"{launcher}'s {rank} or {size} is not a number: {error}"
+                ) from error
     return Ranks()
 
 

@@ -62,6 +62,8 @@ class DataSection(Section):
 
     source: str = "digits"
     """`digits`, `cifar10`, a folder, a list file, a CSV or a CIFAR-10 archive."""
+    channels: Literal[1, 3] = 3
+    """1: images are read as grayscale."""
     root: str | None = None
     """The folder that a list file's paths start from."""
     batch_size: Count = 64
@@ -94,7 +96,8 @@ class AugmentSection(Section):
     ratio: Range = (3 / 4, 4 / 3)
     padding: Index = 4
     """Pixels on each side before `pad_crop`."""
-    hflip: Share = 0.5
+    hflip: Share | None = None
+    """None: 0.5, and 0 for digits, which a mirror makes unreadable."""
     vflip: Share = 0.0
     color_jitter: NotNegative = 0.0
     """Strength for brightness, contrast and saturation."""

@@ -100,9 +100,7 @@ def merge_disjoint(first: Mapping[str, Any], second: Mapping[str, Any]) -> Value
         elif isinstance(value, Mapping) and isinstance(merged[key], Mapping):
             merged[key] = merge_disjoint(merged[key], value)
         else:
-            raise RecipeError(
-                f"{key} is given twice: {merged[key]!r} and {value!r}. Give it once."
-            )
+            raise RecipeError(f"{key} is given twice: {merged[key]!r} and {value!r}. Give it once.")
     return merged
 
 
@@ -179,4 +177,3 @@ def _value_at(recipe: Recipe, name: str) -> Any:
     for part in name.split("."):
         value = getattr(value, part)
     return value
-

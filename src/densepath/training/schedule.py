@@ -39,9 +39,7 @@ def _one_cycle(schedule: ScheduleSection, peak: float, share: float) -> float:
     return _cosine(peak, schedule.final_lr, (share - ONE_CYCLE_RISE) / (1 - ONE_CYCLE_RISE))
 
 
-def _num_drops(
-    schedule: ScheduleSection, step: int, steps_per_epoch: int, num_steps: int
-) -> int:
+def _num_drops(schedule: ScheduleSection, step: int, steps_per_epoch: int, num_steps: int) -> int:
     """How often `gamma` has been applied before this step."""
     if schedule.name == "step":
         return step // (schedule.step_epochs * steps_per_epoch)

@@ -1,0 +1,195 @@
+"""`densepath train`: from the name of a model and some images to a run folder."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from densepath.cli.console import note, print_json
+
+if TYPE_CHECKING:
+    from densepath.training.train import RunResult
+
+# What a shell reports for a program that a signal ended: 128 and the signal's number.
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+EXIT_OTHERS_STOPPED = 143
+
+
+class Precision(StrEnum):
+    """The type that convolutions compute in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+class ProgressStyle(StrEnum):
+    """How progress is shown."""
+
+    auto = "auto"
+    bar = "bar"
+    lines = "lines"
+    none = "none"
+
+
+RECIPE, RUN = "Recipe", "Where it runs"
+
+
+def train(
+    subject: Annotated[
+        str | None,
+        typer.Argument(
+            help="A model (`densepath models`), weights to fine-tune (published name or file), "
+            "a recipe .yaml, or a run folder to go on with.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="digits, cifar10, a folder of class folders, a list file, a CSV or an archive. "
+            "[default: digits]",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The run folder. [default: runs/MODEL-DATA]", show_default=False),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="A YAML file with settings.", rich_help_panel=RECIPE),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="SECTION.FIELD=VALUE",
+            help="Any field of the recipe; may be repeated.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the images.", rich_help_panel=RECIPE)
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Images of one step, over all processes.", rich_help_panel=RECIPE),
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="The peak learning rate.", rich_help_panel=RECIPE)
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Start from these: published name, checkpoint or run folder.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            metavar="stem|features|N",
+            help="Keep the stem, all but the classifier, or the stem and N stages.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Type of the arithmetic.", rich_help_panel=RECIPE)
+    ] = None,
+    channels_last: Annotated[
+        bool | None,
+        typer.Option(
+            "--channels-last/--channels-first", help="Layout of images.", rich_help_panel=RECIPE
+        ),
+    ] = None,
+    compile: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="torch.compile.", rich_help_panel=RECIPE),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of every random draw.", rich_help_panel=RECIPE)
+    ] = None,
+    on_error: Annotated[
+        str | None,
+        typer.Option(metavar="skip|fail", help="For unreadable images.", rich_help_panel=RECIPE),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on if the run folder already holds this training."),
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=RUN)
+    ] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that load images; the result is the same. [default: by cores]",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    progress: Annotated[
+        ProgressStyle, typer.Option(help="On standard error.", rich_help_panel=RUN)
+    ] = ProgressStyle.auto,
+    json: Annotated[bool, typer.Option("--json", help="The result as one JSON object.")] = False,
+) -> None:
+    """Train a network, or go on with a run folder; Ctrl-C stops it so that it can go on.
+
+    Example: densepath train densenet_bc_40_12 --data cifar10 --epochs 20 --output runs/first
+    """
+    from densepath.training.distributed import PeerError
+    from densepath.training.recipe_file import merge_disjoint, nest, parse_settings
+    from densepath.training.train import plan, train_recipe
+
+    flags = {
+        "data.source": data,
+        "epochs": epochs,
+        "data.batch_size": batch_size,
+        "optimizer.lr": lr,
+        "model.weights": weights,
+        "model.freeze": freeze,
+        "compute.precision": precision and precision.value,
+        "compute.channels_last": channels_last,
+        "compute.compile": compile,
+        "seed": seed,
+        "data.on_error": on_error,
+    }
+    given: dict[str, Any] = parse_settings(settings or [])
+    for name, value in flags.items():
+        if value is not None:
+            given = merge_disjoint(given, nest(name, value))
+    planned, folder, resumes = plan(subject, recipe, given, output, resume=resume)
+    try:
+        result = train_recipe(
+            planned, folder, resume=resumes, device=device, workers=workers, progress=progress.value
+        )
+    except PeerError:
+        # The process that failed has printed its message; one is enough.
+        raise typer.Exit(1) from None
+    _report(result, json)
+
+
+def _report(result: RunResult, json: bool) -> None:
+    """Prints the result in the leading process; ends with a signal's exit code if one came."""
+    import os
+
+    from densepath.training.distributed import find_ranks
+
+    if find_ranks(os.environ).leads:
+        if json:
+            print_json(result.to_dict())
+        elif result.best_top1 is not None:
+            note(
+                f"best top-1 {result.best_top1:.2%} in epoch {result.best_epoch} of "
+                f"{result.epochs}; {result.folder}"
+            )
+        if result.stopped_by:
+            note(
+                f"stopped by {result.stopped_by}, state written. "
+                f"Go on with: densepath train {result.folder}"
+            )
+    if result.stopped_by:
+        raise typer.Exit(EXIT_CODES.get(result.stopped_by, EXIT_OTHERS_STOPPED))

@@ -1,0 +1,205 @@
+"""What a person sees of a training while it runs, on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Literal, Protocol, TextIO
+
+from densepath.training.state import Position
+
+Style = Literal["auto", "bar", "lines", "none"]
+SECONDS_BETWEEN_LINES = 30.0
+RATE_SECONDS = 20.0
+
+
+class Progress(Protocol):
+    """Told by the loop what happens."""
+
+    def start_epoch(self, position: Position, num_steps: int) -> None:
+        """An epoch of `num_steps` steps starts or goes on."""
+
+    def step(self, position: Position, lr: float, num_images: int) -> None:
+        """Steps with `num_images` images are done; `position` stands after them."""
+
+    def start_evaluation(self, num_batches: int) -> None:
+        """The evaluation of an epoch starts."""
+
+    def evaluated(self, num_images: int) -> None:
+        """A batch of this process is evaluated."""
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """An epoch is over; `row` is its row of metrics.csv."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
+
+
+class NoProgress:
+    """Says nothing."""
+
+    def start_epoch(self, position: Position, num_steps: int) -> None:
+        """Says nothing."""
+
+    def step(self, position: Position, lr: float, num_images: int) -> None:
+        """Says nothing."""
+
+    def start_evaluation(self, num_batches: int) -> None:
+        """Says nothing."""
+
+    def evaluated(self, num_images: int) -> None:
+        """Says nothing."""
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """Says nothing."""
+
+    def close(self) -> None:
+        """Says nothing."""
+
+
+class LineProgress(NoProgress):
+    """A line each 30 seconds and one an epoch: for files, pipes and logs."""
+
+    def __init__(self, num_epochs: int, stream: TextIO | None = None) -> None:
+        self.num_epochs, self.stream = num_epochs, stream or sys.stderr
+        self.pace = Pace()
+        self.said = time.monotonic()
+
+    def start_epoch(self, position: Position, num_steps: int) -> None:
+        """Starts the clock."""
+        self.pace.start_epoch(position, num_steps)
+
+    def step(self, position: Position, lr: float, num_images: int) -> None:
+        """Says where it is, now and then."""
+        self.pace.step(position, num_images)
+        if time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
+            self.said = time.monotonic()
+            self._say(f"{describe(position, lr, self.num_epochs, self.pace)}")
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """Says how the epoch went."""
+        self.said = time.monotonic()
+        self._say(describe_row(row, self.num_epochs))
+
+    def _say(self, line: str) -> None:
+        print(line, file=self.stream, flush=True)
+
+
+class BarProgress(NoProgress):
+    """A bar an epoch with loss, images a second and time left; a line for each epoch done."""
+
+    def __init__(self, num_epochs: int) -> None:
+        from rich import progress
+        from rich.console import Console
+
+        self.num_epochs, self.pace = num_epochs, Pace()
+        self.bars = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=24),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[figures]}"),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+        )
+        self.bars.start()
+        self.task = self.bars.add_task("", total=1, figures="")
+
+    def start_epoch(self, position: Position, num_steps: int) -> None:
+        """A new bar for the epoch's steps."""
+        self.pace.start_epoch(position, num_steps)
+        title = f"epoch {position.epoch + 1}/{self.num_epochs}"
+        self.bars.reset(
+            self.task, total=num_steps, completed=position.step, description=title, figures=""
+        )
+
+    def step(self, position: Position, lr: float, num_images: int) -> None:
+        """The bar has moved."""
+        self.pace.step(position, num_images)
+        left = self.pace.describe_left(position, self.num_epochs)
+        loss, right = means(position)
+        figures = f"loss {loss:.3f}  acc {right:.1%}  {self.pace.rate:,.0f} images/s  {left} left"
+        self.bars.update(self.task, completed=position.step, figures=figures)
+
+    def start_evaluation(self, num_batches: int) -> None:
+        """A new bar for the evaluation's batches."""
+        self.bars.reset(
+            self.task, total=num_batches, completed=0, description="evaluating", figures=""
+        )
+
+    def evaluated(self, num_images: int) -> None:
+        """The bar has moved."""
+        self.bars.advance(self.task)
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """A line that stays."""
+        self.bars.console.print(describe_row(row, self.num_epochs), markup=False)
+
+    def close(self) -> None:
+        """The bar is gone."""
+        self.bars.stop()
+
+
+class Pace:
+    """How fast the steps go, over about the last 20 seconds."""
+
+    def __init__(self) -> None:
+        self.rate, self.step_seconds, self.num_steps = 0.0, 0.0, 1
+        self.seen_at: float | None = None
+        self.seen_step = 0
+
+    def start_epoch(self, position: Position, num_steps: int) -> None:
+        """The clock starts at this position."""
+        self.num_steps, self.seen_step, self.seen_at = num_steps, position.step, time.monotonic()
+
+    def step(self, position: Position, num_images: int) -> None:
+        """The position was reached with `num_images` more images."""
+        now, steps = time.monotonic(), position.step - self.seen_step
+        if self.seen_at is None or steps < 1:
+            return
+        seconds = max(now - self.seen_at, 1e-9)
+        weight = min(1.0, seconds / RATE_SECONDS) if self.rate else 1.0
+        self.rate += weight * (num_images / seconds - self.rate)
+        self.step_seconds += weight * (seconds / steps - self.step_seconds)
+        self.seen_at, self.seen_step = now, position.step
+
+    def describe_left(self, position: Position, num_epochs: int) -> str:
+        """The time until the last step, as h:mm:ss; evaluations come on top."""
+        steps = (num_epochs - position.epoch) * self.num_steps - position.step
+        seconds = round(steps * self.step_seconds)
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def make_progress(style: Style, num_epochs: int, *, leads: bool) -> Progress:
+    """The progress of that style; `auto` is a bar on a terminal and lines elsewhere."""
+    if style == "none" or not leads:
+        return NoProgress()
+    if style == "bar" or (style == "auto" and sys.stderr.isatty()):
+        return BarProgress(num_epochs)
+    return LineProgress(num_epochs)
+
+
+def means(position: Position) -> tuple[float, float]:
+    """Loss and share of right answers of the epoch so far."""
+    loss, right, images, _ = position.sums
+    return loss / max(images, 1), right / max(images, 1)
+
+
+def describe(position: Position, lr: float, num_epochs: int, pace: Pace) -> str:
+    """One line about a training under way."""
+    loss, right = means(position)
+    return (
+        f"epoch {position.epoch + 1}/{num_epochs}  step {position.step}/{pace.num_steps}  "
+        f"loss {loss:.3f}  acc {right:.1%}  lr {lr:.4g}  {pace.rate:,.0f} images/s  "
+        f"{pace.describe_left(position, num_epochs)} left"
+    )
+
+
+def describe_row(row: dict[str, Any], num_epochs: int) -> str:
+    """One line about an epoch that is over."""
+    top5 = "" if row["top5"] is None else f"  top-5 {row['top5']:.2%}"
+    skipped = row["train_skipped"] + row["skipped"]
+    return (
+        f"epoch {row['epoch']}/{num_epochs}  train loss {row['train_loss']:.4f}  "
+        f"loss {row['loss']:.4f}  top-1 {row['top1']:.2%}{top5}"
+        + (f"  {skipped} unreadable images skipped" if skipped else "")
+    )

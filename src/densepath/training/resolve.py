@@ -1,0 +1,114 @@
+"""A recipe with nothing left open: what it does not say comes from the weights or the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from densepath.errors import RecipeError
+from densepath.models.build import resolve_spec
+from densepath.models.catalogue import find_spec
+from densepath.models.spec import ModelSpec
+from densepath.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from densepath.training.recipe import Recipe
+from densepath.weights.checkpoint import Checkpoint
+
+# The share of the short side that the evaluation crop keeps: 224 of 256 pixels.
+CROP_SHARE = 0.875
+# Up to this side images are trained at their own size with shifts of a few pixels
+# (arXiv:1608.06993, section 4.1), above it with random resized crops (arXiv:1409.4842).
+LARGEST_SMALL_SIDE = 64
+
+
+def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
+    """`recipe` with every field that was left open filled in.
+
+    Args:
+        recipe: as the user gave it.
+        checkpoint: the weights that `recipe.model.weights` names.
+
+    Raises:
+        RecipeError: no model, or another model than the weights are of.
+    """
+    spec = find_model(recipe, checkpoint)
+    preprocess = _preprocess_fields(recipe, spec, checkpoint)
+    small = max(preprocess["size"]) <= LARGEST_SMALL_SIDE
+    augment = recipe.augment.model_dump()
+    if augment["crop"] is None:
+        augment["crop"] = "pad_crop" if small else "random_resized_crop"
+    if augment["hflip"] is None:
+        augment["hflip"] = 0.0 if recipe.data.source == "digits" else 0.5
+    values = recipe.model_dump(exclude_unset=True)
+    values["model"] = recipe.model.model_dump() | {
+        "name": spec.name,
+        "stem": spec.arch.stem,
+        "bn_eps": spec.arch.bn_eps,
+        "stem_pool": spec.arch.stem_pool,
+    }
+    return Recipe.model_validate(values | {"preprocess": preprocess, "augment": augment})
+
+
+def find_model(recipe: Recipe, checkpoint: Checkpoint | None) -> ModelSpec:
+    """The network that the recipe asks for.
+
+    Raises:
+        RecipeError: no model, or another model than the weights are of.
+    """
+    section = recipe.model
+    switches: dict[str, Any] = {
+        "stem": section.stem,
+        "bn_eps": section.bn_eps,
+        "stem_pool": section.stem_pool,
+    }
+    if checkpoint is None:
+        if section.name is None:
+            raise RecipeError(
+                "no model: name one, as in `densepath train densenet121`, or set model.name. "
+                "`densepath models` lists them."
+            )
+        return resolve_spec(section.name, **switches)
+    if section.name is not None and find_spec(section.name).name != checkpoint.spec.name:
+        raise RecipeError(
+            f"model.name is {section.name!r}, but the weights {section.weights} are of "
+            f"{checkpoint.spec.name}. Leave one of them out."
+        )
+    return resolve_spec(checkpoint.spec, **switches)
+
+
+def _preprocess_fields(
+    recipe: Recipe, spec: ModelSpec, checkpoint: Checkpoint | None
+) -> dict[str, Any]:
+    """The preprocess section with every field: given, else the weights', else the model's."""
+    given = {k: v for k, v in recipe.preprocess.model_dump().items() if v is not None}
+    if isinstance(given.get("size"), int):
+        given["size"] = (given["size"], given["size"])
+    gray = recipe.data.channels == 1
+    size = given.get("size", (spec.input_size, spec.input_size))
+    fields: dict[str, Any] = {
+        "size": size,
+        "resize_short": 0 if max(size) <= LARGEST_SMALL_SIDE else round(min(size) / CROP_SHARE),
+        "interpolation": "bilinear",
+        "side_rounding": "truncate",
+        "crop_rounding": "round",
+        "mean": (0.5,) if gray else IMAGENET_MEAN,
+        "std": (0.5,) if gray else IMAGENET_STD,
+    }
+    if checkpoint is not None and checkpoint.preprocess.channels == recipe.data.channels:
+        known = {name: getattr(checkpoint.preprocess, name) for name in fields}
+        known["resize_short"] = known["resize_short"] or 0
+        if "size" in given:  # The crop of another size is not the one of the weights.
+            del known["size"], known["resize_short"]
+        fields |= known
+    fields |= given
+    if not len(fields["mean"]) == len(fields["std"]) == recipe.data.channels:
+        raise RecipeError(
+            f"preprocess.mean has {len(fields['mean'])} values and preprocess.std "
+            f"{len(fields['std'])}; data.channels is {recipe.data.channels}."
+        )
+    return fields
+
+
+def build_preprocess(recipe: Recipe) -> Preprocess:
+    """The evaluation-time image arithmetic of a resolved recipe."""
+    fields = recipe.preprocess.model_dump()
+    fields["resize_short"] = fields["resize_short"] or None
+    return Preprocess(**fields)

@@ -1,0 +1,231 @@
+"""The run folder: what a training leaves behind, and what a later start finds.
+
+recipe.yaml         the resolved recipe
+metrics.csv         a row an epoch            curves.png    the same, drawn
+best.safetensors    the best checkpoint       last.safetensors   the newest
+state/              the state for an exact resume
+environment.json    versions and hardware     train.log     what happened when
+README.md           all of this in words
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from densepath.errors import OutputError, RecipeError, UsageError
+from densepath.files import write_atomically, write_json, write_text
+from densepath.models.build import Model
+from densepath.preprocess import Preprocess
+from densepath.training.ema import Ema
+from densepath.training.environment import describe_environment
+from densepath.training.recipe import Recipe
+from densepath.training.recipe_file import (
+    find_differences,
+    make_recipe,
+    read_recipe,
+    write_recipe,
+)
+from densepath.training.run_readme import write_readme
+from densepath.training.state import Position, read_state, write_state
+from densepath.weights.checkpoint import Checkpoint
+
+RECIPE_NAME = "recipe.yaml"
+STATE_NAME = "state/state.safetensors"
+
+
+def is_run_folder(path: str | Path) -> bool:
+    """Whether a training has been started in this folder."""
+    return (Path(path) / RECIPE_NAME).is_file()
+
+
+def read_run_recipe(folder: str | Path) -> Recipe:
+    """The resolved recipe of a run folder.
+
+    Raises:
+        RecipeError: the folder has none, or one that cannot be read.
+    """
+    return make_recipe(read_recipe(Path(folder) / RECIPE_NAME))
+
+
+@dataclass
+class RunFolder:
+    """The folder of one training; only the leading process writes into it.
+
+    `preprocess`, `labels`, `multi_label` and `data` (the description of the data set) go into
+    every checkpoint.
+    """
+
+    path: Path
+    recipe: Recipe
+    preprocess: Preprocess
+    labels: Sequence[str]
+    multi_label: bool
+    data: str
+    start_info: dict[str, Any] = field(default_factory=dict)
+
+    def begin(self, *, resume: bool) -> None:
+        """The folder is there and belongs to this recipe.
+
+        Raises:
+            RecipeError: it belongs to another recipe.
+            UsageError: a training is already there and `resume` is not set.
+            OutputError: it cannot be written.
+        """
+        if is_run_folder(self.path):
+            self._check_owner(resume)
+        elif self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path} is a file; --output names a folder.")
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise UsageError(
+                f"{self.path} is not empty and is no run folder. Name a new folder with --output."
+            )
+        else:
+            write_recipe(self.path / RECIPE_NAME, self.recipe, self._headline())
+        write_json(self.path / "environment.json", describe_environment(self.start_info))
+        self.log("started" if not resume else "started again")
+
+    def _check_owner(self, resume: bool) -> None:
+        """Returns when this training may go on in the folder that another start made."""
+        differences = find_differences(read_run_recipe(self.path), self.recipe)
+        if differences:
+            raise RecipeError(
+                f"{self.path} holds a training of another recipe ({'; '.join(differences)}; "
+                "there against here). Name another folder with --output."
+            )
+        if not resume:
+            raise UsageError(
+                f"{self.path} already holds this training. Go on with "
+                f"`densepath train {self.path}`, or name another folder with --output."
+            )
+
+    def _headline(self) -> str:
+        """The comment over the recipe."""
+        return (
+            f"The resolved recipe of a training of {self.recipe.model.name} "
+            f"on {self.recipe.data.source}.\n"
+            f"densepath train {RECIPE_NAME} --output FOLDER   trains it again"
+        )
+
+    @property
+    def state_path(self) -> Path:
+        """The file with the state for an exact resume."""
+        return self.path / STATE_NAME
+
+    def save_state(
+        self,
+        position: Position,
+        network: Model,
+        optimizer: torch.optim.Optimizer,
+        ema: Ema | None,
+    ) -> None:
+        """The state is written.
+
+        Raises:
+            OutputError: it cannot be; the state before it is kept.
+        """
+        write_state(self.state_path, position, network, optimizer, ema)
+
+    def load_state(
+        self, network: Model, optimizer: torch.optim.Optimizer, ema: Ema | None
+    ) -> Position:
+        """Where the training stands; a training that was killed before its first state starts.
+
+        Raises:
+            CheckpointError: the state is damaged.
+        """
+        if not self.state_path.exists():
+            return Position()
+        return read_state(self.state_path, network, optimizer, ema)
+
+    def save_epoch(self, model: Model, position: Position, *, is_best: bool) -> None:
+        """Checkpoints, metrics, curves and README hold the epoch that has just ended.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        row = position.rows[-1]
+        checkpoint = Checkpoint.of(
+            model,
+            preprocess=self.preprocess,
+            labels=self.labels,
+            multi_label=self.multi_label,
+            provenance={
+                "made_by": "densepath train",
+                "data": self.data,
+                "start": self.recipe.model.weights,
+                "epochs": row["epoch"],
+                "of_epochs": self.recipe.epochs,
+                "seed": self.recipe.seed,
+                "top1": row["top1"],
+                "evaluated_on": self.recipe.data.evaluate_on,
+            },
+        )
+        try:
+            if is_best:
+                checkpoint.save(self.path / "best.safetensors")
+            checkpoint.save(self.path / "last.safetensors")
+        except SafetensorError as error:
+            raise OutputError(f"cannot write a checkpoint to {self.path}: {error}") from error
+        self.write_metrics(position)
+        self.log(
+            f"epoch {row['epoch']}: train loss {row['train_loss']:.4f}, loss {row['loss']:.4f}, "
+            f"top-1 {row['top1']:.4f}"
+        )
+
+    def write_metrics(self, position: Position) -> None:
+        """`metrics.csv`, `curves.png` and `README.md` hold the epochs of `position`.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        from densepath.training.curves import draw_curves
+
+        if not position.rows:
+            return
+        write_text(self.path / "metrics.csv", _to_csv(position.rows))
+        with write_atomically(self.path / "curves.png") as temporary:
+            draw_curves(position.rows, self._title(), temporary)
+        write_readme(self.path, self.recipe, position, self.labels, self.data)
+
+    def _title(self) -> str:
+        """The headline of the curves."""
+        return f"{self.recipe.model.name} on {Path(self.recipe.data.source).name}"
+
+    def describe_last_good(self) -> str:
+        """A sentence on what can still be used."""
+        kept = [n for n in ("best.safetensors", STATE_NAME) if (self.path / n).exists()]
+        if not kept:
+            return "Nothing good had been written yet."
+        return f"{self.path} keeps the last good {' and '.join(kept)}."
+
+    def log(self, message: str) -> None:
+        """`train.log` has one more line, with the time.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        try:
+            with (self.path / "train.log").open("a", encoding="utf-8") as file:
+                file.write(f"{stamp} {message}\n")
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path / 'train.log'}: {error}") from error
+
+
+def _to_csv(rows: list[dict[str, Any]]) -> str:
+    """Rows as CSV with a heading; six significant digits; what does not exist stays empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    return text.getvalue()

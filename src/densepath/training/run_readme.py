@@ -1,0 +1,85 @@
+"""The README of a run: what was trained, how well, and how to use or repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from densepath.files import write_text
+from densepath.training.recipe import Recipe
+from densepath.training.state import Position
+
+LABELS_SHOWN = 20
+
+
+def write_readme(
+    folder: Path, recipe: Recipe, position: Position, labels: Sequence[str], data: str
+) -> None:
+    """`README.md` of the run folder says what `position` has reached.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_text(folder / "README.md", _text(recipe, position, labels, data))
+
+
+def _text(recipe: Recipe, position: Position, labels: Sequence[str], data: str) -> str:
+    last = position.rows[-1]
+    assert position.best is not None
+    done = "finished" if last["epoch"] == recipe.epochs else f"{last['epoch']} epochs done"
+    score = "top-1" if last["top5"] is not None else "micro-F1"
+    shown = ", ".join(labels[:LABELS_SHOWN]) + (", …" if len(labels) > LABELS_SHOWN else "")
+    start = f"the weights {recipe.model.weights}" if recipe.model.weights else "new weights"
+    average = "; the kept weights are the moving average" if recipe.ema.decay else ""
+    return f"""# {recipe.model.name} on {Path(recipe.data.source).name}
+
+{recipe.epochs} epochs ({done}), batches of {recipe.data.batch_size}, {recipe.optimizer.name} with
+a peak learning rate of {recipe.optimizer.lr:g} ({recipe.schedule.name}), from {start}{average}.
+Time so far: {_duration(position.seconds)}.
+
+| | epoch | {score} | loss |
+|---|---|---|---|
+| best | {position.best_epoch} | {position.best:.2%} | {_best_loss(position):.4f} |
+| last | {last["epoch"]} | {last["top1"]:.2%} | {last["loss"]:.4f} |
+
+Measured on the {recipe.data.evaluate_on} images. The best epoch was chosen on them, so its
+score leans upwards; judge it on images that were not used here.
+
+![Learning curves](curves.png)
+
+Data: {data}
+Classes ({len(labels)}): {shown}
+
+## Use it
+
+The commands run from inside this folder.
+
+```
+densepath evaluate . --data DATA
+densepath predict . IMAGE...
+densepath train .                    goes on where it stopped
+densepath train recipe.yaml --output NEW_FOLDER      repeats it
+```
+
+`metrics.csv` has a row an epoch: `train_loss` and `train_accuracy` are means over the epoch, with
+the augmentation and while the weights moved; `loss`, `top1` and `top5` are those of the
+evaluation. `environment.json` has versions and hardware, `recipe.yaml` every setting.
+"""
+
+
+def _best_loss(position: Position) -> float:
+    """The evaluation loss of the best epoch."""
+    assert position.best_epoch is not None
+    return float(position.rows[position.best_epoch - 1]["loss"])
+
+
+def _duration(seconds: float) -> str:
+    """`1 h 02 min`, or `45 s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return (
+        f"{whole // 3600} h {whole // 60 % 60:02d} min"
+        if whole >= 3600
+        else (f"{whole // 60} min {whole % 60:02d} s")
+    )

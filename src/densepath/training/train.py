@@ -1,0 +1,247 @@
+"""`densepath.train`: from the name of a model and some images to a run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from densepath.errors import UnknownNameError, UsageError
+from densepath.models.catalogue import find_spec
+from densepath.training.assemble import Place, assemble, count_cores
+from densepath.training.distributed import find_ranks, pick_device, process_group
+from densepath.training.loop import Training, run
+from densepath.training.progress import Style, make_progress
+from densepath.training.recipe import Recipe
+from densepath.training.recipe_file import make_recipe, merge_disjoint, nest, read_recipe
+from densepath.training.run_folder import is_run_folder, read_run_recipe
+from densepath.training.signals import StopRequest
+
+RECIPE_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a training has come to.
+
+    Attributes:
+        folder: the run folder.
+        finished: whether all epochs are done.
+        stopped_by: the signal that stopped it, else None.
+        epochs: the epochs that are done.
+        best_top1: the best share of right answers (multi-label: micro-F1) and
+        best_epoch: the epoch that had it, from 1; None before the first evaluation.
+        top1: of the last epoch.
+        loss: of the last epoch, on the evaluation images.
+        skipped: unreadable images of the last epoch, training and evaluation together.
+        seconds: the time of all starts together.
+    """
+
+    folder: Path
+    finished: bool
+    stopped_by: str | None
+    epochs: int
+    best_top1: float | None
+    best_epoch: int | None
+    top1: float | None
+    loss: float | None
+    skipped: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"folder": str(self.folder)}
+
+
+def train(
+    subject: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    epochs: int | None = None,
+    output: str | Path | None = None,
+    recipe: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Style = "auto",
+) -> RunResult:
+    """Trains a network and leaves a run folder; blocks until it is done or stopped.
+
+        densepath.train("densenet_bc_40_12", data="cifar10.zip", epochs=20, output="runs/first")
+        densepath.train("runs/first")                          goes on where it stopped
+        densepath.train("timm/densenet121.ra_in1k", data="flowers/", epochs=5,
+                        settings={"optimizer.lr": 0.01, "model.freeze": "stem"})
+
+    Started by torchrun or mpirun, all processes train together.
+
+    Args:
+        subject: a model of the catalogue, weights to fine-tune (published name or checkpoint
+            file), a recipe file, or a run folder to go on with.
+        data: `digits`, `cifar10`, a folder of class folders, a list file, a CSV or an archive.
+        epochs: passes over the training images.
+        output: the run folder; by default `runs/MODEL-DATA`.
+        recipe: a YAML file with further settings; the arguments here have the last word.
+        settings: fields of the recipe by their full names.
+        resume: go on if the run folder already holds this training.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        workers: processes that load images; changes nothing but the speed.
+        progress: `auto`, `bar`, `lines` or `none`, on standard error.
+
+    Raises:
+        UsageError: arguments that do not hold together; RecipeError for fields of the recipe.
+        DataError, WeightsError: what the recipe names cannot be read.
+        DivergedError: the loss became NaN, infinite or grew without bound.
+        OutputError: the run folder cannot be written.
+    """
+    given: dict[str, Any] = {}
+    for name, value in (settings or {}).items():
+        given = merge_disjoint(given, nest(name, value))
+    for name, value in (("data.source", data), ("epochs", epochs)):
+        if value is not None:
+            plain = value if isinstance(value, int) else str(value)
+            given = merge_disjoint(given, nest(name, plain))
+    planned, folder, resume = plan(subject, recipe, given, output, resume=resume)
+    return train_recipe(
+        planned, folder, resume=resume, device=device, workers=workers, progress=progress
+    )
+
+
+def plan(
+    subject: str | Path | None,
+    recipe_file: str | Path | None,
+    given: Mapping[str, Any],
+    output: str | Path | None,
+    *,
+    resume: bool,
+) -> tuple[Recipe, Path, bool]:
+    """The recipe, the run folder, and whether to go on with what that folder holds.
+
+    Raises:
+        RecipeError: a field is unknown or wrong.
+        UsageError: options for a run that already has its recipe.
+    """
+    if subject is not None and Path(subject).is_dir():
+        folder = _check_resume(Path(subject), given, recipe_file, output)
+        return read_run_recipe(folder), folder, True
+    layers = [read_recipe(recipe_file)] if recipe_file is not None else []
+    named: dict[str, Any] = {}
+    if subject is not None and Path(subject).suffix in RECIPE_SUFFIXES:
+        if recipe_file is not None:
+            raise UsageError(f"two recipes: {subject} and {recipe_file}. Give one.")
+        layers = [read_recipe(subject)]
+    elif subject is not None:
+        named = {"model": _name_or_weights(str(subject))}
+    recipe = make_recipe(*layers, merge_disjoint(named, given))
+    if output is not None:
+        return recipe, Path(output), resume
+    model = recipe.model.name or Path(str(recipe.model.weights)).stem
+    return recipe, Path("runs") / f"{model}-{Path(recipe.data.source).stem}", resume
+
+
+def _check_resume(
+    folder: Path,
+    given: Mapping[str, Any],
+    recipe_file: str | Path | None,
+    output: str | Path | None,
+) -> Path:
+    """`folder`, when it is a run folder and nothing else is asked for.
+
+    Raises:
+        UsageError: no run folder, or options that a run under way cannot take.
+    """
+    if not is_run_folder(folder):
+        raise UsageError(
+            f"{folder} is a folder, but no run folder: it has no recipe.yaml. To train on images "
+            f"in it: densepath train MODEL --data {folder}"
+        )
+    if given or recipe_file is not None or (output is not None and Path(output) != folder):
+        raise UsageError(
+            f"{folder} goes on with its own recipe and in its own folder; recipe options cannot "
+            "be changed on the way. To start anew from its weights: densepath train "
+            f"--weights {folder} --output NEW_FOLDER ..."
+        )
+    return folder
+
+
+def _name_or_weights(subject: str) -> dict[str, str]:
+    """`subject` as `model.name` when the catalogue has it, else as `model.weights`."""
+    try:
+        return {"name": find_spec(subject).name}
+    except UnknownNameError:
+        if "/" in subject or Path(subject).suffix:
+            return {"weights": subject}
+        raise
+
+
+def train_recipe(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Style = "auto",
+) -> RunResult:
+    """As `train`, from a Recipe that is already made."""
+    ranks = find_ranks(os.environ)
+    place = Place(ranks, pick_device(device, ranks), _pick_workers(workers, ranks.local_size))
+    _share_threads(ranks.local_size)
+    devices = [place.device] if place.device.type == "cuda" else []
+    with (
+        process_group(ranks, place.device),
+        torch.random.fork_rng(devices),
+        StopRequest() as stop,
+    ):
+        view = make_progress(progress, recipe.epochs, leads=ranks.leads)
+        try:
+            training = assemble(recipe, place, folder, resume=resume, progress=view, stop=stop)
+            run(training)
+        finally:
+            view.close()
+        return _conclude(training)
+
+
+def _pick_workers(workers: int | None, local_size: int) -> int:
+    """The loading processes: as asked; else the cores beyond the two that compute.
+
+    Raises:
+        UsageError: below 0.
+    """
+    if workers is None:
+        return min(8, max(0, count_cores() // local_size - 2))
+    if workers < 0:
+        raise UsageError(f"workers is {workers}; it must be at least 0.")
+    return workers
+
+
+def _share_threads(local_size: int) -> None:
+    """Several processes on one machine share its cores, unless OMP_NUM_THREADS says how."""
+    if local_size > 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, count_cores() // local_size))
+
+
+def _conclude(training: Training) -> RunResult:
+    """The result; the leading process has noted the end in the log."""
+    position, rows = training.position, training.position.rows
+    last = rows[-1] if rows else None
+    finished = position.epoch >= training.recipe.epochs
+    stopped_by = None if finished else training.stop.signal
+    if training.ranks.leads:
+        training.folder.log("finished" if finished else f"stopped by {stopped_by}")
+    return RunResult(
+        folder=training.folder.path,
+        finished=finished,
+        stopped_by=stopped_by,
+        epochs=position.epoch,
+        best_top1=position.best,
+        best_epoch=position.best_epoch,
+        top1=last["top1"] if last else None,
+        loss=last["loss"] if last else None,
+        skipped=last["train_skipped"] + last["skipped"] if last else 0,
+        seconds=position.seconds,
+    )

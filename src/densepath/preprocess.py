@@ -1,0 +1,208 @@
+"""The only evaluation-time image arithmetic in Python: uint8 image → the network's input.
+
+It travels with the weights, so that training, evaluation, prediction and every exported form do
+the same. Pillow does the antialiased resizing, as in torchvision and timm; OpenCV's plain
+bilinear resizing, which PaddleClas and MindCV use, is written out here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densepath.errors import UnknownNameError, UsageError
+
+Interpolation = Literal["bilinear", "bicubic", "cv2_bilinear"]
+SideRounding = Literal["truncate", "round"]
+CropRounding = Literal["round", "floor"]
+Image = NDArray[np.uint8]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an image becomes the network's input: resize, centre crop, normalise.
+
+    Attributes:
+        size: height and width of the input in pixels.
+        resize_short: the short side before the crop; None resizes straight to `size`.
+        interpolation: `bilinear` and `bicubic` are Pillow's, antialiased; `cv2_bilinear` is
+            OpenCV's `INTER_LINEAR`, which is not.
+        side_rounding: how the long side is made whole: `truncate` (torchvision, timm) or
+            `round` (PaddleClas).
+        crop_rounding: how the crop's corner is made whole: `round` (torchvision) or `floor`
+            (PaddleClas, MindCV).
+        mean, std: of values scaled to 0…1, one a channel; their number is the channels:
+            1 for grayscale, 3 for RGB, others for arrays that have as many.
+    """
+
+    size: tuple[int, int]
+    resize_short: int | None = None
+    interpolation: Interpolation = "bilinear"
+    side_rounding: SideRounding = "truncate"
+    crop_rounding: CropRounding = "round"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        """Raises UsageError when a field has a value that no preprocessing can have."""
+        for kind, value, choices in (
+            ("interpolation", self.interpolation, get_args(Interpolation)),
+            ("side rounding", self.side_rounding, get_args(SideRounding)),
+            ("crop rounding", self.crop_rounding, get_args(CropRounding)),
+        ):
+            if value not in choices:
+                raise UnknownNameError(kind, value, choices)
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise UsageError(f"size is {self.size}; it must be a height and a width of 1 or more.")
+        if self.resize_short is not None and self.resize_short < min(self.size):
+            raise UsageError(
+                f"resize_short is {self.resize_short}, less than the crop of {self.size}; "
+                "name a larger one, or none to resize straight to the size."
+            )
+        if not self.mean or len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise UsageError(
+                f"mean {self.mean} and std {self.std} must have one value a channel, std above 0."
+            )
+
+    @property
+    def channels(self) -> int:
+        """The channels of the input."""
+        return len(self.mean)
+
+    def fit(self, image: Image) -> Image:
+        """The image resized and cropped: uint8 HWC of any size → uint8 HWC of `size`.
+
+        Raises:
+            UsageError: the image is not uint8 HWC with `channels` channels.
+        """
+        self._check(image)
+        if self.resize_short is None:
+            return resize(image, self.size, self.interpolation)
+        height, width = image.shape[:2]
+        long = self.resize_short * max(height, width) / min(height, width)
+        whole = int(long) if self.side_rounding == "truncate" else round(long)
+        sides = (self.resize_short, whole) if height <= width else (whole, self.resize_short)
+        # Where the crop is not square its long side may not fit: then the image is stretched.
+        target = (max(sides[0], self.size[0]), max(sides[1], self.size[1]))
+        return self._crop(resize(image, target, self.interpolation))
+
+    def __call__(self, image: Image) -> NDArray[np.float32]:
+        """uint8 HWC of any size → float32 CHW, normalised.
+
+        Raises:
+            UsageError: the image is not uint8 HWC with `channels` channels.
+        """
+        return self.normalise(self.fit(image))
+
+    def normalise(self, image: Image) -> NDArray[np.float32]:
+        """(image / 255 − mean) / std: uint8 HWC → float32 CHW, contiguous."""
+        scale, offset = self.scale_and_offset()
+        return np.ascontiguousarray((image * scale + offset).transpose(2, 0, 1))
+
+    def scale_and_offset(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The float32 [channels] a and b with input = a · uint8 + b."""
+        mean, std = np.array(self.mean), np.array(self.std)
+        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def at_size(self, size: int | tuple[int, int], crop_share: float | None = None) -> Preprocess:
+        """The same arithmetic for another input size.
+
+        Args:
+            size: side in pixels, or height and width.
+            crop_share: the share of the short side that the crop keeps; by default as now.
+
+        Raises:
+            UsageError: a size below 1 or a share outside (0, 1].
+        """
+        height, width = (size, size) if isinstance(size, int) else size
+        if crop_share is not None and not 0 < crop_share <= 1:
+            raise UsageError(f"the crop's share is {crop_share}; it must lie in (0, 1].")
+        if crop_share is None and self.resize_short is None:
+            return dataclasses.replace(self, size=(height, width))
+        share = crop_share or min(self.size) / (self.resize_short or min(self.size))
+        resize_short = max(math.floor(min(height, width) / share + 1e-6), min(height, width))
+        return dataclasses.replace(self, size=(height, width), resize_short=resize_short)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocess:
+        """What `to_dict` wrote.
+
+        Raises:
+            UsageError: a field is missing, unknown or impossible.
+        """
+        try:
+            fields = dict(values)
+            for name in ("size", "mean", "std"):
+                fields[name] = tuple(fields[name])
+            return cls(**fields)
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"not a description of preprocessing: {error}") from error
+
+    def _crop(self, image: Image) -> Image:
+        """The centre of the image, of `size`."""
+        corner = [(n - m) / 2 for n, m in zip(image.shape[:2], self.size, strict=True)]
+        top, left = (round(c) if self.crop_rounding == "round" else math.floor(c) for c in corner)
+        return image[top : top + self.size[0], left : left + self.size[1]]
+
+    def _check(self, image: Image) -> None:
+        """Returns when the image is uint8 HWC with the right channels."""
+        right = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3
+        if not right or image.shape[2] != self.channels or 0 in image.shape:
+            found = f"{getattr(image, 'dtype', type(image).__name__)} {np.shape(image)}"
+            raise UsageError(
+                f"the image is {found}; this preprocessing takes uint8 [height, width, "
+                f"{self.channels}], values 0 to 255."
+            )
+
+
+def resize(image: Image, size: tuple[int, int], interpolation: Interpolation) -> Image:
+    """uint8 HWC → uint8 HWC of `size` (height, width); the image itself when it has that size."""
+    if image.shape[:2] == tuple(size):
+        return image
+    if interpolation == "cv2_bilinear":
+        return _resize_like_opencv(image, size)
+    from PIL import Image as Pillow
+
+    method = Pillow.Resampling[interpolation.upper()]
+    height, width = size
+    if image.shape[2] == 3:
+        picture = Pillow.fromarray(np.ascontiguousarray(image))
+        return np.asarray(picture.resize((width, height), method))
+    layers = [Pillow.fromarray(np.ascontiguousarray(layer)) for layer in image.transpose(2, 0, 1)]
+    return np.stack([np.asarray(p.resize((width, height), method)) for p in layers], axis=2)
+
+
+def _resize_like_opencv(image: Image, size: tuple[int, int]) -> Image:
+    """OpenCV's `INTER_LINEAR`: four neighbours at (i + 0.5) · scale − 0.5, weights of 11 bits.
+
+    Source: OpenCV 4 `imgproc/src/resize.cpp` (INTER_RESIZE_COEF_BITS = 11); equal within 1.
+    """
+    top, bottom, v = _neighbours(image.shape[0], size[0])
+    left, right, u = _neighbours(image.shape[1], size[1])
+    u, v = u[None, :, None], v[:, None, None]
+    used = image.astype(np.int64)
+    across = used[:, left] * (2048 - u) + used[:, right] * u
+    mixed = across[top] * (2048 - v) + across[bottom] * v
+    return ((mixed + (1 << 21)) >> 22).clip(0, 255).astype(np.uint8)
+
+
+def _neighbours(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
+    """For each new position the two old ones and the weight of the second, in 1/2048."""
+    at = (np.arange(new) + 0.5) * (old / new) - 0.5
+    first = np.floor(at).astype(np.intp)
+    weight = np.rint((at - first) * 2048).astype(np.int64)
+    weight[(first < 0) | (first >= old - 1)] = 0
+    first = first.clip(0, old - 1)
+    return first, np.minimum(first + 1, old - 1), weight

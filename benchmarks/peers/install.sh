@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Makes the environment of one peer: benchmarks/peers/NAME/.venv, with exactly the packages of
+# NAME/requirements.txt.
+# Usage: benchmarks/peers/install.sh timm|paddleclas|mindcv    (PYTHON=python3.11 by default)
+set -euo pipefail
+
+name=${1:-}
+folder=$(cd "$(dirname "$0")" && pwd)/$name
+if [ -z "$name" ] || [ ! -f "$folder/requirements.txt" ]; then
+  echo "usage: $0 timm|paddleclas|mindcv" >&2
+  exit 2
+fi
+
+[ -x "$folder/.venv/bin/python" ] || "${PYTHON:-python3.11}" -m venv "$folder/.venv"
+install=("$folder/.venv/bin/python" -m pip install)
+
+# With its own dependencies, which differ between the CPU and the CUDA builds of torch.
+torch=$(grep '^torch==' "$folder/requirements.txt" || true)
+[ -z "$torch" ] || "${install[@]}" "$torch"
+
+# The lists are complete, so that pip need not follow dependencies: torchvision's would replace a
+# CPU build of torch by a CUDA one, and mindcv's ask for packages that its models do not need.
+"${install[@]}" --no-deps --requirement "$folder/requirements.txt"

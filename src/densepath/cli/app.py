@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from densepath import __version__
-from densepath.cli import models
+from densepath.cli import import_, models
 from densepath.cli.console import note
 from densepath.errors import DensepathError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("models")(models.models)
+app.command("import")(import_.import_)
 
 
 def _print_version(wanted: bool) -> None:

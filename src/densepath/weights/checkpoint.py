@@ -23,6 +23,7 @@ from densepath.files import write_atomically
 from densepath.models.build import Model, build_model
 from densepath.models.spec import ModelSpec
 from densepath.preprocess import Preprocess
+from densepath.weights.labels import known_labels
 from densepath.weights.match import check_tensors, is_weight
 
 METADATA_KEY = "densepath"
@@ -73,7 +74,7 @@ class Checkpoint:
         Args:
             model: the network.
             preprocess: the way from an image to its input.
-            labels: the class names; by default their numbers.
+            labels: the class names; by default ImageNet-1k's for 1,000 classes, else numbers.
             tensors: taken instead of the network's own, as for an average of weights.
             multi_label: as in the class.
             provenance: as in the class.
@@ -81,7 +82,7 @@ class Checkpoint:
         Raises:
             UsageError: not one label for each class, or a preprocessing of other channels.
         """
-        names = numbered_labels(model.num_classes) if labels is None else list(labels)
+        names = known_labels(model.num_classes) if labels is None else list(labels)
         if len(names) != model.num_classes:
             raise UsageError(f"{len(names)} labels for a network of {model.num_classes} classes.")
         if preprocess.channels != model.in_channels:
@@ -224,6 +225,10 @@ def _read_description(path: Path, metadata: dict[str, str] | None) -> dict[str, 
     return values
 
 
-def numbered_labels(num_classes: int) -> list[str]:
-    """Class names where none are known: `0`, `1`, `2` and so on."""
-    return [str(number) for number in range(num_classes)]
+def is_checkpoint(path: Path) -> bool:
+    """Whether the file is one that `Checkpoint.save` wrote, or a damaged one of those."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False

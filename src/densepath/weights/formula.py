@@ -8,13 +8,11 @@ same everywhere.
 The tensor `name` holds u = uniform numbers in [-1, 1) drawn in C order by
 `RandomState(crc32(name))`, then
 
-| tensor | value |
-|---|---|
-| convolution | u · √(6 / inputs), inputs = product of all sides but the first; a quarter of that for the last 1×1 of a DPN block, whose output is added to the residual path |
-| classifier weight | u · √(3 / inputs) |
-| BatchNorm weight | 1 + u / 5 |
-| BatchNorm running variance | 1 + u / 2 |
-| BatchNorm bias, running mean; classifier bias | u / 5 |
+- convolution: u · √(6 / inputs), where inputs is the product of all sides but the first; a quarter
+  of it for the last 1×1 of a DPN block, whose output is added to the residual path;
+- classifier weight: u · √(3 / inputs);
+- BatchNorm weight: 1 + u / 5; running variance: 1 + u / 2;
+- BatchNorm bias and running mean, classifier bias: u / 5.
 
 `name` is ours, as `build_model`'s state dict has it. An image of H × W pixels holds
 uniform numbers in [-1.5, 1.5) constant over squares of 16 × 16 pixels, plus as many in

@@ -39,5 +39,5 @@ def join_names(pairs: Iterable[ModulePair], norm_leaves: Sequence[str]) -> KeyMa
 
 def differences(names: KeyMap, found: Mapping[str, object]) -> tuple[list[str], list[str]]:
     """The keys of a table that `found` lacks, and those of `found` that the table lacks."""
-    wanted = {key for keys in names.values() for key in keys}
+    wanted = dict.fromkeys(key for keys in names.values() for key in keys)
     return [key for key in wanted if key not in found], [key for key in found if key not in wanted]

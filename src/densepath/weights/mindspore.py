@@ -246,9 +246,7 @@ def _dpn(arch: DPNArch) -> Iterator[ModulePair]:
             layers = f"{block}.layers"
             for t, part in enumerate(("c1x1_a", "c3x3_b", "c1x1_c"), start=1):
                 yield f"{block}.{part}.bn", (f"{layers}.bn{t}",)
-                convs = (f"{layers}.conv{t}",)
-                if t == 3:
-                    convs = (f"{layers}.conv3_r", f"{layers}.conv3_d")
-                yield f"{block}.{part}.conv", convs
+                halves = (f"{layers}.conv3_r", f"{layers}.conv3_d")
+                yield f"{block}.{part}.conv", halves if t == 3 else (f"{layers}.conv{t}",)
     yield "features.conv5_bn_ac.bn", ("conv5_x.norm",)
     yield "classifier", ("classifier",)

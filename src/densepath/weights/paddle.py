@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,9 +50,9 @@ def read_pdparams(path: Path) -> dict[str, np.ndarray]:
     return {name: _float_bits(array) for name, array in values.items()}
 
 
-def _join_slices(values: dict[str, object], path: Path) -> None:
+def _join_slices(values: dict[str, Any], path: Path) -> None:
     """Arrays above 1 GiB, which Paddle cuts into slices, are whole again."""
-    for name, info in (values.pop(BIG_ARRAYS_KEY, None) or {}).items():  # type: ignore[attr-defined]
+    for name, info in (values.pop(BIG_ARRAYS_KEY, None) or {}).items():
         try:
             slices = [values.pop(key) for key in info["slices"]]
             whole = np.concatenate([np.ravel(part) for part in slices])

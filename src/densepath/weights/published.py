@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from densepath.errors import UnknownNameError
-from densepath.models.spec import StemPool
+from densepath.models.spec import ModelSpec, StemPool
 from densepath.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 Origin = Literal["timm", "torchvision", "paddle", "mindcv"]
@@ -30,12 +30,28 @@ LICENCES: dict[Origin, str] = {
     "paddle": "Apache-2.0",
     "mindcv": "Apache-2.0",
 }
-# PaddleClas stores DPN's BatchNorm for an ε of 1e-5; the others for 1e-3, the catalogue's.
-PADDLE_DPN_BN_EPS = 1e-5
-
 _TORCHVISION = "https://download.pytorch.org/models/"
 _PADDLE = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/"
 _MINDCV = "https://download.mindspore.cn/toolkits/mindcv/"
+
+
+@dataclass(frozen=True)
+class Switches:
+    """How a publisher's network differs from the catalogue's row; None where it does not.
+
+    Attributes:
+        bn_eps: ε of every BatchNorm.
+        stem_pool: the padding of the stem's max-pool.
+    """
+
+    bn_eps: float | None = None
+    stem_pool: StemPool | None = None
+
+
+# Source: the numbers were found by comparing logits (tests/parity); only DPN differs.
+PADDLE_DPN = Switches(bn_eps=1e-5)
+MINDCV_DPN = Switches(stem_pool="same")
+AS_CATALOGUE = Switches()
 
 
 @dataclass(frozen=True)
@@ -50,7 +66,7 @@ class Published:
         sha256: its SHA-256 or the first digits of it; empty where the publisher gives none.
         top1, top5: the accuracy in percent that the publisher claims.
         preprocess: the way from image to input that the claim was measured with.
-        bn_eps, stem_pool: where the publisher's network differs from the catalogue's.
+        switches: where the publisher's network differs from the catalogue's.
     """
 
     name: str
@@ -61,8 +77,7 @@ class Published:
     top1: float
     top5: float
     preprocess: Preprocess
-    bn_eps: float | None = None
-    stem_pool: StemPool | None = None
+    switches: Switches = AS_CATALOGUE
 
     @property
     def origin(self) -> Origin:
@@ -108,8 +123,10 @@ def _opencv(side_rounding: Literal["truncate", "round"]) -> Preprocess:
 
 _BICUBIC = _pillow(0.875)
 _BICUBIC_95 = _pillow(0.95)
-_BICUBIC_DPN = _pillow(0.875, mean=DPN_MEAN, std=DPN_STD)
-_BILINEAR = _pillow(0.875, "bilinear")
+TIMM_DPN_INPUT = _pillow(0.875, mean=DPN_MEAN, std=DPN_STD)
+TORCHVISION_INPUT = _pillow(0.875, "bilinear")
+PADDLE_INPUT = _opencv("round")
+MINDCV_INPUT = _opencv("truncate")
 
 # fmt: off
 # tag                     top-1   top-5   preprocessing
@@ -119,13 +136,13 @@ _TIMM_ROWS = (
     ("densenet161.tv_in1k", 77.384, 93.656, _BICUBIC),
     ("densenet169.tv_in1k", 75.922, 92.976, _BICUBIC),
     ("densenet201.tv_in1k", 77.284, 93.480, _BICUBIC),
-    ("dpn68.mx_in1k",       76.304, 92.994, _BICUBIC_DPN),
-    ("dpn68b.mx_in1k",      77.494, 93.834, _BICUBIC_DPN),
+    ("dpn68.mx_in1k",       76.304, 92.994, TIMM_DPN_INPUT),
+    ("dpn68b.mx_in1k",      77.494, 93.834, TIMM_DPN_INPUT),
     ("dpn68b.ra_in1k",      78.546, 93.982, _BICUBIC_95),  # 79.342 at 288 pixels, crop 1
-    ("dpn92.mx_in1k",       80.032, 94.876, _BICUBIC_DPN),
-    ("dpn98.mx_in1k",       79.664, 94.644, _BICUBIC_DPN),
-    ("dpn107.mx_in1k",      80.166, 94.932, _BICUBIC_DPN),
-    ("dpn131.mx_in1k",      79.836, 94.708, _BICUBIC_DPN),
+    ("dpn92.mx_in1k",       80.032, 94.876, TIMM_DPN_INPUT),
+    ("dpn98.mx_in1k",       79.664, 94.644, TIMM_DPN_INPUT),
+    ("dpn107.mx_in1k",      80.166, 94.932, TIMM_DPN_INPUT),
+    ("dpn131.mx_in1k",      79.836, 94.708, TIMM_DPN_INPUT),
 )
 
 # model          top-1   top-5   first digits of the SHA-256, which are in the file's name
@@ -180,8 +197,8 @@ def _mindcv(model: str, top1: float, top5: float, path: str) -> Published:
         sha256=digits[1] if digits else "",
         top1=top1,
         top5=top5,
-        preprocess=_opencv("truncate"),
-        stem_pool="same" if is_dpn else None,
+        preprocess=MINDCV_INPUT,
+        switches=MINDCV_DPN if is_dpn else AS_CATALOGUE,
     )
 
 
@@ -195,8 +212,8 @@ def _paddle(model: str, top1: float, top5: float) -> Published:
         sha256="",
         top1=top1,
         top5=top5,
-        preprocess=_opencv("round"),
-        bn_eps=PADDLE_DPN_BN_EPS if model.startswith("DPN") else None,
+        preprocess=PADDLE_INPUT,
+        switches=PADDLE_DPN if model.startswith("DPN") else AS_CATALOGUE,
     )
 
 
@@ -204,7 +221,14 @@ def _torchvision(model: str, top1: float, top5: float, digits: str) -> Published
     """A row of torchvision."""
     file = f"{model}-{digits}.pth"
     return Published(
-        f"torchvision/{model}", model, _TORCHVISION + file, file, digits, top1, top5, _BILINEAR
+        f"torchvision/{model}",
+        model,
+        _TORCHVISION + file,
+        file,
+        digits,
+        top1,
+        top5,
+        TORCHVISION_INPUT,
     )
 
 
@@ -241,3 +265,20 @@ def find_published(name: str) -> Published:
 def published_for(model: str) -> list[str]:
     """The names of all published weights of one model of the catalogue."""
     return [row.name for row in PUBLISHED.values() if row.model == model]
+
+
+def habits(
+    naming: Literal["paddle", "mindcv", "pytorch"], spec: ModelSpec
+) -> tuple[Switches, Preprocess]:
+    """The switches and the preprocessing of a system's weights, where no source is named.
+
+    Networks for small images have no habit: their images are only scaled to the input size.
+    """
+    is_dpn = spec.family == "dpn"
+    if spec.arch.stem == "small":
+        return AS_CATALOGUE, Preprocess(size=(spec.input_size, spec.input_size))
+    if naming == "paddle":
+        return (PADDLE_DPN if is_dpn else AS_CATALOGUE), PADDLE_INPUT
+    if naming == "mindcv":
+        return (MINDCV_DPN if is_dpn else AS_CATALOGUE), MINDCV_INPUT
+    return AS_CATALOGUE, TIMM_DPN_INPUT if is_dpn else TORCHVISION_INPUT

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from densepath.errors import UnsafeFileError, WeightsError
+from densepath.errors import KeyMismatchError, UnsafeFileError, WeightsError
 from densepath.weights.match import is_weight
 
 # Where training programs put the network in their own tables; an average of weights first, as
@@ -119,6 +119,9 @@ def to_canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under our names, whichever of its names their source used.
 
     A prefix before `features.` (as `module.` of DataParallel) is dropped, batch counters too.
+
+    Raises:
+        KeyMismatchError: the file holds more than one network, or halves that do not fit.
     """
     renamed: dict[str, Tensor] = {}
     halves: dict[str, dict[str, Tensor]] = {}
@@ -127,11 +130,17 @@ def to_canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not is_weight(name):
             continue
         split = _SPLIT.match(name)
-        if split:
-            halves.setdefault(f"{split[1]}.conv.weight", {})[split[2]] = tensor
-        else:
-            renamed[name] = tensor
+        target = halves.setdefault(f"{split[1]}.conv.weight", {}) if split else renamed
+        name = split[2] if split else name
+        if name in target:
+            raise KeyMismatchError(
+                f"two tensors of the file are the network's {_rename(key)}: it holds more than "
+                "one network. Save the state dict of one of them."
+            )
+        target[name] = tensor
     for name, parts in halves.items():
+        if len({part.shape[1:] for part in parts.values()}) > 1:
+            raise KeyMismatchError(f"the two parts of {name} have different shapes.")
         renamed[name] = torch.cat([parts[key] for key in sorted(parts)])
     classifier = renamed.get("classifier.weight")
     if classifier is not None and classifier.dim() == 4:

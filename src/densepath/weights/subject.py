@@ -7,32 +7,60 @@ from pathlib import Path
 from densepath.errors import CheckpointError, UnknownNameError, UsageError
 from densepath.models.catalogue import CATALOGUE
 from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.fetch import fetch_published
+from densepath.weights.import_file import import_weights
+from densepath.weights.published import PUBLISHED, Published, find_published, published_for
 
 RUN_FILES = ("best.safetensors", "last.safetensors")
+# Checkpoints of our own that come with the package, as `cifar10/densenet_bc_100_12`.
+SHIPPED = Path(__file__).with_name("shipped")
 
 
 def open_checkpoint(subject: str | Path) -> Checkpoint:
     """The checkpoint that `subject` names.
 
-    `subject` is a checkpoint file, a run folder (its best checkpoint, else its last).
+    `subject` is a checkpoint file, a run folder (its best checkpoint, else its last), the name
+    of published weights (fetched when they are not in the cache) or of weights that come with
+    the package.
 
     Raises:
         CheckpointError: the file or folder is no checkpoint.
         UsageError: a bare model name, which has no weights.
         UnknownNameError: neither a file nor a known name.
+        WeightsUnavailableError: published weights that cannot be fetched.
+        WeightsError: published weights whose file is damaged.
     """
-    path = Path(subject)
+    path, name = Path(subject), str(subject)
     if path.is_dir():
         return Checkpoint.load(_checkpoint_in(path))
-    if path.exists() or path.suffix == ".safetensors":
+    if path.is_file() or path.suffix == ".safetensors":
         return Checkpoint.load(path)
-    name = str(subject)
+    if name in shipped_names():
+        return Checkpoint.load(SHIPPED / f"{name}.safetensors")
     if name.lower() in CATALOGUE:
-        raise UsageError(
-            f"{name} is an architecture and has no weights of its own. Name a checkpoint file or "
-            "a run folder instead."
-        )
-    raise UnknownNameError("model or file", name, CATALOGUE)
+        raise UsageError(f"{name} is a model without weights. {_cure(name.lower())}")
+    if name.lower() in map(str.lower, PUBLISHED):
+        return open_published(find_published(name))
+    raise UnknownNameError("subject", name, [*shipped_names(), *PUBLISHED]) from None
+
+
+def open_published(row: Published) -> Checkpoint:
+    """The checkpoint of published weights; see `fetch_published` for what it raises."""
+    return import_weights(fetch_published(row), row.model, source=row.name)
+
+
+def shipped_names() -> list[str]:
+    """The names of the weights that come with the package."""
+    files = sorted(SHIPPED.rglob("*.safetensors"))
+    return [file.relative_to(SHIPPED).with_suffix("").as_posix() for file in files]
+
+
+def _cure(model: str) -> str:
+    """What to name instead of a bare model."""
+    names = [name for name in shipped_names() if name.endswith(f"/{model}")]
+    names += published_for(model)
+    known = f"Name its published weights: {', '.join(names)}; or a" if names else "Name a"
+    return f"{known} checkpoint file or a run folder (`densepath train {model}` makes one)."
 
 
 def _checkpoint_in(folder: Path) -> Path:

@@ -1,0 +1,73 @@
+"""`densepath import`: a weights file of another system becomes a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from densepath.cli.console import note, print_json
+from densepath.errors import UsageError
+
+
+def import_(
+    file: Annotated[
+        Path,
+        typer.Argument(help="A .pdparams, .ckpt, .pth or .safetensors file.", metavar="FILE"),
+    ],
+    model: Annotated[str, typer.Option(help="The catalogue's model that the file is of.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The checkpoint to write, a .safetensors file.")
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(help="Published weights whose preprocessing it has, as paddle/DPN92."),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="A text file with the name of a class on each line.")
+    ] = None,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="Each class is a yes or no of its own.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Convert weights of PaddleClas, MindCV, timm or torchvision; nothing in them is executed.
+
+    Example: densepath import DPN92_pretrained.pdparams --model dpn92 -o dpn92.safetensors
+    """
+    from densepath.weights.import_file import import_weights
+
+    if output.suffix != ".safetensors":
+        raise UsageError(f"{output} must end in .safetensors: checkpoints are safetensors files.")
+    names = _read_labels(labels) if labels else None
+    checkpoint = import_weights(file, model, source=source, labels=names, multi_label=multi_label)
+    checkpoint.save(output)
+    summary = {
+        "output": str(output),
+        "model": checkpoint.spec.name,
+        "num_classes": checkpoint.num_classes,
+        "in_channels": checkpoint.in_channels,
+        "tensors": len(checkpoint.tensors),
+        "preprocess": checkpoint.preprocess.to_dict(),
+        "provenance": checkpoint.provenance,
+    }
+    if json:
+        print_json(summary)
+    else:
+        note(
+            f"{output}: {checkpoint.spec.name}, {checkpoint.num_classes} classes, "
+            f"{len(checkpoint.tensors)} tensors from {file.name}"
+        )
+
+
+def _read_labels(path: Path) -> list[str]:
+    """The names in a text file, one a line.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as a list of class names: {error}") from error

@@ -195,7 +195,7 @@ def _resize_like_opencv(image: Image, size: tuple[int, int]) -> Image:
     used = image.astype(np.int64)
     across = used[:, left] * (2048 - u) + used[:, right] * u
     mixed = across[top] * (2048 - v) + across[bottom] * v
-    return ((mixed + (1 << 21)) >> 22).clip(0, 255).astype(np.uint8)
+    return ((mixed.astype(np.int64) + (1 << 21)) >> 22).clip(0, 255).astype(np.uint8)
 
 
 def _neighbours(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:

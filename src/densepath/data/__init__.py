@@ -1,1 +1,1 @@
-
+"""From image files to batches: one file a source, the loader, the augmentations."""

@@ -1,0 +1,107 @@
+"""What every source of images is: numbered samples with class names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densepath.errors import UnknownNameError
+from densepath.preprocess import Image
+
+Split = Literal["train", "validation", "test"]
+Target = int | NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and its class.
+
+    Attributes:
+        image: uint8 [height, width, channels], values 0 to 255.
+        target: the class's number; in a multi-label set float32 [classes] of 0 and 1.
+        path: the file, or a name like `digits/test/17` where there is none.
+    """
+
+    image: Image
+    target: Target
+    path: str
+
+
+class Dataset(Protocol):
+    """Numbered samples.
+
+    Attributes:
+        class_names: in the order of the class numbers.
+        multi_label: whether an image can have several classes, or none.
+        description: one sentence: which files, which split, and by which rule.
+    """
+
+    class_names: list[str]
+    multi_label: bool
+    description: str
+
+    def __len__(self) -> int:
+        """The number of samples."""
+
+    def load(self, index: int) -> Sample:
+        """Sample `index`; raises ImageError when its image cannot be read."""
+
+    def path(self, index: int) -> str:
+        """The name of sample `index`, without reading it."""
+
+    def target(self, index: int) -> Target:
+        """The target of sample `index`, without reading its image."""
+
+
+class Subset:
+    """The samples of `dataset` at `indices`, in that order."""
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int], description: str) -> None:
+        self._dataset, self._indices = dataset, indices
+        self.class_names, self.multi_label = dataset.class_names, dataset.multi_label
+        self.description = description
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self._indices)
+
+    def load(self, index: int) -> Sample:
+        """Sample `index`; raises ImageError when its image cannot be read."""
+        return self._dataset.load(self._indices[index])
+
+    def path(self, index: int) -> str:
+        """The name of sample `index`."""
+        return self._dataset.path(self._indices[index])
+
+    def target(self, index: int) -> Target:
+        """The target of sample `index`."""
+        return self._dataset.target(self._indices[index])
+
+
+def hold_out(dataset: Dataset, split: Split, fraction: float, seed: int) -> Dataset:
+    """A part of a set that has no splits of its own.
+
+    `validation` is a random `fraction` drawn by `seed`, `train` the rest, `test` everything.
+    """
+    check_split(split)
+    if split == "test":
+        return dataset
+    order = np.random.default_rng([seed, len(dataset)]).permutation(len(dataset))
+    held = max(round(len(dataset) * fraction), 1)
+    chosen = order[:held] if split == "validation" else order[held:]
+    said = f"{fraction:.0%} of it held out by seed {seed}"
+    return Subset(dataset, np.sort(chosen).tolist(), f"{dataset.description}; {split} of {said}")
+
+
+def check_split(split: str) -> None:
+    """Returns when there is such a split.
+
+    Raises:
+        UnknownNameError: there is not.
+    """
+    if split not in get_args(Split):
+        raise UnknownNameError("split", split, get_args(Split))

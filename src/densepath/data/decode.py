@@ -62,7 +62,7 @@ def open_image(
     except UnidentifiedImageError:
         raise ImageError(name, _what_it_is_instead(source)) from None
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
-        raise ImageError(name, f"more than the {max_pixels:,} pixels allowed") from None
+        raise ImageError(name, f"more than {max_pixels:,} pixels") from None
     except OSError as error:
         raise ImageError(name, _plain_reason(error)) from None
     except MemoryError:

@@ -61,4 +61,18 @@ def open_dataset(
         from densepath.data.cifar10 import open_cifar10
 
         return open_cifar10(path, split, channels=channels)
+    root = Path(data_root).expanduser() if data_root is not None else None
+    if path.suffix in (".txt", ".csv"):
+        from densepath.data.listfile import open_list
+        from densepath.data.table import open_table
+
+        open_file = open_list if path.suffix == ".txt" else open_table
+        return open_file(
+            path,
+            split,
+            root=root,
+            channels=channels,
+            validation_fraction=validation_fraction,
+            seed=seed,
+        )
     raise DatasetError(f"{name} is no kind of data set that is known. A data set is {SOURCES}.")

@@ -1,0 +1,120 @@
+"""A list file: one `path label` a line, PaddleClas's `train_list.txt`.
+
+Labels are numbers from 0. Class names come from `label_list.txt` beside the list (`number name`
+a line) and are otherwise the numbers. Beside `train_list.txt`, the files `val_list.txt` and
+`test_list.txt` are its other splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from densepath.data.dataset import Dataset, Split, hold_out
+from densepath.data.files_dataset import FilesDataset
+from densepath.errors import DatasetError
+
+LABELS_FILE = "label_list.txt"
+SPLIT_FILES = {"train": "train_list.txt", "validation": "val_list.txt", "test": "test_list.txt"}
+
+
+def open_list(
+    path: Path,
+    split: Split,
+    *,
+    root: Path | None,
+    channels: int,
+    validation_fraction: float,
+    seed: int,
+) -> Dataset:
+    """The split of a list file: its own file where there is one, else a part held out.
+
+    Raises:
+        DatasetError: a line that is not `path label`, or no lines at all.
+    """
+    siblings = _siblings(path)
+    if not siblings:
+        dataset = read_list(path, root=root, channels=channels)
+        return hold_out(dataset, split, validation_fraction, seed)
+    other = {"validation": "test", "test": "validation"}.get(split, split)
+    chosen = siblings.get(split) or siblings.get(other) or path
+    dataset = read_list(chosen, root=root, channels=channels, of=list(siblings.values()))
+    return dataset
+
+
+def _siblings(path: Path) -> dict[str, Path]:
+    """The lists of all splits, when `path` is a `train_list.txt` that has others beside it."""
+    if path.name != SPLIT_FILES["train"]:
+        return {}
+    found = {s: path.with_name(n) for s, n in SPLIT_FILES.items() if path.with_name(n).exists()}
+    return found if len(found) > 1 else {}
+
+
+def read_list(
+    path: Path, *, root: Path | None = None, channels: int = 3, of: list[Path] | None = None
+) -> FilesDataset:
+    """The images of one list file; `of` are all lists that share its classes.
+
+    Raises:
+        DatasetError: a line that is not `path label`, or no lines at all.
+    """
+    rows = list(_rows(path))
+    if not rows:
+        raise DatasetError(f"{path} has no lines. A list file has one `path label` a line.")
+    largest = max(label for one in of or [path] for _, label in _rows(one))
+    return FilesDataset(
+        root or path.parent,
+        [file for file, _ in rows],
+        [label for _, label in rows],
+        _class_names(path.with_name(LABELS_FILE), largest + 1),
+        description=f"list file {path}",
+        channels=channels,
+    )
+
+
+def _rows(path: Path) -> Iterator[tuple[str, int]]:
+    """(file, label) of each line; the label is what stands behind the last blank."""
+    for number, line in enumerate(read_lines(path), start=1):
+        file, _, label = line.rpartition(" ")
+        if not line:
+            continue
+        if not file.strip() or not label.isdecimal():
+            raise DatasetError(
+                f"{path}, line {number}: {line!r} is not `path label` with a label from 0."
+            )
+        yield file.strip(), int(label)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8, blanks at their ends and a byte-order mark removed.
+
+    Raises:
+        DatasetError: it is not text in UTF-8, or cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        raise DatasetError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+    return [line.strip() for line in text.splitlines()]
+
+
+def _class_names(path: Path, count: int) -> list[str]:
+    """The names of classes 0 … count − 1; the numbers where there is no file of names.
+
+    Raises:
+        DatasetError: a line that is not `number name`, or a class without a name.
+    """
+    if not path.exists():
+        return [str(i) for i in range(count)]
+    names: dict[int, str] = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        label, _, name = line.partition(" ")
+        if line and (not label.isdecimal() or not name):
+            raise DatasetError(f"{path}, line {number}: {line!r} is not `number name`.")
+        if line:
+            names[int(label)] = name.strip()
+    total = max(count, max(names, default=-1) + 1)
+    missing = [i for i in range(total) if i not in names]
+    if missing:
+        raise DatasetError(f"{path} has no name for class {missing[0]}; the list has {count}.")
+    return [names[i] for i in range(total)]

@@ -1,0 +1,158 @@
+"""A CSV with a header: one image a row, with one label or with several.
+
+The file stands in the column `path`, `file`, `filename` or `image`. The classes stand either in a
+column `label` or `class` (a name; several as `cat|dog`, which makes the set multi-label), or in
+one column of 0 and 1 a class. A column `split` (train, validation, test) is optional.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+
+from densepath.data.dataset import Dataset, Split, Target, hold_out
+from densepath.data.files_dataset import FilesDataset
+from densepath.data.listfile import read_lines
+from densepath.errors import DatasetError
+
+PATH_COLUMNS = ("path", "file", "filename", "image")
+LABEL_COLUMNS = ("label", "labels", "class", "classes")
+SPLIT_COLUMN = "split"
+SEPARATOR = "|"
+Row = dict[str, str]
+
+
+def open_table(
+    path: Path,
+    split: Split,
+    *,
+    root: Path | None,
+    channels: int,
+    validation_fraction: float,
+    seed: int,
+) -> Dataset:
+    """The split of a CSV: the rows of that `split` where it has the column, else a part held out.
+
+    The classes are those of all rows, so that every split has the same numbers.
+
+    Raises:
+        DatasetError: no header with a path and classes, a bad row, or no rows of the split.
+    """
+    header, rows = _read(path)
+    files = _path_column(path, header)
+    class_names, targets, multi_label = _classes(path, header, rows)
+    chosen = list(range(len(rows)))
+    if SPLIT_COLUMN in header:
+        chosen = _rows_of_split(path, rows, split)
+    dataset = FilesDataset(
+        root or path.parent,
+        [rows[i][files] for i in chosen],
+        [targets[i] for i in chosen],
+        class_names,
+        description=f"table {path}",
+        channels=channels,
+        multi_label=multi_label,
+    )
+    if SPLIT_COLUMN in header:
+        return dataset
+    return hold_out(dataset, split, validation_fraction, seed)
+
+
+def _read(path: Path) -> tuple[list[str], list[Row]]:
+    """The header and the rows, every one of as many cells as the header."""
+    reader = csv.reader(io.StringIO("\n".join(read_lines(path))))
+    cells = list(reader)
+    if len(cells) < 2:
+        raise DatasetError(f"{path} has no rows. A table has a header and one image a row.")
+    header = [name.strip() for name in cells[0]]
+    rows = []
+    for number, row in enumerate(cells[1:], start=2):
+        if row and len(row) != len(header):
+            raise DatasetError(
+                f"{path}, line {number}: {len(row)} cells where the header has {len(header)}."
+            )
+        if row:
+            rows.append(dict(zip(header, (cell.strip() for cell in row), strict=True)))
+    return header, rows
+
+
+def _path_column(path: Path, header: list[str]) -> str:
+    """The name of the column of files."""
+    for name in PATH_COLUMNS:
+        if name in header:
+            return name
+    raise DatasetError(
+        f"{path} has the columns {', '.join(header)}; one of them must be called "
+        f"{', '.join(PATH_COLUMNS)}."
+    )
+
+
+def _classes(
+    path: Path, header: list[str], rows: list[Row]
+) -> tuple[list[str], list[Target], bool]:
+    """Class names, the target of each row, and whether the set is multi-label."""
+    for column in LABEL_COLUMNS:
+        if column in header:
+            return _from_label_column(path, column, rows)
+    columns = [n for n in header if n not in (*PATH_COLUMNS, SPLIT_COLUMN)]
+    if len(columns) < 2:
+        raise DatasetError(
+            f"{path} has no classes: it needs a column {', '.join(LABEL_COLUMNS)}, or one "
+            "column of 0 and 1 a class."
+        )
+    return columns, _from_binary_columns(path, columns, rows), True
+
+
+def _from_label_column(
+    path: Path, column: str, rows: list[Row]
+) -> tuple[list[str], list[Target], bool]:
+    """Classes from one column of names; `a|b` in any row makes the set multi-label."""
+    multi_label = any(SEPARATOR in row[column] for row in rows)
+    sets = [[n.strip() for n in row[column].split(SEPARATOR) if n.strip()] for row in rows]
+    class_names = sorted({name for names in sets for name in names})
+    numbers = {name: i for i, name in enumerate(class_names)}
+    if multi_label:
+        return class_names, [_multi_hot([numbers[n] for n in s], len(numbers)) for s in sets], True
+    for number, names in enumerate(sets, start=2):
+        if not names:
+            raise DatasetError(f"{path}, line {number}: no {column}.")
+    return class_names, [numbers[names[0]] for names in sets], False
+
+
+def _from_binary_columns(path: Path, columns: list[str], rows: list[Row]) -> list[Target]:
+    """Targets from one column of 0 and 1 a class."""
+    targets: list[Target] = []
+    for number, row in enumerate(rows, start=2):
+        bad = [name for name in columns if row[name] not in ("0", "1", "0.0", "1.0")]
+        if bad:
+            raise DatasetError(
+                f"{path}, line {number}: {bad[0]} is {row[bad[0]]!r}; it must be 0 or 1."
+            )
+        targets.append(np.array([float(row[name]) for name in columns], np.float32))
+    return targets
+
+
+def _multi_hot(numbers: list[int], count: int) -> np.ndarray:
+    """float32 [count], 1 at `numbers`."""
+    target = np.zeros(count, np.float32)
+    target[numbers] = 1.0
+    return target
+
+
+def _rows_of_split(path: Path, rows: list[Row], split: Split) -> list[int]:
+    """The rows of `split`; validation and test serve for one another."""
+    names = {"val": "validation", "valid": "validation"}
+    found = [names.get(row[SPLIT_COLUMN], row[SPLIT_COLUMN]) for row in rows]
+    unknown = sorted(set(found) - {"train", "validation", "test"})
+    if unknown:
+        raise DatasetError(
+            f"{path}: unknown split {unknown[0]!r}; choices: train, validation, test."
+        )
+    other = {"validation": "test", "test": "validation"}.get(split, split)
+    wanted = split if split in found else other
+    if wanted not in found:
+        raise DatasetError(f"{path} has no rows with the split {split!r}.")
+    return [i for i, name in enumerate(found) if name == wanted]

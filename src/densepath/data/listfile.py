@@ -38,8 +38,7 @@ def open_list(
         return hold_out(dataset, split, validation_fraction, seed)
     other = {"validation": "test", "test": "validation"}.get(split, split)
     chosen = siblings.get(split) or siblings.get(other) or path
-    dataset = read_list(chosen, root=root, channels=channels, of=list(siblings.values()))
-    return dataset
+    return read_list(chosen, root=root, channels=channels, of=list(siblings.values()))
 
 
 def _siblings(path: Path) -> dict[str, Path]:

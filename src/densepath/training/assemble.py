@@ -204,7 +204,7 @@ def _build_network(
     if checkpoint is not None:
         _load_weights(network, checkpoint, data.class_names)
     layout = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
-    return network.to(device=device, memory_format=layout)
+    return network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
 
 
 def _load_weights(network: Model, checkpoint: Checkpoint, labels: list[str]) -> None:

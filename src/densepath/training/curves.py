@@ -17,27 +17,35 @@ def draw_curves(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
-    _draw(left, epochs, [row["train_loss"] for row in rows], [row["loss"] for row in rows])
+    _draw(
+        left,
+        epochs,
+        [row["train_loss"] for row in rows],
+        [row["loss"] for row in rows],
+        "upper right",
+    )
     left.set_title("Loss", loc="left")
     left.set_ylim(bottom=0)
     accuracy = [100 * row["top1"] for row in rows]
-    _draw(right, epochs, [100 * row["train_accuracy"] for row in rows], accuracy)
+    _draw(right, epochs, [100 * row["train_accuracy"] for row in rows], accuracy, "upper left")
     right.set_title("Accuracy, %", loc="left")
     best = max(range(len(rows)), key=lambda i: (accuracy[i], -i))
     right.plot(epochs[best], accuracy[best], "o", color=BEST, markersize=6, zorder=3)
-    right.annotate(
-        f"best: {accuracy[best]:.2f} %, epoch {epochs[best]}",
-        (epochs[best], accuracy[best]),
-        xytext=(-6, -16),
-        textcoords="offset points",
-        ha="right" if best > len(rows) / 3 else "left",
+    right.text(
+        0.97,
+        0.05,
+        f"● best: {accuracy[best]:.2f} %, epoch {epochs[best]}",
+        transform=right.transAxes,
+        ha="right",
         color=BEST,
     )
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     figure.savefig(path, format="png", dpi=150)
 
 
-def _draw(axes: Any, epochs: list[int], trained: list[float], evaluated: list[float]) -> None:
+def _draw(
+    axes: Any, epochs: list[int], trained: list[float], evaluated: list[float], legend: str
+) -> None:
     """One pair of curves."""
     marker = "o" if len(epochs) < 3 else None
     axes.plot(epochs, trained, color=TRAIN, marker=marker, markersize=3, label="training")
@@ -46,4 +54,4 @@ def _draw(axes: Any, epochs: list[int], trained: list[float], evaluated: list[fl
     axes.grid(color="#e5e7eb", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc=legend)

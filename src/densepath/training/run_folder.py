@@ -84,7 +84,7 @@ class RunFolder:
             self._check_owner(resume)
         elif self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path} is a file; --output names a folder.")
-        elif self.path.is_dir() and any(self.path.iterdir()):
+        elif self.path.is_dir() and any(not p.name.startswith(".") for p in self.path.iterdir()):
             raise UsageError(
                 f"{self.path} is not empty and is no run folder. Name a new folder with --output."
             )

@@ -23,7 +23,7 @@ class _SumOverRanks(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
@@ -69,7 +69,7 @@ def synchronise(model: nn.Module, device: torch.device) -> None:
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             if device.type == "cpu":
-                module.__class__ = SyncBatchNorm
+                module.__class__ = SyncBatchNorm  # type: ignore[assignment]
             else:
                 module.__class__ = nn.SyncBatchNorm
                 module.process_group = None  # type: ignore[assignment]

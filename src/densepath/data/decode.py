@@ -71,6 +71,20 @@ def open_image(
         raise ImageError(name, f"damaged: {error or type(error).__name__}") from None
 
 
+def from_pillow(picture: Pillow.Image, *, channels: int = 3) -> Image:
+    """The pixels of a Pillow image as uint8 [height, width, channels], by the same rules.
+
+    Raises:
+        ImageError: it cannot be decoded or converted.
+    """
+    try:
+        return _to_array(picture, channels)
+    except _RefusedError as refused:
+        raise ImageError("<picture>", str(refused)) from None
+    except Exception as error:  # A lazily opened file is decoded only here.
+        raise ImageError("<picture>", f"damaged: {error or type(error).__name__}") from None
+
+
 class _RefusedError(Exception):
     """The reason why an image is not decoded."""
 
@@ -95,10 +109,14 @@ def _decode(file: IO[bytes], channels: int, max_pixels: int) -> Image:
                 f"{width} × {height} is more than the {max_pixels:,} pixels allowed"
             )
         picture.load()
-        upright = _upright(picture)
-        flat = _eight_bits(_over_white(upright))
-        wanted = "L" if channels == 1 else "RGB"
-        array = np.asarray(flat if flat.mode == wanted else flat.convert(wanted))
+        return _to_array(picture, channels)
+
+
+def _to_array(picture: Pillow.Image, channels: int) -> Image:
+    """The pixels of a loaded picture, by the rules above."""
+    flat = _eight_bits(_over_white(_upright(picture)))
+    wanted = "L" if channels == 1 else "RGB"
+    array = np.asarray(flat if flat.mode == wanted else flat.convert(wanted))
     return array[:, :, None] if channels == 1 else array
 
 

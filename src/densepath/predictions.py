@@ -1,0 +1,156 @@
+"""Answers: logits become named, sorted classes, and these become JSON lines, CSV or a table.
+
+On the line: every engine ends here, whatever the runtime; evaluation, the command line and the
+servers write what is made here. Writers take answers one by one and keep none.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Format = Literal["table", "json", "csv"]
+Writer: TypeAlias = Callable[[Iterable["Prediction"], TextIO, int], None]
+
+SCORE_DIGITS = 6
+LABEL_WIDTH = 32
+NOT_A_NUMBER = "the network's answer is not a number"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The best classes of one image, the likeliest first; or why it has none.
+
+    Attributes:
+        path: the image, as it was named.
+        class_ids: the classes' positions among the logits.
+        labels: their names.
+        scores: their probabilities, 0 to 1: of one class among all, or, from a multi-label
+            network, of each class by itself.
+        error: why the image could not be answered; then the lists are empty.
+    """
+
+    path: str
+    class_ids: list[int]
+    labels: list[str]
+    scores: list[float]
+    error: str | None = None
+
+    @classmethod
+    def failed(cls, path: str, error: str) -> Prediction:
+        """The answer for an image that could not be read."""
+        return cls(path, [], [], [], error)
+
+    def to_dict(self) -> dict[str, Any]:
+        """`path, class_ids, labels, scores` (6 digits); for a failure `path, error`."""
+        if self.error is not None:
+            return {"path": self.path, "error": self.error}
+        return {
+            "path": self.path,
+            "class_ids": self.class_ids,
+            "labels": self.labels,
+            "scores": [round(score, SCORE_DIGITS) for score in self.scores],
+        }
+
+
+def probabilities(logits: NDArray[Any], *, multi_label: bool = False) -> NDArray[np.float64]:
+    """Logits [N, classes] → probabilities of the same shape: softmax, or sigmoid of each."""
+    values = np.asarray(logits, dtype=np.float64)
+    if multi_label:
+        return np.exp(-np.logaddexp(0.0, -values))
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(values - values.max(axis=1, keepdims=True))
+        shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+def answer(
+    logits: NDArray[Any],
+    paths: Sequence[str],
+    labels: Sequence[str],
+    *,
+    top_k: int = 5,
+    multi_label: bool = False,
+) -> list[Prediction]:
+    """One prediction for each row of logits [N, classes]; of equal scores the lower class first.
+
+    Fewer than `top_k` classes: all of them. A row that holds NaN becomes a failure.
+    """
+    shares = probabilities(logits, multi_label=multi_label)
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :top_k]
+    best = np.take_along_axis(shares, order, axis=1)
+    whole = np.isfinite(shares).all(axis=1)
+    return [
+        Prediction(path, ids, [labels[i] for i in ids], scores)
+        if is_whole
+        else Prediction.failed(path, NOT_A_NUMBER)
+        for path, ids, scores, is_whole in zip(
+            paths, order.tolist(), best.tolist(), whole, strict=True
+        )
+    ]
+
+
+def write_json_lines(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> None:
+    """One JSON object a line, as `Prediction.to_dict` makes it."""
+    for prediction in predictions:
+        text = json.dumps(prediction.to_dict(), ensure_ascii=False, allow_nan=False)
+        if not text.isprintable():
+            # A file name that is not UTF-8 holds lone surrogates: escape them.
+            text = json.dumps(prediction.to_dict(), allow_nan=False)
+        file.write(text + "\n")
+
+
+def write_csv(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> None:
+    """One row an image: path, error, then class_id, label and score of each of the `top_k`."""
+    writer = csv.writer(file, lineterminator="\n")
+    numbers = range(1, top_k + 1)
+    titles = [f"{name}_{n}" for n in numbers for name in ("class_id", "label", "score")]
+    writer.writerow(["path", "error", *titles])
+    for prediction in predictions:
+        values = prediction.to_dict()
+        ranked = zip(
+            prediction.class_ids, prediction.labels, values.get("scores", ()), strict=False
+        )
+        cells = [cell for triple in ranked for cell in triple]
+        path = printable(prediction.path)
+        blanks = [""] * (len(titles) - len(cells))
+        writer.writerow([path, prediction.error or "", *cells, *blanks])
+
+
+def write_table(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> None:
+    """A line a class, the likeliest first; the image is named on the first of its lines."""
+    file.write(f"{'score':>7}  {'class':<{LABEL_WIDTH}}  image\n")
+    for prediction in predictions:
+        path = printable(prediction.path)
+        if prediction.error is not None:
+            file.write(f"{'':>7}  {'':<{LABEL_WIDTH}}  {path}: {printable(prediction.error)}\n")
+        for label, score in zip(prediction.labels, prediction.scores, strict=True):
+            name = shorten(printable(label), LABEL_WIDTH)
+            line = f"{score * 100:5.1f} %  {name:<{LABEL_WIDTH}}  {path}"
+            file.write(line.rstrip() + "\n")
+            path = ""
+
+
+WRITERS: dict[Format, Writer] = {
+    "table": write_table,
+    "json": write_json_lines,
+    "csv": write_csv,
+}
+
+
+def printable(text: str) -> str:
+    """The text with control characters and stray bytes escaped: one line, valid UTF-8."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shorten(text: str, width: int) -> str:
+    """The text in at most `width` characters, with an ellipsis where something is missing."""
+    return text if len(text) <= width else text[: width - 1] + "…"

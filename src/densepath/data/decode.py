@@ -21,7 +21,8 @@ from PIL import ImageOps, UnidentifiedImageError
 from densepath.errors import ImageError
 from densepath.preprocess import Image
 
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+# MPO, a JPEG of several pictures, is opened as JPEG.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 SUFFIXES = frozenset(
     f".{kind}"
     for kind in (

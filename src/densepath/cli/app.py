@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from densepath import __version__
-from densepath.cli import import_, models
+from densepath.cli import import_, models, predict, train
 from densepath.cli.console import note
 from densepath.errors import DensepathError
 
@@ -21,6 +21,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
+app.command("train")(train.train)
+app.command("predict")(predict.predict)
 app.command("models")(models.models)
 app.command("import")(import_.import_)
 

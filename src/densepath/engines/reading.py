@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.decode import from_pillow, open_image
+from densepath.engines.download import Url
 from densepath.errors import ImageError, UsageError
 from densepath.preprocess import Image, Preprocess
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-    Readable: TypeAlias = str | Path | bytes | NDArray[np.uint8] | Picture
+    Readable: TypeAlias = str | Path | bytes | NDArray[np.uint8] | Picture | Url | "ReadImage"
 
 MOST_READERS = 16
 T = TypeVar("T")
@@ -47,6 +48,8 @@ def read_ahead(
 
     def read(named: tuple[str, Readable]) -> ReadImage:
         name, image = named
+        if isinstance(image, ReadImage):
+            return image
         try:
             return ReadImage(name, preprocess.fit(as_pixels(image, preprocess.channels)))
         except ImageError as error:
@@ -75,8 +78,8 @@ def map_ahead(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def as_pixels(image: Readable, channels: int) -> Image:
-    """A path, bytes, array or Pillow image → uint8 [height, width, channels].
+def as_pixels(image: Any, channels: int) -> Image:
+    """A path, bytes, array, Pillow image or Url → uint8 [height, width, channels].
 
     Gray arrays [height, width] are taken too, and gray and RGB become one another.
 
@@ -86,6 +89,8 @@ def as_pixels(image: Readable, channels: int) -> Image:
     """
     if isinstance(image, str | Path | bytes):
         return open_image(image, channels=channels)
+    if isinstance(image, Url):
+        return open_image(image.fetch(), channels=channels)
     if not isinstance(image, np.ndarray):
         if not hasattr(image, "getbands"):
             kind = type(image).__name__
@@ -111,6 +116,10 @@ def is_single(images: Any) -> bool:
     return isinstance(images, str | Path | bytes) or not hasattr(images, "__iter__")
 
 
-def name_of(image: Readable, index: int) -> str:
+def name_of(image: Any, index: int) -> str:
     """The path as it was given; an image in memory is named after its position."""
+    if isinstance(image, ReadImage):
+        return image.name
+    if isinstance(image, Url):
+        return image.address
     return os.fspath(image) if isinstance(image, str | Path) else f"image {index}"

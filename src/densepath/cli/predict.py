@@ -1,0 +1,266 @@
+"""`densepath predict`: images in, one answer each out, in order."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from densepath.cli.console import note, stderr
+from densepath.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from densepath.engines.predictor import Predictor
+    from densepath.predictions import Format, Prediction
+
+NAMED_FAILURES = 10
+
+
+class OutputFormat(StrEnum):
+    """How answers are written."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class OnError(StrEnum):
+    """What an image that cannot be read does."""
+
+    skip = "skip"
+    fail = "fail"
+
+
+class Precision(StrEnum):
+    """The type of the arithmetic."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+class Pooling(StrEnum):
+    """How the last map becomes one vector."""
+
+    mean = "mean"
+    mean_max = "mean-max"
+
+
+def predict(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUBJECT", help="A published name, a checkpoint file or a run folder."
+        ),
+    ],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Images, folders (all images below them), globs, or - for a list on standard "
+            "input.",
+        ),
+    ],
+    top_k: Annotated[int, typer.Option(min=1, help="Classes in each answer.")] = 5,
+    format: Annotated[
+        OutputFormat | None,
+        typer.Option(
+            help="How answers are written; by default as the suffix of --output says, or a table.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="One CSV row an image.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write the answers to this file, whole or not at all."),
+    ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a Grad-CAM picture of each answer there."),
+    ] = None,
+    on_error: Annotated[
+        OnError,
+        typer.Option(help="An unreadable image: answer with its error, or stop there."),
+    ] = OnError.skip,
+    allow_urls: Annotated[
+        bool, typer.Option("--allow-urls", help="Download images named by http(s) addresses.")
+    ] = False,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Side of the network's input in pixels; the checkpoint's by default."
+        ),
+    ] = None,
+    crop_pct: Annotated[
+        float | None,
+        typer.Option(help="Share of the short side that the crop keeps; the checkpoint's."),
+    ] = None,
+    test_pooling: Annotated[
+        Pooling, typer.Option(help="mean-max is for sizes above the training size.")
+    ] = Pooling.mean,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images of one run; by the device by default.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="The type of the arithmetic.")
+    ] = Precision.float32,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the network; torch's by default.")
+    ] = None,
+) -> None:
+    """Name what is in images: the likeliest classes of each, with scores, in order.
+
+    Exits with 0 when an image was answered, and with 1 when none was or, with --on-error fail,
+    when one could not be read.
+
+    Example: densepath predict runs/digits photos/ --top-k 3 --json
+    """
+    from densepath.engines.image_paths import find_images
+    from densepath.predictions import WRITERS
+
+    chosen = _choose_format(format, json, csv, output)
+    found = find_images(paths, lines=sys.stdin, allow_urls=allow_urls)
+
+    from densepath.engines.predictor import load
+
+    predictor = load(
+        subject,
+        device=device,
+        precision=precision.value,
+        size=size,
+        crop_share=crop_pct,
+        test_pooling="mean_max" if test_pooling is Pooling.mean_max else "mean",
+        threads=threads,
+    )
+    top_k = min(top_k, len(predictor.labels))
+    tally = _Tally(stop_at_failure=on_error is OnError.fail)
+    with predictor, _open_output(output) as file:
+        if explain is None:
+            answers = predictor.predict(found, top_k=top_k, batch_size=batch_size)
+        else:
+            answers = _explained(predictor, found, top_k, batch_size, explain)
+        WRITERS[chosen](tally.counting(answers, show=not file.isatty()), file, top_k)
+    tally.report(explain)
+
+
+def _choose_format(
+    format: OutputFormat | None, json: bool, csv: bool, output: Path | None
+) -> Format:
+    """The format that the options ask for.
+
+    Raises:
+        UsageError: they ask for two.
+    """
+    asked = {name for name, wanted in (("json", json), ("csv", csv)) if wanted}
+    if format is not None:
+        asked.add(format.value)
+    if len(asked) > 1:
+        raise UsageError(f"one output format, please, not {' and '.join(sorted(asked))}.")
+    suffixes: dict[str, Format] = {".json": "json", ".jsonl": "json", ".csv": "csv"}
+    by_suffix = suffixes.get(output.suffix.lower() if output else "", "table")
+    return asked.pop() if asked else by_suffix  # type: ignore[return-value]
+
+
+@contextmanager
+def _open_output(path: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that appears once all is written; both as UTF-8."""
+    from densepath.files import write_atomically
+
+    if path is None:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8")
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    with (
+        write_atomically(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        yield file
+
+
+def _explained(
+    predictor: Predictor, found: Iterator, top_k: int, batch_size: int | None, folder: Path
+) -> Iterator[Prediction]:
+    """The answers; a picture of each is in `folder` before the next is made."""
+    from densepath.engines.pictures import explanation_name, save_explanation
+
+    explanations = predictor.explain(found, top_k=top_k, batch_size=batch_size)
+    for index, explanation in enumerate(explanations):
+        if explanation.prediction.error is None:
+            save_explanation(explanation, folder / explanation_name(explanation, index))
+        yield explanation.prediction
+
+
+@dataclass
+class _Tally:
+    """Counts answers as they pass, and the first failures by name."""
+
+    stop_at_failure: bool
+    answered: int = 0
+    failed: int = 0
+    named: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def counting(self, predictions: Iterator[Prediction], *, show: bool) -> Iterator[Prediction]:
+        """The predictions, with a progress line on standard error if `show`.
+
+        Raises:
+            DataError: one is a failure and the user wants to stop there.
+        """
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        hidden = not (show and stderr.is_terminal)
+        start = time.monotonic()
+        with Progress(*columns, console=stderr, transient=True, disable=hidden) as progress:
+            task = progress.add_task("reading the first images")
+            for prediction in predictions:
+                self._count(prediction)
+                self.seconds = time.monotonic() - start
+                progress.update(task, description=self._pace())
+                yield prediction
+
+    def _count(self, prediction: Prediction) -> None:
+        """One more."""
+        if prediction.error is None:
+            self.answered += 1
+            return
+        self.failed += 1
+        if self.stop_at_failure:
+            raise DataError(
+                f"{prediction.path}: {prediction.error}. --on-error skip goes on after such "
+                "images and answers with their error."
+            )
+        if len(self.named) < NAMED_FAILURES:
+            self.named.append(f"{prediction.path}: {prediction.error}")
+
+    def _pace(self) -> str:
+        """How many, and how fast."""
+        total = self.answered + self.failed
+        return f"{total:,} images, {total / max(self.seconds, 1e-9):.1f} images/s"
+
+    def report(self, pictures: Path | None) -> None:
+        """What happened, on standard error.
+
+        Raises:
+            DataError: nothing was answered.
+        """
+        for line in self.named:
+            note(f"could not be read: {line}")
+        if self.failed > len(self.named):
+            note(f"could not be read: {self.failed - len(self.named):,} more")
+        if not self.answered:
+            raise DataError(f"no image was answered; {self.failed:,} could not be read.")
+        unread = f"; {self.failed:,} could not be read" if self.failed else ""
+        note(f"{self._pace()}; {self.answered:,} answered{unread}")
+        if pictures is not None:
+            note(f"pictures in {pictures}")

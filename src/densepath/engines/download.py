@@ -1,0 +1,78 @@
+"""Images by URL, for callers who ask for them: http and https only, bounded in size and time."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import IO
+
+from densepath.errors import ImageError
+
+MOST_BYTES = 64 << 20
+CONNECT_SECONDS = 10.0
+TOTAL_SECONDS = 60.0
+_CHUNK_BYTES = 1 << 16
+
+
+def is_url(name: str) -> bool:
+    """Whether this is an http or https address and not a file."""
+    return name.lower().startswith(("http://", "https://"))
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """An image that is downloaded when it is read."""
+
+    address: str
+
+    def fetch(self) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            ImageError: not there, too large, too slow, or not http.
+        """
+        try:
+            with _OPENER.open(self.address, timeout=CONNECT_SECONDS) as answer:
+                return _read_bounded(answer)
+        except _TooMuchError as error:
+            raise ImageError(self.address, str(error)) from None
+        except (OSError, HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise ImageError(self.address, f"cannot be downloaded: {reason}") from None
+
+
+class _TooMuchError(Exception):
+    """The bound that a download went over."""
+
+
+class _HttpOnly(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to http and https only."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+        """The next request, or an error for another scheme such as ftp."""
+        if not is_url(newurl):
+            raise ValueError(f"redirected to {newurl}, which is not http")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_HttpOnly)
+
+
+def _read_bounded(answer: IO[bytes]) -> bytes:
+    """All of the body.
+
+    Raises:
+        _TooMuchError: more bytes or seconds than allowed.
+    """
+    deadline = time.monotonic() + TOTAL_SECONDS
+    parts, size = [], 0
+    while part := answer.read(_CHUNK_BYTES):
+        parts.append(part)
+        size += len(part)
+        if size > MOST_BYTES:
+            raise _TooMuchError(f"more than the {MOST_BYTES >> 20} MiB that are downloaded")
+        if time.monotonic() > deadline:
+            raise _TooMuchError(f"not downloaded within {TOTAL_SECONDS:.0f} s")
+    return b"".join(parts)

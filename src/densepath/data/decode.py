@@ -3,45 +3,78 @@
 Rules: EXIF orientation is applied; transparency is laid over white; 16-bit and 32-bit gray keep
 their upper 8 of 16 bits; floats in 0…1 are scaled by 255; of an animation the first frame is
 taken; CMYK, YCbCr and Lab become RGB. Sizes are read from the header and refused before anything
-is decoded. Damaged files are refused, never half read.
+is decoded. Damaged files are refused, never half read. `docs/data.md` has the table.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import stat
+import struct
+import threading
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
 
-from densepath.errors import ImageError
+# The openers of FORMATS register themselves in Pillow.OPEN when these are imported.
+from PIL import (
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    PpmImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    WebPImagePlugin,  # noqa: F401
+)
+from PIL import Image as Pillow
+
+from densepath.errors import ImageError, UsageError
 from densepath.preprocess import Image
 
-# MPO, a JPEG of several pictures, is opened as JPEG.
+# Nothing else that Pillow can open is opened: fewer decoders, fewer holes. MPO, a JPEG of several
+# pictures, is opened as JPEG.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 SUFFIXES = frozenset(
     f".{kind}"
     for kind in (
-        *("apng", "bmp", "gif", "jfif", "jpeg", "jpg", "mpo", "pbm"),
+        *("apng", "bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "mpo", "pbm"),
         *("pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"),
     )
 )
-# Pillow warns above this and refuses twice as much (Pillow 13 `Image.MAX_IMAGE_PIXELS`).
+# Above this Pillow warns of a decompression bomb (Pillow 13 `Image.MAX_IMAGE_PIXELS`).
 MAX_PIXELS = 89_478_485
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
-
-# Pillow warns of images that would take gigabytes; for us that is a refusal.
-warnings.filterwarnings("error", category=Pillow.DecompressionBombWarning)
+WHITE_16 = 65535
+# What stands in place of an image, by its first bytes.
+OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
+    (b"<!doctype", "a web page, not an image"),
+    (b"<html", "a web page, not an image"),
+    (b"<?xml", "XML text, not an image"),
+    (b"<svg", "an SVG drawing, not pixels; save it as PNG"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the image itself; run `git lfs pull`"),
+    (b"%pdf", "a PDF, not an image; save its pages as PNG"),
+    (b"\x00\x00\x00\x0cjp  ", "a JPEG 2000 image, a kind that is not read; save it as PNG"),
+    (b"pk\x03\x04", "a zip archive, not an image"),
+)
+# ISO media files say their kind ("brand") at byte 8.
+OTHER_BRANDS = {
+    b"avif": "an AVIF image, a kind that is not read; save it as PNG",
+    b"heic": "a HEIC photo, a kind that is not read; save it as JPEG",
+    b"heix": "a HEIC photo, a kind that is not read; save it as JPEG",
+    b"mif1": "a HEIF photo, a kind that is not read; save it as JPEG",
+}
 
 
 def open_image(
     source: str | Path | bytes, *, channels: int = 3, max_pixels: int = MAX_PIXELS
 ) -> Image:
-    """The image as uint8 [height, width, channels], values 0 to 255.
+    """The image as uint8 [height, width, channels], values 0 to 255, read-only.
 
     Args:
         source: a file, or the bytes of one.
@@ -50,26 +83,25 @@ def open_image(
 
     Raises:
         ImageError: the file cannot be read; its `reason` says why.
+        UsageError: channels other than 1 and 3.
     """
-    name = "<bytes>" if isinstance(source, bytes) else str(source)
-    try:
-        if isinstance(source, bytes):
-            return _decode(io.BytesIO(source), channels, max_pixels)
+    _check_channels(channels)
+
+    def decode(file: IO[bytes]) -> Image:
+        with _identify(file) as picture:
+            _check_pixels(picture.size, max_pixels)
+            picture.load()
+            return _to_array(picture, channels)
+
+    if isinstance(source, bytes):
+        return _or_image_error("<bytes>", lambda: decode(io.BytesIO(source)))
+
+    def read() -> Image:
         _check_file(Path(source))
         with Path(source).open("rb") as file:
-            return _decode(file, channels, max_pixels)
-    except _RefusedError as refused:
-        raise ImageError(name, str(refused)) from None
-    except UnidentifiedImageError:
-        raise ImageError(name, _what_it_is_instead(source)) from None
-    except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
-        raise ImageError(name, f"more than {max_pixels:,} pixels") from None
-    except OSError as error:
-        raise ImageError(name, _plain_reason(error)) from None
-    except MemoryError:
-        raise ImageError(name, "not enough memory to decode it") from None
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files.
-        raise ImageError(name, f"damaged: {error or type(error).__name__}") from None
+            return decode(file)
+
+    return _or_image_error(str(source), read)
 
 
 def from_pillow(picture: Pillow.Image, *, channels: int = 3) -> Image:
@@ -77,17 +109,64 @@ def from_pillow(picture: Pillow.Image, *, channels: int = 3) -> Image:
 
     Raises:
         ImageError: it cannot be decoded or converted.
+        UsageError: channels other than 1 and 3.
     """
-    try:
-        return _to_array(picture, channels)
-    except _RefusedError as refused:
-        raise ImageError("<picture>", str(refused)) from None
-    except Exception as error:  # A lazily opened file is decoded only here.
-        raise ImageError("<picture>", f"damaged: {error or type(error).__name__}") from None
+    _check_channels(channels)
+    return _or_image_error("<picture>", lambda: _to_array(picture, channels))
 
 
 class _RefusedError(Exception):
     """The reason why an image is not decoded."""
+
+
+def _or_image_error(name: str, read: Callable[[], Image]) -> Image:
+    """What `read` gives, or an ImageError about `name`, whatever it raises."""
+    try:
+        with _without_pillows_warnings():
+            return read()
+    except _RefusedError as refused:
+        reason = str(refused)
+    except OSError as error:
+        reason = _plain_reason(error)
+    except MemoryError:
+        reason = "not enough memory to decode it"
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files.
+        reason = f"damaged: {error or type(error).__name__}"
+    raise ImageError(name, reason)
+
+
+_quiet_lock = threading.Lock()
+_quiet_stack: list[warnings.catch_warnings] = []
+_quiet_count = 0
+
+
+@contextlib.contextmanager
+def _without_pillows_warnings() -> Iterator[None]:
+    """Pillow's warnings of damaged metadata stay unsaid; threads share one such state.
+
+    `warnings.catch_warnings` alone would leave the filters wrong when threads overlap.
+    """
+    global _quiet_count
+    with _quiet_lock:
+        if _quiet_count == 0:
+            caught = warnings.catch_warnings()
+            caught.__enter__()
+            _quiet_stack.append(caught)
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+        _quiet_count += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_count -= 1
+            if _quiet_count == 0:
+                _quiet_stack.pop().__exit__(None, None, None)
+
+
+def _check_channels(channels: int) -> None:
+    """Returns when files can be read with so many channels."""
+    if channels not in (1, 3):
+        raise UsageError(f"channels is {channels}; files are read with 1 (gray) or 3 (RGB).")
 
 
 def _check_file(path: Path) -> None:
@@ -101,21 +180,34 @@ def _check_file(path: Path) -> None:
         raise _RefusedError("the file is empty")
 
 
-def _decode(file: IO[bytes], channels: int, max_pixels: int) -> Image:
-    """The first frame of an opened image file."""
-    with Pillow.open(file, formats=FORMATS) as picture:
-        width, height = picture.size
-        if width * height > max_pixels:
-            raise _RefusedError(
-                f"{width} × {height} is more than the {max_pixels:,} pixels allowed"
-            )
-        picture.load()
-        return _to_array(picture, channels)
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    """Returns when width × height may be decoded; nothing has been decoded yet."""
+    width, height = size
+    if width * height > max_pixels:
+        raise _RefusedError(f"{width} × {height} is more than the {max_pixels:,} pixels allowed")
+
+
+def _identify(file: IO[bytes]) -> ImageFile.ImageFile:
+    """The picture of which only the header has been read.
+
+    `PIL.Image.open` would refuse or warn of large pictures by its own global limit.
+    """
+    start = file.read(512)
+    for name in FORMATS:
+        factory, accepts = Pillow.OPEN[name]
+        if accepts is not None and accepts(start[:16]) is not True:
+            continue
+        file.seek(0)
+        try:
+            return factory(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:
+            raise _RefusedError(f"a damaged {name} file: {error}") from None
+    raise _RefusedError(_what_it_is_instead(start))
 
 
 def _to_array(picture: Pillow.Image, channels: int) -> Image:
-    """The pixels of a loaded picture, by the rules above."""
-    flat = _eight_bits(_over_white(_upright(picture)))
+    """The pixels of a picture, by the rules above."""
+    flat = _over_white(_eight_bits(_upright(picture)))
     wanted = "L" if channels == 1 else "RGB"
     array = np.asarray(flat if flat.mode == wanted else flat.convert(wanted))
     return array[:, :, None] if channels == 1 else array
@@ -129,6 +221,22 @@ def _upright(picture: Pillow.Image) -> Pillow.Image:
         return picture
 
 
+def _eight_bits(picture: Pillow.Image) -> Pillow.Image:
+    """Deep grayscale as mode L, a transparent value white; other modes as they are."""
+    if picture.mode == "F":
+        values = np.asarray(picture)
+        if not np.isfinite(values).all():
+            raise _RefusedError("floating-point pixels that are not finite")
+        scale = 255.0 if values.max() <= 1.0 else 1.0
+        return Pillow.fromarray(np.rint(values * scale).clip(0, 255).astype(np.uint8))
+    if picture.mode.startswith("I"):
+        deep = np.asarray(picture).astype(np.int64)
+        if isinstance(picture.info.get("transparency"), int):
+            deep = np.where(deep == picture.info["transparency"], WHITE_16, deep)
+        return Pillow.fromarray((deep.clip(0, WHITE_16) >> 8).astype(np.uint8))
+    return picture
+
+
 def _over_white(picture: Pillow.Image) -> Pillow.Image:
     """The picture without transparency."""
     if picture.mode not in TRANSPARENT_MODES and "transparency" not in picture.info:
@@ -138,37 +246,21 @@ def _over_white(picture: Pillow.Image) -> Pillow.Image:
     return Pillow.alpha_composite(white, shown).convert("RGB")
 
 
-def _eight_bits(picture: Pillow.Image) -> Pillow.Image:
-    """Deep grayscale as mode L; other modes as they are."""
-    if picture.mode == "F":
-        values = np.asarray(picture)
-        if not np.isfinite(values).all():
-            raise _RefusedError("floating-point pixels that are not finite")
-        scale = 255.0 if values.max() <= 1.0 else 1.0
-        return Pillow.fromarray(np.rint(values * scale).clip(0, 255).astype(np.uint8))
-    if picture.mode.startswith("I"):
-        deep = np.asarray(picture).astype(np.int64)
-        return Pillow.fromarray((deep.clip(0, 65535) >> 8).astype(np.uint8))
-    return picture
-
-
 def _plain_reason(error: OSError) -> str:
-    """Pillow's or the system's reason in one line."""
+    """The system's reason, or Pillow's, in one line."""
     if error.errno is not None and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
-    return str(error) or type(error).__name__
+    return f"damaged: {error or type(error).__name__}"
 
 
-def _what_it_is_instead(source: str | Path | bytes) -> str:
-    """Why a file that no decoder takes is none of the known formats."""
-    if isinstance(source, bytes):
-        start = source[:512]
-    else:
-        with Path(source).open("rb") as file:
-            start = file.read(512)
-    text = start.lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
-        return "a web page or XML text, not an image"
-    if text.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the image itself; run `git lfs pull`"
+def _what_it_is_instead(start: bytes) -> str:
+    """What a file is that starts so and is of no known format."""
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for beginning, reason in OTHER_KINDS:
+        if text.startswith(beginning):
+            return reason
+    if start[4:8] == b"ftyp":
+        return OTHER_BRANDS.get(start[8:12], "a video or another media file, not an image")
+    if not start.strip(b"\x00"):
+        return "nothing but zero bytes"
     return f"not an image of a known kind ({', '.join(FORMATS)})"

@@ -134,7 +134,10 @@ class Checkpoint:
         """
         text = json.dumps(self._describe(), ensure_ascii=False, sort_keys=True)
         with write_atomically(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             save_file(self.tensors, str(temporary), metadata={METADATA_KEY: text})
+            temporary.chmod(mode)  # safetensors leaves it readable to its owner alone
 
     def _describe(self) -> dict[str, Any]:
         """Everything but the tensors, as JSON values."""

@@ -111,5 +111,6 @@ def fitting_models(found: Mapping[str, Shape]) -> list[str]:
     return [
         name
         for name, spec in CATALOGUE.items()
-        if expected_shapes(spec, classifier[0], stem[1]) == dict(found)
+        if spec.arch.stem_width == stem[0]
+        and expected_shapes(spec, classifier[0], stem[1]) == dict(found)
     ]

@@ -77,18 +77,23 @@ def read_pth(path: Path) -> dict[str, Tensor]:
         raise _refusal(path, str(error)) from error
     except Exception as error:  # a damaged file can make torch raise anything
         raise WeightsError(
-            f"{path} cannot be read as a PyTorch file ({str(error).splitlines()[0]}). It is "
+            f"{path} cannot be read as a PyTorch file ({_first_line(error)}). It is "
             "damaged, incomplete or a TorchScript program: compare its size with the "
             "publisher's, or save model.state_dict() again."
         ) from error
     return _network_in(value, path)
 
 
+def _first_line(error: Exception) -> str:
+    """What the error says in short; its kind where it says nothing."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 def _refusal(path: Path, reason: str) -> WeightsError:
     """The error for a pickle that torch's restricted unpickler does not take."""
-    named = re.search(r"(?:GLOBAL|global:?|class) [`'\"]?([\w.]+)", reason)
+    named = re.search(r"GLOBAL ([\w.]+)", reason)
     if not named:
-        return WeightsError(f"{path} cannot be read as a PyTorch file: {reason.splitlines()[0]}")
+        return WeightsError(f"{path} cannot be read as a PyTorch file: {reason[:200]}")
     return UnsafeFileError(
         f"{path} is refused: it asks for {named[1]}. A weights file holds tensors only; if you "
         "trust it, load it in its own program and save model.state_dict()."

@@ -41,7 +41,7 @@ def open_checkpoint(subject: str | Path) -> Checkpoint:
         raise UsageError(f"{name} is a model without weights. {_cure(name.lower())}")
     if name.lower() in map(str.lower, PUBLISHED):
         return open_published(find_published(name))
-    raise UnknownNameError("subject", name, [*shipped_names(), *PUBLISHED]) from None
+    raise UnknownNameError("subject", name, [*shipped_names(), *PUBLISHED])
 
 
 def open_published(row: Published) -> Checkpoint:

@@ -103,6 +103,11 @@ def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> _Array:
     return _Array(_array(content, dtype, shape, order))
 
 
+def _no_bytes() -> bytes:
+    """Stands for `bytes`, by which protocol 2 writes no bytes at all: `bytes()`."""
+    return b""
+
+
 def _reconstruct(*_: Any) -> _Array:
     """Stands for `numpy.core.multiarray._reconstruct`: an array without its state."""
     return _Array()
@@ -125,6 +130,7 @@ _TABLE: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": _reconstruct,
     "numpy.dtype": _DType,
     "_codecs.encode": _encode,
+    "__builtin__.bytes": _no_bytes,
     "builtins.tuple": tuple,
     "builtins.eval": _data,
     "__builtin__.eval": _data,

@@ -128,6 +128,8 @@ def _or_image_error(name: str, read: Callable[[], Image]) -> Image:
         reason = str(refused)
     except OSError as error:
         reason = _plain_reason(error)
+    except Pillow.DecompressionBombError:  # From a frame inside an animation.
+        reason = "more pixels than allowed"
     except MemoryError:
         reason = "not enough memory to decode it"
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files.

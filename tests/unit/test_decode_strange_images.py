@@ -257,8 +257,8 @@ REFUSED = {
     ),
     "largest bomb.png": (png(2**31 - 1, 2**31 - 1, 1, 0, b""), "pixels allowed"),
     "bomb.gif": (
-        b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0) + noise("GIF")[13:],
-        "more pixels than allowed",
+        noise("GIF")[:6] + struct.pack("<HH", 65_535, 65_535) + noise("GIF")[10:],
+        "65535 × 65535 is more than",
     ),
     "not finite.tif": (
         encode(Pillow.fromarray(np.array([[np.nan, 1.0]], np.float32)), "TIFF"),

@@ -186,10 +186,12 @@ def test_nothing_is_fetched_when_the_environment_says_so(name, variable, monkeyp
     assert str(cached_path(find_published(name))) in str(caught.value)
 
 
-def test_a_hub_that_cannot_be_reached_is_the_same_error(monkeypatch):
+def test_a_hub_that_fails_is_the_same_error(monkeypatch, publisher):
     def fail(*_, **__):
         raise huggingface_hub.errors.LocalEntryNotFoundError("no connection\nmore")
 
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", publisher.address)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
     with pytest.raises(WeightsUnavailableError) as caught:
         fetch_published(find_published("timm/dpn92.mx_in1k"))
@@ -198,13 +200,21 @@ def test_a_hub_that_cannot_be_reached_is_the_same_error(monkeypatch):
     assert "model.safetensors of the Hugging Face repository timm/dpn92.mx_in1k" in message
 
 
+def test_a_hub_that_cannot_be_reached_is_the_same_error_at_once(monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("asked"))
+    with pytest.raises(WeightsUnavailableError, match="Connection refused"):
+        fetch_published(find_published("timm/dpn92.mx_in1k"))
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_file_of_the_hubs_cache_is_checked_against_its_name(monkeypatch, tmp_path, damaged):
     blob = tmp_path / DIGEST
     blob.write_bytes(CONTENT + b"x" * damaged)
     link = tmp_path / "model.safetensors"
     link.symlink_to(blob)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(link))
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(link))
     row = find_published("timm/dpn92.mx_in1k")
     if damaged:
         with pytest.raises(WeightsError, match="is damaged"):

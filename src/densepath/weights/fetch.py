@@ -6,6 +6,7 @@ where there is one, else against the one that was noted at the download.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import urllib.error
@@ -39,13 +40,22 @@ def fetch_published(row: Published) -> Path:
     if path.is_file():
         _check(path, row)
         return path
+    return _from_hub(row) if row.origin == "timm" else _from_url(row, path)
+
+
+def _check_online(row: Published) -> None:
+    """Returns unless the environment switches downloads off.
+
+    Raises:
+        WeightsUnavailableError: it does.
+    """
     if any(os.environ.get(name, "0") not in ("", "0") for name in OFFLINE_VARIABLES):
         raise _unavailable(row, "downloads are switched off by the environment")
-    return _from_hub(row) if row.origin == "timm" else _from_url(row, path)
 
 
 def _from_url(row: Published, path: Path) -> Path:
     """The file downloaded to `path` under a temporary name, checked, and renamed."""
+    _check_online(row)
     try:
         with (
             urllib.request.urlopen(row.location, timeout=TIMEOUT_S) as answer,
@@ -55,7 +65,7 @@ def _from_url(row: Published, path: Path) -> Path:
             _copy(answer, temporary, row.name, expected)
             _check_content(temporary, row, expected)
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
-        raise _unavailable(row, str(getattr(error, "reason", error))) from error
+        raise _unavailable(row, _reason(error)) from error
     write_text(_note(path), sha256(path) + "\n")
     return path
 
@@ -125,14 +135,35 @@ def _from_hub(row: Published) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    found = huggingface_hub.try_to_load_from_cache(row.location, row.file)
     try:
-        path = Path(huggingface_hub.hf_hub_download(row.location, row.file))
+        if not isinstance(found, str):
+            _check_online(row)
+            _ask(huggingface_hub.constants.ENDPOINT)
+            found = huggingface_hub.hf_hub_download(row.location, row.file)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise _unavailable(row, str(error).splitlines()[0] if str(error) else "") from error
+        raise _unavailable(row, _reason(error)) from error
+    path = Path(found)
     content = path.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", content.name) and sha256(content) != content.name:
         raise WeightsError(f"{content} is damaged: its SHA-256 is not its name. Delete it.")
     return path
+
+
+def _ask(address: str) -> None:
+    """Returns when the address answers at all; the hub's own client tries for half a minute.
+
+    Raises:
+        OSError: it does not.
+    """
+    request = urllib.request.Request(address, method="HEAD")
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(request, timeout=TIMEOUT_S).close()
+
+
+def _reason(error: Exception) -> str:
+    """Why something could not be fetched, in a line."""
+    return str(getattr(error, "reason", error)).partition("\n")[0]
 
 
 def _unavailable(row: Published, reason: str) -> WeightsUnavailableError:

@@ -22,4 +22,4 @@ def print_json(value: Any) -> None:
 
 def note(message: str) -> None:
     """A message for the person, on standard error; square brackets are printed as they are."""
-    stderr.print(message, markup=False)
+    stderr.print(message, markup=False, soft_wrap=True)

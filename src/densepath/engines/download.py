@@ -7,6 +7,7 @@ import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import IO
+from urllib.error import HTTPError
 
 from densepath.errors import ImageError
 
@@ -38,6 +39,10 @@ class Url:
                 return _read_bounded(answer)
         except _TooMuchError as error:
             raise ImageError(self.address, str(error)) from None
+        except HTTPError as error:
+            error.close()
+            reason = f"{error.code} {error.reason}"
+            raise ImageError(self.address, f"cannot be downloaded: {reason}") from None
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise ImageError(self.address, f"cannot be downloaded: {reason}") from None
@@ -53,6 +58,7 @@ class _HttpOnly(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
         """The next request, or an error for another scheme such as ftp."""
         if not is_url(newurl):
+            fp.close()
             raise ValueError(f"redirected to {newurl}, which is not http")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

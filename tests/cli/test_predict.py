@@ -1,0 +1,260 @@
+"""`densepath predict` as a user meets it: names in, answers out, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import http.server
+import io
+import json
+import sys
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from densepath.cli.app import main
+from densepath.models.build import build_model
+from densepath.preprocess import Preprocess
+from densepath.weights.checkpoint import Checkpoint
+
+LABELS = ["ant", "bee", "cat"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A small network, not trained, for images of 32 × 32."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    model = build_model("densenet_bc_22_12", num_classes=3).eval()
+    Checkpoint.of(model, preprocess=Preprocess((32, 32)), labels=LABELS).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two images, a text file and a hidden image in a folder, and one image below it."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    for name in ("b.png", "a.jpg", ".hidden.png", "more/c.png"):
+        Image.fromarray(noise).save(folder / name)
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def start(*arguments, stdin=""):
+        monkeypatch.setattr(sys, "argv", ["densepath", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return end.value.code or 0, captured.out, captured.err
+
+    return start
+
+
+def objects(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_folder_is_answered_in_the_order_of_its_names_without_hidden_and_other_files(
+    run, checkpoint, photos
+):
+    code, out, err = run("predict", checkpoint, photos, "--json")
+    assert code == 0
+    answers = objects(out)
+    names = ["a.jpg", "b.png", "more/c.png"]
+    assert [a["path"] for a in answers] == [str(photos / name) for name in names]
+    for found in answers:
+        assert list(found) == ["path", "class_ids", "labels", "scores"]
+        assert found["labels"] == [LABELS[i] for i in found["class_ids"]]
+        assert sum(found["scores"]) == pytest.approx(1, abs=1e-5)
+        assert found["scores"] == sorted(found["scores"], reverse=True)
+    assert "3 answered" in err
+
+
+def test_an_unreadable_file_is_answered_with_its_error_and_the_rest_goes_on(
+    run, checkpoint, photos
+):
+    broken = photos / "aa.png"
+    broken.write_bytes(b"")
+    code, out, err = run("predict", checkpoint, photos, "--json")
+    assert code == 0
+    assert objects(out)[1] == {"path": str(broken), "error": "the file is empty"}
+    assert f"could not be read: {broken}" in err
+    assert "1 could not be read" in err
+
+
+def test_on_error_fail_stops_at_the_first_unreadable_file_with_exit_code_1(
+    run, checkpoint, photos, tmp_path
+):
+    (photos / "aa.png").write_bytes(b"")
+    target = tmp_path / "answers.json"
+    code, out, err = run("predict", checkpoint, photos, "--on-error", "fail", "--output", target)
+    assert code == 1
+    assert "the file is empty" in err
+    assert out == ""
+    assert not target.exists()
+
+
+def test_nothing_readable_is_exit_code_1(run, checkpoint, tmp_path):
+    code, out, err = run("predict", checkpoint, tmp_path / "none.png", "--json")
+    assert code == 1
+    assert "no such file" in objects(out)[0]["error"]
+    assert "no image was answered" in err
+
+
+def test_names_on_standard_input_and_globs_are_taken(run, checkpoint, photos):
+    lines = f"{photos / 'b.png'}\n\n{photos / 'more'}\n"
+    code, out, _ = run("predict", checkpoint, "-", photos / "*.jpg", "--json", stdin=lines)
+    assert code == 0
+    names = ["b.png", "more/c.png", "a.jpg"]
+    assert [a["path"] for a in objects(out)] == [str(photos / name) for name in names]
+
+
+def test_a_folder_without_images_says_what_an_image_is(run, checkpoint, tmp_path):
+    code, _, err = run("predict", checkpoint, tmp_path)
+    assert code == 1
+    assert "no images in this folder" in err
+    assert ".jpeg" in err
+
+
+def test_a_pattern_that_matches_nothing_is_an_error(run, checkpoint, tmp_path):
+    code, _, err = run("predict", checkpoint, tmp_path / "*.jpg")
+    assert code == 1
+    assert "nothing matches this pattern" in err
+
+
+def test_csv_goes_to_a_file_whole_and_by_its_suffix(run, checkpoint, photos, tmp_path):
+    target = tmp_path / "answers.csv"
+    code, out, _ = run("predict", checkpoint, photos, "--output", target, "--top-k", 1)
+    assert (code, out) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(target.read_text(encoding="utf-8"))))
+    assert len(rows) == 3
+    assert list(rows[0]) == ["path", "error", "class_id_1", "label_1", "score_1"]
+    assert [p.name for p in tmp_path.iterdir() if "tmp" in p.name] == []
+
+
+def test_the_table_is_the_default(run, checkpoint, photos):
+    code, out, _ = run("predict", checkpoint, photos / "a.jpg", "--top-k", 2)
+    assert code == 0
+    assert len(out.splitlines()) == 3
+    assert out.splitlines()[1].endswith("a.jpg")
+
+
+def test_two_formats_at_once_are_a_usage_error(run, checkpoint, photos):
+    code, _, err = run("predict", checkpoint, photos, "--json", "--csv")
+    assert code == 2
+    assert "not csv and json" in err
+
+
+def test_pictures_of_the_grounds_have_names_that_are_safe_and_never_collide(
+    run, checkpoint, photos, tmp_path
+):
+    for name in ("more/a.jpg", "naïve ..name.png"):
+        (photos / name).write_bytes((photos / "a.jpg").read_bytes())
+    (photos / "z.png").write_bytes(b"")
+    folder = tmp_path / "grounds"
+    code, out, _ = run("predict", checkpoint, photos, "--explain", folder, "--json")
+    assert code == 0
+    assert len(objects(out)) == 6
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [
+        "000000-a.png",
+        "000001-b.png",
+        "000002-a.png",
+        "000003-c.png",
+        "000004-na_ve_name.png",
+    ]
+    with Image.open(folder / names[0]) as picture:
+        assert picture.width > 2 * picture.height * 0.8
+
+
+def test_explaining_changes_no_answer(run, checkpoint, photos, tmp_path):
+    _, plain, _ = run("predict", checkpoint, photos, "--json")
+    _, explained, _ = run("predict", checkpoint, photos, "--json", "--explain", tmp_path / "e")
+    for one, other in zip(objects(plain), objects(explained), strict=True):
+        assert one["class_ids"] == other["class_ids"]
+        assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)
+
+
+def test_another_size_and_pooling_are_used(run, checkpoint, photos):
+    _, plain, _ = run("predict", checkpoint, photos / "a.jpg", "--json")
+    options = ("--size", 64, "--test-pooling", "mean-max", "--json")
+    code, other, _ = run("predict", checkpoint, photos / "a.jpg", *options)
+    assert code == 0
+    assert objects(plain)[0]["scores"] != objects(other)[0]["scores"]
+
+
+def test_an_unknown_device_is_a_usage_error_with_the_choices(run, checkpoint, photos):
+    code, _, err = run("predict", checkpoint, photos, "--device", "tpu")
+    assert code == 2
+    assert "Choices: auto, cpu" in err
+
+
+def test_an_unknown_subject_is_a_usage_error(run, photos):
+    code, _, err = run("predict", "densnet121", photos)
+    assert code == 2
+    assert "densenet121" in err
+
+
+@pytest.fixture
+def address(photos):
+    """The photos by http on this machine."""
+    handler = partial(_Quiet, directory=str(photos))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        """Nothing."""
+
+    def do_GET(self):
+        if self.path == "/away.png":
+            self.send_response(302)
+            self.send_header("Location", "ftp://127.0.0.1/a.png")
+            self.end_headers()
+        else:
+            super().do_GET()
+
+
+def test_urls_are_refused_unless_asked_for(run, checkpoint, address):
+    code, out, err = run("predict", checkpoint, f"{address}/a.jpg")
+    assert (code, out) == (2, "")
+    assert "--allow-urls" in err
+
+
+def test_urls_in_a_list_are_answered_with_their_refusal(run, checkpoint, photos, address):
+    lines = f"{address}/a.jpg\n{photos / 'a.jpg'}\n"
+    code, out, _ = run("predict", checkpoint, "-", "--json", stdin=lines)
+    assert code == 0
+    assert ["error" in found for found in objects(out)] == [True, False]
+
+
+def test_urls_that_are_asked_for_are_downloaded_and_failures_named(run, checkpoint, address):
+    names = [f"{address}/{name}" for name in ("a.jpg", "none.png", "notes.txt", "away.png")]
+    code, out, _ = run("predict", checkpoint, *names, "--allow-urls", "--json")
+    assert code == 0
+    good, missing, text, away = objects(out)
+    assert good["path"] == names[0]
+    assert "404" in missing["error"]
+    assert "not an image" in text["error"]
+    assert "not http" in away["error"]
+
+
+def test_a_download_over_the_bound_is_given_up(run, checkpoint, address, monkeypatch):
+    monkeypatch.setattr("densepath.engines.download.MOST_BYTES", 100)
+    code, out, _ = run("predict", checkpoint, f"{address}/a.jpg", "--allow-urls", "--json")
+    assert code == 1
+    assert "MiB that are downloaded" in objects(out)[0]["error"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -140,8 +140,11 @@ def train(
 
     Example: densepath train densenet_bc_40_12 --data cifar10 --epochs 20 --output runs/first
     """
-    from densepath.training.distributed import PeerError
-    from densepath.training.recipe_file import merge_disjoint, nest, parse_settings
+    import os
+
+    from densepath.errors import UsageError
+    from densepath.training.distributed import PeerError, find_ranks, pick_device
+    from densepath.training.recipe_file import merge_flags, parse_settings
     from densepath.training.train import plan, train_recipe
 
     flags = {
@@ -157,28 +160,29 @@ def train(
         "seed": seed,
         "data.on_error": on_error,
     }
-    given: dict[str, Any] = parse_settings(settings or [])
-    for name, value in flags.items():
-        if value is not None:
-            given = merge_disjoint(given, nest(name, value))
-    planned, folder, resumes = plan(subject, recipe, given, output, resume=resume)
+    ranks = find_ranks(os.environ)
+    try:
+        given = merge_flags(parse_settings(settings or []), flags)
+        planned, folder, resumes = plan(subject, recipe, given, output, resume=resume)
+        pick_device(device, ranks)
+    except UsageError as error:
+        if ranks.leads:
+            raise
+        # Every process finds the same mistake; the leader's message is enough.
+        raise typer.Exit(error.exit_code) from None
     try:
         result = train_recipe(
             planned, folder, resume=resumes, device=device, workers=workers, progress=progress.value
         )
     except PeerError:
-        # The process that failed has printed its message; one is enough.
+        # The process that failed has printed its message.
         raise typer.Exit(1) from None
-    _report(result, json)
+    _report(result, json, speaks=ranks.leads)
 
 
-def _report(result: RunResult, json: bool) -> None:
+def _report(result: RunResult, json: bool, *, speaks: bool) -> None:
     """Prints the result in the leading process; ends with a signal's exit code if one came."""
-    import os
-
-    from densepath.training.distributed import find_ranks
-
-    if find_ranks(os.environ).leads:
+    if speaks:
         if json:
             print_json(result.to_dict())
         elif result.best_top1 is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,22 +18,23 @@ from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.mixing import Mixing
 from densepath.data.open import open_dataset
 from densepath.errors import RecipeError
-from densepath.models.build import Model, build_model, resolve_spec
+from densepath.models.build import Model
 from densepath.preprocess import Preprocess
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
 from densepath.training.loop import Training
 from densepath.training.loss import Loss
+from densepath.training.network import build_network, open_weights
 from densepath.training.optimizer import build_optimizer, freeze
 from densepath.training.progress import Progress
 from densepath.training.recipe import Recipe
 from densepath.training.resolve import build_preprocess, resolve
-from densepath.training.run_folder import RunFolder
+from densepath.training.run_folder import STATE_NAME, RunFolder
 from densepath.training.signals import StopRequest
 from densepath.training.state import Position
 from densepath.training.sync_bn import synchronise
-from densepath.weights.checkpoint import Checkpoint
-from densepath.weights.subject import open_checkpoint
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,33 +62,34 @@ def assemble(
         DataError, WeightsError, OutputError, UsageError: what it names cannot be used.
     """
     ranks, device = place.ranks, place.device
-    share = _share_of_batch(recipe, ranks)
-    checkpoint, train_data, eval_data = _open_in_turn(recipe, place)
-    recipe = resolve(recipe, checkpoint)
-    preprocess = build_preprocess(recipe)
-    _check_data(recipe, train_data, eval_data)
-    network = _build_network(recipe, checkpoint, train_data, device)
-    frozen = freeze(network, recipe.model.freeze)
-    if recipe.distributed.sync_bn and ranks.world_size > 1:
-        synchronise(network, device)
-    optimizer = build_optimizer(network, recipe.optimizer)
-    ema = Ema(network, recipe.ema.decay) if recipe.ema.decay else None
-    run_folder = RunFolder(
-        folder,
-        recipe,
-        preprocess,
-        train_data.class_names,
-        train_data.multi_label,
-        train_data.description,
-        {"processes": ranks.world_size, "device": device.type},
-    )
+    goes_on = resume and (folder / STATE_NAME).is_file()
+    checkpoint = _in_turn(place, lambda: None if goes_on else open_weights(recipe.model))
     with ranks.together(device):
+        recipe = resolve(recipe, checkpoint)
+        share = _share_of_batch(recipe, ranks)
+    train_data, eval_data = _in_turn(place, lambda: _open_data(recipe))
+    with ranks.together(device):
+        preprocess = build_preprocess(recipe)
+        _check_data(recipe, train_data, eval_data)
+        network = build_network(recipe, checkpoint, train_data.class_names, device)
+        frozen = freeze(network, recipe.model.freeze)
+        optimizer = build_optimizer(network, recipe.optimizer)
+        run_folder = RunFolder(
+            folder,
+            recipe,
+            preprocess,
+            train_data.class_names,
+            train_data.multi_label,
+            train_data.description,
+            {"processes": ranks.world_size, "device": device.type},
+        )
         if ranks.leads:
             run_folder.begin(resume=resume)
-    position = Position()
-    if resume:
-        with ranks.together(device):
-            position = run_folder.load_state(network, optimizer, ema)
+    if recipe.distributed.sync_bn and ranks.world_size > 1:
+        synchronise(network, device)
+    ema = Ema(network, recipe.ema.decay) if recipe.ema.decay else None
+    with ranks.together(device):
+        position = run_folder.load_state(network, optimizer, ema) if goes_on else Position()
     return Training(
         recipe=recipe,
         ranks=ranks,
@@ -140,20 +143,18 @@ def _share_of_batch(recipe: Recipe, ranks: Ranks) -> int:
     return batch_size // ranks.world_size
 
 
-def _open_in_turn(recipe: Recipe, place: Place) -> tuple[Checkpoint | None, Dataset, Dataset]:
-    """Weights, training and evaluation images; the leader first, for it may download them."""
-    opened = None
+def _in_turn(place: Place, open_it: Callable[[], T]) -> T:
+    """What `open_it` returns; the leader is first, for it may have to download it."""
+    opened: list[T] = []
     for leads in (True, False):
         with place.ranks.together(place.device):
             if place.ranks.leads == leads:
-                opened = _open(recipe)
-    assert opened is not None
-    return opened
+                opened.append(open_it())
+    return opened[0]
 
 
-def _open(recipe: Recipe) -> tuple[Checkpoint | None, Dataset, Dataset]:
-    """Weights, training and evaluation images."""
-    weights = recipe.model.weights
+def _open_data(recipe: Recipe) -> tuple[Dataset, Dataset]:
+    """The training and the evaluation images."""
     data = recipe.data
     options: dict[str, Any] = {
         "channels": data.channels,
@@ -162,7 +163,6 @@ def _open(recipe: Recipe) -> tuple[Checkpoint | None, Dataset, Dataset]:
         "data_root": data.root,
     }
     return (
-        open_checkpoint(weights) if weights is not None else None,
         open_dataset(data.source, split="train", **options),
         open_dataset(data.source, split=data.evaluate_on, **options),
     )
@@ -181,41 +181,6 @@ def _check_data(recipe: Recipe, train_data: Dataset, eval_data: Dataset) -> None
         )
     if train_data.multi_label and recipe.augment.cutmix:
         raise RecipeError("augment.cutmix mixes one class with another; this data is multi-label.")
-
-
-def _build_network(
-    recipe: Recipe, checkpoint: Checkpoint | None, data: Dataset, device: torch.device
-) -> Model:
-    """The network with its first weights on its device; a new classifier for new classes."""
-    section = recipe.model
-    torch.manual_seed(recipe.seed)
-    network = build_model(
-        resolve_spec(
-            checkpoint.spec if checkpoint is not None else str(section.name),
-            stem=section.stem,
-            bn_eps=section.bn_eps,
-            stem_pool=section.stem_pool,
-        ),
-        num_classes=len(data.class_names),
-        in_channels=recipe.data.channels,
-        drop_rate=section.drop_rate,
-        drop_path_rate=section.drop_path_rate,
-    )
-    if checkpoint is not None:
-        _load_weights(network, checkpoint, data.class_names)
-    layout = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
-    return network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-
-
-def _load_weights(network: Model, checkpoint: Checkpoint, labels: list[str]) -> None:
-    """The network holds the checkpoint's weights; its classifier only when the labels agree."""
-    keep_head = list(checkpoint.labels) == list(labels)
-    tensors = {
-        name: tensor
-        for name, tensor in checkpoint.tensors.items()
-        if keep_head or not name.startswith("classifier.")
-    }
-    network.load_state_dict(tensors, strict=False)
 
 
 def _wrap(network: Model, recipe: Recipe, place: Place) -> nn.Module:

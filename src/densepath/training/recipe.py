@@ -62,8 +62,8 @@ class DataSection(Section):
 
     source: str = "digits"
     """`digits`, `cifar10`, a folder, a list file, a CSV or a CIFAR-10 archive."""
-    channels: Literal[1, 3] = 3
-    """1: images are read as grayscale."""
+    channels: Literal[1, 3] | None = None
+    """1: images are read as grayscale. None: as the weights have it, else 3."""
     root: str | None = None
     """The folder that a list file's paths start from."""
     batch_size: Count = 64

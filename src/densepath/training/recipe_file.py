@@ -87,8 +87,10 @@ def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> Values:
     return merged
 
 
-def merge_disjoint(first: Mapping[str, Any], second: Mapping[str, Any]) -> Values:
-    """The fields of both, of equal rank.
+def merge_disjoint(
+    first: Mapping[str, Any], second: Mapping[str, Any], section: str = ""
+) -> Values:
+    """The fields of both, of equal rank; `section` is where they stand, for the message.
 
     Raises:
         RecipeError: both set one field, to different values.
@@ -98,9 +100,24 @@ def merge_disjoint(first: Mapping[str, Any], second: Mapping[str, Any]) -> Value
         if key not in merged or merged[key] == value:
             merged[key] = value
         elif isinstance(value, Mapping) and isinstance(merged[key], Mapping):
-            merged[key] = merge_disjoint(merged[key], value)
+            merged[key] = merge_disjoint(merged[key], value, f"{section}{key}.")
         else:
-            raise RecipeError(f"{key} is given twice: {merged[key]!r} and {value!r}. Give it once.")
+            raise RecipeError(
+                f"{section}{key} is given twice: {merged[key]!r} and {value!r}. Give it once."
+            )
+    return merged
+
+
+def merge_flags(values: Mapping[str, Any], flags: Mapping[str, Any]) -> Values:
+    """`values` with those flags, by the full names of their fields, that are not None.
+
+    Raises:
+        RecipeError: a field is given twice, to different values.
+    """
+    merged = dict(values)
+    for name, value in flags.items():
+        if value is not None:
+            merged = merge_disjoint(merged, nest(name, value))
     return merged
 
 

@@ -10,6 +10,7 @@ from densepath.models.catalogue import find_spec
 from densepath.models.spec import ModelSpec
 from densepath.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from densepath.training.recipe import Recipe
+from densepath.weights.adapt import adapt_preprocess
 from densepath.weights.checkpoint import Checkpoint
 
 # The share of the short side that the evaluation crop keeps: 224 of 256 pixels.
@@ -30,7 +31,8 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
         RecipeError: no model, or another model than the weights are of.
     """
     spec = find_model(recipe, checkpoint)
-    preprocess = _preprocess_fields(recipe, spec, checkpoint)
+    channels = recipe.data.channels or (3 if checkpoint is None else checkpoint.in_channels)
+    preprocess = _preprocess_fields(recipe, spec, checkpoint, channels)
     small = max(preprocess["size"]) <= LARGEST_SMALL_SIDE
     augment = recipe.augment.model_dump()
     if augment["crop"] is None:
@@ -44,6 +46,7 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
         "bn_eps": spec.arch.bn_eps,
         "stem_pool": spec.arch.stem_pool,
     }
+    values["data"] = recipe.data.model_dump() | {"channels": channels}
     return Recipe.model_validate(values | {"preprocess": preprocess, "augment": augment})
 
 
@@ -71,17 +74,24 @@ def find_model(recipe: Recipe, checkpoint: Checkpoint | None) -> ModelSpec:
             f"model.name is {section.name!r}, but the weights {section.weights} are of "
             f"{checkpoint.spec.name}. Leave one of them out."
         )
-    return resolve_spec(checkpoint.spec, **switches)
+    for name, value in switches.items():
+        own = getattr(checkpoint.spec.arch, name)
+        if value not in (None, own):
+            raise RecipeError(
+                f"model.{name} is {value!r}, but the weights {section.weights} are of a network "
+                f"with {own!r}. Leave it out: the weights bring their own."
+            )
+    return checkpoint.spec
 
 
 def _preprocess_fields(
-    recipe: Recipe, spec: ModelSpec, checkpoint: Checkpoint | None
+    recipe: Recipe, spec: ModelSpec, checkpoint: Checkpoint | None, channels: int
 ) -> dict[str, Any]:
     """The preprocess section with every field: given, else the weights', else the model's."""
     given = {k: v for k, v in recipe.preprocess.model_dump().items() if v is not None}
     if isinstance(given.get("size"), int):
         given["size"] = (given["size"], given["size"])
-    gray = recipe.data.channels == 1
+    gray = channels == 1
     size = given.get("size", (spec.input_size, spec.input_size))
     fields: dict[str, Any] = {
         "size": size,
@@ -92,17 +102,18 @@ def _preprocess_fields(
         "mean": (0.5,) if gray else IMAGENET_MEAN,
         "std": (0.5,) if gray else IMAGENET_STD,
     }
-    if checkpoint is not None and checkpoint.preprocess.channels == recipe.data.channels:
-        known = {name: getattr(checkpoint.preprocess, name) for name in fields}
+    if checkpoint is not None:
+        own = adapt_preprocess(checkpoint.preprocess, channels)
+        known = {name: getattr(own, name) for name in fields}
         known["resize_short"] = known["resize_short"] or 0
         if "size" in given:  # The crop of another size is not the one of the weights.
             del known["size"], known["resize_short"]
         fields |= known
     fields |= given
-    if not len(fields["mean"]) == len(fields["std"]) == recipe.data.channels:
+    if not len(fields["mean"]) == len(fields["std"]) == channels:
         raise RecipeError(
             f"preprocess.mean has {len(fields['mean'])} values and preprocess.std "
-            f"{len(fields['std'])}; data.channels is {recipe.data.channels}."
+            f"{len(fields['std'])}; the images have {channels} channels."
         )
     return fields
 

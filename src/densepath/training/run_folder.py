@@ -137,13 +137,11 @@ class RunFolder:
     def load_state(
         self, network: Model, optimizer: torch.optim.Optimizer, ema: Ema | None
     ) -> Position:
-        """Where the training stands; a training that was killed before its first state starts.
+        """Where the training stands.
 
         Raises:
-            CheckpointError: the state is damaged.
+            CheckpointError: there is no state, or it is damaged.
         """
-        if not self.state_path.exists():
-            return Position()
         return read_state(self.state_path, network, optimizer, ema)
 
     def save_epoch(self, model: Model, position: Position, *, is_best: bool) -> None:

@@ -66,10 +66,8 @@ def synchronise(model: nn.Module, device: torch.device) -> None:
     The modules change their class and keep their parameters, so names and state do not change.
     On a GPU torch's own SyncBatchNorm, with its fused kernels, takes their place.
     """
+    kind: type = SyncBatchNorm if device.type == "cpu" else nn.SyncBatchNorm
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
-            if device.type == "cpu":
-                module.__class__ = SyncBatchNorm  # type: ignore[assignment]
-            else:
-                module.__class__ = nn.SyncBatchNorm
-                module.process_group = None  # type: ignore[assignment]
+            module.__class__ = kind
+            module.process_group = None  # type: ignore[assignment]

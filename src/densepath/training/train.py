@@ -17,7 +17,7 @@ from densepath.training.distributed import find_ranks, pick_device, process_grou
 from densepath.training.loop import Training, run
 from densepath.training.progress import Style, make_progress
 from densepath.training.recipe import Recipe
-from densepath.training.recipe_file import make_recipe, merge_disjoint, nest, read_recipe
+from densepath.training.recipe_file import make_recipe, merge_disjoint, merge_flags, read_recipe
 from densepath.training.run_folder import is_run_folder, read_run_recipe
 from densepath.training.signals import StopRequest
 
@@ -98,13 +98,8 @@ def train(
         DivergedError: the loss became NaN, infinite or grew without bound.
         OutputError: the run folder cannot be written.
     """
-    given: dict[str, Any] = {}
-    for name, value in (settings or {}).items():
-        given = merge_disjoint(given, nest(name, value))
-    for name, value in (("data.source", data), ("epochs", epochs)):
-        if value is not None:
-            plain = value if isinstance(value, int) else str(value)
-            given = merge_disjoint(given, nest(name, plain))
+    source = str(data) if data is not None else None
+    given = merge_flags(merge_flags({}, settings or {}), {"data.source": source, "epochs": epochs})
     planned, folder, resume = plan(subject, recipe, given, output, resume=resume)
     return train_recipe(
         planned, folder, resume=resume, device=device, workers=workers, progress=progress

@@ -21,9 +21,13 @@ Interpolation = Literal["bilinear", "bicubic", "cv2_bilinear"]
 SideRounding = Literal["truncate", "round"]
 CropRounding = Literal["round", "floor"]
 Image = NDArray[np.uint8]
+Size = tuple[int, int]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# A resized image of more pixels is made in part only; as many as a file may have.
+MOST_PIXELS = 89_478_485
+COEFFICIENT = 2048
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Preprocess:
         sides = (self.resize_short, whole) if height <= width else (whole, self.resize_short)
         # Where the crop is not square its long side may not fit: then the image is stretched.
         target = (max(sides[0], self.size[0]), max(sides[1], self.size[1]))
-        return self._crop(resize(image, target, self.interpolation))
+        return resize(image, target, self.interpolation, part=(self._corner(target), self.size))
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
         """uint8 HWC of any size → float32 CHW, normalised.
@@ -103,9 +107,12 @@ class Preprocess:
         return self.normalise(self.fit(image))
 
     def normalise(self, image: Image) -> NDArray[np.float32]:
-        """(image / 255 − mean) / std: uint8 HWC → float32 CHW, contiguous."""
+        """(image / 255 − mean) / std: uint8 […, H, W, C] → float32 […, C, H, W], contiguous."""
         scale, offset = self.scale_and_offset()
-        return np.ascontiguousarray((image * scale + offset).transpose(2, 0, 1))
+        values = np.moveaxis(image, -1, -3).astype(np.float32, order="C")
+        values *= scale[:, None, None]
+        values += offset[:, None, None]
+        return values
 
     def scale_and_offset(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The float32 [channels] a and b with input = a · uint8 + b."""
@@ -150,11 +157,10 @@ class Preprocess:
         except (KeyError, TypeError) as error:
             raise UsageError(f"not a description of preprocessing: {error}") from error
 
-    def _crop(self, image: Image) -> Image:
-        """The centre of the image, of `size`."""
-        corner = [(n - m) / 2 for n, m in zip(image.shape[:2], self.size, strict=True)]
-        top, left = (round(c) if self.crop_rounding == "round" else math.floor(c) for c in corner)
-        return image[top : top + self.size[0], left : left + self.size[1]]
+    def _corner(self, resized: tuple[int, int]) -> tuple[int, int]:
+        """Top and left of the centre crop of an image of the size `resized`."""
+        whole = round if self.crop_rounding == "round" else math.floor
+        return whole((resized[0] - self.size[0]) / 2), whole((resized[1] - self.size[1]) / 2)
 
     def _check(self, image: Image) -> None:
         """Returns when the image is uint8 HWC with the right channels."""
@@ -167,42 +173,78 @@ class Preprocess:
             )
 
 
-def resize(image: Image, size: tuple[int, int], interpolation: Interpolation) -> Image:
-    """uint8 HWC → uint8 HWC of `size` (height, width); the image itself when it has that size."""
+def resize(
+    image: Image, size: Size, interpolation: Interpolation, *, part: tuple[Size, Size] | None = None
+) -> Image:
+    """uint8 HWC → uint8 HWC of `size` (height, width), or a `part` of that.
+
+    `part` is (top, left) and (height, width) of a crop of the resized image. An image that has
+    the size already keeps its pixels.
+    """
+    (top, left), (height, width) = part or ((0, 0), size)
     if image.shape[:2] == tuple(size):
-        return image
+        return image[top : top + height, left : left + width]
     if interpolation == "cv2_bilinear":
-        return _resize_like_opencv(image, size)
+        return _resize_like_opencv(image, size, (top, left), (height, width))
+    if size[0] * size[1] > MOST_PIXELS:
+        return _resize_part(image, size, interpolation, (top, left), (height, width))
+    resized = _resize_with_pillow(image, size, interpolation)
+    return resized[top : top + height, left : left + width]
+
+
+def _resize_with_pillow(
+    image: Image,
+    size: Size,
+    interpolation: Interpolation,
+    box: tuple[float, float, float, float] | None = None,
+) -> Image:
+    """The image, or its `box` (left, top, right, bottom), antialiased to `size`."""
     from PIL import Image as Pillow
 
     method = Pillow.Resampling[interpolation.upper()]
     height, width = size
     if image.shape[2] == 3:
         picture = Pillow.fromarray(np.ascontiguousarray(image))
-        return np.asarray(picture.resize((width, height), method))
+        return np.asarray(picture.resize((width, height), method, box))
     layers = [Pillow.fromarray(np.ascontiguousarray(layer)) for layer in image.transpose(2, 0, 1)]
-    return np.stack([np.asarray(p.resize((width, height), method)) for p in layers], axis=2)
+    return np.stack([np.asarray(p.resize((width, height), method, box)) for p in layers], axis=2)
 
 
-def _resize_like_opencv(image: Image, size: tuple[int, int]) -> Image:
+def _resize_part(
+    image: Image, size: Size, interpolation: Interpolation, corner: Size, part: Size
+) -> Image:
+    """A crop of an image whose resized form would not fit into memory: 1 × 10,000 pixels, say."""
+    v, u = image.shape[0] / size[0], image.shape[1] / size[1]
+    (top, left), (height, width) = corner, part
+    box = (left * u, top * v, (left + width) * u, (top + height) * v)
+    return _resize_with_pillow(image, part, interpolation, box)
+
+
+def _resize_like_opencv(image: Image, size: Size, corner: Size, part: Size) -> Image:
     """OpenCV's `INTER_LINEAR`: four neighbours at (i + 0.5) · scale − 0.5, weights of 11 bits.
 
     Source: OpenCV 4 `imgproc/src/resize.cpp` (INTER_RESIZE_COEF_BITS = 11); equal within 1.
     """
-    top, bottom, v = _neighbours(image.shape[0], size[0])
-    left, right, u = _neighbours(image.shape[1], size[1])
+    top, bottom, v = _neighbours(image.shape[0], size[0], corner[0], part[0])
+    left, right, u = _neighbours(image.shape[1], size[1], corner[1], part[1])
     u, v = u[None, :, None], v[:, None, None]
-    used = image.astype(np.int64)
-    across = used[:, left] * (2048 - u) + used[:, right] * u
-    mixed = across[top] * (2048 - v) + across[bottom] * v
-    return ((mixed.astype(np.int64) + (1 << 21)) >> 22).clip(0, 255).astype(np.uint8)
+    mixed = image[top] * (COEFFICIENT - v)  # int32: 255 · 2048 · 2048 fits.
+    mixed += image[bottom] * v
+    across = mixed.take(left, axis=1)
+    across *= COEFFICIENT - u
+    across += mixed.take(right, axis=1) * u
+    across += COEFFICIENT**2 // 2
+    across >>= 22
+    return across.astype(np.uint8)
 
 
-def _neighbours(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
-    """For each new position the two old ones and the weight of the second, in 1/2048."""
-    at = (np.arange(new) + 0.5) * (old / new) - 0.5
+def _neighbours(
+    old: int, new: int, start: int, count: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int32]]:
+    """For `count` new positions the two old ones, and the weight of the second in 1/2048."""
+    at = (np.arange(start, start + count) + 0.5) * (old / new) - 0.5
     first = np.floor(at).astype(np.intp)
-    weight = np.rint((at - first) * 2048).astype(np.int64)
+    weight = np.rint((at - first) * COEFFICIENT).astype(np.int32)
     weight[(first < 0) | (first >= old - 1)] = 0
     first = first.clip(0, old - 1)
     return first, np.minimum(first + 1, old - 1), weight

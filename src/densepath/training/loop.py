@@ -326,6 +326,7 @@ def _finish_epoch(training: Training, summary: Summary) -> None:
         "top1": summary.top1,
         "top5": summary.top5,
         "train_skipped": int(skipped),
+        "count": summary.count,
         "skipped": summary.skipped,
         "seconds": position.seconds,
     }

@@ -36,7 +36,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
         """[N, C, H, W] → the same shape; N may differ between processes."""
         if not self.training:
             return super().forward(x)
-        wide = x.float()
+        wide = x.float() if x.dtype.itemsize < 4 else x
         own = wide.new_tensor([x.numel() // x.shape[1]])
         sums = _SumOverRanks.apply(torch.cat([wide.sum((0, 2, 3)), own]))
         count = sums[-1].detach()

@@ -1,0 +1,198 @@
+"""Recipes: closed, typed, layered; and the ones in `recipes/` say what they should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from densepath.errors import RecipeError, UsageError
+from densepath.models.build import build_model, resolve_spec
+from densepath.training.recipe import Recipe
+from densepath.training.recipe_file import (
+    find_differences,
+    make_recipe,
+    merge_flags,
+    parse_settings,
+    read_recipe,
+    write_recipe,
+)
+from densepath.training.resolve import build_preprocess, resolve
+from densepath.training.train import plan
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+FILES = sorted(RECIPES.rglob("*.yaml"))
+IMAGENET_MODELS = (
+    "densenet121 densenet161 densenet169 densenet201 densenet264 "
+    "dpn68 dpn92 dpn98 dpn107 dpn131"
+).split()
+
+
+@pytest.mark.parametrize(
+    ("setting", "part"),
+    [
+        ("optimiser.lr=1", "Did you mean optimizer?"),
+        ("optimizer.weight_decai=1", "Did you mean optimizer.weight_decay?"),
+        ("optimizer.wd=1", "betas, clip_norm, decay_norm_and_bias, eps, lr"),
+        ("lr=1", "Did you mean optimizer.lr?"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_near_names(setting, part):
+    with pytest.raises(RecipeError, match="unknown recipe field") as caught:
+        make_recipe(parse_settings([setting]))
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "part"),
+    [
+        ("optimizer.lr=-1", "optimizer.lr is -1"),
+        ("optimizer.lr=abc", "optimizer.lr is 'abc'"),
+        ("optimizer.lr=.inf", "optimizer.lr is inf"),
+        ("epochs=1.5", "epochs is 1.5"),
+        ("model.freeze=all", "nothing, stem, features, or a number of stages"),
+        ("model.freeze=true", "nothing, stem, features, or a number of stages"),
+        ("data.on_error=ignore", "'fail' or 'skip'"),
+        ("augment.scale=[1, 0.2]", "augment.scale"),
+        ("schedule.warmup_epochs=10", "warm-up must be shorter"),
+        ("schedule.final_lr=0.5", "above optimizer.lr"),
+        ("schedule.milestones=[0.7, 0.5]", "must rise"),
+        ("optimizer.momentum=0", "nesterov"),
+        ("augment=3", "augment is 3"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_its_field(setting, part):
+    with pytest.raises(RecipeError) as caught:
+        make_recipe(parse_settings([setting]))
+    assert part in str(caught.value)
+
+
+def test_momentum_is_refused_for_adamw_and_not_dropped():
+    with pytest.raises(RecipeError, match=r"optimizer\.betas"):
+        make_recipe(parse_settings(["optimizer.name=adamw", "optimizer.momentum=0.8"]))
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):
+    (tmp_path / "a.yaml").write_text("schedule: {final_lr: 1e-6}\noptimizer: {eps: 1E-7}\n")
+    recipe = make_recipe(read_recipe(tmp_path / "a.yaml"), parse_settings(["optimizer.lr=5e-3"]))
+    assert (recipe.schedule.final_lr, recipe.optimizer.eps, recipe.optimizer.lr) == (
+        1e-6,
+        1e-7,
+        5e-3,
+    )
+
+
+def test_settings_override_the_file_and_the_file_overrides_defaults(tmp_path):
+    (tmp_path / "a.yaml").write_text("optimizer: {lr: 0.5, momentum: 0.8}\nepochs: 3\n")
+    recipe, folder, resume = plan(
+        "dpn68", tmp_path / "a.yaml", {"optimizer": {"lr": 0.25}}, None, resume=False
+    )
+    assert (recipe.optimizer.lr, recipe.optimizer.momentum, recipe.epochs) == (0.25, 0.8, 3)
+    assert recipe.optimizer.weight_decay == 1e-4
+    assert (recipe.model.name, folder, resume) == ("dpn68", Path("runs/dpn68-digits"), False)
+
+
+def test_a_field_given_twice_is_refused_unless_both_agree():
+    flags = {"optimizer.lr": 0.2}
+    assert merge_flags(parse_settings(["optimizer.lr=0.2"]), flags) == {"optimizer": {"lr": 0.2}}
+    with pytest.raises(RecipeError, match=r"optimizer\.lr is given twice: 0\.3 and 0\.2"):
+        merge_flags(parse_settings(["optimizer.lr=0.3"]), flags)
+
+
+@pytest.mark.parametrize("setting", ["optimizer.lr", "=3", "optimizer.lr=[1"])
+def test_a_malformed_setting_is_refused(setting):
+    with pytest.raises(RecipeError, match="--set"):
+        parse_settings([setting])
+
+
+def test_a_recipe_that_cannot_be_read_says_why(tmp_path):
+    with pytest.raises(RecipeError, match="cannot read"):
+        read_recipe(tmp_path / "none.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(RecipeError, match="must be a mapping"):
+        read_recipe(tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    with pytest.raises(RecipeError, match="not YAML"):
+        read_recipe(tmp_path / "broken.yaml")
+
+
+def test_a_written_recipe_is_read_back_the_same(tmp_path):
+    recipe = make_recipe(
+        parse_settings(["model.name=dpn68", "schedule.final_lr=1e-6", "model.freeze=2"])
+    )
+    write_recipe(tmp_path / "a.yaml", recipe, "a comment\nof two lines")
+    assert make_recipe(read_recipe(tmp_path / "a.yaml")) == recipe
+    assert find_differences(recipe, make_recipe(parse_settings(["seed=1"]))) == [
+        "seed: 0 against 1",
+        "model.name: 'dpn68' against None",
+        "model.freeze: 2 against 'nothing'",
+        "schedule.final_lr: 1e-06 against 0.0",
+    ]
+
+
+def test_a_misspelt_model_and_a_plain_folder_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="Did you mean densenet121"):
+        plan("densnet121", None, {}, None, resume=False)
+    with pytest.raises(UsageError, match="no run folder"):
+        plan(tmp_path, None, {}, None, resume=False)
+
+
+def test_a_run_under_way_takes_no_new_options(tmp_path):
+    write_recipe(tmp_path / "recipe.yaml", Recipe(), "")
+    with pytest.raises(UsageError, match="cannot be changed on the way"):
+        plan(tmp_path, None, {"epochs": 3}, None, resume=False)
+
+
+def test_what_a_recipe_leaves_open_comes_from_the_model():
+    large = resolve(make_recipe({"model": {"name": "densenet121"}}), None)
+    assert large.augment.crop == "random_resized_crop"
+    preprocess = build_preprocess(large)
+    assert (preprocess.size, preprocess.resize_short) == ((224, 224), 256)
+    small = resolve(make_recipe({"model": {"name": "densenet_bc_40_12"}}), None)
+    assert small.augment.crop == "pad_crop"
+    assert (build_preprocess(small).size, build_preprocess(small).resize_short) == ((32, 32), None)
+    assert resolve(large, None) == large
+
+
+def test_digits_are_never_mirrored_unless_asked_for():
+    model = {"name": "densenet_bc_22_12"}
+    assert resolve(make_recipe({"model": model}), None).augment.hflip == 0
+    other = make_recipe({"model": model, "data": {"source": "cifar10"}})
+    assert resolve(other, None).augment.hflip == 0.5
+
+
+def test_every_imagenet_model_has_a_recipe():
+    names = {path.stem for path in FILES if path.parent.name == "imagenet"}
+    assert names == set(IMAGENET_MODELS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(RECIPES).as_posix())
+def test_recipe_opens_with_paper_command_and_cost_and_builds_its_model(path):
+    comment = path.read_text(encoding="utf-8").split("\nepochs:")[0]
+    assert "arXiv:" in comment
+    assert f"densepath train recipes/{path.relative_to(RECIPES).as_posix()}" in comment
+    assert "Cost: " in comment
+    recipe = make_recipe(read_recipe(path))
+    name = recipe.model.name or str(recipe.model.weights).split("/")[1].split(".")[0]
+    channels = recipe.data.channels or 3
+    with torch.device("meta"):
+        model = build_model(
+            resolve_spec(name, bn_eps=recipe.model.bn_eps), num_classes=10, in_channels=channels
+        ).eval()
+        size = recipe.preprocess.size or 224
+        logits = model(torch.empty(2, channels, size, size))
+    assert logits.shape == (2, 10)
+
+
+def test_upstream_settings_are_kept_in_the_imagenet_recipes():
+    """PaddleClas 2.6 DenseNet121.yaml and DPN92.yaml."""
+    dense = yaml.safe_load((RECIPES / "imagenet/densenet121.yaml").read_text())
+    dual = yaml.safe_load((RECIPES / "imagenet/dpn92.yaml").read_text())
+    assert (dense["epochs"], dual["epochs"]) == (120, 200)
+    assert (dense["schedule"]["name"], dual["schedule"]["name"]) == ("step", "cosine")
+    assert (dual["augment"]["mixup"], dual["loss"]["label_smoothing"]) == (0.2, 0.1)
+    for recipe in (dense, dual):
+        assert recipe["data"]["batch_size"] == 4 * 64
+        assert (recipe["optimizer"]["lr"], recipe["optimizer"]["nesterov"]) == (0.1, False)

@@ -160,8 +160,11 @@ class Preprocess:
         missing = [name for name in known if name not in values]
         if missing:
             raise UsageError(f"the description of preprocessing lacks {', '.join(missing)}.")
-        lists = {name: tuple(values[name]) for name in ("size", "mean", "std")}
-        return cls(**{**values, **lists})
+        try:
+            lists = {name: tuple(values[name]) for name in ("size", "mean", "std")}
+            return cls(**{**values, **lists})
+        except TypeError as error:
+            raise UsageError(f"not a description of preprocessing: {error}.") from error
 
     def _corner(self, resized: tuple[int, int]) -> tuple[int, int]:
         """Top and left of the centre crop of an image of the size `resized`."""

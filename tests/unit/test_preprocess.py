@@ -159,7 +159,8 @@ def test_a_dictionary_gives_the_same_preprocessing_back():
         ({"size": (32, 32), "std": (0.0, 1.0, 1.0)}, "std above 0"),
         ({"size": (32, 32), "interpolation": "bilinaer"}, "Did you mean bilinear"),
         ({"size": (32, 32), "crop_rounding": "up"}, "unknown crop rounding"),
-        ({"size": (32, 32), "resize": 3}, "Did you mean resize_short"),
+        ({"size": (32, 32), "resize": 3}, "field of preprocessing 'resize'"),
+        ({"size": 32}, "not a description"),
     ],
 )
 def test_impossible_descriptions_are_refused(fields, message):

@@ -41,8 +41,8 @@ class Url:
             raise ImageError(self.address, str(error)) from None
         except HTTPError as error:
             error.close()
-            reason = f"{error.code} {error.reason}"
-            raise ImageError(self.address, f"cannot be downloaded: {reason}") from None
+            code = f"{error.code} {error.reason}"
+            raise ImageError(self.address, f"cannot be downloaded: {code}") from None
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise ImageError(self.address, f"cannot be downloaded: {reason}") from None

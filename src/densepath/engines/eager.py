@@ -13,8 +13,9 @@ from torch import Tensor
 
 from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
 from densepath.engines.fused import FusedNetwork, fuse
-from densepath.errors import UnknownNameError, UsageError
+from densepath.errors import UnknownNameError
 from densepath.models.build import Model
+from densepath.models.device import find_device
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -122,25 +123,3 @@ def grad_cam(network: FusedNetwork, features: Tensor) -> tuple[Tensor, Tensor]:
     maps = F.relu((weights * features.detach()).sum(1))
     largest = maps.amax((1, 2), keepdim=True)
     return maps / largest.clamp_min(torch.finfo(maps.dtype).tiny), logits.detach()
-
-
-def find_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the first GPU, or the CPU when there is none.
-
-    Raises:
-        UsageError: there is no such device on this machine.
-    """
-    gpus = torch.cuda.device_count()
-    if name == "auto":
-        return torch.device("cuda:0" if gpus else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    present = device is not None and (
-        device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < gpus)
-    )
-    if device is None or not present:
-        choices = ", ".join(["auto", "cpu", *(f"cuda:{i}" for i in range(gpus))])
-        raise UsageError(f"there is no device {name!r} on this machine. Choices: {choices}.")
-    return device

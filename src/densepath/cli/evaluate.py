@@ -1,0 +1,148 @@
+"""`densepath evaluate`: a checkpoint and a labelled data set in, a report out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from densepath.cli.console import note, print_json, stdout
+from densepath.cli.predict import OnError, Pooling
+
+if TYPE_CHECKING:
+    from densepath.evaluation.report import Report
+
+NAMED_FAILURES = 10
+
+
+class SplitName(StrEnum):
+    """A part of a data set."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+class MissingClassesName(StrEnum):
+    """What a data set without some of the checkpoint's classes is."""
+
+    refuse = "refuse"
+    allow = "allow"
+
+
+def evaluate(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUBJECT", help="A published name, a checkpoint file or a run folder."
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="digits, cifar10, a folder of class folders, a list file, a CSV or an archive."
+        ),
+    ],
+    split: Annotated[SplitName, typer.Option(help="The part of the data set.")] = SplitName.test,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write the report, its tables and pictures into this folder."),
+    ] = None,
+    on_error: Annotated[
+        OnError, typer.Option(help="An unreadable image: leave it out and name it, or stop there.")
+    ] = OnError.fail,
+    missing_classes: Annotated[
+        MissingClassesName,
+        typer.Option(help="A data set that lacks some of the checkpoint's classes."),
+    ] = MissingClassesName.refuse,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Side of the network's input in pixels; the checkpoint's by default."
+        ),
+    ] = None,
+    crop_pct: Annotated[
+        float | None,
+        typer.Option(help="Share of the short side that the crop keeps; the checkpoint's."),
+    ] = None,
+    test_pooling: Annotated[
+        Pooling, typer.Option(help="mean-max is for sizes above the training size.")
+    ] = Pooling.mean,
+    threshold: Annotated[float, typer.Option(help="Of the scores of a multi-label network.")] = 0.5,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="The folder that a list's or CSV's paths start from; its own."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of one run.")] = 32,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="The report as one JSON object.")] = False,
+) -> None:
+    """Measure a network on labelled images: accuracy, each class, confusion, calibration.
+
+    A data set whose classes are not the checkpoint's is refused with the difference.
+
+    Example: densepath evaluate runs/digits --data digits --output reports/digits
+    """
+    from densepath.evaluation.evaluate import evaluate as evaluate_subject
+
+    report = evaluate_subject(
+        subject,
+        data,
+        split=split.value,
+        size=size,
+        crop_share=crop_pct,
+        test_pooling="mean_max" if test_pooling is Pooling.mean_max else "mean",
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        on_error=on_error.value,
+        missing_classes=missing_classes.value,
+        threshold=threshold,
+        data_root=data_root,
+        progress=True,
+    )
+    folder = report.save(output) if output is not None else None
+    if json:
+        print_json(report.to_dict())
+    else:
+        _print_figures(report)
+    for path, reason in report.skipped[:NAMED_FAILURES]:
+        note(f"could not be read: {path}: {reason}")
+    if len(report.skipped) > NAMED_FAILURES:
+        note(f"could not be read: {len(report.skipped) - NAMED_FAILURES:,} more")
+    if folder is not None:
+        note(f"report, tables and pictures in {folder}")
+
+
+def _print_figures(report: Report) -> None:
+    """The overall figures and the weakest classes as tables."""
+    from rich.table import Table
+
+    from densepath.evaluation.report import shown
+
+    overall = Table(box=None, show_header=False, pad_edge=False)
+    overall.add_column(style="bold")
+    overall.add_column(justify="right")
+    for name, value in report.figures.items():
+        overall.add_row(name.replace("_", " "), shown(name, value))
+    overall.add_row("images", f"{report.images:,}")
+    overall.add_row("could not be read", f"{len(report.skipped):,}")
+    overall.add_row("images/s", f"{report.images_per_second:.1f}")
+    stdout.print(f"{report.subject} on {report.data}", markup=False, highlight=False)
+    stdout.print(overall)
+    rows = [row for row in report.per_class if row["f1"] is not None and row["support"]]
+    weakest = sorted(rows, key=lambda row: row["f1"])[:5]
+    classes = Table(box=None, pad_edge=False, header_style="bold")
+    names = [name for name in report.per_class[0] if name != "label"]
+    classes.add_column("weakest classes")
+    for name in names:
+        classes.add_column(name.replace("_", " "), justify="right")
+    for row in weakest:
+        classes.add_row(
+            row["label"],
+            *(f"{row[n]:,}" if n == "support" else shown(n, row[n]) for n in names),
+        )
+    stdout.print(classes)

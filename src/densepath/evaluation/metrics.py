@@ -1,0 +1,150 @@
+"""Answers → figures: accuracy, per-class figures, confusion, calibration; multi-label too.
+
+A share that has no denominator (the recall of a class without images) is None and is left out
+of averages; it is never silently 0 or 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densepath.evaluation.answers import Answers
+
+CALIBRATION_BINS = 15
+Share = float | None
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The answers whose confidence lies in (`low`, `high`]."""
+
+    low: float
+    high: float
+    count: int
+    confidence: Share
+    accuracy: Share
+
+
+def overall(answers: Answers) -> dict[str, Share]:
+    """Top-1, top-5 and mean loss of single-label answers."""
+    return {
+        "top1": float((answers.ranks < 1).mean()),
+        "top5": float((answers.ranks < 5).mean()),
+        "loss": float(answers.losses.mean(dtype=np.float64)),
+    }
+
+
+def confusion_matrix(answers: Answers, num_classes: int) -> NDArray[np.int64]:
+    """int64 [classes, classes]: how many images of class (row) were answered as class (column)."""
+    assert not answers.multi_label
+    matrix = np.zeros((num_classes, num_classes), np.int64)
+    np.add.at(matrix, (answers.targets, answers.predicted), 1)
+    return matrix
+
+
+def per_class(matrix: NDArray[np.int64], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and support of each class, from the confusion matrix."""
+    hits, actual, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    return [
+        _class_row(label, *counts)
+        for label, *counts in zip(
+            labels, hits.tolist(), predicted.tolist(), actual.tolist(), strict=True
+        )
+    ]
+
+
+def macro(rows: Sequence[dict[str, Any]], name: str) -> Share:
+    """The mean of a column over the classes that have images and a value there."""
+    values = [row[name] for row in rows if row["support"] and row[name] is not None]
+    return sum(values) / len(values) if values else None
+
+
+def reliability(answers: Answers, num_bins: int = CALIBRATION_BINS) -> list[Bin]:
+    """Confidence against accuracy in bins of equal width (Guo et al., arXiv:1706.04599)."""
+    confidence = answers.scores[:, 0].astype(np.float64)
+    right = answers.ranks < 1
+    edges = np.linspace(0, 1, num_bins + 1)
+    slots = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, num_bins - 1)
+    bins = []
+    for i in range(num_bins):
+        inside = slots == i
+        count = int(inside.sum())
+        shares = (confidence[inside].mean(), right[inside].mean()) if count else (None, None)
+        mean, accuracy = (None if share is None else float(share) for share in shares)
+        bins.append(Bin(float(edges[i]), float(edges[i + 1]), count, mean, accuracy))
+    return bins
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """The mean of |accuracy − confidence| over the bins, weighted by their counts (ECE)."""
+    total = sum(part.count for part in bins)
+    gaps = (
+        part.count * abs(part.accuracy - part.confidence)
+        for part in bins
+        if part.accuracy is not None and part.confidence is not None
+    )
+    return sum(gaps) / total
+
+
+def worst_mistakes(answers: Answers, count: int) -> NDArray[np.int64]:
+    """Rows of the wrong answers with the highest losses, the worst first; at most `count`."""
+    wrong = np.flatnonzero(answers.ranks >= 1)
+    return wrong[np.argsort(-answers.losses[wrong], kind="stable")[:count]]
+
+
+def per_label(
+    answers: Answers, labels: Sequence[str], threshold: float
+) -> tuple[dict[str, Share], list[dict[str, Any]]]:
+    """Of multi-label answers the overall figures, and a row a class.
+
+    AUROC and average precision read the scores; precision, recall and F1 the decisions
+    score > `threshold`.
+    """
+    import torch
+    from torchmetrics.functional import classification
+
+    truth, decided = answers.targets.astype(bool), answers.scores > threshold
+    counts = ((truth & decided).sum(0), decided.sum(0), truth.sum(0))
+    rows = []
+    for i, label in enumerate(labels):
+        row = _class_row(label, *(int(count[i]) for count in counts))
+        scores, actual = (
+            torch.from_numpy(answers.scores[:, i].copy()),
+            torch.from_numpy(truth[:, i]),
+        )
+        has_both = 0 < row["support"] < len(answers)
+        row["auroc"] = float(classification.binary_auroc(scores, actual)) if has_both else None
+        row["average_precision"] = (
+            float(classification.binary_average_precision(scores, actual))
+            if row["support"]
+            else None
+        )
+        rows.append(row)
+    hits, predicted, actual_count = (int(count.sum()) for count in counts)
+    micro = _class_row("all", hits, predicted, actual_count)
+    figures: dict[str, Share] = {
+        "loss": float(answers.losses.mean(dtype=np.float64)),
+        "exact_match": float((truth == decided).all(1).mean()),
+        "micro_f1": micro["f1"],
+        "macro_f1": macro(rows, "f1"),
+        "macro_auroc": macro(rows, "auroc"),
+        "mean_average_precision": macro(rows, "average_precision"),
+        "threshold": threshold,
+    }
+    return figures, rows
+
+
+def _class_row(label: str, hits: int, predicted: int, actual: int) -> dict[str, Any]:
+    """One class's shares from its counts."""
+    return {
+        "label": label,
+        "precision": hits / predicted if predicted else None,
+        "recall": hits / actual if actual else None,
+        "f1": 2 * hits / (predicted + actual) if predicted + actual else None,
+        "support": actual,
+    }

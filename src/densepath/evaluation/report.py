@@ -1,0 +1,155 @@
+"""The Report of an evaluation, and the folder that it becomes."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densepath.evaluation.metrics import Bin, Share
+from densepath.files import write_json, write_text
+from densepath.preprocess import Image
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer that the network was sure of.
+
+    `image` is uint8 HWC as the network saw it; `score` is the probability of `predicted`.
+    """
+
+    path: str
+    label: str
+    predicted: str
+    score: float
+    loss: float
+    image: Image | None = field(default=None, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the image."""
+        return {
+            "path": self.path,
+            "label": self.label,
+            "predicted": self.predicted,
+            "score": round(self.score, 6),
+            "loss": round(self.loss, 6),
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """How well a network does on a data set.
+
+    Attributes:
+        subject: what was evaluated.
+        data: the data set in one sentence.
+        labels: the class names, in the order of the logits.
+        images: how many were answered.
+        skipped: (path, reason) of those that could not be read.
+        figures: single-label: `top1, top5, loss, macro_precision, macro_recall, macro_f1,
+            calibration_error`; multi-label: `loss, exact_match, micro_f1, macro_f1, macro_auroc,
+            mean_average_precision, threshold`. Shares are 0 to 1; None where undefined.
+        per_class: a row a class: `label, precision, recall, f1, support`, and of a multi-label
+            network `auroc, average_precision`.
+        confusion: int64 [classes, classes], rows true, columns answered; None: multi-label.
+        reliability: the calibration bins; empty: multi-label.
+        mistakes: the worst, the worst first.
+        settings: size, crop, pooling and all else that the figures depend on.
+        images_per_second: with reading and resizing.
+    """
+
+    subject: str
+    data: str
+    labels: list[str]
+    images: int
+    skipped: list[tuple[str, str]]
+    figures: dict[str, Share]
+    per_class: list[dict[str, Any]]
+    confusion: NDArray[np.int64] | None
+    reliability: list[Bin]
+    mistakes: list[Mistake]
+    settings: dict[str, Any]
+    images_per_second: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the confusion matrix has its own file."""
+        return {
+            "subject": self.subject,
+            "data": self.data,
+            "images": self.images,
+            "skipped": [{"path": path, "error": reason} for path, reason in self.skipped],
+            **self.figures,
+            "settings": self.settings,
+            "images_per_second": round(self.images_per_second, 2),
+            "reliability": [dataclasses.asdict(part) for part in self.reliability],
+            "mistakes": [mistake.to_dict() for mistake in self.mistakes],
+            "per_class": self.per_class,
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """The folder holds report.json, README.md, the tables as CSV and the figures as PNG.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        from densepath.evaluation import figures
+
+        folder = Path(folder)
+        write_json(folder / "report.json", self.to_dict())
+        write_text(folder / "per_class.csv", to_csv(_header(self.per_class), self.per_class))
+        pictures = figures.save_all(self, folder)
+        if self.confusion is not None:
+            write_text(folder / "confusion.csv", self._confusion_csv())
+        write_text(folder / "README.md", self._readme(pictures))
+        return folder
+
+    def _confusion_csv(self) -> str:
+        """The confusion matrix: a row a true class, a column an answered class."""
+        assert self.confusion is not None
+        rows = (
+            {"true": label, **dict(zip(self.labels, counts, strict=True))}
+            for label, counts in zip(self.labels, self.confusion.tolist(), strict=True)
+        )
+        return to_csv(["true", *self.labels], rows)
+
+    def _readme(self, pictures: Sequence[tuple[str, str]]) -> str:
+        """The report in words, with its pictures."""
+        lines = [f"# {self.subject} on {self.data}", ""]
+        lines += ["| figure | value |", "|---|---|"]
+        lines += [f"| {name} | {shown(name, value)} |" for name, value in self.figures.items()]
+        lines += [f"| images | {self.images:,} |", f"| could not be read | {len(self.skipped):,} |"]
+        lines += ["", *(f"- {name}: {value}" for name, value in self.settings.items()), ""]
+        for file, title in pictures:
+            lines += [f"## {title}", "", f"![{title}]({file})", ""]
+        lines += ["Files: `report.json`, `per_class.csv`, `confusion.csv` (rows: the true class)."]
+        if self.confusion is None:
+            lines[-1] = "Files: `report.json`, `per_class.csv`."
+        return "\n".join(lines) + "\n"
+
+
+def to_csv(header: Sequence[str], rows: Any) -> str:
+    """CSV text of rows that are dictionaries; None becomes an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([row[name] for name in header] for row in rows)
+    return text.getvalue()
+
+
+def _header(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The columns of the rows."""
+    return list(rows[0]) if rows else []
+
+
+def shown(name: str, value: Share) -> str:
+    """A figure for people: shares in per cent, losses as they are."""
+    if value is None:
+        return "undefined"
+    return f"{value:.4f}" if name in ("loss", "threshold") else f"{value * 100:.2f} %"

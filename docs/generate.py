@@ -1,7 +1,7 @@
 """Fills the generated parts of README.md and docs/*.md: `python docs/generate.py [--check]`.
 
 A generated part stands between `<!-- KIND: NAME -->` and `<!-- end -->`. Kinds: `options` (the
-arguments and options of a verb, from the command line itself) and `table` (`models`).
+arguments and options of a verb, from the command line itself) and `table` (`models`, `published`).
 `--check` writes nothing and exits 1 when a page is not up to date.
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
 def _fill(match: re.Match[str]) -> str:
     """The generated part with its content made anew."""
     opening, kind, name, closing = match.groups()
-    content = options_table(name) if kind == "options" else models_table()
+    content = options_table(name) if kind == "options" else TABLES[name]()
     return f"{opening}{content}{closing}"
 
 
@@ -122,6 +122,30 @@ def models_table() -> str:
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"
 
+
+def published_table() -> str:
+    """The published weights, with what their publishers claim."""
+    from densepath.weights.published import PUBLISHED
+
+    rows = [
+        "| name | model | claimed top-1 / top-5 % | input | SHA-256 | licence |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in PUBLISHED.values():
+        way = row.preprocess
+        cells = [
+            f"`{row.name}`",
+            f"`{row.model}`",
+            f"{row.top1:g} / {row.top5:g}",
+            f"{way.resize_short} → {way.size[0]}, {way.interpolation}",
+            f"{row.sha256}…" if row.sha256 else "",
+            row.licence,
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+TABLES = {"models": models_table, "published": published_table}
 
 if __name__ == "__main__":
     main()

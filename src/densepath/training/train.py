@@ -12,6 +12,7 @@ import torch
 
 from densepath.errors import UnknownNameError, UsageError
 from densepath.models.catalogue import find_spec
+from densepath.training.allocator import keep_freed_memory
 from densepath.training.assemble import Place, assemble, count_cores
 from densepath.training.distributed import find_ranks, pick_device, process_group
 from densepath.training.loop import Training, run
@@ -186,6 +187,8 @@ def train_recipe(
     ranks = find_ranks(os.environ)
     place = Place(ranks, pick_device(device, ranks), _pick_workers(workers, ranks.local_size))
     _share_threads(ranks.local_size)
+    if place.device.type == "cpu":
+        keep_freed_memory()
     devices = [place.device] if place.device.type == "cuda" else []
     with (
         process_group(ranks, place.device),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import pytest
 import torch
 
+from densepath.cli.app import main
 from densepath.models.build import build_model
 from densepath.weights.checkpoint import Checkpoint
 
@@ -23,17 +23,26 @@ def file(tmp_path):
     return path
 
 
-def densepath(*arguments):
-    command = [sys.executable, "-m", "densepath", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The program in this process: arguments → exit code, standard output, standard error."""
+
+    def start(*arguments):
+        monkeypatch.setattr(sys, "argv", ["densepath", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return end.value.code or 0, captured.out, captured.err
+
+    return start
 
 
-def test_a_file_becomes_a_checkpoint_with_the_given_labels(file, tmp_path):
+def test_a_file_becomes_a_checkpoint_with_the_given_labels(run, file, tmp_path):
     output, labels = tmp_path / "x.safetensors", tmp_path / "labels.txt"
     labels.write_text("cat\ndog\nbird\n")
-    done = densepath("import", file, "--model", TINY, "-o", output, "--labels", labels)
-    assert (done.returncode, done.stdout) == (0, "")
-    assert "3 classes" in done.stderr
+    code, out, err = run("import", file, "--model", TINY, "-o", output, "--labels", labels)
+    assert (code, out) == (0, "")
+    assert "3 classes" in err
     checkpoint = Checkpoint.load(output)
     assert checkpoint.labels == ["cat", "dog", "bird"]
     assert torch.equal(
@@ -42,11 +51,11 @@ def test_a_file_becomes_a_checkpoint_with_the_given_labels(file, tmp_path):
     )
 
 
-def test_json_is_one_object_on_standard_output(file, tmp_path):
+def test_json_is_one_object_on_standard_output(run, file, tmp_path):
     output = tmp_path / "x.safetensors"
-    done = densepath("import", file, "--model", TINY, "-o", output, "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    summary = json.loads(done.stdout)
+    code, out, err = run("import", file, "--model", TINY, "-o", output, "--json")
+    assert (code, err) == (0, "")
+    summary = json.loads(out)
     assert (summary["model"], summary["num_classes"], summary["output"]) == (TINY, 3, str(output))
     assert summary["provenance"]["imported_from"] == "theirs.pth"
 
@@ -60,9 +69,8 @@ def test_json_is_one_object_on_standard_output(file, tmp_path):
         (TINY, "x.pth", 2, "must end in .safetensors"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_no_file(file, tmp_path, model, output, code, reason):
-    done = densepath("import", file, "--model", model, "-o", tmp_path / output)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert reason in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
+def test_a_mistake_is_told_and_leaves_no_file(run, file, tmp_path, model, output, code, reason):
+    found, out, err = run("import", file, "--model", model, "-o", tmp_path / output)
+    assert (found, out) == (code, "")
+    assert reason in " ".join(err.split())
     assert not (tmp_path / output).exists()

@@ -48,13 +48,26 @@ class Cifar10Dataset:
 
     multi_label = False
 
-    def __init__(
-        self, images: NDArray[np.uint8], targets: NDArray[np.uint8], split: str, channels: int
-    ) -> None:
+    def __init__(self, folder: Path, name: str, channels: int) -> None:
         self.class_names = list(CLASS_NAMES)
-        self._images, self._targets = images, targets
-        self._split, self._channels = split, channels
-        self.description = f"CIFAR-10, {split} split ({len(targets):,} images)"
+        self._folder, self._name, self._channels = folder, name, channels
+        self._map()
+        self.description = f"CIFAR-10, {name} split ({len(self):,} images)"
+
+    def _map(self) -> None:
+        """The arrays are mapped into memory: processes share their pages."""
+        images = np.load(self._folder / f"{self._name}-images.npy", mmap_mode="r")
+        # A plain view: np.memmap makes an object of its own for every index, ten times slower.
+        self._images: NDArray[np.uint8] = images.view(np.ndarray)
+        self._targets: NDArray[np.uint8] = np.load(self._folder / f"{self._name}-targets.npy")
+
+    def __getstate__(self) -> dict[str, object]:
+        """Everything but the images: another process maps them itself."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_images", "_targets")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._map()
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -62,7 +75,7 @@ class Cifar10Dataset:
 
     def load(self, index: int) -> Sample:
         """Sample `index`."""
-        image = np.asarray(self._images[index])
+        image = self._images[index]
         if self._channels == 1:
             from PIL import Image as Pillow
 
@@ -71,7 +84,7 @@ class Cifar10Dataset:
 
     def path(self, index: int) -> str:
         """`cifar10/SPLIT/INDEX`."""
-        return f"cifar10/{self._split}/{index}"
+        return f"cifar10/{self._name}/{index}"
 
     def target(self, index: int) -> int:
         """The class's number."""
@@ -95,9 +108,7 @@ def open_cifar10(archive: Path | None, split: Split, *, channels: int = 3) -> Ci
     folder = cache_dir() / "cifar10" / sha256(source)[:16]
     if not (folder / "test-targets.npy").exists():
         _unpack(source, folder)
-    images = np.load(folder / f"{name}-images.npy", mmap_mode="r")
-    targets = np.load(folder / f"{name}-targets.npy", mmap_mode="r")
-    return Cifar10Dataset(images, targets, name, channels)
+    return Cifar10Dataset(folder, name, channels)
 
 
 def _unpack(source: Path, folder: Path) -> None:

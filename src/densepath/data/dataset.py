@@ -61,7 +61,7 @@ class Subset:
     """The samples of `dataset` at `indices`, in that order."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int], description: str) -> None:
-        self._dataset, self._indices = dataset, indices
+        self._dataset, self._indices = dataset, np.asarray(indices, np.int64)
         self.class_names, self.multi_label = dataset.class_names, dataset.multi_label
         self.description = description
 
@@ -71,15 +71,15 @@ class Subset:
 
     def load(self, index: int) -> Sample:
         """Sample `index`; raises ImageError when its image cannot be read."""
-        return self._dataset.load(self._indices[index])
+        return self._dataset.load(int(self._indices[index]))
 
     def path(self, index: int) -> str:
         """The name of sample `index`."""
-        return self._dataset.path(self._indices[index])
+        return self._dataset.path(int(self._indices[index]))
 
     def target(self, index: int) -> Target:
         """The target of sample `index`."""
-        return self._dataset.target(self._indices[index])
+        return self._dataset.target(int(self._indices[index]))
 
 
 def hold_out(dataset: Dataset, split: Split, fraction: float, seed: int) -> Dataset:

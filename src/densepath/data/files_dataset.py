@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from densepath.data.dataset import Sample, Target
 from densepath.data.decode import open_image
 
 
 class FilesDataset:
-    """Files under `root` with targets, in the given order."""
+    """Files under `root` with targets, in the given order.
+
+    Names and targets lie in a few large blocks: worker processes share them, where a list of a
+    million strings would be copied into each as its reference counts change.
+    """
 
     def __init__(
         self,
@@ -25,12 +32,15 @@ class FilesDataset:
     ) -> None:
         self.class_names, self.multi_label = class_names, multi_label
         self.description = f"{description} ({len(files):,} images)"
-        self._root, self._files, self._targets = root, files, targets
-        self._channels = channels
+        self._root, self._channels = os.fspath(root), channels
+        names = [os.fsencode(file) for file in files]
+        self._names = b"".join(names)
+        self._ends = np.cumsum([len(name) for name in names], dtype=np.int64)
+        self._targets = np.array(targets, np.float32 if multi_label else np.int64)
 
     def __len__(self) -> int:
         """The number of samples."""
-        return len(self._files)
+        return len(self._ends)
 
     def load(self, index: int) -> Sample:
         """Sample `index`; raises ImageError when its image cannot be read."""
@@ -39,8 +49,10 @@ class FilesDataset:
 
     def path(self, index: int) -> str:
         """The file of sample `index`."""
-        return str(self._root / self._files[index])
+        start = self._ends[index - 1] if index else 0
+        return os.path.join(self._root, os.fsdecode(self._names[start : self._ends[index]]))  # noqa: PTH118
 
     def target(self, index: int) -> Target:
         """The target of sample `index`."""
-        return self._targets[index]
+        target = self._targets[index]
+        return target if self.multi_label else int(target)

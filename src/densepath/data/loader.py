@@ -6,9 +6,11 @@ batch, any number of processes sees the same images in the same step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -16,13 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from densepath.data.augment import Augment, rng_for
-from densepath.data.dataset import Dataset, Sample
-from densepath.errors import ImageError, UsageError
-from densepath.preprocess import Preprocess
+from densepath.data.augment import Augment, Box
+from densepath.data.dataset import Dataset
+from densepath.data.randomness import EpochRandomness, shuffled
+from densepath.errors import (
+    DataError,
+    DensepathError,
+    ImageError,
+    UnknownNameError,
+    UsageError,
+)
+from densepath.preprocess import Image, Preprocess
 
 OnError = Literal["fail", "skip"]
-Transform = Callable[[Sample, int], NDArray[np.float32]]
 
 
 @dataclass
@@ -62,7 +70,7 @@ class TrainLoader:
         workers: int = 0,
         on_error: OnError = "fail",
     ) -> None:
-        _check_sizes(dataset, batch_size, workers)
+        _check(dataset, batch_size, workers, rank, world_size, on_error)
         self._dataset, self._augment = dataset, augment
         self._batch_size, self._seed = batch_size, seed
         self._rank, self._world_size = rank, world_size
@@ -79,15 +87,12 @@ class TrainLoader:
         Raises:
             ImageError: an image cannot be read and `on_error` is `fail`.
         """
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._dataset))
+        order = shuffled(len(self._dataset), self._seed, epoch)
         step_size = self._batch_size * self._world_size
         steps = [order[b * step_size :][:step_size] for b in range(self.steps_per_epoch)]
         own = [np.array_split(step, self._world_size)[self._rank] for step in steps[start_step:]]
-
-        def transform(sample: Sample, index: int) -> NDArray[np.float32]:
-            return self._augment(sample.image, rng_for(self._seed, epoch, index))
-
-        maker = _BatchMaker(self._dataset, transform, self._augment.preprocess)
+        change = _Augmented(self._augment, self._seed, epoch)
+        maker = _BatchMaker(self._dataset, change, self._augment.preprocess)
         yield from _batches(maker, own, self._workers, self._on_error)
 
 
@@ -105,8 +110,8 @@ class EvalLoader:
         workers: int = 0,
         on_error: OnError = "fail",
     ) -> None:
-        _check_sizes(dataset, batch_size, workers)
-        self._maker = _BatchMaker(dataset, lambda s, _: preprocess(s.image), preprocess)
+        _check(dataset, batch_size, workers, rank, world_size, on_error)
+        self._maker = _BatchMaker(dataset, _Fitted(preprocess), preprocess)
         own = np.array_split(np.arange(len(dataset)), world_size)[rank]
         self._steps = [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
         self._workers, self._on_error = workers, on_error
@@ -124,33 +129,69 @@ class EvalLoader:
         yield from _batches(self._maker, self._steps, self._workers, self._on_error)
 
 
+class _Change(Protocol):
+    """What makes an image as large as the input. Picklable: worker processes get a copy."""
+
+    def __call__(self, image: Image, index: int) -> tuple[Image, Box | None]:
+        """uint8 HWC of the input's size, and a box that is 0 after normalising."""
+
+
+@dataclass
+class _Fitted:
+    """Resized and cropped, as in prediction."""
+
+    preprocess: Preprocess
+
+    def __call__(self, image: Image, index: int) -> tuple[Image, Box | None]:
+        return self.preprocess.fit(image), None
+
+
+class _Augmented:
+    """Changed at random, by (seed, epoch, index) alone."""
+
+    def __init__(self, augment: Augment, seed: int, epoch: int) -> None:
+        self._augment, self._randomness = augment, EpochRandomness(seed, epoch)
+
+    def __call__(self, image: Image, index: int) -> tuple[Image, Box | None]:
+        return self._augment.draw(image, self._randomness.at(index))
+
+
 class _BatchMaker:
     """Sample numbers → a Batch; broken images are left out and listed."""
 
-    def __init__(self, dataset: Dataset, transform: Transform, preprocess: Preprocess) -> None:
-        self._dataset, self._transform, self._preprocess = dataset, transform, preprocess
+    def __init__(self, dataset: Dataset, change: _Change, preprocess: Preprocess) -> None:
+        self._dataset, self._change, self._preprocess = dataset, change, preprocess
 
     def __call__(self, indices: NDArray[np.intp]) -> Batch:
-        images, targets, kept = [], [], []
+        images, boxes, targets, kept = [], [], [], []
         errors: list[ImageError] = []
-        for index in map(int, indices):
+        for index in indices.tolist():
             try:
                 sample = self._dataset.load(index)
             except ImageError as error:
                 errors.append(error)
                 continue
-            images.append(self._transform(sample, index))
+            image, box = self._change(sample.image, index)
+            images.append(image)
+            boxes.append(box)
             targets.append(sample.target)
             kept.append(index)
         return Batch(
-            self._stack(images), self._stack_targets(targets), torch.tensor(kept).long(), errors
+            self._stack(images, boxes),
+            self._stack_targets(targets),
+            torch.tensor(kept, dtype=torch.int64),
+            errors,
         )
 
-    def _stack(self, images: list[NDArray[np.float32]]) -> Tensor:
+    def _stack(self, images: list[Image], boxes: list[Box | None]) -> Tensor:
         """[N, C, H, W], also for N = 0."""
-        if images:
-            return torch.from_numpy(np.stack(images))
-        return torch.empty(0, self._preprocess.channels, *self._preprocess.size)
+        if not images:
+            return torch.empty(0, self._preprocess.channels, *self._preprocess.size)
+        values = self._preprocess.normalise(np.stack(images))
+        for number, box in enumerate(boxes):
+            if box is not None:
+                values[number, :, *box] = 0.0
+        return torch.from_numpy(values)
 
     def _stack_targets(self, targets: Sequence[object]) -> Tensor:
         """int64 [N], or float32 [N, classes]."""
@@ -161,7 +202,7 @@ class _BatchMaker:
         return torch.from_numpy(rows)
 
 
-class _Steps(torch.utils.data.Dataset[Batch]):
+class _Steps(torch.utils.data.Dataset[Batch | DensepathError]):
     """The steps as a data set of ready batches, for torch's worker processes."""
 
     def __init__(self, maker: _BatchMaker, steps: list[NDArray[np.intp]]) -> None:
@@ -170,33 +211,77 @@ class _Steps(torch.utils.data.Dataset[Batch]):
     def __len__(self) -> int:
         return len(self._steps)
 
-    def __getitem__(self, step: int) -> Batch:
-        return self._maker(self._steps[step])
+    def __getitem__(self, step: int) -> Batch | DensepathError:
+        try:
+            return self._maker(self._steps[step])
+        except DensepathError as error:  # torch would bury its message in a traceback.
+            return error
 
 
 def _batches(
     maker: _BatchMaker, steps: list[NDArray[np.intp]], workers: int, on_error: OnError
 ) -> Iterator[Batch]:
     """The batches in order, made here or ahead of time by worker processes."""
-    made: Iterator[Batch]
-    if workers:
-        loader: DataLoader[Batch] = DataLoader(
-            _Steps(maker, steps), batch_size=None, num_workers=min(workers, max(len(steps), 1))
-        )
-        made = iter(loader)
-    else:
-        made = map(maker, steps)
+    made = _made_by_workers(maker, steps, workers) if workers and steps else map(maker, steps)
     for batch in made:
         if batch.errors and on_error == "fail":
             raise batch.errors[0]
         yield batch
 
 
-def _check_sizes(dataset: Dataset, batch_size: int, workers: int) -> None:
-    """Returns when the data set can be cut into batches."""
+def _made_by_workers(
+    maker: _BatchMaker, steps: list[NDArray[np.intp]], workers: int
+) -> Iterator[Batch]:
+    """The batches, made by worker processes that end with this generator.
+
+    Raises:
+        DataError: a worker process was killed.
+    """
+    with warnings.catch_warnings():
+        # More workers than cores are the user's choice.
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        loader: DataLoader[Batch | DensepathError] = DataLoader(
+            _Steps(maker, steps),
+            batch_size=None,
+            num_workers=min(workers, len(steps)),
+            worker_init_fn=_leave_interrupts_to_the_main_process,
+        )
+    batches = iter(loader)
+    for _ in steps:
+        try:
+            batch = next(batches)
+        except RuntimeError as error:
+            if "exited unexpectedly" not in str(error):
+                raise
+            raise DataError(
+                f"a process that loads images was killed, probably for want of memory ({error}). "
+                "Use fewer workers, or smaller batches."
+            ) from error
+        if isinstance(batch, DensepathError):
+            raise batch
+        yield batch
+
+
+def _leave_interrupts_to_the_main_process(_: int) -> None:
+    """Ctrl-C ends a worker through its parent, without a traceback of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _check(
+    dataset: Dataset, batch_size: int, workers: int, rank: int, world_size: int, on_error: str
+) -> None:
+    """Returns when the data set can be cut into batches.
+
+    Raises:
+        UsageError: it cannot.
+    """
     if batch_size < 1 or workers < 0:
         raise UsageError(
             f"batch_size is {batch_size} and workers {workers}; they must be at least 1 and 0."
         )
+    if not 0 <= rank < world_size:
+        raise UsageError(f"rank is {rank} of {world_size} processes; it counts from 0.")
+    if on_error not in get_args(OnError):
+        raise UnknownNameError("policy for broken images", on_error, get_args(OnError))
     if len(dataset) == 0:
         raise UsageError(f"the data set has no images: {dataset.description}")

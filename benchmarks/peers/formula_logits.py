@@ -1,4 +1,4 @@
-"""What the three logits scripts share: inputs, parameters by formula, and the file written.
+"""What the scripts of the peers share: inputs, parameters by formula, and the files written.
 
 Runs in the peers' environments, where neither torch nor densepath is installed: of densepath's
 sources only those parts are imported that need NumPy alone.
@@ -18,12 +18,14 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "src"))
 
-from densepath.weights.formula import formula_images, formula_tensor  # noqa: E402
+from densepath.weights.formula import formula_images, formula_picture, formula_tensor  # noqa: E402
 from densepath.weights.key_map import KeyMap, differences  # noqa: E402
 
 # The published size, and two odd ones that tell floor from ceil and one padding from another.
 SIZES = ((224, 224), (193, 225), (160, 127))
-OUTPUT = ROOT / "tests" / "parity" / "logits"
+PICTURES = ((375, 500), (501, 334), (231, 310))
+OUTPUT = ROOT / "tests" / "parity"
+STEP = 7  # of the preprocessed pixels, every seventh of each row and column is stored
 
 
 def fill(
@@ -71,6 +73,34 @@ def write_logits(
         for size, images in inputs():
             arrays[f"{model}/{size}"] = run(images)[0].astype(np.float32)
         print(model, float(np.abs(arrays[f"{model}/224x224"]).max()), flush=True)
+    _write(OUTPUT / "logits" / f"{peer}.npz", arrays, peer, script, versions)
+
+
+def write_inputs(
+    peer: str,
+    script: str,
+    versions: dict[str, str],
+    preprocess: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+) -> None:
+    """The file `tests/parity/inputs/PEER.npz` holds what the peer makes of pictures.
+
+    `preprocess` goes from uint8 HWC to float32 CHW, by the name of the published weights that
+    are used with it; the arrays are `NAME/HEIGHTxWIDTH`, every seventh pixel.
+    """
+    arrays = {
+        f"{name}/{height}x{width}": np.asarray(way(formula_picture(height, width)), np.float32)[
+            :, ::STEP, ::STEP
+        ]
+        for name, way in preprocess.items()
+        for height, width in PICTURES
+    }
+    _write(OUTPUT / "inputs" / f"{peer}.npz", arrays, peer, script, versions)
+
+
+def _write(
+    path: Path, arrays: dict[str, np.ndarray], peer: str, script: str, versions: dict[str, str]
+) -> None:
+    """The arrays are in the file, and under `about` what made them."""
     about = {
         "peer": peer,
         "script": script,
@@ -78,6 +108,5 @@ def write_logits(
         "python": platform.python_version(),
         "versions": versions,
     }
-    arrays["about"] = np.array(json.dumps(about, sort_keys=True))
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(OUTPUT / f"{peer}.npz", **arrays)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, about=np.array(json.dumps(about, sort_keys=True)), **arrays)

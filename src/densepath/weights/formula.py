@@ -53,6 +53,12 @@ def formula_images(count: int, height: int, width: int, channels: int = 3) -> np
     return _float32(1.5 * squares + 0.5 * fine)
 
 
+def formula_picture(height: int, width: int) -> np.ndarray:
+    """A picture [height, width, 3], uint8: the formula's image, its range spread over 0 to 255."""
+    image = formula_images(1, height, width)[0].astype(np.float64)
+    return np.floor((image + 2) * 64).astype(np.uint8).transpose(1, 2, 0)
+
+
 def _uniform(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Uniform float64 numbers in [-1, 1) that depend on the name alone."""
     return np.random.RandomState(zlib.crc32(name.encode())).uniform(-1, 1, shape)

@@ -1,0 +1,254 @@
+"""State, run folder, and what happens when a disk is full or a training diverges."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+from contextlib import contextmanager
+
+import pytest
+import torch
+from PIL import Image
+
+from densepath import Checkpoint, train
+from densepath.errors import (
+    CheckpointError,
+    DivergedError,
+    OutputError,
+    RecipeError,
+    UsageError,
+)
+from densepath.models.build import build_model
+from densepath.training.ema import Ema
+from densepath.training.optimizer import build_optimizer
+from densepath.training.recipe import OptimizerSection
+from densepath.training.state import Position, read_state, write_state
+
+SMALL = {
+    "data.channels": 1,
+    "data.batch_size": 256,
+    "preprocess.size": 8,
+    "augment.padding": 1,
+}
+
+
+def train_small(output, epochs=1, subject="densenet_bc_22_12", resume=False, **settings):
+    settings = {name.replace("__", "."): value for name, value in settings.items()}
+    return train(
+        subject,
+        data="digits",
+        epochs=epochs,
+        output=output,
+        resume=resume,
+        settings=SMALL | settings,
+        device="cpu",
+        progress="none",
+    )
+
+
+@contextmanager
+def files_no_larger_than(size_bytes):
+    """As on a full disk: writing more fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    result = train_small(folder, epochs=2)
+    assert (result.finished, result.epochs, result.stopped_by) == (True, 2, None)
+    return folder
+
+
+def trained_parts(name):
+    torch.manual_seed(0)
+    model = build_model("densenet_bc_22_12", num_classes=3)
+    section = OptimizerSection(name=name) if name == "adamw" else OptimizerSection()
+    optimizer, ema = build_optimizer(model, section), Ema(model, 0.9)
+    return model, optimizer, ema
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_state_read_back_goes_on_bit_for_bit(name, tmp_path):
+    def steps(model, optimizer, ema, count):
+        for seed in range(count):
+            generator = torch.Generator().manual_seed(seed)
+            optimizer.zero_grad()
+            model(torch.randn(4, 3, 32, 32, generator=generator)).square().sum().backward()
+            optimizer.step()
+            ema.update(model)
+
+    straight = trained_parts(name)
+    steps(*straight, 2)
+    position = Position(epoch=1, step=2, sums=[0.1, 2.0, 3.0, 0.0], best=0.5, recent_loss=0.3)
+    write_state(tmp_path / "state", position, *straight)
+    resumed = trained_parts(name)
+    assert read_state(tmp_path / "state", *resumed) == position
+    steps(*straight, 2)
+    steps(*resumed, 2)
+    for left, right in ((straight[0], resumed[0]), (straight[2].model, resumed[2].model)):
+        for key, tensor in left.state_dict().items():
+            assert torch.equal(tensor, right.state_dict()[key]), key
+
+
+def test_a_damaged_or_foreign_state_is_refused(tmp_path):
+    parts = trained_parts("sgd")
+    write_state(tmp_path / "state", Position(), *parts)
+    whole = (tmp_path / "state").read_bytes()
+    (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="damaged or of another training"):
+        read_state(tmp_path / "cut", *parts)
+    with pytest.raises(CheckpointError, match="no state to resume from"):
+        read_state(tmp_path / "none", *parts)
+    other = build_model("densenet_bc_22_12", num_classes=4)
+    with pytest.raises(CheckpointError, match="another training"):
+        read_state(tmp_path / "state", other, build_optimizer(other, OptimizerSection()), None)
+
+
+def test_a_full_disk_is_a_clear_error_and_the_old_state_stays(tmp_path):
+    parts = trained_parts("sgd")
+    write_state(tmp_path / "state", Position(epoch=4), *parts)
+    with files_no_larger_than(10_000), pytest.raises(OutputError, match="cannot write"):
+        write_state(tmp_path / "state", Position(epoch=5), *parts)
+    assert read_state(tmp_path / "state", *parts).epoch == 4
+    assert [p.name for p in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_training_on_a_full_disk_ends_with_a_clear_error(tmp_path):
+    with files_no_larger_than(100_000), pytest.raises(OutputError, match="cannot write"):
+        train_small(tmp_path / "run")
+
+
+def test_a_run_leaves_everything_needed_to_use_judge_and_repeat_it(run_folder):
+    names = {p.relative_to(run_folder).as_posix() for p in run_folder.rglob("*") if p.is_file()}
+    assert names == {
+        "README.md",
+        "best.safetensors",
+        "curves.png",
+        "environment.json",
+        "last.safetensors",
+        "metrics.csv",
+        "recipe.yaml",
+        "state/state.safetensors",
+        "train.log",
+    }
+    rows = list(csv.DictReader((run_folder / "metrics.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    checkpoint = Checkpoint.load(run_folder / "last.safetensors")
+    assert checkpoint.labels == [str(n) for n in range(10)]
+    assert checkpoint.preprocess.size == (8, 8)
+    assert checkpoint.provenance["top1"] == pytest.approx(float(rows[1]["top1"]), rel=1e-5)
+    with Image.open(run_folder / "curves.png") as picture:
+        assert picture.format == "PNG"
+    assert "## Use it" in (run_folder / "README.md").read_text()
+
+
+def test_the_environment_names_no_machine_and_no_folder(run_folder):
+    import getpass
+    import platform
+
+    text = (run_folder / "environment.json").read_text()
+    environment = json.loads(text)
+    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["processes"] == 1
+    words = set(text.replace('"', " ").split())
+    assert platform.node() not in words
+    assert getpass.getuser() not in words
+    assert "/" not in text
+
+
+def test_a_folder_of_another_recipe_is_refused_with_the_difference(run_folder):
+    with pytest.raises(RecipeError, match=r"optimizer\.lr: 0\.1 against 0\.3"):
+        train_small(run_folder, epochs=2, resume=True, optimizer__lr=0.3)
+
+
+def test_a_folder_of_the_same_recipe_goes_on_only_when_asked(run_folder):
+    with pytest.raises(UsageError, match="densepath train"):
+        train_small(run_folder, epochs=2)
+    before = (run_folder / "last.safetensors").read_bytes()
+    assert train_small(run_folder, epochs=2, resume=True).finished
+    assert train(run_folder, progress="none", device="cpu").epochs == 2
+    assert (run_folder / "last.safetensors").read_bytes() == before
+
+
+def test_a_folder_with_other_things_or_a_file_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(UsageError, match="not empty"):
+        train_small(tmp_path)
+    with pytest.raises(OutputError, match="is a file"):
+        train_small(tmp_path / "thesis.txt")
+
+
+def test_diverging_stops_with_an_explanation_and_keeps_what_was_good(tmp_path):
+    with pytest.raises(DivergedError) as caught:
+        train_small(tmp_path / "run", epochs=3, optimizer__lr=1e30, optimizer__weight_decay=0)
+    for part in ("learning rate of", "epoch 1", "--lr", "schedule.warmup_epochs"):
+        assert part in str(caught.value)
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_diverging_later_keeps_the_last_good_state(tmp_path, monkeypatch):
+    from densepath.training import loop
+
+    rate = loop.learning_rate
+    monkeypatch.setattr(
+        loop, "learning_rate", lambda r, s, n: rate(r, s, n) if s < n else float("nan")
+    )
+    with pytest.raises(DivergedError, match="keeps the last good best.safetensors"):
+        train_small(tmp_path / "run", epochs=2)
+    checkpoint = Checkpoint.load(tmp_path / "run" / "best.safetensors")
+    assert checkpoint.provenance["epochs"] == 1
+    assert all(torch.isfinite(t).all() for t in checkpoint.tensors.values())
+
+
+def test_fine_tuning_keeps_frozen_weights_and_starts_from_the_given_ones(run_folder, tmp_path):
+    result = train_small(
+        tmp_path / "tuned",
+        subject=None,
+        model__weights=str(run_folder),
+        model__freeze="features",
+        optimizer__lr=0.001,
+    )
+    start = Checkpoint.load(run_folder / "best.safetensors")
+    tuned = Checkpoint.load(tmp_path / "tuned" / "last.safetensors")
+    for name, tensor in start.tensors.items():
+        assert torch.equal(tensor, tuned.tensors[name]) is not name.startswith("classifier"), name
+    assert result.top1 is not None
+    assert abs(result.top1 - start.provenance["top1"]) < 0.2
+
+
+def test_a_kept_average_is_what_is_evaluated_and_saved(tmp_path):
+    train_small(tmp_path / "plain", optimizer__lr=0.01)
+    train_small(tmp_path / "averaged", optimizer__lr=0.01, ema__decay=0.999)
+    plain, averaged = (
+        Checkpoint.load(tmp_path / name / "last.safetensors") for name in ("plain", "averaged")
+    )
+    assert not torch.equal(plain.tensors["classifier.weight"], averaged.tensors["classifier.weight"])
+
+
+def test_a_batch_that_does_not_divide_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="multiple of 3"):
+        train_small(tmp_path / "run", distributed__accumulate=3)
+
+
+def test_accumulated_parts_give_the_gradient_of_the_whole_batch(tmp_path):
+    """BatchNorm sees parts, so it is frozen with everything but the classifier."""
+    train_small(tmp_path / "start")
+    common = {
+        "subject": None,
+        "model__weights": str(tmp_path / "start"),
+        "model__freeze": "features",
+        "optimizer__lr": 0.01,
+    }
+    train_small(tmp_path / "whole", **common)
+    train_small(tmp_path / "parts", **common, distributed__accumulate=4)
+    whole, parts = (
+        Checkpoint.load(tmp_path / name / "last.safetensors") for name in ("whole", "parts")
+    )
+    torch.testing.assert_close(parts.tensors, whole.tensors, rtol=1e-5, atol=1e-6)

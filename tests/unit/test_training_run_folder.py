@@ -200,7 +200,7 @@ def test_diverging_later_keeps_the_last_good_state(tmp_path, monkeypatch):
     monkeypatch.setattr(
         loop, "learning_rate", lambda r, s, n: rate(r, s, n) if s < n else float("nan")
     )
-    with pytest.raises(DivergedError, match="keeps the last good best.safetensors"):
+    with pytest.raises(DivergedError, match=r"keeps the last good best\.safetensors"):
         train_small(tmp_path / "run", epochs=2)
     checkpoint = Checkpoint.load(tmp_path / "run" / "best.safetensors")
     assert checkpoint.provenance["epochs"] == 1
@@ -229,7 +229,9 @@ def test_a_kept_average_is_what_is_evaluated_and_saved(tmp_path):
     plain, averaged = (
         Checkpoint.load(tmp_path / name / "last.safetensors") for name in ("plain", "averaged")
     )
-    assert not torch.equal(plain.tensors["classifier.weight"], averaged.tensors["classifier.weight"])
+    assert not torch.equal(
+        plain.tensors["classifier.weight"], averaged.tensors["classifier.weight"]
+    )
 
 
 def test_a_batch_that_does_not_divide_is_refused(tmp_path):

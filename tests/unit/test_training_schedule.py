@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -57,7 +59,7 @@ def test_one_cycle_starts_low_peaks_at_three_tenths_and_ends_near_zero():
 
 def test_warm_up_rises_in_equal_parts_and_then_the_schedule_takes_all_its_course():
     seen = rates(3, name="cosine", warmup_epochs=1)
-    steps = [b - a for a, b in zip(seen[:9], seen[1:10], strict=True)]
+    steps = [b - a for a, b in itertools.pairwise(seen[:10])]
     assert steps == pytest.approx([0.1 / 11] * 9)
     assert seen[10:] == pytest.approx(rates(2, name="cosine"))
 

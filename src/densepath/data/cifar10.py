@@ -1,14 +1,15 @@
-"""CIFAR-10: the official archive, or a zip of JPEGs as `train|test/CLASS/NAME.jpg`.
+"""CIFAR-10: the official archive, binary or Python, packed or not; or a zip of JPEGs.
 
-The archive is read once into arrays that stay in the cache and are mapped into memory from
-then on, so that worker processes share them. The binary archive is used: it holds no pickles.
+Whatever the form, it is read once into arrays that stay in the cache and are mapped into memory
+from then on, so that worker processes share them.
 
 Source: A. Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
 from __future__ import annotations
 
-import tarfile
+import hashlib
+import http.client
 import urllib.request
 import zipfile
 from collections.abc import Iterator
@@ -17,15 +18,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.data.cifar10_files import SIDE, Arrays, read_batches
 from densepath.data.dataset import Sample, Split, check_split
 from densepath.data.decode import open_image
 from densepath.errors import DatasetError, OutputError
 from densepath.files import cache_dir, sha256, write_atomically
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-ARCHIVE = "cifar-10-binary.tar.gz"
-# The page publishes MD5 c32a1d4ab5d03f1284b67883e8d87530 for this file.
-ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+# The MD5 that the page publishes for each archive; the binary one is downloaded: no pickles.
+ARCHIVES = {
+    "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
+    "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
+}
 CLASS_NAMES = [
     "airplane",
     "automobile",
@@ -38,9 +42,7 @@ CLASS_NAMES = [
     "ship",
     "truck",
 ]
-SIDE = 32
 TIMEOUT_S = 60
-RECORD_BYTES = 1 + 3 * SIDE * SIDE
 
 
 class Cifar10Dataset:
@@ -56,10 +58,16 @@ class Cifar10Dataset:
 
     def _map(self) -> None:
         """The arrays are mapped into memory: processes share their pages."""
-        images = np.load(self._folder / f"{self._name}-images.npy", mmap_mode="r")
+        try:
+            images = np.load(self._folder / f"{self._name}-images.npy", mmap_mode="r")
+            targets = np.load(self._folder / f"{self._name}-targets.npy")
+        except (ValueError, EOFError, OSError) as error:
+            raise DatasetError(
+                f"the cached images in {self._folder} are damaged: {error}. Delete that folder."
+            ) from error
         # A plain view: np.memmap makes an object of its own for every index, ten times slower.
         self._images: NDArray[np.uint8] = images.view(np.ndarray)
-        self._targets: NDArray[np.uint8] = np.load(self._folder / f"{self._name}-targets.npy")
+        self._targets: NDArray[np.uint8] = targets
 
     def __getstate__(self) -> dict[str, object]:
         """Everything but the images: another process maps them itself."""
@@ -91,29 +99,36 @@ class Cifar10Dataset:
         return int(self._targets[index])
 
 
-def open_cifar10(archive: Path | None, split: Split, *, channels: int = 3) -> Cifar10Dataset:
+def open_cifar10(source: Path | None, split: Split, *, channels: int = 3) -> Cifar10Dataset:
     """One split of CIFAR-10.
 
     Args:
-        archive: a local zip of JPEGs or the official binary archive; None downloads the latter.
+        source: an official archive, its unpacked folder or a zip of JPEGs; None downloads one.
         split: `validation` is the test split.
         channels: 3, or 1 for grayscale.
 
     Raises:
-        DatasetError: the archive is not to be had, damaged, or of another layout.
+        DatasetError: the images are not to be had, damaged, or of another layout.
     """
     check_split(split)
-    name = "train" if split == "train" else "test"
-    source = archive or _downloaded()
-    folder = cache_dir() / "cifar10" / sha256(source)[:16]
+    source = source or _downloaded()
+    folder = cache_dir() / "cifar10" / _digest(source)[:16]
     if not (folder / "test-targets.npy").exists():
         _unpack(source, folder)
-    return Cifar10Dataset(folder, name, channels)
+    return Cifar10Dataset(folder, "train" if split == "train" else "test", channels)
+
+
+def _digest(source: Path) -> str:
+    """The SHA-256 of an archive; of a folder, that of its batches' SHA-256."""
+    if not source.is_dir():
+        return sha256(source)
+    batches = sorted(path for path in source.glob("*_batch*") if path.is_file())
+    return hashlib.sha256("".join(map(sha256, batches)).encode()).hexdigest()
 
 
 def _unpack(source: Path, folder: Path) -> None:
     """The cache folder holds the images and classes of both splits as arrays."""
-    read = _read_zip if zipfile.is_zipfile(source) else _read_binary
+    read = _read_zip if zipfile.is_zipfile(source) else read_batches
     for name in ("train", "test"):
         images, targets = read(source, name)
         for kind, array in (("images", images), ("targets", targets)):
@@ -122,12 +137,20 @@ def _unpack(source: Path, folder: Path) -> None:
                 np.save(file, array)
 
 
-def _read_zip(source: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _read_zip(source: Path, split: str) -> Arrays:
     """The JPEGs `SPLIT/CLASS/NAME` of a zip, in sorted order."""
-    with zipfile.ZipFile(source) as archive:
-        names = sorted(n for n in archive.namelist() if _place(n)[:1] == (split,))
-        _check_layout(source, split, names)
-        images = np.stack([open_image(archive.read(n)) for n in _tracked(names, split)])
+    try:
+        with zipfile.ZipFile(source) as archive:
+            names = sorted(n for n in archive.namelist() if _place(n)[:1] == (split,))
+            _check_layout(source, split, names)
+            images = np.empty((len(names), SIDE, SIDE, 3), np.uint8)
+            for number, name in enumerate(_tracked(names, split)):
+                image = open_image(archive.read(name))
+                if image.shape != images.shape[1:]:
+                    raise DatasetError(f"{source}: {name} is {image.shape}, not 32 × 32 RGB.")
+                images[number] = image
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise DatasetError(f"{source} is damaged: {error}. Download it again.") from error
     targets = [CLASS_NAMES.index(_place(n)[1]) for n in names]
     return images, np.array(targets, np.uint8)
 
@@ -159,68 +182,55 @@ def _tracked(names: list[str], split: str) -> Iterator[str]:
     yield from track(names, said, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _read_binary(source: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The records of the official binary archive: a class byte, then 3 planes of 32 × 32."""
-    wanted = (
-        [f"data_batch_{i}.bin" for i in range(1, 6)] if split == "train" else ["test_batch.bin"]
-    )
-    try:
-        with tarfile.open(source) as archive:
-            members = {Path(m.name).name: m for m in archive.getmembers() if m.isfile()}
-            missing = [name for name in wanted if name not in members]
-            if missing:
-                raise DatasetError(
-                    f"{source} lacks {', '.join(missing)}: it is not the binary version of "
-                    f"CIFAR-10. Download {URL}"
-                )
-            parts = []
-            for name in wanted:
-                opened = archive.extractfile(members[name])
-                assert opened is not None
-                parts.append(opened.read())
-            raw = b"".join(parts)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DatasetError(f"{source} is damaged: {error}. Download it again.") from error
-    if len(raw) % RECORD_BYTES:
-        raise DatasetError(f"{source} is damaged: its records are not {RECORD_BYTES} bytes long.")
-    records = np.frombuffer(raw, np.uint8).reshape(-1, RECORD_BYTES)
-    images = records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(images), records[:, 0].copy()
-
-
 def _downloaded() -> Path:
-    """The official archive in the cache, its checksum verified.
+    """An official archive in the cache, its checksum verified.
 
     Raises:
         DatasetError: it cannot be had; the message names the file to put where.
     """
-    target = cache_dir() / "cifar10" / ARCHIVE
-    if not target.exists():
+    folder = cache_dir() / "cifar10"
+    there = [folder / name for name in ARCHIVES if (folder / name).exists()]
+    target = there[0] if there else folder / URL.rpartition("/")[2]
+    if not there:
         try:
-            with (
-                write_atomically(target) as temporary,
-                urllib.request.urlopen(URL, timeout=TIMEOUT_S) as answer,
-                temporary.open("wb") as file,
-            ):
-                while chunk := answer.read(1 << 20):
-                    file.write(chunk)
-        except (OSError, OutputError) as error:
+            _download(target)
+        except (OSError, OutputError, http.client.HTTPException) as error:
             raise DatasetError(
                 f"cannot download {URL} ({error}). Without network put that file at {target}, "
                 "or name a local archive or folder with --data."
             ) from error
     found = _md5(target)
-    if found != ARCHIVE_MD5:
+    if found != ARCHIVES[target.name]:
         raise DatasetError(
-            f"{target} has the MD5 {found}, not {ARCHIVE_MD5}: it is damaged. Delete it and try "
-            "again."
+            f"{target} has the MD5 {found}, not {ARCHIVES[target.name]}: it is damaged. Delete "
+            "it and try again."
         )
     return target
 
 
+def _download(target: Path) -> None:
+    """The file at URL is at `target`, whole; a progress bar on standard error tells how far."""
+    from rich.console import Console
+    from rich.progress import wrap_file
+
+    console = Console(stderr=True)
+    with (
+        write_atomically(target) as temporary,
+        urllib.request.urlopen(URL, timeout=TIMEOUT_S) as answer,
+        wrap_file(
+            answer,
+            int(answer.headers.get("Content-Length", 0)),
+            description=target.name,
+            console=console,
+            disable=not console.is_terminal,
+        ) as counted,
+        temporary.open("wb") as file,
+    ):
+        while chunk := counted.read(1 << 20):
+            file.write(chunk)
+
+
 def _md5(path: Path) -> str:
     """The MD5 that the publisher gives; it guards against damage, not against malice."""
-    import hashlib
-
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,21 +35,28 @@ def open_folder(
     if not found:
         dataset = read_class_folders(root, channels=channels)
         return hold_out(dataset, split, validation_fraction, seed)
-    if split in found:
-        return read_class_folders(found[split], channels=channels)
-    others = [name for name in ("validation", "test") if name in found]
-    if split != "train" and others:
-        return read_class_folders(found[others[0]], channels=channels)
-    if "train" not in found:
+    if list(found) == ["train"]:
+        return _hold_out_of_training(found["train"], split, channels, validation_fraction, seed)
+    other = {"validation": "test", "test": "validation"}.get(split, split)
+    chosen = found.get(split) or found.get(other)
+    if chosen is None:
         names = ", ".join(sorted(path.name for path in found.values()))
         raise DatasetError(f"{root} has no folder `train` to train on; it has {names}.")
+    # The classes are those of the training images, whether or not a folder is missing here.
+    class_names = _visible_folders(found["train"]) if "train" in found else None
+    return read_class_folders(chosen, channels=channels, class_names=class_names)
+
+
+def _hold_out_of_training(
+    folder: Path, split: Split, channels: int, fraction: float, seed: int
+) -> Dataset:
+    """`train` and `validation` of training images that have no other split beside them."""
     if split == "test":
         raise DatasetError(
-            f"{root} has a folder `train` but neither `test` nor `validation`. To evaluate on "
-            f"the training images, name {found['train']}."
+            f"{folder.parent} has a folder `train` but neither `test` nor `validation`. To "
+            f"evaluate on the training images, name {folder}."
         )
-    dataset = read_class_folders(found["train"], channels=channels)
-    return hold_out(dataset, split, validation_fraction, seed)
+    return hold_out(read_class_folders(folder, channels=channels), split, fraction, seed)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -62,51 +70,104 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return found if "train" in found or len(found) == len(_visible_folders(root)) else {}
 
 
-def read_class_folders(root: Path, *, channels: int = 3) -> FilesDataset:
+def read_class_folders(
+    root: Path, *, channels: int = 3, class_names: list[str] | None = None
+) -> FilesDataset:
     """The images below `root/CLASS/`, at any depth, in sorted order.
 
-    Hidden entries and files without an image's suffix are passed over. A class folder without
-    images stays a class, so that class numbers never shift.
+    Hidden entries and files without an image's suffix are passed over; the description counts
+    the latter. A class folder without images stays a class, so that class numbers never shift.
+
+    Args:
+        root: the folder.
+        channels: 3 for RGB, 1 for grayscale.
+        class_names: the classes where they are known; by default the folders, sorted.
 
     Raises:
-        DatasetError: no class folders, or no images in them.
+        DatasetError: no class folders, folders of other classes, or no images in them.
     """
-    class_names = _visible_folders(root)
-    if not class_names:
+    folders = _visible_folders(root)
+    if not folders:
         raise DatasetError(
             f"{root} has no class folders. A data set is a folder with one folder a class, or "
             "with `train` and `validation` (or `test`) folders that have one folder a class each."
         )
+    class_names = class_names or folders
+    _check_known(root, folders, class_names)
     files: list[str] = []
     targets: list[int] = []
+    num_others = 0
     for number, name in enumerate(class_names):
-        found = sorted(_image_files(root / name, name))
-        files += found
-        targets += [number] * len(found)
+        entries = sorted(_files_below(root / name, name)) if name in folders else []
+        images = [entry for entry in entries if is_image_name(entry)]
+        files += images
+        targets += [number] * len(images)
+        num_others += len(entries) - len(images)
     if not files:
         raise DatasetError(
             f"{root} has {len(class_names)} class folders and no image in any of them. "
             f"Images end in {', '.join(sorted(SUFFIXES))}."
         )
+    passed_over = f"; {num_others:,} other files passed over" if num_others else ""
+    description = f"class folders of {root}{passed_over}"
     return FilesDataset(
-        root, files, targets, class_names, description=f"class folders of {root}", channels=channels
+        root, files, targets, class_names, description=description, channels=channels
     )
+
+
+def is_image_name(name: str) -> bool:
+    """Whether the name ends as an image's does, in upper or lower case."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
+
+
+def _check_known(root: Path, folders: list[str], class_names: list[str]) -> None:
+    """Returns when every folder is a class."""
+    unknown = [name for name in folders if name not in set(class_names)]
+    if unknown:
+        raise DatasetError(
+            f"{root} has folders of classes that the training images do not have: "
+            f"{', '.join(unknown[:5])}{' …' if len(unknown) > 5 else ''}. Rename or remove them."
+        )
 
 
 def _visible_folders(root: Path) -> list[str]:
     """The names of the folders in `root`, sorted, without hidden ones."""
-    with os.scandir(root) as entries:
+    with _entries(root) as entries:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
-def _image_files(folder: Path, prefix: str) -> Iterator[str]:
-    """The image files below `folder`, as paths that begin with `prefix`."""
-    with os.scandir(folder) as entries:
+def _files_below(
+    folder: Path, prefix: str, above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[str]:
+    """The visible files below `folder`, as paths that begin with `prefix`.
+
+    Links are followed, but not back to a folder `above`.
+    """
+    found = folder.stat()
+    here = (found.st_dev, found.st_ino)
+    if here in above:
+        return
+    with _entries(folder) as entries:
         for entry in entries:
             name = f"{prefix}/{entry.name}"
             if entry.name.startswith("."):
                 continue
-            if Path(entry.name).suffix.lower() in SUFFIXES:
+            # A folder called x.jpg is taken for a broken image, and named as one.
+            if entry.is_dir() and not is_image_name(entry.name):
+                yield from _files_below(folder / entry.name, name, above | {here})
+            else:
                 yield name
-            elif entry.is_dir():
-                yield from _image_files(folder / entry.name, name)
+
+
+@contextlib.contextmanager
+def _entries(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """What the folder holds.
+
+    Raises:
+        DatasetError: it may not be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            yield entries
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be read: {error.strerror}.") from error

@@ -72,29 +72,33 @@ def read_list(
 
 
 def _rows(path: Path) -> Iterator[tuple[str, int]]:
-    """(file, label) of each line; the label is what stands behind the last blank."""
-    for number, line in enumerate(read_lines(path), start=1):
-        file, _, label = line.rpartition(" ")
+    """(file, label) of each line; the label is what stands behind the last blank or tab."""
+    for number, line in enumerate(_lines(path), start=1):
         if not line:
             continue
-        if not file.strip() or not label.isdecimal():
+        *file, label = line.rsplit(maxsplit=1)
+        if not file or not (label.isascii() and label.isdecimal()):
             raise DatasetError(
                 f"{path}, line {number}: {line!r} is not `path label` with a label from 0."
             )
-        yield file.strip(), int(label)
+        yield file[0], int(label)
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file in UTF-8, blanks at their ends and a byte-order mark removed.
+def _lines(path: Path) -> list[str]:
+    """The lines without blanks at their ends."""
+    return [line.strip() for line in read_text(path).split("\n")]
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, without a byte-order mark.
 
     Raises:
         DatasetError: it is not text in UTF-8, or cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
         raise DatasetError(f"{path} cannot be read as UTF-8 text: {error}.") from error
-    return [line.strip() for line in text.splitlines()]
 
 
 def _class_names(path: Path, count: int) -> list[str]:
@@ -106,9 +110,9 @@ def _class_names(path: Path, count: int) -> list[str]:
     if not path.exists():
         return [str(i) for i in range(count)]
     names: dict[int, str] = {}
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         label, _, name = line.partition(" ")
-        if line and (not label.isdecimal() or not name):
+        if line and (not label.isdecimal() or not name.strip()):
             raise DatasetError(f"{path}, line {number}: {line!r} is not `number name`.")
         if line:
             names[int(label)] = name.strip()

@@ -6,6 +6,7 @@ batch, any number of processes sees the same images in the same step.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -247,19 +248,23 @@ def _made_by_workers(
             worker_init_fn=_leave_interrupts_to_the_main_process,
         )
     batches = iter(loader)
-    for _ in steps:
-        try:
+    try:
+        for _ in steps:
             batch = next(batches)
-        except RuntimeError as error:
-            if "exited unexpectedly" not in str(error):
-                raise
-            raise DataError(
-                f"a process that loads images was killed, probably for want of memory ({error}). "
-                "Use fewer workers, or smaller batches."
-            ) from error
-        if isinstance(batch, DensepathError):
-            raise batch
-        yield batch
+            if isinstance(batch, DensepathError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"a process that loads images was killed, probably for want of memory ({error}). "
+            "Use fewer workers, or smaller batches."
+        ) from error
+    finally:
+        # As the iterator's __del__ does, which would print what goes wrong on the way.
+        with contextlib.suppress(RuntimeError, AttributeError):
+            batches._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def _leave_interrupts_to_the_main_process(_: int) -> None:

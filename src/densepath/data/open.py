@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from densepath.data.cifar10_files import is_batches_folder
 from densepath.data.dataset import Dataset, Split, check_split
 from densepath.errors import DatasetError
 
 SOURCES = (
     "`digits`, `cifar10`, a folder with one folder a class, a list file (.txt), "
-    "a table (.csv), or a CIFAR-10 archive (.zip, .tar.gz)"
+    "a table (.csv), or CIFAR-10 as a .tar.gz, a .zip of JPEGs or the unpacked folder"
 )
 
 
@@ -49,6 +50,10 @@ def open_dataset(
 
         return open_cifar10(None, split, channels=channels)
     path = Path(source).expanduser()
+    if path.is_dir() and is_batches_folder(path):
+        from densepath.data.cifar10 import open_cifar10
+
+        return open_cifar10(path, split, channels=channels)
     if path.is_dir():
         from densepath.data.folder import open_folder
 

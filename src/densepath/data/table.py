@@ -15,14 +15,19 @@ import numpy as np
 
 from densepath.data.dataset import Dataset, Split, Target, hold_out
 from densepath.data.files_dataset import FilesDataset
-from densepath.data.listfile import read_lines
+from densepath.data.listfile import read_text
 from densepath.errors import DatasetError
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
 LABEL_COLUMNS = ("label", "labels", "class", "classes")
 SPLIT_COLUMN = "split"
 SEPARATOR = "|"
-Row = dict[str, str]
+
+
+class Row(dict[str, str]):
+    """The cells of one row by column, and the line of the file that it ends on."""
+
+    line: int
 
 
 def open_table(
@@ -43,6 +48,9 @@ def open_table(
     """
     header, rows = _read(path)
     files = _path_column(path, header)
+    for row in rows:
+        if not row[files]:
+            raise DatasetError(f"{path}, line {row.line}: no {files}.")
     class_names, targets, multi_label = _classes(path, header, rows)
     chosen = list(range(len(rows)))
     if SPLIT_COLUMN in header:
@@ -63,20 +71,42 @@ def open_table(
 
 def _read(path: Path) -> tuple[list[str], list[Row]]:
     """The header and the rows, every one of as many cells as the header."""
-    reader = csv.reader(io.StringIO("\n".join(read_lines(path))))
-    cells = list(reader)
-    if len(cells) < 2:
-        raise DatasetError(f"{path} has no rows. A table has a header and one image a row.")
-    header = [name.strip() for name in cells[0]]
+    reader = csv.reader(io.StringIO(read_text(path), newline=""))
+    header: list[str] = []
     rows = []
-    for number, row in enumerate(cells[1:], start=2):
-        if row and len(row) != len(header):
-            raise DatasetError(
-                f"{path}, line {number}: {len(row)} cells where the header has {len(header)}."
-            )
-        if row:
-            rows.append(dict(zip(header, (cell.strip() for cell in row), strict=True)))
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            if not any(stripped):
+                continue
+            if not header:
+                header = _checked_header(path, stripped)
+            else:
+                rows.append(_row(path, reader.line_num, header, stripped))
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line {reader.line_num}: {error}.") from error
+    if not rows:
+        raise DatasetError(f"{path} has no rows. A table has a header and one image a row.")
     return header, rows
+
+
+def _checked_header(path: Path, header: list[str]) -> list[str]:
+    """The names of the columns, each of which occurs once."""
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice or "" in header:
+        raise DatasetError(f"{path}: the header needs a name of its own for every column: {header}")
+    return header
+
+
+def _row(path: Path, line: int, header: list[str], cells: list[str]) -> Row:
+    """One row by column."""
+    if len(cells) != len(header):
+        raise DatasetError(
+            f"{path}, line {line}: {len(cells)} cells where the header has {len(header)}."
+        )
+    row = Row(zip(header, cells, strict=True))
+    row.line = line
+    return row
 
 
 def _path_column(path: Path, header: list[str]) -> str:
@@ -116,20 +146,20 @@ def _from_label_column(
     numbers = {name: i for i, name in enumerate(class_names)}
     if multi_label:
         return class_names, [_multi_hot([numbers[n] for n in s], len(numbers)) for s in sets], True
-    for number, names in enumerate(sets, start=2):
+    for row, names in zip(rows, sets, strict=True):
         if not names:
-            raise DatasetError(f"{path}, line {number}: no {column}.")
+            raise DatasetError(f"{path}, line {row.line}: no {column}.")
     return class_names, [numbers[names[0]] for names in sets], False
 
 
 def _from_binary_columns(path: Path, columns: list[str], rows: list[Row]) -> list[Target]:
     """Targets from one column of 0 and 1 a class."""
     targets: list[Target] = []
-    for number, row in enumerate(rows, start=2):
+    for row in rows:
         bad = [name for name in columns if row[name] not in ("0", "1", "0.0", "1.0")]
         if bad:
             raise DatasetError(
-                f"{path}, line {number}: {bad[0]} is {row[bad[0]]!r}; it must be 0 or 1."
+                f"{path}, line {row.line}: {bad[0]} is {row[bad[0]]!r}; it must be 0 or 1."
             )
         targets.append(np.array([float(row[name]) for name in columns], np.float32))
     return targets
@@ -146,11 +176,12 @@ def _rows_of_split(path: Path, rows: list[Row], split: Split) -> list[int]:
     """The rows of `split`; validation and test serve for one another."""
     names = {"val": "validation", "valid": "validation"}
     found = [names.get(row[SPLIT_COLUMN], row[SPLIT_COLUMN]) for row in rows]
-    unknown = sorted(set(found) - {"train", "validation", "test"})
-    if unknown:
-        raise DatasetError(
-            f"{path}: unknown split {unknown[0]!r}; choices: train, validation, test."
-        )
+    for row, name in zip(rows, found, strict=True):
+        if name not in ("train", "validation", "test"):
+            raise DatasetError(
+                f"{path}, line {row.line}: unknown split {name!r}; choices: train, validation, "
+                "test."
+            )
     other = {"validation": "test", "test": "validation"}.get(split, split)
     wanted = split if split in found else other
     if wanted not in found:

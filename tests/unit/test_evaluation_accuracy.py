@@ -14,14 +14,16 @@ from torch import nn
 
 from densepath.errors import DatasetError, ImageError
 from densepath.evaluation.accuracy import Summary, evaluate_batches, target_ranks
+from densepath.evaluation.answers import collect_answers
 
 
-def batch(logits, targets, errors=()):
+def batch(logits, targets, errors=(), first=0):
     """A batch whose images are the logits that `nn.Flatten` will answer."""
     images = torch.tensor(logits, dtype=torch.float32)
     return SimpleNamespace(
         images=images.reshape(*images.shape, 1, 1),
         targets=torch.tensor(targets),
+        indices=torch.arange(first, first + len(images)),
         errors=list(errors),
     )
 
@@ -97,6 +99,9 @@ def evaluate_as_rank(rank, folder):
         [batch([[0.0, 2.0]], [1])],
     ]
     torch.save(vars(evaluate_batches(nn.Flatten(), mine[rank])), f"{folder}/{rank}.pt")
+    numbered = [[batch([[2.0, 0.0]], [0], first=2)], [batch([[0.0, 2.0]], [0], first=1)]]
+    answers = collect_answers(lambda images: images[:, :, 0, 0], numbered[rank])
+    torch.save([answers.indices.tolist(), answers.predicted.tolist()], f"{folder}/a{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -110,6 +115,8 @@ def test_two_ranks_with_unequal_shares_both_get_the_summary_of_one_process(tmp_p
         summary = Summary(**torch.load(tmp_path / f"{rank}.pt"))
         assert (summary.top1, summary.count, summary.skipped) == (whole.top1, 3, 1)
         assert summary.loss == pytest.approx(whole.loss, rel=1e-12)
+        # The answers of both ranks, sorted by the images' numbers.
+        assert torch.load(tmp_path / f"a{rank}.pt") == [[1, 2], [1, 0]]
 
 
 if __name__ == "__main__":

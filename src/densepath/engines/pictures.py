@@ -15,9 +15,9 @@ from densepath.files import write_atomically
 from densepath.predictions import shorten
 from densepath.preprocess import Image
 
-PANEL = 320
-MARGIN = 12
-CAPTION = 58
+PANEL = 448
+MARGIN = 16
+CAPTION = 80
 INK, PAPER, FAINT = (24, 28, 36), (255, 255, 255), (104, 112, 124)
 HEAT_OPACITY = 0.55
 # Below this many pixels a side, an enlarged image shows its pixels as squares.
@@ -54,10 +54,10 @@ def draw_explanation(explanation: Explanation) -> Pillow.Image:
     size = (2 * seen.width + 3 * MARGIN, seen.height + CAPTION + MARGIN)
     picture = Pillow.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(picture)
-    title = f"{shorten(prediction.labels[0], 48)}   {prediction.scores[0] * 100:.1f} %"
-    pen.text((MARGIN, 9), title, INK, ImageFont.load_default(20))
+    title = f"{shorten(prediction.labels[0], 44)}   {prediction.scores[0] * 100:.1f} %"
+    pen.text((MARGIN, 12), title, INK, ImageFont.load_default(28))
     name = shorten(Path(prediction.path).name, 80)
-    pen.text((MARGIN, 36), name, FAINT, ImageFont.load_default(13))
+    pen.text((MARGIN, 50), name, FAINT, ImageFont.load_default(18))
     picture.paste(seen, (MARGIN, CAPTION))
     picture.paste(heated, (2 * MARGIN + seen.width, CAPTION))
     return picture

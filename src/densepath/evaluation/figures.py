@@ -73,21 +73,27 @@ def draw_confusion(report: Report) -> Figure:
 
 def draw_reliability(report: Report) -> Figure:
     """Accuracy against confidence, and below how many answers have that confidence."""
+    from matplotlib.ticker import PercentFormatter
+
     figure = _new_figure(5.4, 6.2)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     bins = [part for part in report.reliability if part.count]
     middles = [(part.low + part.high) / 2 for part in bins]
     width = 0.92 * (report.reliability[0].high - report.reliability[0].low)
-    accuracies = [part.accuracy for part in bins]
+    accuracies = np.array([part.accuracy for part in bins], float)
+    confidences = np.array([part.confidence for part in bins], float)
     top.bar(middles, accuracies, width, color=BLUE, alpha=0.85, label="accuracy")
+    gaps, lows = abs(accuracies - confidences), np.minimum(accuracies, confidences)
+    outline = {"edgecolor": RED, "facecolor": (*_rgb(RED), 0.25), "linewidth": 1.0}
+    top.bar(middles, gaps, width, bottom=lows, label="gap to the confidence", **outline)
     top.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle="--", label="calibrated")
-    confidences = [part.confidence for part in bins]
-    top.plot(confidences, accuracies, "o", color=RED, markersize=4, label="mean confidence")
     error = report.figures["calibration_error"]
     assert error is not None
-    top.set_title(f"Reliability: expected calibration error {error:.2%}")
+    top.set_title(f"Reliability: expected calibration error {error:.2%}", pad=26)
     top.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    top.legend(frameon=False, loc="upper left")
+    top.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=3, fontsize=8.5)
+    top.yaxis.set_major_formatter(PercentFormatter(1))
+    top.xaxis.set_major_formatter(PercentFormatter(1))
     bottom.bar(middles, [part.count for part in bins], width, color=FAINT)
     bottom.set(xlabel="confidence of the answer", ylabel="images", yscale="log")
     for axes in (top, bottom):
@@ -122,7 +128,7 @@ def _draw_mistake(axes: Axes, mistake: Mistake) -> None:
             interpolation="nearest" if small else "antialiased",
         )
     true, said = (shorten(printable(text), 22) for text in (mistake.label, mistake.predicted))
-    axes.text(0, 1.13, f"is {true}", color=GREEN, transform=axes.transAxes, fontsize=9.5)
+    axes.text(0, 1.115, f"is {true}", color=GREEN, transform=axes.transAxes, fontsize=9.5)
     text = f"said {said}, {mistake.score:.0%}"
     axes.text(0, 1.03, text, color=RED, transform=axes.transAxes, fontsize=9.5)
 
@@ -138,15 +144,21 @@ def draw_classes(report: Report) -> Figure:
     axes.barh(positions, [row["f1"] for row in rows], color=BLUE, alpha=0.85, height=0.72)
     axes.set_yticks(positions, names, fontsize=8.5)
     for position, row in enumerate(rows):
-        text = f"{row['f1']:.1%} of {row['support']:,}"
+        text = f"{row['f1'] * 100:.1f} %, {row['support']:,} images"
         axes.text(row["f1"] + 0.01, position, text, va="center", color=INK, fontsize=8)
     axes.invert_yaxis()
-    axes.set(xlim=(0, 1.22), xlabel="F1")
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.set(xlim=(0, 1.28), xlabel="F1")
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.spines[["top", "right"]].set_visible(False)
     shown = "" if len(rows) == len(report.per_class) else f", the {len(rows)} lowest"
     axes.set_title(f"F1 of each class{shown}")
     return figure
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    """`#rrggbb` as three shares."""
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red / 255, green / 255, blue / 255
 
 
 def _name_classes(axes: Axes, labels: list[str]) -> None:

@@ -1,7 +1,8 @@
 """Fills the generated parts of README.md and docs/*.md: `python docs/generate.py [--check]`.
 
 A generated part stands between `<!-- KIND: NAME -->` and `<!-- end -->`. Kinds: `options` (the
-arguments and options of a verb, from the command line itself) and `table` (`models`, `published`).
+arguments and options of a verb, from the command line itself) and `table` (`models`,
+`published`, `recipe`).
 `--check` writes nothing and exits 1 when a page is not up to date.
 """
 
@@ -61,7 +62,9 @@ def options_table(verb: str) -> str:
 def _cells(name: str, hint: Any, default: Any) -> tuple[str, str, str, str]:
     """Name, kind of value, default and meaning of one `Annotated` parameter of a verb."""
     kind, info = typing.get_args(hint)
-    named = [d for d in info.param_decls or () if d.startswith("-")]
+    # Inside Annotated, Typer keeps the first name given in `default`.
+    given = [info.default, *(info.param_decls or ())]
+    named = [d for d in given if isinstance(d, str) and d.startswith("-")]
     if isinstance(info, typer.models.ArgumentInfo):
         shown = name.upper()
     else:
@@ -145,7 +148,23 @@ def published_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-TABLES = {"models": models_table, "published": published_table}
+def recipe_table() -> str:
+    """Every field of a recipe with its default and meaning."""
+    from densepath.training.recipe import Recipe
+
+    rows = ["| field | default | meaning |", "|---|---|---|"]
+    for name, field in Recipe.model_fields.items():
+        sections = getattr(field.annotation, "model_fields", None)
+        if sections is None:
+            rows.append(f"| `{name}` | `{field.default}` | {_one_line(field.description or '')} |")
+            continue
+        for inner, part in sections.items():
+            meaning = _one_line(part.description or "")
+            rows.append(f"| `{name}.{inner}` | `{part.default}` | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+TABLES = {"models": models_table, "published": published_table, "recipe": recipe_table}
 
 if __name__ == "__main__":
     main()

@@ -58,7 +58,6 @@ def test_an_unknown_field_is_refused_with_near_names(setting, part):
         ("augment.scale=[1, 0.2]", "augment.scale"),
         ("schedule.warmup_epochs=10", "warm-up must be shorter"),
         ("schedule.final_lr=0.5", "above optimizer.lr"),
-        ("schedule.milestones=[0.7, 0.5]", "must rise"),
         ("optimizer.momentum=0", "nesterov"),
         ("augment=3", "augment is 3"),
     ],
@@ -69,13 +68,43 @@ def test_a_value_that_cannot_be_is_refused_with_its_field(setting, part):
     assert part in str(caught.value)
 
 
-def test_momentum_is_refused_for_adamw_and_not_dropped():
-    with pytest.raises(RecipeError, match=r"optimizer\.betas"):
-        make_recipe(parse_settings(["optimizer.name=adamw", "optimizer.momentum=0.8"]))
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        (["optimizer.name=adamw", "optimizer.momentum=0.8"], "momentum belongs to sgd"),
+        (["schedule.milestones=[0.3]"], "milestones belongs to multi_step"),
+        (["schedule.name=step", "schedule.final_lr=0.01"], "final_lr belongs to cosine or one_c"),
+        (["augment.crop=none", "augment.padding=2"], "padding belongs to pad_crop"),
+    ],
+)
+def test_a_field_that_the_choice_would_ignore_is_refused(settings, part):
+    with pytest.raises(RecipeError, match=part):
+        make_recipe(parse_settings(settings))
+
+
+def test_milestones_that_do_not_rise_are_refused():
+    settings = ["schedule.name=multi_step", "schedule.milestones=[0.7, 0.5]"]
+    with pytest.raises(RecipeError, match="must rise"):
+        make_recipe(parse_settings(settings))
+
+
+def test_a_field_that_the_resolved_choice_would_ignore_is_refused():
+    recipe = make_recipe({"model": {"name": "densenet121"}, "augment": {"padding": 2}})
+    with pytest.raises(RecipeError, match="padding belongs to pad_crop"):
+        resolve(recipe, None)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_resolved_recipe_can_be_read_again(name, tmp_path):
+    recipe = resolve(make_recipe({"model": {"name": "dpn68"}, "optimizer": {"name": name}}), None)
+    write_recipe(tmp_path / "a.yaml", recipe, "")
+    assert make_recipe(read_recipe(tmp_path / "a.yaml")) == recipe
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):
-    (tmp_path / "a.yaml").write_text("schedule: {final_lr: 1e-6}\noptimizer: {eps: 1E-7}\n")
+    (tmp_path / "a.yaml").write_text(
+        "schedule: {final_lr: 1e-6}\noptimizer: {name: adamw, eps: 1E-7}\n"
+    )
     recipe = make_recipe(read_recipe(tmp_path / "a.yaml"), parse_settings(["optimizer.lr=5e-3"]))
     assert (recipe.schedule.final_lr, recipe.optimizer.eps, recipe.optimizer.lr) == (
         1e-6,

@@ -17,7 +17,7 @@ from densepath.data.dataset import Dataset
 from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.mixing import Mixing
 from densepath.data.open import open_dataset
-from densepath.errors import RecipeError
+from densepath.errors import LabelMismatchError, RecipeError
 from densepath.models.build import Model
 from densepath.preprocess import Preprocess
 from densepath.training.distributed import Ranks
@@ -173,7 +173,14 @@ def _check_data(recipe: Recipe, train_data: Dataset, eval_data: Dataset) -> None
 
     Raises:
         RecipeError: fewer than two classes, or an option that the data rules out.
+        LabelMismatchError: the evaluation images are of other classes.
     """
+    if train_data.class_names != eval_data.class_names:
+        differing = set(train_data.class_names) ^ set(eval_data.class_names)
+        raise LabelMismatchError(
+            f"{recipe.data.source}: training and evaluation images have different classes "
+            f"({', '.join(sorted(differing)) or 'in another order'}); a class needs both."
+        )
     if len(train_data.class_names) < 2 and not train_data.multi_label:
         raise RecipeError(
             f"{recipe.data.source} has one class ({train_data.class_names[0]}); "

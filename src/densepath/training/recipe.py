@@ -25,7 +25,9 @@ Range = tuple[Positive, Positive]
 class Section(BaseModel):
     """A closed group of fields: an unknown one is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
+    )
 
 
 class ModelSection(Section):
@@ -39,10 +41,15 @@ class ModelSection(Section):
     """What keeps its weights and BatchNorm statistics: `stem`, `features` (all but the
     classifier) or N, the stem and the first N stages."""
     drop_rate: Rate = 0.0
+    """Dropout: DenseNet after each dense layer, DPN before the classifier."""
     drop_path_rate: Rate = 0.0
+    """Stochastic depth of the deepest layer; it grows linearly from 0."""
     stem: Literal["imagenet", "small"] | None = None
+    """`small`: one 3×3 convolution, for images of 32 to 64 pixels."""
     bn_eps: Positive | None = None
+    """ε of every BatchNorm."""
     stem_pool: Literal["pad1", "same"] | None = None
+    """How the stem's max-pool pads; `same` is MindCV's DPN."""
 
     @field_validator("freeze", mode="before")
     @classmethod
@@ -69,8 +76,11 @@ class DataSection(Section):
     batch_size: Count = 64
     """Images of one optimiser step, over all processes and accumulated parts together."""
     evaluate_on: Literal["validation", "test"] = "validation"
+    """The split that each epoch is judged on; a set without it gives a part of `train`."""
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """That part, where the set has no splits."""
     on_error: Literal["fail", "skip"] = "fail"
+    """What an unreadable image does; skipped ones are counted."""
 
 
 class PreprocessSection(Section):
@@ -81,45 +91,63 @@ class PreprocessSection(Section):
     resize_short: Index | None = None
     """The short side in pixels before the centre crop; 0 resizes straight to `size`."""
     interpolation: Interpolation | None = None
+    """Pillow's antialiased `bilinear` or `bicubic`, or OpenCV's plain one as `cv2_bilinear`."""
     side_rounding: Literal["truncate", "round"] | None = None
+    """How the long side is made whole."""
     crop_rounding: Literal["round", "floor"] | None = None
+    """How the corner of the crop is made whole."""
     mean: tuple[float, ...] | None = None
+    """Of values scaled to 0…1, one a channel."""
     std: tuple[Positive, ...] | None = None
+    """Likewise."""
 
 
 class AugmentSection(Section):
     """Random changes of training images. Rates are probabilities."""
 
     crop: Literal["random_resized_crop", "pad_crop", "none"] | None = None
+    """None: `pad_crop` up to 64 pixels, `random_resized_crop` above."""
     scale: Range = (0.08, 1.0)
     """The area that `random_resized_crop` keeps."""
     ratio: Range = (3 / 4, 4 / 3)
+    """Its width over its height."""
     padding: Index = 4
     """Pixels on each side before `pad_crop`."""
     hflip: Share | None = None
     """None: 0.5, and 0 for digits, which a mirror makes unreadable."""
     vflip: Share = 0.0
+    """Mirroring upside down."""
     color_jitter: NotNegative = 0.0
     """Strength for brightness, contrast and saturation."""
     randaugment_ops: Index = 0
+    """N of RandAugment (arXiv:1909.13719); 0 is off."""
     randaugment_magnitude: Annotated[float, Field(ge=0.0, le=10.0)] = 9.0
+    """M of RandAugment."""
     random_erasing: Share = 0.0
+    """The rate of Random Erasing (arXiv:1708.04896)."""
     mixup: NotNegative = 0.0
     """α of the Beta distribution; 0 is off."""
     cutmix: NotNegative = 0.0
+    """Likewise; with both, each half of the time."""
 
 
 class OptimizerSection(Section):
     """How a gradient moves the weights."""
 
     name: Literal["sgd", "adamw"] = "sgd"
+    """`sgd` with momentum, or `adamw`."""
     lr: Positive = 0.1
     """The peak learning rate, for the batch size of the recipe: nothing is scaled."""
     momentum: Rate = 0.9
+    """Of `sgd`."""
     nesterov: bool = True
+    """Of `sgd`: Nesterov's momentum."""
     betas: tuple[Rate, Rate] = (0.9, 0.999)
+    """Of `adamw`."""
     eps: Positive = 1e-8
+    """Of `adamw`."""
     weight_decay: NotNegative = 1e-4
+    """Added to the gradient by `sgd`, taken off the weights by `adamw`."""
     decay_norm_and_bias: bool = True
     """Whether BatchNorm's parameters and biases decay too."""
     clip_norm: Positive | None = None
@@ -130,9 +158,11 @@ class ScheduleSection(Section):
     """The learning rate over the steps, as a share of `optimizer.lr`."""
 
     name: Literal["constant", "cosine", "step", "multi_step", "one_cycle"] = "cosine"
+    """The course after the warm-up; it changes every step."""
     warmup_epochs: NotNegative = 0.0
     """Linear rise from `warmup_start` times the peak; whole epochs or parts of one."""
     warmup_start: Rate = 0.0
+    """The share of the peak that the warm-up starts from."""
     final_lr: NotNegative = 0.0
     """Where `cosine` and `one_cycle` end."""
     step_epochs: Count = 30
@@ -140,12 +170,14 @@ class ScheduleSection(Section):
     milestones: tuple[Share, ...] = (0.5, 0.75)
     """`multi_step` multiplies by `gamma` at these shares of the training."""
     gamma: Positive = 0.1
+    """The factor of `step` and `multi_step`."""
 
 
 class LossSection(Section):
     """Cross-entropy of one class, or binary cross-entropy of each class of a multi-label set."""
 
     label_smoothing: Rate = 0.0
+    """ε: this much of the target goes to all classes alike (arXiv:1512.00567)."""
 
 
 class EmaSection(Section):
@@ -159,8 +191,11 @@ class ComputeSection(Section):
     """How the arithmetic is done; changes speed, and results within rounding."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16`: convolutions in bfloat16 by autocast; the evaluation is in float32."""
     channels_last: bool = False
+    """NHWC in memory, which CPUs and GPUs convolve faster."""
     compile: bool = False
+    """torch.compile, for GPUs; needs a C compiler."""
 
 
 class DistributedSection(Section):
@@ -176,14 +211,63 @@ class CheckpointSection(Section):
     """When the state for an exact resume is written, beside the end of every epoch."""
 
     every_steps: Count | None = None
+    """After so many steps of an epoch; None: never."""
     every_minutes: Positive | None = 10.0
+    """After so many minutes; None: never."""
+
+
+# Fields that only some choices of another field give a meaning: section, that field, and for
+# each choice its fields.
+_BELONGINGS: tuple[tuple[str, str, dict[str, tuple[str, ...]]], ...] = (
+    ("optimizer", "name", {"sgd": ("momentum", "nesterov"), "adamw": ("betas", "eps")}),
+    (
+        "schedule",
+        "name",
+        {
+            "constant": (),
+            "cosine": ("final_lr",),
+            "step": ("step_epochs", "gamma"),
+            "multi_step": ("milestones", "gamma"),
+            "one_cycle": ("final_lr",),
+        },
+    ),
+    (
+        "augment",
+        "crop",
+        {"random_resized_crop": ("scale", "ratio"), "pad_crop": ("padding",), "none": ()},
+    ),
+)
+
+
+def _check_belongings(
+    name: str, section: Section, choice: str, belongings: dict[str, tuple[str, ...]]
+) -> None:
+    """Returns when no field is set that the section's choice would ignore.
+
+    Raises:
+        ValueError: one is; its default may stand, so that a resolved recipe can be read.
+    """
+    chosen = getattr(section, choice)
+    if chosen is None:
+        return
+    for field in sorted({field for fields in belongings.values() for field in fields}):
+        value = getattr(section, field)
+        if field in belongings[chosen] or value == type(section).model_fields[field].default:
+            continue
+        owners = " or ".join(c for c, fields in belongings.items() if field in fields)
+        raise ValueError(
+            f"{name}.{field} is {value!r}, but {name}.{choice} is {chosen}; {field} belongs to "
+            f"{owners}"
+        )
 
 
 class Recipe(Section):
     """Everything that decides a training's result."""
 
     seed: Index = 0
+    """Of every random draw."""
     epochs: Count = 10
+    """Passes over the training images."""
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
     preprocess: PreprocessSection = PreprocessSection()
@@ -199,8 +283,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _holds_together(self) -> Recipe:
         """Returns the recipe when its fields do not contradict each other."""
-        if self.optimizer.name == "adamw" and "momentum" in self.optimizer.model_fields_set:
-            raise ValueError("optimizer.momentum belongs to sgd; adamw has optimizer.betas")
+        for section, choice, belongings in _BELONGINGS:
+            _check_belongings(section, getattr(self, section), choice, belongings)
         if self.optimizer.name == "sgd" and self.optimizer.nesterov and not self.optimizer.momentum:
             raise ValueError(
                 "optimizer.nesterov needs a momentum above 0; set optimizer.nesterov=false"

@@ -10,6 +10,7 @@ from densepath.models.catalogue import find_spec
 from densepath.models.spec import ModelSpec
 from densepath.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from densepath.training.recipe import Recipe
+from densepath.training.recipe_file import make_recipe
 from densepath.weights.adapt import adapt_preprocess
 from densepath.weights.checkpoint import Checkpoint
 
@@ -47,7 +48,7 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
         "stem_pool": spec.arch.stem_pool,
     }
     values["data"] = recipe.data.model_dump() | {"channels": channels}
-    return Recipe.model_validate(values | {"preprocess": preprocess, "augment": augment})
+    return make_recipe(values | {"preprocess": preprocess, "augment": augment})
 
 
 def find_model(recipe: Recipe, checkpoint: Checkpoint | None) -> ModelSpec:

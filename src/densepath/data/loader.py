@@ -247,15 +247,15 @@ def _made_by_workers(
             num_workers=min(workers, len(steps)),
             worker_init_fn=_leave_interrupts_to_the_main_process,
         )
-    batches = iter(loader)
+        batches = iter(loader)
     try:
         for _ in steps:
             batch = next(batches)
             if isinstance(batch, DensepathError):
                 raise batch
             yield batch
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, OSError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise DataError(
             f"a process that loads images was killed, probably for want of memory ({error}). "

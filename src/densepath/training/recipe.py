@@ -105,10 +105,11 @@ class PreprocessSection(Section):
 class AugmentSection(Section):
     """Random changes of training images. Rates are probabilities."""
 
-    crop: Literal["random_resized_crop", "pad_crop", "none"] | None = None
-    """None: `pad_crop` up to 64 pixels, `random_resized_crop` above."""
+    crop: Literal["random_resized_crop", "clamped_crop", "pad_crop", "none"] | None = None
+    """None: `pad_crop` up to 64 pixels, `random_resized_crop` above; `clamped_crop` is PaddleClas's
+    way to draw the latter."""
     scale: Range = (0.08, 1.0)
-    """The area that `random_resized_crop` keeps."""
+    """The area that a random crop keeps."""
     ratio: Range = (3 / 4, 4 / 3)
     """Its width over its height."""
     padding: Index = 4
@@ -234,7 +235,12 @@ _BELONGINGS: tuple[tuple[str, str, dict[str, tuple[str, ...]]], ...] = (
     (
         "augment",
         "crop",
-        {"random_resized_crop": ("scale", "ratio"), "pad_crop": ("padding",), "none": ()},
+        {
+            "random_resized_crop": ("scale", "ratio"),
+            "clamped_crop": ("scale", "ratio"),
+            "pad_crop": ("padding",),
+            "none": (),
+        },
     ),
 )
 

@@ -7,6 +7,7 @@ import json
 import resource
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +15,9 @@ from PIL import Image
 from densepath import Checkpoint, train
 from densepath.errors import (
     CheckpointError,
+    DataError,
     DivergedError,
+    ImageError,
     OutputError,
     RecipeError,
     UsageError,
@@ -254,3 +257,68 @@ def test_accumulated_parts_give_the_gradient_of_the_whole_batch(tmp_path):
         Checkpoint.load(tmp_path / name / "last.safetensors") for name in ("whole", "parts")
     )
     torch.testing.assert_close(parts.tensors, whole.tensors, rtol=1e-5, atol=1e-6)
+
+
+def test_several_labels_an_image_are_learnt_by_binary_cross_entropy(tmp_path):
+    """Bright at the left, at the right, at both or at neither: two yes-or-no questions."""
+    lines = ["path,left,right"]
+    rng = np.random.default_rng(0)
+    for number in range(80):
+        left, right = number % 2, number // 2 % 2
+        pixels = rng.integers(0, 100, (16, 16, 3))
+        pixels[:, :8] += 150 * left
+        pixels[:, 8:] += 150 * right
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{left},{right}")
+    (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
+    result = train(
+        "densenet_bc_22_12",
+        data=tmp_path / "table.csv",
+        epochs=5,
+        output=tmp_path / "run",
+        settings={
+            **{"data.batch_size": 16, "data.validation_fraction": 0.2, "preprocess.size": 16},
+            **{"augment.hflip": 0, "augment.crop": "none", "optimizer.lr": 0.05},
+        },
+        device="cpu",
+        progress="none",
+    )
+    assert result.best_top1 is not None
+    assert result.best_top1 > 0.9
+    checkpoint = Checkpoint.load(tmp_path / "run" / "best.safetensors")
+    assert (checkpoint.multi_label, checkpoint.labels) == (True, ["left", "right"])
+    assert "micro-F1" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_a_broken_image_ends_the_training_or_is_left_out_and_counted(tmp_path):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for name in ("dark", "light"):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for number in range(4):
+                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{number}.png")
+    (tmp_path / "data" / "val" / "dark" / "0.png").write_bytes(b"no image")
+
+    def train_on(output, on_error):
+        return train(
+            "densenet_bc_22_12",
+            data=tmp_path / "data",
+            epochs=1,
+            output=tmp_path / output,
+            settings={"data.batch_size": 8, "data.on_error": on_error},
+            device="cpu",
+            progress="none",
+        )
+
+    with pytest.raises(ImageError, match=r"0\.png"):
+        train_on("failed", "fail")
+    assert train_on("skipped", "skip").skipped == 1
+
+
+def test_evaluation_images_of_other_classes_are_refused(tmp_path):
+    for folder in ("train/cat", "train/dog", "val/cat", "val/fox"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / folder / "0.png")
+    with pytest.raises(DataError, match="fox"):
+        train("densenet_bc_22_12", data=tmp_path, output=tmp_path / "run", progress="none")

@@ -81,12 +81,15 @@ class Training:
         """The layout of images and weights."""
         return torch.channels_last if self.recipe.compute.channels_last else torch.contiguous_format
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next step."""
+    def count_time(self) -> None:
+        """The position knows the time spent up to now."""
+        self.position.seconds = self.seconds_before + time.monotonic() - self.started
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of that step of the epoch that runs."""
         steps_per_epoch = self.train_loader.steps_per_epoch
-        step = self.position.epoch * steps_per_epoch + self.position.step
-        return learning_rate(self.recipe, step, steps_per_epoch)
+        overall = self.position.epoch * steps_per_epoch + step
+        return learning_rate(self.recipe, overall, steps_per_epoch)
 
 
 def run(training: Training) -> None:
@@ -150,7 +153,7 @@ def _step(training: Training, batch: Batch, num_images: int) -> None:
     """
     recipe, position, ranks = training.recipe, training.position, training.ranks
     torch.manual_seed(_draw_seed(recipe.seed, position.epoch, position.step, ranks.rank))
-    set_learning_rate(training.optimizer, training.lr)
+    set_learning_rate(training.optimizer, training.lr_at(position.step))
     images = batch.images.to(training.device, non_blocking=True)
     targets = batch.targets.to(training.device, non_blocking=True)
     images, targets = training.mixing(
@@ -208,9 +211,9 @@ def _pulse(training: Training) -> bool:
     *sums, stop, save = training.ranks.sum(exchanged).tolist()
     training.sums.zero_()
     position.sums = [a + b for a, b in zip(position.sums, sums, strict=True)]
-    position.seconds = training.seconds_before + time.monotonic() - training.started
+    training.count_time()
     _check_loss(training, sums)
-    training.progress.step(position, training.lr, int(sums[2]))
+    training.progress.step(position, training.lr_at(position.step - 1), int(sums[2]))
     if stop and training.stop.signal is None:
         training.stop.signal = "a signal to another process"
     if stop or save:
@@ -251,9 +254,10 @@ def _leader_says(training: Training, what: str) -> DensepathError:
     if not training.ranks.leads:
         return PeerError("the training diverged.")
     position, folder = training.position, training.folder
+    lr = training.lr_at(position.step - 1)
     return DivergedError(
         f"{what} in epoch {position.epoch + 1}, step {position.step}, at a learning rate of "
-        f"{training.lr:.4g}. {folder.describe_last_good()} Mostly the learning rate is too high: "
+        f"{lr:.4g}. {folder.describe_last_good()} Mostly the learning rate is too high: "
         "start again with a lower --lr, a warm-up (--set schedule.warmup_epochs=1) or shorter "
         "gradients (--set optimizer.clip_norm=1). Check the labels too."
     )
@@ -280,6 +284,10 @@ def _evaluate(training: Training) -> Summary:
     """The summary of the network, or of its average, over the evaluation images of all ranks.
 
     Computed in float32, so that `densepath evaluate` of the checkpoint gives the same numbers.
+
+    Raises:
+        ImageError: an image cannot be read, and the recipe says `data.on_error: fail`.
+        DatasetError: not one image could be read.
     """
     model = training.ema.model if training.ema is not None else training.network
     if training.ranks.world_size > 1:
@@ -288,12 +296,14 @@ def _evaluate(training: Training) -> Summary:
             dist.broadcast(buffer, src=0)
     training.progress.start_evaluation(len(training.eval_loader))
     batches = _Deferring(training.eval_loader, training.progress)
-    summary = evaluate_batches(
-        model, batches, training.device, memory_format=training.memory_format
-    )
     with training.ranks.together(training.device):
-        if batches.error is not None:
-            raise batches.error
+        try:
+            summary = evaluate_batches(
+                model, batches, training.device, memory_format=training.memory_format
+            )
+        finally:
+            if batches.error is not None:
+                raise batches.error
     return summary
 
 
@@ -315,11 +325,12 @@ class _Deferring:
 
 def _finish_epoch(training: Training, summary: Summary) -> None:
     """The epoch's row, checkpoints, curves and state are written, and the next one may start."""
+    training.count_time()
     position = training.position
     loss, right, images, skipped = position.sums
     row = {
         "epoch": position.epoch + 1,
-        "lr": training.lr,
+        "lr": training.lr_at(position.step - 1),
         "train_loss": loss / max(images, 1),
         "train_accuracy": right / max(images, 1),
         "loss": summary.loss,

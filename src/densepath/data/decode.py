@@ -51,6 +51,7 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 89_478_485
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 WHITE_16 = 65535
+ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4, table 4.
 # What stands in place of an image, by its first bytes.
 OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
     (b"<!doctype", "a web page, not an image"),
@@ -218,6 +219,8 @@ def _to_array(picture: Pillow.Image, channels: int) -> Image:
 def _upright(picture: Pillow.Image) -> Pillow.Image:
     """The picture turned as its EXIF orientation says; as it is when the EXIF is damaged."""
     try:
+        if picture.getexif().get(ORIENTATION, 1) == 1:
+            return picture  # exif_transpose would copy it.
         return ImageOps.exif_transpose(picture)
     except Exception:  # The pixels are whole: a damaged note about them is not worth a refusal.
         return picture

@@ -197,11 +197,11 @@ def test_diverging_stops_with_an_explanation_and_keeps_what_was_good(tmp_path):
 
 
 def test_diverging_later_keeps_the_last_good_state(tmp_path, monkeypatch):
-    from densepath.training import loop
+    from densepath.training import parts
 
-    rate = loop.learning_rate
+    rate = parts.learning_rate
     monkeypatch.setattr(
-        loop, "learning_rate", lambda r, s, n: rate(r, s, n) if s < n else float("nan")
+        parts, "learning_rate", lambda r, s, n: rate(r, s, n) if s < n else float("nan")
     )
     with pytest.raises(DivergedError, match=r"keeps the last good best\.safetensors"):
         train_small(tmp_path / "run", epochs=2)
@@ -290,7 +290,7 @@ def test_several_labels_an_image_are_learnt_by_binary_cross_entropy(tmp_path):
     assert "micro-F1" in (tmp_path / "run" / "README.md").read_text()
 
 
-def test_a_broken_image_ends_the_training_or_is_left_out_and_counted(tmp_path):
+def test_broken_images_end_or_are_counted_and_changed_data_cannot_go_on(tmp_path):
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for name in ("dark", "light"):
@@ -314,6 +314,9 @@ def test_a_broken_image_ends_the_training_or_is_left_out_and_counted(tmp_path):
     with pytest.raises(ImageError, match=r"0\.png"):
         train_on("failed", "fail")
     assert train_on("skipped", "skip").skipped == 1
+    (tmp_path / "data" / "train" / "dark" / "0.png").unlink()
+    with pytest.raises(CheckpointError, match=r"\[8, 8\] images; .* now has \[7, 8\]"):
+        train(tmp_path / "skipped", progress="none", device="cpu")
 
 
 def test_evaluation_images_of_other_classes_are_refused(tmp_path):

@@ -22,10 +22,10 @@ from densepath.models.build import Model
 from densepath.preprocess import Preprocess
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
-from densepath.training.loop import Training
 from densepath.training.loss import Loss
 from densepath.training.network import build_network, open_weights
 from densepath.training.optimizer import build_optimizer, freeze
+from densepath.training.parts import Training
 from densepath.training.progress import Progress
 from densepath.training.recipe import Recipe
 from densepath.training.resolve import build_preprocess, resolve
@@ -62,7 +62,9 @@ def assemble(
         DataError, WeightsError, OutputError, UsageError: what it names cannot be used.
     """
     ranks, device = place.ranks, place.device
-    goes_on = resume and (folder / STATE_NAME).is_file()
+    with ranks.together(device) as exchange:
+        exchange.value = resume and (folder / STATE_NAME).is_file()
+    goes_on = bool(exchange.values[0])
     checkpoint = _in_turn(place, lambda: None if goes_on else open_weights(recipe.model))
     with ranks.together(device):
         recipe = resolve(recipe, checkpoint)
@@ -89,7 +91,16 @@ def assemble(
         synchronise(network, device)
     ema = Ema(network, recipe.ema.decay) if recipe.ema.decay else None
     with ranks.together(device):
-        position = run_folder.load_state(network, optimizer, ema) if goes_on else Position()
+        position = Position(num_images=[len(train_data), len(eval_data)])
+        if goes_on:
+            position = run_folder.load_state(position.num_images, network, optimizer, ema)
+    sharing: dict[str, Any] = {
+        "batch_size": share,
+        "rank": ranks.rank,
+        "world_size": ranks.world_size,
+        "workers": place.workers,
+        "on_error": recipe.data.on_error,
+    }
     return Training(
         recipe=recipe,
         ranks=ranks,
@@ -104,22 +115,10 @@ def assemble(
         train_loader=TrainLoader(
             train_data,
             _build_augment(recipe, preprocess),
-            batch_size=share,
             seed=recipe.seed,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            workers=place.workers,
-            on_error=recipe.data.on_error,
+            **sharing,
         ),
-        eval_loader=EvalLoader(
-            eval_data,
-            preprocess,
-            batch_size=share,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            workers=place.workers,
-            on_error=recipe.data.on_error,
-        ),
+        eval_loader=EvalLoader(eval_data, preprocess, **sharing),
         folder=run_folder,
         progress=progress,
         stop=stop,

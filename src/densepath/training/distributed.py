@@ -74,6 +74,13 @@ class Ranks:
                 dist.all_reduce(tensor)
         return tensor
 
+    def take_leaders(self, tensors: list[Tensor]) -> None:
+        """The tensors hold what the leading process has in them."""
+        if self.world_size > 1:
+            with _peers():
+                for tensor in tensors:
+                    dist.broadcast(tensor, src=0)
+
     @contextmanager
     def together(self, device: torch.device) -> Iterator[Exchange]:
         """A body that all processes leave, or none; each may leave a number for the others.

@@ -11,85 +11,26 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from densepath.data.loader import Batch, EvalLoader, TrainLoader
-from densepath.data.mixing import Mixing
+from densepath.data.loader import Batch, EvalLoader
 from densepath.errors import DensepathError, DivergedError
 from densepath.evaluation.accuracy import Summary, evaluate_batches
-from densepath.models.build import Model
-from densepath.training.distributed import PeerError, Ranks
-from densepath.training.ema import Ema
-from densepath.training.loss import Loss
+from densepath.training.distributed import PeerError
 from densepath.training.optimizer import all_finite, clip_gradients, set_learning_rate, train_mode
+from densepath.training.parts import Training
 from densepath.training.progress import Progress
-from densepath.training.recipe import Recipe
-from densepath.training.run_folder import RunFolder
-from densepath.training.schedule import learning_rate
-from densepath.training.signals import StopRequest
-from densepath.training.state import Position
 
 # Processes exchange sums, look for trouble and may write their state at every such step. On a
 # GPU reading a number waits for all work in flight, so it is done more rarely there.
 PULSE_STEPS = {"cpu": 1, "cuda": 10}
 RECENT_STEPS = 50
 DIVERGED_FACTOR = 10.0
-
-
-@dataclass
-class Training:
-    """All parts of one training, put together; `run` sets them going.
-
-    `network` is the bare network; `stepped` is what computes the steps: the network itself, or
-    compiled, or wrapped for many processes. `sums` holds this process's loss, right answers,
-    images and unreadable images since the last exchange.
-    """
-
-    recipe: Recipe
-    ranks: Ranks
-    device: torch.device
-    network: Model
-    stepped: nn.Module
-    frozen: list[nn.Module]
-    optimizer: torch.optim.Optimizer
-    ema: Ema | None
-    loss: Loss
-    mixing: Mixing
-    train_loader: TrainLoader
-    eval_loader: EvalLoader
-    folder: RunFolder
-    progress: Progress
-    stop: StopRequest
-    position: Position
-    sums: Tensor = field(init=False)
-    saved_at: float = field(default_factory=time.monotonic)
-    started: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
-        self.seconds_before = self.position.seconds
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """The layout of images and weights."""
-        return torch.channels_last if self.recipe.compute.channels_last else torch.contiguous_format
-
-    def count_time(self) -> None:
-        """The position knows the time spent up to now."""
-        self.position.seconds = self.seconds_before + time.monotonic() - self.started
-
-    def lr_at(self, step: int) -> float:
-        """The learning rate of that step of the epoch that runs."""
-        steps_per_epoch = self.train_loader.steps_per_epoch
-        overall = self.position.epoch * steps_per_epoch + step
-        return learning_rate(self.recipe, overall, steps_per_epoch)
 
 
 def run(training: Training) -> None:
@@ -290,10 +231,8 @@ def _evaluate(training: Training) -> Summary:
         DatasetError: not one image could be read.
     """
     model = training.ema.model if training.ema is not None else training.network
-    if training.ranks.world_size > 1:
-        # Without SyncBN each process has its own running statistics; the leader's are kept.
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
+    # Without SyncBN each process has its own running statistics; the leader's are kept.
+    training.ranks.take_leaders(list(model.buffers()))
     training.progress.start_evaluation(len(training.eval_loader))
     batches = _Deferring(training.eval_loader, training.progress)
     with training.ranks.together(training.device):

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from densepath.errors import OutputError, RecipeError, UsageError
+from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_atomically, write_json, write_text
 from densepath.models.build import Model
 from densepath.preprocess import Preprocess
@@ -135,14 +135,25 @@ class RunFolder:
         write_state(self.state_path, position, network, optimizer, ema)
 
     def load_state(
-        self, network: Model, optimizer: torch.optim.Optimizer, ema: Ema | None
+        self,
+        num_images: list[int],
+        network: Model,
+        optimizer: torch.optim.Optimizer,
+        ema: Ema | None,
     ) -> Position:
-        """Where the training stands.
+        """Where the training stands; `num_images` is what its data sets hold now.
 
         Raises:
-            CheckpointError: there is no state, or it is damaged.
+            CheckpointError: there is no state, it is damaged, or the data has changed.
         """
-        return read_state(self.state_path, network, optimizer, ema)
+        position = read_state(self.state_path, network, optimizer, ema)
+        if position.num_images != num_images:
+            raise CheckpointError(
+                f"{self.path} was trained and evaluated on {position.num_images} images; "
+                f"{self.recipe.data.source} now has {num_images}. Put the data back, or start "
+                "anew in another folder."
+            )
+        return position
 
     def save_epoch(self, model: Model, position: Position, *, is_best: bool) -> None:
         """Checkpoints, metrics, curves and README hold the epoch that has just ended.

@@ -40,6 +40,7 @@ class Position:
         best_epoch: the epoch of that score.
         rows: a row of `metrics.csv` for each finished epoch.
         seconds: the time spent so far, over all starts.
+        num_images: of training and of evaluation.
     """
 
     epoch: int = 0
@@ -50,6 +51,7 @@ class Position:
     best_epoch: int | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    num_images: list[int] = field(default_factory=list)
 
 
 def write_state(

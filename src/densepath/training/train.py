@@ -15,7 +15,8 @@ from densepath.models.catalogue import find_spec
 from densepath.training.allocator import keep_freed_memory
 from densepath.training.assemble import Place, assemble, count_cores
 from densepath.training.distributed import find_ranks, pick_device, process_group
-from densepath.training.loop import Training, run
+from densepath.training.loop import run
+from densepath.training.parts import Training
 from densepath.training.progress import Style, make_progress
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import make_recipe, merge_disjoint, merge_flags, read_recipe

@@ -179,6 +179,13 @@ def test_the_lists_of_paddleclas_lie_beside_each_other(tmp_path):
     assert names_and_targets(test) == [("lily", "c.png")]
 
 
+def test_paths_are_named_as_they_stand_in_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("photos/a.png 0\n/else/where.png 0\n")
+    dataset = open_dataset("list.txt", split="test")
+    assert [dataset.path(0), dataset.path(1)] == ["photos/a.png", "/else/where.png"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

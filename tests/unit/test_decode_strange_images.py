@@ -300,6 +300,26 @@ def test_a_broken_image_is_refused_with_its_name_and_a_reason(name, tmp_path):
     assert len(caught.value.reason) < 200
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM"])
+def test_damage_anywhere_gives_an_image_or_an_image_error(kind):
+    whole = noise(kind)
+    rng = np.random.default_rng(0)
+    reasons = []
+    for _ in range(100):
+        data = bytearray(whole)
+        places = rng.integers(0, len(data) if rng.random() < 0.5 else 100, 5)
+        for place in places:
+            data[place] = rng.integers(256)
+        try:
+            image = open_image(bytes(data), max_pixels=100_000)
+            assert image.dtype == np.uint8
+            assert image.shape[2] == 3
+        except ImageError as error:
+            reasons.append(error.reason)
+    assert reasons
+    assert not any("\n" in reason for reason in reasons)
+
+
 def test_there_are_at_least_forty_strange_and_broken_images():
     assert len(READ) + len(REFUSED) >= 40
 

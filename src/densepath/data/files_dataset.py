@@ -32,7 +32,7 @@ class FilesDataset:
     ) -> None:
         self.class_names, self.multi_label = class_names, multi_label
         self.description = f"{description} ({len(files):,} images)"
-        self._root, self._channels = os.fspath(root), channels
+        self._root, self._channels = "" if root == Path() else os.fspath(root), channels
         names = [os.fsencode(file) for file in files]
         self._names = b"".join(names)
         self._ends = np.cumsum([len(name) for name in names], dtype=np.int64)

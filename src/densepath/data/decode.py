@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import stat
 import struct
 import threading
@@ -52,6 +53,8 @@ MAX_PIXELS = 89_478_485
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 WHITE_16 = 65535
 ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4, table 4.
+# Without a handler, Pillow's log of a damaged TIFF would land on standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 # What stands in place of an image, by its first bytes.
 OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
     (b"<!doctype", "a web page, not an image"),

@@ -27,7 +27,7 @@ def draw_curves(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     left.set_title("Loss", loc="left")
     left.set_ylim(bottom=0)
     accuracy = [100 * row["top1"] for row in rows]
-    _draw(right, epochs, [100 * row["train_accuracy"] for row in rows], accuracy, "upper left")
+    _draw(right, epochs, [100 * row["train_accuracy"] for row in rows], accuracy, "center right")
     right.set_title("Accuracy, %", loc="left")
     best = max(range(len(rows)), key=lambda i: (accuracy[i], -i))
     right.plot(epochs[best], accuracy[best], "o", color=BEST, markersize=6, zorder=3)

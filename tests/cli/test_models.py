@@ -1,0 +1,67 @@
+"""`densepath models` and the error boundary, as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(sys.executable).with_name("densepath")
+
+
+def densepath(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True)
+
+
+def test_json_is_one_object_a_line_and_nothing_else():
+    run = densepath("models", "dpn68", "densenet_bc_22_12", "--json", "--batch-size", "2")
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [row["name"] for row in rows] == ["dpn68", "densenet_bc_22_12"]
+    assert (rows[0]["parameters"], rows[0]["macs"]) == (12611602, 2326163456)
+    assert rows[0]["seed"]["parameters"] == 10780000
+    assert "twice" in rows[0]["seed"]["remark"]
+    assert rows[1]["seed"] is None
+
+
+def test_the_table_shows_our_count_beside_the_seeds_and_says_what_is_wrong():
+    run = densepath("models", "densenet264")
+    assert "33.34" in run.stdout
+    assert "33.37*" in run.stdout
+    assert "misprint" in run.stderr
+
+
+def test_another_size_changes_operations_and_not_parameters():
+    small, large = (
+        json.loads(densepath("models", "densenet_bc_22_12", "--size", size, "--json").stdout)
+        for size in ("16", "32")
+    )
+    assert small["parameters"] == large["parameters"]
+    # Convolutions cost in proportion to the pixels; the classifier does not.
+    classifier = (large["num_classes"]) * 100
+    assert large["macs"] == pytest.approx(4 * small["macs"], abs=4 * classifier)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["models", "densnet121"], "unknown model 'densnet121'. Did you mean densenet121"),
+        (["models", "densenet121", "--size", "8"], "needs at least 32 × 32"),
+        (["models", "--batch-size", "0"], "batch-size"),
+        (["model"], "No such command"),
+        (["models", "--sise", "8"], "--size"),
+    ],
+)
+def test_wrong_usage_ends_with_code_2_and_no_traceback(arguments, words):
+    run = densepath(*arguments)
+    assert run.returncode == 2
+    assert words in run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.stdout == ""
+
+
+def test_help_and_version_answer():
+    assert "models" in densepath("--help").stdout
+    assert densepath("--version").stdout.startswith("densepath ")

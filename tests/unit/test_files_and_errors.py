@@ -1,0 +1,77 @@
+"""Writing without loss, and what error messages say."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+from densepath import errors
+from densepath.errors import ImageError, MissingPackageError, OutputError, UnknownNameError
+from densepath.files import cache_dir, sha256, write_atomically, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path):
+    target = tmp_path / "a" / "file.txt"
+    write_text(target, "old")
+
+    def fail() -> None:
+        with write_atomically(target) as temporary:
+            temporary.write_text("half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert target.read_text() == "old"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write .*file/below"):
+        write_text(tmp_path / "file" / "below", "text")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match=r"cannot write .*folder"):
+        write_text(tmp_path / "folder", "text")
+
+
+def test_json_with_a_number_that_json_lacks_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sha256_of_a_known_text(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1.
+    assert sha256(tmp_path / "abc") == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("DENSEPATH_CACHE", str(tmp_path))
+    assert cache_dir() == tmp_path
+
+
+def test_an_unknown_name_says_the_nearest_and_all_choices():
+    error = UnknownNameError("format", "onx", ["onnx", "torch"])
+    assert str(error) == "unknown format 'onx'. Did you mean onnx? Choices: onnx, torch."
+    assert error.exit_code == 2
+
+
+def test_a_missing_package_names_the_extra():
+    assert "pip install 'densepath[edge]'" in str(MissingPackageError("executorch", "edge"))
+
+
+def test_an_image_error_comes_back_whole_from_a_worker_process():
+    back = pickle.loads(pickle.dumps(ImageError("a.jpg", "the file is empty")))
+    assert (back.path, back.reason) == ("a.jpg", "the file is empty")
+
+
+def test_the_drawn_tree_of_errors_names_every_error():
+    drawn = errors.__doc__ or ""
+    for name, value in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(value, errors.DensepathError):
+            assert name in drawn

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ from densepath.training.state import Position, read_state, write_state
 from densepath.weights.checkpoint import Checkpoint
 
 RECIPE_NAME = "recipe.yaml"
+SECONDS_BETWEEN_CURVES = 20.0
 STATE_NAME = "state/state.safetensors"
 
 
@@ -71,6 +73,7 @@ class RunFolder:
     multi_label: bool
     data: str
     start_info: dict[str, Any] = field(default_factory=dict)
+    drawn_at: float = -math.inf
 
     def begin(self, *, resume: bool) -> None:
         """The folder is there and belongs to this recipe.
@@ -191,19 +194,30 @@ class RunFolder:
         )
 
     def write_metrics(self, position: Position) -> None:
-        """`metrics.csv`, `curves.png` and `README.md` hold the epochs of `position`.
+        """`metrics.csv` and `README.md` hold the epochs of `position`; so do the curves, unless
+        they were drawn a moment ago and more epochs are to come.
 
         Raises:
             OutputError: they cannot be written.
         """
+        write_text(self.path / "metrics.csv", _to_csv(position.rows))
+        write_readme(self.path, self.recipe, position, self.labels, self.data)
+        moment_ago = time.monotonic() - self.drawn_at < SECONDS_BETWEEN_CURVES
+        if position.epoch == self.recipe.epochs or not moment_ago:
+            self.draw(position)
+
+    def draw(self, position: Position) -> None:
+        """`curves.png` shows the epochs of `position`.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         from densepath.training.curves import draw_curves
 
-        if not position.rows:
-            return
-        write_text(self.path / "metrics.csv", _to_csv(position.rows))
-        with write_atomically(self.path / "curves.png") as temporary:
-            draw_curves(position.rows, self._title(), temporary)
-        write_readme(self.path, self.recipe, position, self.labels, self.data)
+        if position.rows:
+            with write_atomically(self.path / "curves.png") as temporary:
+                draw_curves(position.rows, self._title(), temporary)
+            self.drawn_at = time.monotonic()
 
     def _title(self) -> str:
         """The headline of the curves."""

@@ -232,6 +232,8 @@ def _conclude(training: Training) -> RunResult:
     stopped_by = None if finished else training.stop.signal
     if training.ranks.leads:
         training.folder.log("finished" if finished else f"stopped by {stopped_by}")
+        if not finished:
+            training.folder.draw(position)
     return RunResult(
         folder=training.folder.path,
         finished=finished,

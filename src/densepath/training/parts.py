@@ -1,0 +1,71 @@
+"""All parts of one training, put together by `assemble.py` and set going by `loop.py`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from densepath.data.loader import EvalLoader, TrainLoader
+from densepath.data.mixing import Mixing
+from densepath.models.build import Model
+from densepath.training.distributed import Ranks
+from densepath.training.ema import Ema
+from densepath.training.loss import Loss
+from densepath.training.progress import Progress
+from densepath.training.recipe import Recipe
+from densepath.training.run_folder import RunFolder
+from densepath.training.schedule import learning_rate
+from densepath.training.signals import StopRequest
+from densepath.training.state import Position
+
+
+@dataclass
+class Training:
+    """One training as it stands.
+
+    `network` is the bare network; `stepped` is what computes the steps: the network itself, or
+    compiled, or wrapped for many processes. `sums` holds this process's loss, right answers,
+    images and unreadable images since the last exchange.
+    """
+
+    recipe: Recipe
+    ranks: Ranks
+    device: torch.device
+    network: Model
+    stepped: nn.Module
+    frozen: list[nn.Module]
+    optimizer: torch.optim.Optimizer
+    ema: Ema | None
+    loss: Loss
+    mixing: Mixing
+    train_loader: TrainLoader
+    eval_loader: EvalLoader
+    folder: RunFolder
+    progress: Progress
+    stop: StopRequest
+    position: Position
+    sums: Tensor = field(init=False)
+    saved_at: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+        self.seconds_before = self.position.seconds
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of images and weights."""
+        return torch.channels_last if self.recipe.compute.channels_last else torch.contiguous_format
+
+    def count_time(self) -> None:
+        """The position knows the time spent up to now."""
+        self.position.seconds = self.seconds_before + time.monotonic() - self.started
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of that step of the epoch that runs."""
+        steps_per_epoch = self.train_loader.steps_per_epoch
+        overall = self.position.epoch * steps_per_epoch + step
+        return learning_rate(self.recipe, overall, steps_per_epoch)

@@ -129,6 +129,9 @@ def init_weights(model: nn.Module, classifier_bound: float | None) -> None:
     `model_zoo/densenet.py`, `dpn.py` agree on the first; classifier ±1/√n in DenseNet, ±0.01
     in PaddleClas's DPN.
     """
+    if next(model.parameters()).is_meta:
+        # Nothing to draw; and PyTorch would import its compiler, seconds, to draw nothing.
+        return
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             fan_in = module.in_channels * module.kernel_size[0] * module.kernel_size[1]

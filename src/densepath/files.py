@@ -16,6 +16,16 @@ from densepath.errors import OutputError
 CHUNK_BYTES = 1 << 20
 
 
+def _usual_mode() -> int:
+    """The permissions of a new file; the umask can only be read by setting it."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+FILE_MODE = _usual_mode()
+
+
 @contextmanager
 def write_atomically(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on leaving, `path` holds what was written there.
@@ -32,6 +42,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        temporary.chmod(FILE_MODE)  # Some writers, safetensors among them, leave 0600.
         _flush(temporary)
         temporary.replace(target)
         _flush(target.parent)

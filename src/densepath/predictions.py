@@ -91,7 +91,7 @@ def answer(
         if is_whole
         else Prediction.failed(path, NOT_A_NUMBER)
         for path, ids, scores, is_whole in zip(
-            paths, order.tolist(), best.tolist(), whole, strict=True
+            paths, order.tolist(), best.tolist(), whole.tolist(), strict=True
         )
     ]
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_atomically, write_json, write_text
@@ -181,12 +180,9 @@ class RunFolder:
                 "evaluated_on": self.recipe.data.evaluate_on,
             },
         )
-        try:
-            if is_best:
-                checkpoint.save(self.path / "best.safetensors")
-            checkpoint.save(self.path / "last.safetensors")
-        except SafetensorError as error:
-            raise OutputError(f"cannot write a checkpoint to {self.path}: {error}") from error
+        if is_best:
+            checkpoint.save(self.path / "best.safetensors")
+        checkpoint.save(self.path / "last.safetensors")
         self.write_metrics(position)
         self.log(
             f"epoch {row['epoch']}: train loss {row['train_loss']:.4f}, loss {row['loss']:.4f}, "

@@ -16,12 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from densepath.errors import CheckpointError, OutputError
-from densepath.files import write_atomically
+from densepath.errors import CheckpointError
 from densepath.training.ema import Ema
+from densepath.weights.checkpoint import write_tensors
 
 METADATA_KEY = "densepath_state"
 FORMAT = 1
@@ -79,11 +78,7 @@ def write_state(
         "ema_updates": ema.num_updates if ema is not None else 0,
     }
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        with write_atomically(path) as temporary:
-            save_file(held, str(temporary), metadata={METADATA_KEY: json.dumps(values)})
-    except SafetensorError as error:
-        raise OutputError(f"cannot write {path}: {error}") from error
+    write_tensors(path, held, {METADATA_KEY: json.dumps(values)})
 
 
 def read_state(

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from densepath.errors import CheckpointError, UsageError, WeightsError
+from densepath.errors import CheckpointError, OutputError, UsageError, WeightsError
 from densepath.files import write_atomically
 from densepath.models.build import Model, build_model
 from densepath.models.spec import ModelSpec
@@ -28,6 +28,19 @@ from densepath.weights.match import check_tensors, is_weight
 
 METADATA_KEY = "densepath"
 FORMAT = 1
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """The safetensors file `path` holds `tensors`; it is never seen half written.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with write_atomically(path) as temporary:
+            save_file(tensors, str(temporary), metadata=metadata)
+    except SafetensorError as error:  # a full disk, for one
+        raise OutputError(f"cannot write {path}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -133,11 +146,7 @@ class Checkpoint:
             OutputError: it cannot be written.
         """
         text = json.dumps(self._describe(), ensure_ascii=False, sort_keys=True)
-        with write_atomically(path) as temporary:
-            temporary.touch()
-            mode = temporary.stat().st_mode
-            save_file(self.tensors, str(temporary), metadata={METADATA_KEY: text})
-            temporary.chmod(mode)  # safetensors leaves it readable to its owner alone
+        write_tensors(path, self.tensors, {METADATA_KEY: text})
 
     def _describe(self) -> dict[str, Any]:
         """Everything but the tensors, as JSON values."""

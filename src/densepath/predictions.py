@@ -85,13 +85,13 @@ def answer(
     shares = probabilities(logits, multi_label=multi_label)
     order = np.argsort(-shares, axis=1, kind="stable")[:, :top_k]
     best = np.take_along_axis(shares, order, axis=1)
-    whole = np.isfinite(shares).all(axis=1)
+    whole: list[bool] = np.isfinite(shares).all(axis=1).tolist()
     return [
         Prediction(path, ids, [labels[i] for i in ids], scores)
         if is_whole
         else Prediction.failed(path, NOT_A_NUMBER)
         for path, ids, scores, is_whole in zip(
-            paths, order.tolist(), best.tolist(), whole.tolist(), strict=True
+            paths, order.tolist(), best.tolist(), whole, strict=True
         )
     ]
 

@@ -85,7 +85,7 @@ def answer(
     shares = probabilities(logits, multi_label=multi_label)
     order = np.argsort(-shares, axis=1, kind="stable")[:, :top_k]
     best = np.take_along_axis(shares, order, axis=1)
-    whole: list[bool] = np.isfinite(shares).all(axis=1).tolist()
+    whole = [bool(row.all()) for row in np.isfinite(shares)]
     return [
         Prediction(path, ids, [labels[i] for i in ids], scores)
         if is_whole

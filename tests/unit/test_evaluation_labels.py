@@ -52,10 +52,15 @@ def test_an_unknown_wordnet_id_is_refused():
 
 
 def test_numbers_of_a_list_file_stand_for_positions():
-    assert match_labels(["0", "1", "2", "3"], LABELS) == [0, 1, 2, 3]
-    assert match_labels(["1", "3"], LABELS, missing="allow") == [1, 3]
+    assert match_labels(["0", "1", "2", "3"], LABELS, named=False) == [0, 1, 2, 3]
+    assert match_labels(["1", "3"], LABELS, missing="allow", named=False) == [1, 3]
+
+
+def test_folders_called_by_numbers_do_not_stand_for_positions():
+    with pytest.raises(LabelMismatchError, match="does not know '0', '1', '2', '3'"):
+        match_labels(["0", "1", "2", "3"], LABELS)
 
 
 def test_numbers_that_are_no_positions_are_refused():
     with pytest.raises(LabelMismatchError, match="does not know"):
-        match_labels(["1", "2", "3", "4"], LABELS, missing="allow")
+        match_labels(["1", "2", "3", "4"], LABELS, missing="allow", named=False)

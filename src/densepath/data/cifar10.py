@@ -48,7 +48,7 @@ TIMEOUT_S = 60
 class Cifar10Dataset:
     """The images of one split, mapped from the cache; `validation` is the test split."""
 
-    multi_label = False
+    named, multi_label = True, False
 
     def __init__(self, folder: Path, name: str, channels: int) -> None:
         self.class_names = list(CLASS_NAMES)

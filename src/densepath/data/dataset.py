@@ -36,11 +36,13 @@ class Dataset(Protocol):
 
     Attributes:
         class_names: in the order of the class numbers.
+        named: whether the classes have names; those of a bare list file have only numbers.
         multi_label: whether an image can have several classes, or none.
         description: one sentence: which files, which split, and by which rule.
     """
 
     class_names: list[str]
+    named: bool
     multi_label: bool
     description: str
 
@@ -62,7 +64,8 @@ class Subset:
 
     def __init__(self, dataset: Dataset, indices: Sequence[int], description: str) -> None:
         self._dataset, self._indices = dataset, np.asarray(indices, np.int64)
-        self.class_names, self.multi_label = dataset.class_names, dataset.multi_label
+        self.class_names, self.named = dataset.class_names, dataset.named
+        self.multi_label = dataset.multi_label
         self.description = description
 
     def __len__(self) -> int:

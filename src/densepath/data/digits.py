@@ -19,7 +19,7 @@ TEST_EVERY = 5
 class DigitsDataset:
     """The digits of one split; `validation` is the test split."""
 
-    multi_label = False
+    named, multi_label = True, False
 
     def __init__(self, split: Split, *, channels: int = 3) -> None:
         from sklearn.datasets import load_digits

@@ -29,8 +29,9 @@ class FilesDataset:
         description: str,
         channels: int = 3,
         multi_label: bool = False,
+        named: bool = True,
     ) -> None:
-        self.class_names, self.multi_label = class_names, multi_label
+        self.class_names, self.named, self.multi_label = class_names, named, multi_label
         self.description = f"{description} ({len(files):,} images)"
         self._root, self._channels = "" if root == Path() else os.fspath(root), channels
         names = [os.fsencode(file) for file in files]

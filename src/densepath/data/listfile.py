@@ -68,6 +68,7 @@ def read_list(
         _class_names(path.with_name(LABELS_FILE), largest + 1),
         description=f"list file {path}",
         channels=channels,
+        named=path.with_name(LABELS_FILE).exists(),
     )
 
 

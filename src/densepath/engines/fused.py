@@ -8,11 +8,12 @@ Three exact rewritings (up to float32 rounding; held to 1e-4 by tests):
    slice: no Concat copies all earlier features once more.
 3. A transition averages 2×2 before its 1×1 convolution, not after: a quarter of the work.
 
-Buffers are kept from call to call, so one fused network serves one caller at a time.
+Buffers are kept from call to call, each thread's own, so that threads can share a network.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import cast
 
 import torch
@@ -26,8 +27,11 @@ from densepath.models.dpn import DualPathBlock
 from densepath.models.layers import check_images, pool_and_classify
 
 
-class Scratch:
-    """Memory that is taken again and again under a name, in place of fresh allocations."""
+class Scratch(threading.local):
+    """Memory that is taken again and again under a name, in place of fresh allocations.
+
+    Each thread has its own.
+    """
 
     def __init__(self) -> None:
         self._held: dict[str, Tensor] = {}

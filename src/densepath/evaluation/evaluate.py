@@ -80,7 +80,9 @@ def evaluate(
         preprocess = preprocess.at_size(preprocess.size if size is None else size, crop_share)
     dataset = _open(data, split, checkpoint.in_channels, data_root)
     _check_kind(dataset, checkpoint)
-    to_logits = match_labels(dataset.class_names, checkpoint.labels, missing=missing_classes)
+    to_logits = match_labels(
+        dataset.class_names, checkpoint.labels, missing=missing_classes, named=dataset.named
+    )
     predict = network_of(checkpoint, device, test_pooling)
     loader = EvalLoader(
         dataset, preprocess, batch_size=batch_size, workers=workers, on_error=on_error
@@ -135,7 +137,7 @@ def evaluate_logits(
         LabelMismatchError: the data set's classes are not `labels`.
         ImageError: an image cannot be read, and `on_error` is `fail`.
     """
-    to_logits = np.array(match_labels(dataset.class_names, labels))
+    to_logits = np.array(match_labels(dataset.class_names, labels, named=dataset.named))
     loader = EvalLoader(dataset, preprocess, batch_size=batch_size, on_error=on_error)
     start = time.monotonic()
     answers = collect_answers(predict, loader, to_logits=to_logits)

@@ -14,24 +14,29 @@ NAMED_AT_MOST = 5
 
 
 def match_labels(
-    found: Sequence[str], labels: Sequence[str], *, missing: MissingClasses = "refuse"
+    found: Sequence[str],
+    labels: Sequence[str],
+    *,
+    missing: MissingClasses = "refuse",
+    named: bool = True,
 ) -> list[int]:
     """For each class of the data set, the position of the same class in the checkpoint.
 
     The names may come in any order. ImageNet's folder names (`n01440764`) stand for its classes
-    when the checkpoint has ImageNet's labels, and numbers for positions when every name of the
-    data set is a number (as in a list file) and the checkpoint has other names.
+    when the checkpoint has ImageNet's labels. Where the data set has no names, as a list file
+    without `label_list.txt`, its numbers stand for positions.
 
     Args:
         found: the data set's class names.
         labels: the checkpoint's, in the order of its logits.
         missing: whether the data set may lack classes of the checkpoint.
+        named: whether the data set's class names are names.
 
     Raises:
         LabelMismatchError: the data set has a class that the checkpoint has not, or lacks some
             and that is refused. The message names them.
     """
-    names = _names_used(found, labels)
+    names = _names_used(found, labels, named=named)
     positions = {name: position for position, name in enumerate(names)}
     extra = [name for name in found if name not in positions]
     absent = [name for name in names if name not in set(found)]
@@ -40,14 +45,13 @@ def match_labels(
     return [positions[name] for name in found]
 
 
-def _names_used(found: Sequence[str], labels: Sequence[str]) -> Sequence[str]:
+def _names_used(found: Sequence[str], labels: Sequence[str], *, named: bool) -> Sequence[str]:
     """The checkpoint's classes under the kind of names that the data set uses."""
     if set(found) <= set(labels):
         return labels
     if list(labels) == imagenet_labels() and set(found) & set(imagenet_wnids()):
         return imagenet_wnids()
-    numbers = [str(position) for position in range(len(labels))]
-    return numbers if set(found) <= set(numbers) else labels
+    return labels if named else [str(position) for position in range(len(labels))]
 
 
 def _difference(

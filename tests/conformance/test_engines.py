@@ -35,14 +35,24 @@ def eager_engine():
     return EagerEngine(stir(build_model("densenet_bc_22_12", num_classes=CLASSES)))
 
 
+def eager_engine_of(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return eager_engine()
+    finally:
+        torch.set_num_threads(before)
+
+
 def eager_dpn():
     return EagerEngine(stir(build_model("dpn68", num_classes=CLASSES)))
 
 
 ENGINES = {
     "null": lambda: NullEngine(num_classes=CLASSES),
-    "eager": eager_engine,
-    "eager_dpn": eager_dpn,
+    "eager, 1 thread": lambda: eager_engine_of(1),
+    "eager, 3 threads": lambda: eager_engine_of(3),
+    "eager, DPN": eager_dpn,
 }
 
 
@@ -125,3 +135,13 @@ def test_threads_that_share_an_engine_get_their_own_answers(engine):
         thread.join()
     for mine, theirs in zip(found, wanted, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+def test_an_engine_leaves_the_threads_of_torch_as_they_were(engine):
+    before = torch.get_num_threads()
+    found = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    engine.run(images(5))
+    thread.start()
+    thread.join()
+    assert [torch.get_num_threads(), *found] == [before, before]

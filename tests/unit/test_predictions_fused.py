@@ -101,6 +101,6 @@ def test_a_batch_too_large_for_the_memory_is_halved():
             raise torch.OutOfMemoryError
         return network(batch)
 
-    engine._network = limited
+    engine._network, engine._threads = limited, None
     assert abs(engine.run(images) - wanted).max() < 1e-4
     assert sizes == [5, 2, 3, 1, 2]

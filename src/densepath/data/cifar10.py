@@ -215,8 +215,8 @@ def _download(target: Path) -> None:
 
     console = Console(stderr=True)
     with (
-        write_atomically(target) as temporary,
         urllib.request.urlopen(URL, timeout=TIMEOUT_S) as answer,
+        write_atomically(target) as temporary,
         wrap_file(
             answer,
             int(answer.headers.get("Content-Length", 0)),

@@ -17,6 +17,7 @@ TRAINING = """
 import os, signal, sys
 from densepath import train
 from densepath.training import loop, state
+from densepath.weights import checkpoint
 
 folder, die_at, die_in = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 step, replace = loop._step, os.replace
@@ -31,7 +32,7 @@ def step_and_die(training, batch, num_images):
         die()
 
 def write_and_die(path, position, *rest):
-    saved = state.write_atomically
+    saved = checkpoint.write_atomically
     def kill_before_rename(target):
         context = saved(target)
         class Dying:
@@ -39,7 +40,7 @@ def write_and_die(path, position, *rest):
             def __exit__(self, *error): die()
         return Dying()
     if die_in == "write" and position.epoch * 11 + position.step >= die_at:
-        state.write_atomically = kill_before_rename
+        checkpoint.write_atomically = kill_before_rename
     write(path, position, *rest)
 
 write = state.write_state

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -32,6 +33,9 @@ HERE = Path(__file__).resolve().parent
 PEERS = HERE / "peers"
 MODEL = "densenet121"
 OURS = "densepath"
+# As `densepath` sets it on the command line: waiting OpenMP threads sleep soon. timm gets it too,
+# in a row of its own.
+SPIN = {"GOMP_SPINCOUNT": "1000"}
 
 
 def predict_ours(folder: str, threads: int, precision: str) -> dict:
@@ -83,32 +87,41 @@ def write_checkpoint(path: Path) -> None:
     Checkpoint.of(model, preprocess=Preprocess((224, 224), 256, "bicubic")).save(path)
 
 
-def commands(folder: str, threads: int) -> dict[str, tuple[Path, list[str]]]:
-    """For each system the folder to start in and the command; peers not installed are left out."""
-    ours = [sys.executable, str(HERE / "predict_throughput.py"), folder, "--one"]
-    made = {
-        OURS: (HERE, [*ours, "float32", "--threads", str(threads)]),
-        f"{OURS}, bfloat16": (HERE, [*ours, "bfloat16", "--threads", str(threads)]),
-    }
-    for name, peer, more in (
-        ("timm", "timm", []),
-        ("timm, channels last", "timm", ["--channels-last"]),
-        ("PaddleClas (oneDNN)", "paddleclas", []),
+@dataclass(frozen=True)
+class System:
+    """One way of prediction: where it starts, its command, and its environment beside ours."""
+
+    folder: Path
+    command: list[str]
+    environment: dict[str, str]
+
+
+def systems(folder: str, threads: int) -> dict[str, System]:
+    """What is measured; peers that are not installed are left out."""
+    ours = [sys.executable, str(HERE / "predict_throughput.py"), folder, "--one", "float32"]
+    made = {OURS: System(HERE, [*ours, "--threads", str(threads)], SPIN)}
+    for name, peer, more, environment in (
+        ("timm", "timm", [], {}),
+        ("timm, channels last, short spin", "timm", ["--channels-last"], SPIN),
+        ("PaddleClas (Paddle Inference, oneDNN)", "paddleclas", [], {}),
     ):
         python = PEERS / peer / ".venv" / "bin" / "python"
         if python.exists():
             command = [str(python), "predict.py", folder, "--threads", str(threads), *more]
-            made[name] = (PEERS / peer, command)
+            made[name] = System(PEERS / peer, command, environment)
         else:
             print(f"{name} is not installed: {PEERS}/install.sh", file=sys.stderr)
     return made
 
 
-def measure(folder: Path, command: list[str], threads: int) -> dict:
+def measure(system: System, threads: int) -> dict:
     """The row that the command prints last, with the seconds of the whole process."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **system.environment}
+    command = system.command
     start = time.perf_counter()
-    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    run = subprocess.run(
+        command, cwd=system.folder, env=environment, capture_output=True, text=True
+    )
     seconds = time.perf_counter() - start
     if run.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{run.stderr[-2000:]}")
@@ -174,6 +187,12 @@ def write_results(summary: list[dict], rows: dict[str, list[dict]], place: dict)
     for row in summary:
         said = {**row["options"], **row["versions"]}
         lines.append(f"- {row['system']}: " + ", ".join(f"{k} {v}" for k, v in said.items()))
+    lines += [
+        "",
+        "float32 everywhere; short spin: GOMP_SPINCOUNT=1000, as the verb sets it. Where the load",
+        "average is above the cores, other work ran meanwhile: read the ratios, not the rates, and",
+        "timm without the short spin loses most of its time to waiting threads that keep a core.",
+    ]
     stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
     return stem.with_suffix(".md")
 
@@ -205,8 +224,8 @@ def main() -> None:
         }
         rows: dict[str, list[dict]] = {}
         for repeat in range(options.repeats):
-            for name, (where, command) in commands(folder, options.threads).items():
-                row = measure(where, command, options.threads)
+            for name, system in systems(folder, options.threads).items():
+                row = measure(system, options.threads)
                 rows.setdefault(name, []).append(row)
                 print(f"{repeat + 1}/{options.repeats}  {name}: {row['images_per_second']}/s")
     place["load_after"] = os.getloadavg()[0]

@@ -96,6 +96,7 @@ def draw_reliability(report: Report) -> Figure:
     top.xaxis.set_major_formatter(PercentFormatter(1))
     bottom.bar(middles, [part.count for part in bins], width, color=FAINT)
     bottom.set(xlabel="confidence of the answer", ylabel="images", yscale="log")
+    bottom.set_ylim(bottom=0.7)
     for axes in (top, bottom):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -144,7 +145,7 @@ def draw_classes(report: Report) -> Figure:
     axes.barh(positions, [row["f1"] for row in rows], color=BLUE, alpha=0.85, height=0.72)
     axes.set_yticks(positions, names, fontsize=8.5)
     for position, row in enumerate(rows):
-        text = f"{row['f1'] * 100:.1f} %, {row['support']:,} images"
+        text = f"{row['f1'] * 100:.1f} %, {row['support']:,} image{'s'[: row['support'] != 1]}"
         axes.text(row["f1"] + 0.01, position, text, va="center", color=INK, fontsize=8)
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.28), xlabel="F1")

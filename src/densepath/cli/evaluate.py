@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from densepath.cli.console import note, print_json, stdout
+from densepath.cli.console import note, note_unreadable, print_json, stdout
 from densepath.cli.predict import OnError, Pooling
 
 if TYPE_CHECKING:
     from densepath.evaluation.report import Report
-
-NAMED_FAILURES = 10
 
 
 class SplitName(StrEnum):
@@ -109,10 +107,8 @@ def evaluate(
         print_json(report.to_dict())
     else:
         _print_figures(report)
-    for path, reason in report.skipped[:NAMED_FAILURES]:
-        note(f"could not be read: {path}: {reason}")
-    if len(report.skipped) > NAMED_FAILURES:
-        note(f"could not be read: {len(report.skipped) - NAMED_FAILURES:,} more")
+    unreadable = [f"{path}: {reason}" for path, reason in report.skipped]
+    note_unreadable(unreadable, len(unreadable))
     if folder is not None:
         note(f"report, tables and pictures in {folder}")
 

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from densepath.cli.console import note, stderr
+from densepath.cli.console import NAMED_FAILURES, note, note_unreadable, stderr
 from densepath.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from densepath.engines.predictor import Predictor
     from densepath.predictions import Format, Prediction
-
-NAMED_FAILURES = 10
 
 
 class OutputFormat(StrEnum):
@@ -254,10 +252,7 @@ class _Tally:
         Raises:
             DataError: nothing was answered.
         """
-        for line in self.named:
-            note(f"could not be read: {line}")
-        if self.failed > len(self.named):
-            note(f"could not be read: {self.failed - len(self.named):,} more")
+        note_unreadable(self.named, self.failed)
         if not self.answered:
             raise DataError(f"no image was answered; {self.failed:,} could not be read.")
         unread = f"; {self.failed:,} could not be read" if self.failed else ""

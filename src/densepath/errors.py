@@ -15,6 +15,7 @@
     │   └── CheckpointError       a checkpoint or run folder that cannot be read
     ├── TrainingError
     │   └── DivergedError         the loss became NaN, infinite or grew without bound
+    ├── BundleError               a bundle that cannot be opened or is not what it says
     ├── OutputError               a file or folder that cannot be written
     └── MissingPackageError       an optional package is not installed; names the extra
 
@@ -104,6 +105,10 @@ class TrainingError(DensepathError):
 
 class DivergedError(TrainingError):
     """The loss became NaN, infinite or grew without bound."""
+
+
+class BundleError(DensepathError):
+    """A bundle that cannot be opened, or whose files are not what its manifest says."""
 
 
 class OutputError(DensepathError):

@@ -16,6 +16,7 @@
     ├── TrainingError
     │   └── DivergedError         the loss became NaN, infinite or grew without bound
     ├── BundleError               a bundle that cannot be opened or is not what it says
+    ├── EngineError               an engine that cannot be made ready on this machine
     ├── OutputError               a file or folder that cannot be written
     └── MissingPackageError       an optional package is not installed; names the extra
 
@@ -109,6 +110,10 @@ class DivergedError(TrainingError):
 
 class BundleError(DensepathError):
     """A bundle that cannot be opened, or whose files are not what its manifest says."""
+
+
+class EngineError(DensepathError):
+    """An engine that cannot be made ready on this machine, or that failed."""
 
 
 class OutputError(DensepathError):

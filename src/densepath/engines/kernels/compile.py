@@ -1,0 +1,97 @@
+"""The kernels' sources → a shared library for this very CPU, compiled once and kept in the cache.
+
+Compiling on the machine that runs it lets the compiler use every instruction the CPU has, and
+keeps the package free of binaries. The library's name in the cache is a digest of the sources, the
+compiler, its options and the CPU: a change of any of them compiles anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from densepath.errors import EngineError
+from densepath.files import cache_dir, write_atomically
+
+SOURCES = Path(__file__).parent
+MAIN = SOURCES / "library.cpp"
+OPTIONS = (
+    *("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-pthread"),
+    # a · b + c in one instruction; no traps and no errno, so that selections become vectors. NaN
+    # and infinity keep their meaning.
+    *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"),
+)
+COMPILERS = ("g++", "clang++", "c++")
+SECONDS = 600
+
+
+def compile_library() -> Path:
+    """The path of the compiled library; it is made when the cache has none.
+
+    Raises:
+        EngineError: no C++ compiler, or it failed.
+        OutputError: the cache cannot be written.
+    """
+    compiler = find_compiler()
+    if compiler is None:
+        raise EngineError(
+            "the engine 'native' needs a C++ compiler, and none of "
+            f"{', '.join(COMPILERS)} is on the PATH. Install g++ (Debian: apt-get install g++), "
+            "name one in $CXX, or choose another engine."
+        )
+    path = library_path(compiler)
+    if not path.is_file():
+        with write_atomically(path) as temporary:
+            _run([*compiler, *OPTIONS, str(MAIN), "-o", str(temporary)])
+    return path
+
+
+def find_compiler() -> list[str] | None:
+    """The command of `$CXX`, else the first compiler on the PATH; None where there is none."""
+    named = shlex.split(os.environ.get("CXX", ""))
+    for command in ([named] if named else [[name] for name in COMPILERS]):
+        found = shutil.which(command[0])
+        if found:
+            return [found, *command[1:]]
+    return None
+
+
+def library_path(compiler: list[str]) -> Path:
+    """Where the cache keeps the library for these sources, this compiler and this CPU."""
+    digest = hashlib.sha256()
+    for source in sorted(SOURCES.glob("*.[ch]pp")):
+        digest.update(source.name.encode() + source.read_bytes())
+    binary = Path(compiler[0]).resolve().stat()
+    known = (*compiler, *OPTIONS, binary.st_size, binary.st_mtime_ns, platform.machine(), _cpu())
+    digest.update(repr(known).encode())
+    return cache_dir() / "kernels" / f"{digest.hexdigest()[:32]}.so"
+
+
+def _cpu() -> str:
+    """The instructions of the CPU, as the system names them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    wanted = ("flags", "Features", "model name", "CPU part")
+    return "|".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
+
+
+def _run(command: list[str]) -> None:
+    """The compiler has succeeded.
+
+    Raises:
+        EngineError: it has not.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineError(f"the C++ compiler {command[0]} could not be run: {error}.") from error
+    if done.returncode:
+        said = "\n".join(done.stderr.splitlines()[:8])
+        raise EngineError(f"the C++ compiler {command[0]} failed on the kernels:\n{said}")

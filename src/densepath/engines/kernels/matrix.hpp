@@ -1,0 +1,176 @@
+// Vectors, packed weights and the one matrix product that every layer ends in.
+//
+// Left operand: rows of float32, LDA apart, made by a `pack` function a piece of KC columns at a
+// time, which is where BatchNorm, ReLU, pooling or the taps of a convolution are applied.
+// Right operand: weights in panels of 32 columns. A tile of MR × 32 results stays in registers.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+
+namespace densepath {
+
+constexpr int LANES = 16;
+typedef float Vector __attribute__((vector_size(64), aligned(4), may_alias));
+
+// Rows of a tile: 28 accumulators fill AVX-512's registers; 12 pairs of AVX2's or NEON's.
+#ifdef __AVX512F__
+constexpr int MR = 14;
+#else
+constexpr int MR = 3;
+#endif
+// KC columns of MR rows and of a panel fit into a first-level cache of 48 KiB; the 16 more keep
+// rows from falling on the same cache sets.
+constexpr int KC = 256, LDA = KC + LANES;
+constexpr int PANEL = 2 * LANES;
+constexpr int ROWS = 4 * 14;  // of one call, packed together
+
+inline Vector load(const float* p) { return *reinterpret_cast<const Vector*>(p); }
+inline void store(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
+inline Vector splat(float x) { return Vector{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+inline Vector relu(Vector x) { return x < 0.0f ? Vector{} : x; }  // keeps NaN
+
+inline int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+inline void store_some(float* p, Vector v, int count) {
+  if (count >= LANES) return store(p, v);
+  float values[LANES];
+  store(values, v);
+  std::memcpy(p, values, sizeof(float) * count);
+}
+
+inline Vector load_some(const float* p, int count) {
+  if (count >= LANES) return load(p);
+  float values[LANES] = {};
+  std::memcpy(values, p, sizeof(float) * count);
+  return load(values);
+}
+
+struct Free {
+  void operator()(float* p) const { std::free(p); }
+};
+
+// Zeroed floats, aligned to a cache line, with a vector to spare behind the last.
+using Floats = std::unique_ptr<float[], Free>;
+
+inline Floats floats(size_t count) {
+  const size_t bytes = (count + LANES) * sizeof(float) / 64 * 64 + 64;
+  void* p = std::aligned_alloc(64, bytes);
+  if (!p) throw std::bad_alloc();
+  std::memset(p, 0, bytes);
+  return Floats(static_cast<float*>(p));
+}
+
+// Weights [inputs, outputs] as panels of 32 outputs (16 in the last where that is enough).
+struct Packed {
+  int inputs = 0, outputs = 0, padded = 0;
+  Floats data;
+
+  Packed() = default;
+  Packed(const float* weights, int inputs_, int outputs_)
+      : inputs(inputs_), outputs(outputs_), padded(round_up(outputs_, LANES)) {
+    data = floats(static_cast<size_t>(inputs) * padded);
+    for (int j = 0; j < padded; j += PANEL) {
+      const int width = panel_width(j);
+      float* to = data.get() + static_cast<size_t>(j) * inputs;
+      for (int i = 0; i < inputs; ++i)
+        for (int q = 0; q < width && j + q < outputs; ++q)
+          to[static_cast<size_t>(i) * width + q] = weights[static_cast<size_t>(i) * outputs + j + q];
+    }
+  }
+  int panel_width(int j) const { return std::min(PANEL, padded - j); }
+  const float* panel(int j, int first_input) const {
+    return data.get() + static_cast<size_t>(j) * inputs +
+           static_cast<size_t>(first_input) * panel_width(j);
+  }
+};
+
+// What a product does with its results: they start from zero, from a bias [columns] or from what
+// stands at their place, and may end in a ReLU.
+struct Ending {
+  const float* bias = nullptr;
+  bool add = false;
+  bool relu = false;
+};
+
+// c[M, NV · 16] = start + a[M, count] · b[count, NV · 16]
+template <int M, int NV>
+__attribute__((noinline)) void tile(const float* a, const float* b, int count, float* c, long ldc,
+                                    Ending ending, int columns) {
+  Vector sums[M][NV];
+#pragma GCC unroll 16
+  for (int r = 0; r < M; ++r)
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) sums[r][j] = Vector{};
+  for (int k = 0; k < count; ++k, b += NV * LANES) {
+    Vector right[NV];
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) right[j] = load(b + j * LANES);
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r) {
+      const Vector left = splat(a[r * LDA + k]);
+#pragma GCC unroll 2
+      for (int j = 0; j < NV; ++j) sums[r][j] += left * right[j];
+    }
+  }
+#pragma GCC unroll 2
+  for (int j = 0; j < NV; ++j) {
+    const int wanted = columns - j * LANES;
+    if (wanted <= 0) break;
+    const Vector bias = ending.bias ? load(ending.bias + j * LANES) : Vector{};
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r) {
+      float* to = c + r * ldc + j * LANES;
+      Vector sum = sums[r][j] + (ending.add ? load_some(to, wanted) : bias);
+      if (ending.relu) sum = relu(sum);
+      store_some(to, sum, wanted);
+    }
+  }
+}
+
+template <int NV, int M = MR>
+inline void tile_of(int rows, const float* a, const float* b, int count, float* c, long ldc,
+                    Ending ending, int columns) {
+  if (rows == M) return tile<M, NV>(a, b, count, c, ldc, ending, columns);
+  if constexpr (M > 1) tile_of<NV, M - 1>(rows, a, b, count, c, ldc, ending, columns);
+}
+
+// One piece of a product: c[rows, columns of w] from `packed` [rows, count], LDA apart.
+inline void multiply(const Packed& w, int first_input, int count, const float* packed, int rows,
+                     float* c, long ldc, Ending ending) {
+  for (int j = 0; j < w.padded; j += PANEL) {
+    const int width = w.panel_width(j), columns = std::min(width, w.outputs - j);
+    const float* b = w.panel(j, first_input);
+    Ending here = ending;
+    if (here.bias) here.bias += j;
+    for (int r = 0; r < rows; r += MR) {
+      const int m = std::min(MR, rows - r);
+      const float* a = packed + static_cast<long>(r) * LDA;
+      float* to = c + r * ldc + j;
+      if (width == PANEL)
+        tile_of<2>(m, a, b, count, to, ldc, here, columns);
+      else
+        tile_of<1>(m, a, b, count, to, ldc, here, columns);
+    }
+  }
+}
+
+// c[rows, w.outputs] = ending(A · w); pack(first, count, to) lays columns of A out, LDA apart.
+template <class Pack>
+void product(const Packed& w, int rows, const Pack& pack, float* c, long ldc, Ending ending,
+             float* scratch) {
+  for (int first = 0; first < w.inputs; first += KC) {
+    const int count = std::min(KC, w.inputs - first);
+    pack(first, count, scratch);
+    Ending here = ending;
+    if (first > 0) here = {nullptr, true, ending.relu};
+    if (first + count < w.inputs) here.relu = false;
+    multiply(w, first, count, scratch, rows, c, ldc, here);
+  }
+}
+
+}  // namespace densepath

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,13 +16,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
+from densepath.engines.engine import EngineInfo, Images, Logits, Precision, check_batch
 from densepath.engines.fused import FusedNetwork, fuse
+from densepath.engines.modes import Mode, Spread, count_streams
 from densepath.errors import UnknownNameError
 from densepath.models.build import Model
 from densepath.models.device import find_device
-
-Precision = Literal["float32", "bfloat16"]
 
 _TYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Pixels of a batch that is quick, on a CPU for each thread: the maps of 8 images of 224 × 224 still
@@ -44,30 +42,43 @@ class EagerEngine:
         *,
         device: str = "cpu",
         precision: Precision = "float32",
+        mode: Mode = "auto",
         size: tuple[int, int] | None = None,
     ) -> None:
-        """`size`: height and width of the images to come, which the batch size follows.
+        """
+        Args:
+            model: the network, which the engine may change.
+            device: `cpu`, `cuda:0`, or `auto` for a GPU when there is one.
+            precision: the type of the arithmetic.
+            mode: how the threads of torch are used, see `modes.py`; a GPU has one stream.
+            size: height and width of the images to come, which the batch size follows.
 
         Raises:
-            UnknownNameError: no such precision.
+            UnknownNameError: no such precision or mode.
             UsageError: no such device on this machine.
         """
         if precision not in _TYPES:
             raise UnknownNameError("precision", precision, _TYPES)
         self._place, self._type = find_device(device), _TYPES[precision]
         self._network = fuse(model.eval()).to(self._place, self._type)
-        self._parts = torch.get_num_threads() if self._place.type == "cpu" else 1
-        self._threads = _single_threads(self._parts) if self._parts > 1 else None
+        on_cpu = self._place.type == "cpu"
+        streams, _ = count_streams(mode if on_cpu else "latency", torch.get_num_threads())
         height, width = size or (model.spec.input_size, model.spec.input_size)
         pixels = _BATCH_PIXELS.get(self._place.type, _BATCH_PIXELS["cpu"])
-        batch_size = min(max(pixels // (height * width), 1) * self._parts, _LARGEST_BATCH)
         self.info = EngineInfo(
             "eager",
             str(self._place),
             precision,
             model.in_channels,
             model.num_classes,
-            batch_size,
+            min(max(pixels // (height * width), 1), _LARGEST_BATCH),
+            streams,
+        )
+        self._spread = Spread(
+            self._run_part,
+            self.info,
+            build_alone=(lambda: self._run_part) if mode == "auto" else None,
+            threads=_single_threads(streams) if streams > 1 else None,
         )
 
     def run(self, images: Images) -> Logits:
@@ -76,12 +87,11 @@ class EagerEngine:
         Raises:
             UsageError: images of another shape or type.
         """
-        check_batch(images, self.info.in_channels)
-        if self._threads is None or len(images) < self._parts:
-            return self._run_part(images)
-        return np.concatenate(
-            list(self._threads.map(self._run_part, np.array_split(images, self._parts)))
-        )
+        return self._spread.run(images)
+
+    def run_share(self, images: Images) -> Logits:
+        """As `run`, on one thread of a CPU."""
+        return self._spread.run_share(images)
 
     def explain(self, images: Images) -> tuple[Logits, NDArray[np.float32]]:
         """Logits, and Grad-CAM maps [N, H', W'] of each image's likeliest class, 0 to 1.
@@ -93,7 +103,7 @@ class EagerEngine:
         Raises:
             UsageError: images of another shape or type.
         """
-        check_batch(images, self.info.in_channels)
+        check_batch(images, self.info)
         with torch.inference_mode():
             features = self._network.forward_features(self._to_device(images))
         # A clone made here may enter autograd, which inference tensors may not.
@@ -102,8 +112,7 @@ class EagerEngine:
 
     def close(self) -> None:
         """The network's memory is free."""
-        if self._threads is not None:
-            self._threads.shutdown()
+        self._spread.close()
         self._network.to("meta")
 
     def _run_part(self, images: Images) -> Logits:
@@ -113,13 +122,13 @@ class EagerEngine:
 
     def _to_device(self, images: Images) -> Tensor:
         """The batch on the device, channels last, in the engine's type."""
-        tensor = torch.from_numpy(images)
+        # PyTorch warns of arrays that it may not write to, and takes no mirrored ones.
+        plain = images.flags.writeable and min(images.strides) >= 0
+        tensor = torch.from_numpy(images if plain else images.copy())
         return tensor.to(self._place, self._type, memory_format=torch.channels_last)
 
     def _halving(self, images: Images) -> Tensor:
         """Logits on the device; too large a batch in two halves."""
-        if not len(images):
-            return torch.zeros(0, self.info.num_classes)
         try:
             return self._network(self._to_device(images))
         except torch.OutOfMemoryError:

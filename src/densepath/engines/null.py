@@ -18,9 +18,13 @@ class NullEngine:
 
     def run(self, images: Images) -> Logits:
         """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""
-        check_batch(images, self.info.in_channels)
+        check_batch(images, self.info)
         means = images.mean(axis=(1, 2, 3), dtype=np.float32)
         return means[:, None] * np.arange(self.info.num_classes, dtype=np.float32)
+
+    def run_share(self, images: Images) -> Logits:
+        """As `run`."""
+        return self.run(images)
 
     def close(self) -> None:
         """Nothing to free."""

@@ -1,0 +1,115 @@
+"""Latency or throughput: all cores on one image after another, or a core an image.
+
+Cores that share each layer of a network wait for one another at every layer; cores that each run
+the whole network do not, but then one image keeps only one of them busy. `auto` has both forms:
+an image that comes alone is run on all cores, by a form that is made when the first one comes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from densepath.engines.cores import count_threads
+from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
+from densepath.errors import UnknownNameError, UsageError
+
+Mode = Literal["auto", "latency", "throughput"]
+RunPart: TypeAlias = Callable[[Images], Logits]
+
+
+def count_streams(mode: Mode, threads: int | None) -> tuple[int, int]:
+    """The streams, which run a part each at the same time, and the threads in all.
+
+    Raises:
+        UnknownNameError: no such mode.
+        UsageError: fewer than one thread.
+    """
+    if mode not in get_args(Mode):
+        raise UnknownNameError("mode", mode, get_args(Mode))
+    count = count_threads(threads)
+    return (1 if mode == "latency" else count), count
+
+
+class Spread:
+    """A runtime's network, spread over the streams."""
+
+    def __init__(
+        self,
+        run_part: RunPart,
+        info: EngineInfo,
+        *,
+        build_alone: Callable[[], RunPart] | None = None,
+        threads: ThreadPoolExecutor | None = None,
+    ) -> None:
+        """
+        Args:
+            run_part: the network on a part of a batch, on one stream; as many threads as there
+                are streams may call it at once.
+            info: says how many streams there are, and the most images of one call.
+            build_alone: makes the network on all cores, for an image that comes alone; without
+                it such an image too is run on one stream.
+            threads: those that `run_part` must be called in, one a stream; by default any may.
+        """
+        self._run_part, self._info = run_part, info
+        self._build_alone = build_alone
+        self._alone: RunPart | None = None
+        self._building = threading.Lock()
+        self._bound = threads is not None
+        self._pool = threads
+        if threads is None and info.streams > 1:
+            self._pool = ThreadPoolExecutor(info.streams, "network")
+
+    def run(self, images: Images) -> Logits:
+        """Logits [N, num_classes] of images [N, in_channels, H, W], by all streams.
+
+        Raises:
+            UsageError: images of another shape or type.
+        """
+        check_batch(images, self._info)
+        if not len(images):
+            return self._no_logits()
+        streams, part = self._info.streams, self._info.batch_size
+        if len(images) == 1 and streams > 1 and self._build_alone is not None:
+            return self._run_alone(images)
+        rounds = -(-len(images) // (part * streams))
+        parts = np.array_split(images, min(rounds * streams, len(images)))
+        if self._pool is None or (len(parts) == 1 and not self._bound):
+            return np.concatenate([self._run_part(part) for part in parts])
+        return np.concatenate(list(self._pool.map(self._run_part, parts)))
+
+    def run_share(self, images: Images) -> Logits:
+        """As `run`, by one stream and in one call."""
+        check_batch(images, self._info)
+        if not len(images):
+            return self._no_logits()
+        if self._pool is not None and self._bound:
+            return self._pool.submit(self._run_part, images).result()
+        return self._run_part(images)
+
+    def close(self) -> None:
+        """The threads have ended, and nothing here holds on to the network."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._run_part, self._build_alone, self._alone = _closed, lambda: _closed, None
+
+    def _no_logits(self) -> Logits:
+        """[0, num_classes]."""
+        return np.zeros((0, self._info.num_classes), np.float32)
+
+    def _run_alone(self, images: Images) -> Logits:
+        """The logits, by the form for an image that comes alone."""
+        with self._building:
+            if self._alone is None:
+                assert self._build_alone is not None
+                self._alone = self._build_alone()
+        return self._alone(images)
+
+
+def _closed(images: Images) -> Logits:
+    """What runs after `close`."""
+    raise UsageError("the engine is closed; open it again to run images.")

@@ -1,0 +1,172 @@
+"""OpenVINO as an engine: a bundle's `model.xml` on the CPU, in float32 or bfloat16."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from densepath.engines.engine import EngineInfo, Images, Logits, Precision
+from densepath.engines.modes import Mode, RunPart, Spread, count_streams
+from densepath.errors import BundleError, MissingPackageError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel, InferRequest
+
+DEVICE = "CPU"
+# What OpenVINO calls the types. Named always: by itself it computes a float32 network in bfloat16
+# on processors that are quicker so.
+TYPES: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+# Images of one call: few keep the maps of one core in its caches.
+STREAM_PART, LATENCY_PART = 2, 8
+CONVERTER = "openvino.tools.ovc"
+
+
+class OpenVinoEngine:
+    """An OpenVINO network on the CPU."""
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        precision: Precision = "float32",
+        mode: Mode = "auto",
+        threads: int | None = None,
+    ) -> None:
+        """
+        Args:
+            model: the `.xml` file, with its `.bin` beside it; an `.onnx` file is taken too.
+            precision: the type of the arithmetic.
+            mode: how cores are used; see `modes.py`.
+            threads: CPU threads; by default one a usable core.
+
+        Raises:
+            MissingPackageError: openvino is not installed.
+            UnknownNameError: no such precision or mode.
+            UsageError: an impossible number of threads, or bfloat16 on a processor without.
+            BundleError: the file is no network that OpenVINO reads.
+        """
+        if precision not in TYPES:
+            raise UnknownNameError("precision", precision, TYPES)
+        streams, count = count_streams(mode, threads)
+        core = import_openvino().Core()
+        if precision == "bfloat16" and "BF16" not in _capabilities(core):
+            raise UsageError("this processor has no bfloat16 arithmetic; use --precision float32.")
+        network = _read(core, model)
+
+        def build(streams: int) -> RunPart:
+            return _Requests(
+                core.compile_model(
+                    network,
+                    DEVICE,
+                    {
+                        "INFERENCE_PRECISION_HINT": TYPES[precision],
+                        "NUM_STREAMS": streams,
+                        "INFERENCE_NUM_THREADS": count,
+                    },
+                )
+            )
+
+        _, channels, *size = network.inputs[0].partial_shape
+        self.info = EngineInfo(
+            "openvino",
+            "cpu",
+            precision,
+            channels.get_length(),
+            network.outputs[0].partial_shape[1].get_length(),
+            STREAM_PART if streams > 1 else LATENCY_PART,
+            streams,
+            tuple(side.get_length() for side in size) if _are_fixed(size) else None,
+        )
+        alone = (lambda: build(1)) if mode == "auto" else None
+        self._spread = Spread(build(streams), self.info, build_alone=alone)
+
+    def run(self, images: Images) -> Logits:
+        """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""
+        return self._spread.run(images)
+
+    def run_share(self, images: Images) -> Logits:
+        """As `run`, on one stream."""
+        return self._spread.run_share(images)
+
+    def close(self) -> None:
+        """The compiled networks are free."""
+        self._spread.close()
+
+
+class _Requests:
+    """A compiled network as a function; each call takes an idle request, or makes one."""
+
+    def __init__(self, compiled: CompiledModel) -> None:
+        self._compiled = compiled
+        self._idle: list[InferRequest] = []
+
+    def __call__(self, images: Images) -> Logits:
+        """The logits, in memory of their own."""
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        request.infer([np.ascontiguousarray(images)], share_inputs=True)
+        logits = request.get_output_tensor(0).data.copy()
+        self._idle.append(request)
+        return logits
+
+
+def import_openvino() -> ModuleType:
+    """The package `openvino`, without its converter of other systems' models.
+
+    The converter, with the telemetry it brings, is half of the time that the import takes; it
+    is imported when somebody asks for `openvino.convert_model`.
+
+    Raises:
+        MissingPackageError: openvino is not installed.
+    """
+    if "openvino" in sys.modules or CONVERTER in sys.modules:
+        return sys.modules["openvino"]
+    sys.modules[CONVERTER] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    except ImportError:
+        raise MissingPackageError("openvino", "openvino") from None
+    finally:
+        del sys.modules[CONVERTER]
+    if not hasattr(openvino, "convert_model"):
+        openvino.__getattr__ = _import_converter  # type: ignore[attr-defined]
+    return openvino
+
+
+def _import_converter(name: str) -> Any:
+    """`openvino.convert_model`, for those who ask for it later."""
+    if name != "convert_model":
+        raise AttributeError(f"module 'openvino' has no attribute {name!r}")
+    from openvino.tools.ovc import convert_model
+
+    return convert_model
+
+
+def _capabilities(core: Any) -> list[str]:
+    """What the processor can compute in."""
+    return list(core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+
+
+def _read(core: Any, model: str | Path) -> Any:
+    """The network of a file.
+
+    Raises:
+        BundleError: OpenVINO cannot read it.
+    """
+    try:
+        return core.read_model(str(model))
+    except RuntimeError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise BundleError(f"OpenVINO cannot open {model}: {lines[-1]}") from error
+
+
+def _are_fixed(size: list[Any]) -> bool:
+    """Whether height and width are numbers."""
+    return all(side.is_static for side in size)

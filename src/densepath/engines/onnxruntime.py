@@ -76,11 +76,8 @@ class OnnxRuntimeEngine:
             streams,
             tuple(size) if all(isinstance(side, int) for side in size) else None,
         )
-        self._spread = Spread(
-            _runner(session),
-            self.info,
-            build_alone=(lambda: _runner(_open(model, provider, count))) if mode == "auto" else None,
-        )
+        alone = (lambda: _runner(_open(model, provider, count))) if mode == "auto" else None
+        self._spread = Spread(_runner(session), self.info, build_alone=alone)
 
     def run(self, images: Images) -> Logits:
         """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""
@@ -129,8 +126,8 @@ def _runner(session: InferenceSession) -> RunPart:
     image_name = session.get_inputs()[0].name
 
     def run_part(images: Images) -> Logits:
-        [logits]: Any = session.run(None, {image_name: np.ascontiguousarray(images)})
-        return logits
+        outputs: list[Any] = session.run(None, {image_name: np.ascontiguousarray(images)})
+        return outputs[0]
 
     return run_part
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -136,7 +135,7 @@ def import_openvino() -> ModuleType:
     finally:
         del sys.modules[CONVERTER]
     if not hasattr(openvino, "convert_model"):
-        openvino.__getattr__ = _import_converter  # type: ignore[attr-defined]
+        openvino.__getattr__ = _import_converter
     return openvino
 
 

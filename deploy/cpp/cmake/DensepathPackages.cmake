@@ -1,0 +1,86 @@
+# Finds all that is needed, or says at once what is missing and how to get it.
+#
+# OpenVINO comes from its Python wheel when `OpenVINO_DIR` names no other: the wheel ships headers,
+# libraries and a CMake configuration. ONNX Runtime comes from its release archive
+# (`ONNXRUNTIME_ROOT`) or from the system; where only headers are there, from the Python wheel's
+# library, whose C API serves headers of any older version.
+
+set(DENSEPATH_PYTHON "python3" CACHE STRING "The Python whose openvino and onnxruntime are used")
+set(ONNXRUNTIME_ROOT "" CACHE PATH "An unpacked release archive of ONNX Runtime, or its headers")
+
+find_package(Threads REQUIRED)
+find_package(JPEG QUIET)
+find_package(ZLIB QUIET)
+find_package(nlohmann_json 3.10 QUIET)
+
+set(missing "")
+if(NOT JPEG_FOUND)
+  list(APPEND missing libjpeg-dev)
+endif()
+if(NOT ZLIB_FOUND)
+  list(APPEND missing zlib1g-dev)
+endif()
+if(NOT nlohmann_json_FOUND)
+  list(APPEND missing nlohmann-json3-dev)
+endif()
+if(missing)
+  list(JOIN missing " " names)
+  message(FATAL_ERROR "Missing libraries. On Debian or Ubuntu:\n  apt-get install ${names}\n"
+                      "docs/cpp.md has other systems.")
+endif()
+
+# The folder of a Python package, empty if it is not installed.
+function(find_wheel package result)
+  execute_process(
+    COMMAND ${DENSEPATH_PYTHON} -c
+      "import importlib.util as u; s = u.find_spec('${package}'); print(s.submodule_search_locations[0] if s else '')"
+    OUTPUT_VARIABLE folder OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  set(${result} "${folder}" PARENT_SCOPE)
+endfunction()
+
+if(DENSEPATH_OPENVINO)
+  find_wheel(openvino openvino_wheel)
+  find_package(OpenVINO QUIET COMPONENTS Runtime HINTS ${openvino_wheel}/cmake)
+  if(OpenVINO_FOUND)
+    message(STATUS "Back end openvino: ${OpenVINO_VERSION} in ${OpenVINO_DIR}")
+  else()
+    message(STATUS "Back end openvino: not found (pip install openvino, or set OpenVINO_DIR)")
+    set(DENSEPATH_OPENVINO OFF)
+  endif()
+endif()
+
+if(DENSEPATH_ONNXRUNTIME)
+  find_wheel(onnxruntime onnxruntime_wheel)
+  find_path(ONNXRUNTIME_INCLUDE onnxruntime_cxx_api.h
+    HINTS ${ONNXRUNTIME_ROOT} PATH_SUFFIXES include include/onnxruntime onnxruntime)
+  find_library(ONNXRUNTIME_LIBRARY onnxruntime HINTS ${ONNXRUNTIME_ROOT} PATH_SUFFIXES lib)
+  if(NOT ONNXRUNTIME_LIBRARY AND onnxruntime_wheel)
+    file(GLOB in_wheel ${onnxruntime_wheel}/capi/libonnxruntime.so.*)
+    if(in_wheel)
+      # The wheel has the library without the link by which programs look for it.
+      list(GET in_wheel 0 library)
+      set(link ${CMAKE_BINARY_DIR}/onnxruntime/libonnxruntime.so.1)
+      file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/onnxruntime)
+      file(CREATE_LINK ${library} ${link} SYMBOLIC)
+      set(ONNXRUNTIME_LIBRARY ${link})
+    endif()
+  endif()
+  if(ONNXRUNTIME_INCLUDE AND ONNXRUNTIME_LIBRARY)
+    add_library(onnxruntime::onnxruntime UNKNOWN IMPORTED)
+    set_target_properties(onnxruntime::onnxruntime PROPERTIES
+      IMPORTED_LOCATION ${ONNXRUNTIME_LIBRARY}
+      INTERFACE_INCLUDE_DIRECTORIES ${ONNXRUNTIME_INCLUDE})
+    message(STATUS "Back end onnxruntime: ${ONNXRUNTIME_LIBRARY}, headers in ${ONNXRUNTIME_INCLUDE}")
+  else()
+    message(STATUS "Back end onnxruntime: no headers or library found (set ONNXRUNTIME_ROOT)")
+    set(DENSEPATH_ONNXRUNTIME OFF)
+  endif()
+endif()
+
+if(NOT DENSEPATH_OPENVINO AND NOT DENSEPATH_ONNXRUNTIME)
+  message(FATAL_ERROR
+    "No runtime was found. One of these is needed:\n"
+    "  pip install openvino          (or -DOpenVINO_DIR=.../runtime/cmake)\n"
+    "  -DONNXRUNTIME_ROOT=FOLDER     (an unpacked onnxruntime release archive)\n"
+    "-DDENSEPATH_PYTHON=... names another Python to look into.")
+endif()

@@ -1,0 +1,61 @@
+// The one protocol of the runtimes: a file's pixels become an input, inputs become logits.
+//
+// A new runtime is one file with one class that `backends.cpp` lists.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bundle.hpp"
+#include "densepath/predictor.hpp"
+
+namespace densepath {
+
+/// The preprocess graph, for one thread.
+class Fitter {
+ public:
+  virtual ~Fitter() = default;
+
+  /// Resized, cropped, normalised: float32 [channels, height, width]. Throws Error.
+  virtual std::vector<float> fit(const Image& image) = 0;
+};
+
+/// A Bundle's graphs, loaded by one runtime.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  /// A preprocess graph for one more thread. Safe to call from several threads.
+  virtual std::unique_ptr<Fitter> make_fitter() = 0;
+
+  /// float32 [count, channels, height, width] → logits [count, num_classes]. Throws Error.
+  virtual std::vector<float> run(const std::vector<float>& images, std::size_t count) = 0;
+
+  /// The runtime and its version, for reports: "openvino 2026.4.1".
+  virtual std::string description() const = 0;
+};
+
+/// The back ends that this program was built with, the preferred one first.
+std::vector<std::string> backend_names();
+
+/// The back end that `name` asks for: itself, or for "auto" the first whose format the Bundle has.
+///
+/// Throws UsageError (unknown, or not built in) and BundleError (the Bundle has none of them).
+std::string choose_backend(const std::string& name, const Bundle& bundle);
+
+/// A loaded back end. `settings.backend` must be one of `backend_names()`.
+std::unique_ptr<Backend> make_backend(const Bundle& bundle, const Settings& settings);
+
+// What each runtime's file gives; only those that were built exist.
+std::unique_ptr<Backend> make_openvino(const Bundle& bundle, const Settings& settings);
+std::unique_ptr<Backend> make_onnxruntime(const Bundle& bundle, const Settings& settings);
+
+/// Threads of the network: as asked, or as many as the machine has cores.
+std::size_t num_threads(const Settings& settings);
+
+/// Threads that read and resize images, each with a fitter of its own.
+std::size_t num_readers();
+
+}  // namespace densepath

@@ -1,0 +1,282 @@
+#include "bundle.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+
+#include "file.hpp"
+#include "sha256.hpp"
+#include "text.hpp"
+
+namespace densepath {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr char kManifest[] = "manifest.json";
+constexpr char kManifestHash[] = "manifest.json.sha256";
+constexpr char kFormat[] = "densepath-bundle";
+constexpr int kSchemaVersion = 1;
+constexpr std::size_t kHashDigits = 64;
+
+const std::set<std::string>& known_fields() {
+  static const std::set<std::string> fields = {
+      "format", "schema_version", "model",   "labels", "multi_label", "preprocess", "input",
+      "output", "precision",      "formats", "files",  "source",      "tools",      "parity",
+      "created"};
+  return fields;
+}
+
+std::string in_folder(const std::string& folder, const std::string& name) {
+  return (std::filesystem::path(folder) / name).string();
+}
+
+/// The file's bytes, once it has the size that the manifest says, where it says one.
+Contents read_file(const std::string& folder, const std::string& name,
+                   std::optional<std::uint64_t> size_bytes = std::nullopt) {
+  const std::string path = in_folder(folder, name);
+  try {
+    const File file(path);
+    if (size_bytes && file.size() != *size_bytes) {
+      throw ImageError("it has " + with_commas(file.size()) + " bytes, but the manifest says " +
+                       with_commas(*size_bytes));
+    }
+    return file.read(file.size());
+  } catch (const ImageError& error) {
+    throw BundleError(path + ": " + error.what() +
+                      ". Export the bundle again, or copy it whole.");
+  }
+}
+
+/// The manifest's bytes, once they are what `manifest.json.sha256` says.
+Contents read_manifest(const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  if (!fs::exists(in_folder(folder, kManifest), ignored)) {
+    const std::string what = !fs::exists(folder, ignored)         ? "there is no such folder"
+                             : !fs::is_directory(folder, ignored) ? "it is a file, not a folder"
+                                                                  : "it has no manifest.json";
+    throw BundleError(folder + " is not a bundle: " + what +
+                      ". `densepath export CHECKPOINT --output FOLDER` writes one.");
+  }
+  Contents manifest = read_file(folder, kManifest);
+  const Contents line = read_file(folder, kManifestHash);
+  const std::string stated(line.begin(),
+                           line.begin() + static_cast<std::ptrdiff_t>(
+                                              std::min(line.size(), kHashDigits)));
+  const std::string actual = sha256(manifest.data(), manifest.size());
+  if (stated != actual) {
+    throw BundleError(in_folder(folder, kManifest) + " has been changed: its SHA-256 is " +
+                      actual + ", but " + kManifestHash + " says " + printable(stated) +
+                      ". Export the bundle again.");
+  }
+  return manifest;
+}
+
+/// Reads fields of the manifest and names the one that is wrong.
+class Reader {
+ public:
+  Reader(const Json& json, std::string folder, std::string field)
+      : json_(json), folder_(std::move(folder)), field_(std::move(field)) {}
+
+  [[noreturn]] void wrong(const std::string& why) const {
+    throw BundleError(in_folder(folder_, kManifest) + ": " + field_ + " " + why + ".");
+  }
+
+  Reader operator[](const std::string& key) const {
+    const Reader inside(json_.is_object() && json_.contains(key) ? json_[key] : none(), folder_,
+                        field_.empty() ? key : field_ + "." + key);
+    if (!json_.is_object() || !json_.contains(key)) inside.wrong("is missing");
+    return inside;
+  }
+
+  std::string text() const {
+    if (!json_.is_string()) wrong("must be a text");
+    return json_.get<std::string>();
+  }
+
+  bool flag() const {
+    if (!json_.is_boolean()) wrong("must be true or false");
+    return json_.get<bool>();
+  }
+
+  std::uint64_t count() const {
+    if (!json_.is_number_unsigned()) wrong("must be a whole number of 0 or more");
+    return json_.get<std::uint64_t>();
+  }
+
+  /// A name within the folder: no separators, nothing hidden.
+  std::string file_name() const {
+    const std::string name = text();
+    const bool plain = !name.empty() && name[0] != '.' &&
+                       name.find_first_of(std::string_view{"/\\\0:", 4}) == std::string::npos;
+    if (!plain) wrong("is " + json_string(name, true) + ", not the plain name of a file");
+    return name;
+  }
+
+  template <typename Each>
+  void each_item(Each each) const {
+    if (!json_.is_array()) wrong("must be a list");
+    std::size_t index = 0;
+    for (const Json& item : json_) {
+      each(Reader(item, folder_, field_ + "[" + std::to_string(index++) + "]"));
+    }
+  }
+
+  template <typename Each>
+  void each_field(Each each) const {
+    if (!json_.is_object()) wrong("must be an object");
+    for (const auto& [key, value] : json_.items()) {
+      each(key, Reader(value, folder_, field_.empty() ? key : field_ + "." + key));
+    }
+  }
+
+  bool has(const std::string& key) const { return json_.is_object() && json_.contains(key); }
+  bool is_null() const { return json_.is_null(); }
+
+ private:
+  static const Json& none() {
+    static const Json null;
+    return null;
+  }
+
+  const Json& json_;
+  std::string folder_, field_;
+};
+
+std::vector<std::string> texts(const Reader& list) {
+  std::vector<std::string> values;
+  list.each_item([&](const Reader& item) { values.push_back(item.text()); });
+  return values;
+}
+
+/// The sizes of an input or output; 0 stands for any.
+std::vector<std::size_t> shape_of(const Reader& tensor, std::size_t num_dimensions) {
+  if (tensor["dtype"].text() != "float32") tensor["dtype"].wrong("must be \"float32\"");
+  std::vector<std::size_t> shape;
+  tensor["shape"].each_item([&](const Reader& size) {
+    shape.push_back(size.is_null() ? 0 : static_cast<std::size_t>(size.count()));
+  });
+  if (shape.size() != num_dimensions) {
+    tensor["shape"].wrong("must have " + std::to_string(num_dimensions) + " dimensions");
+  }
+  return shape;
+}
+
+/// What the preprocess graph gives, which must be what the model takes.
+InputSize read_input_size(const Reader& manifest) {
+  std::vector<std::size_t> size;
+  manifest["preprocess"]["size"].each_item([&](const Reader& side) {
+    size.push_back(static_cast<std::size_t>(side.count()));
+  });
+  std::size_t channels = 0;
+  manifest["preprocess"]["mean"].each_item([&](const Reader&) { ++channels; });
+  if (size.size() != 2 || size[0] * size[1] * channels == 0) {
+    manifest["preprocess"].wrong("must have a size of height and width, and a mean a channel");
+  }
+  const std::vector<std::size_t> given = {0, channels, size[0], size[1]};
+  const std::vector<std::size_t> taken = shape_of(manifest["input"], 4);
+  for (std::size_t i = 1; i < given.size(); ++i) {
+    if (taken[i] != 0 && taken[i] != given[i]) {
+      manifest["input"]["shape"].wrong("does not fit to what preprocess gives");
+    }
+  }
+  return {channels, size[0], size[1]};
+}
+
+void check_version(const Reader& manifest) {
+  if (!manifest.has("format") || manifest["format"].text() != kFormat) {
+    manifest["format"].wrong("must be \"" + std::string(kFormat) + "\"");
+  }
+  const std::uint64_t version = manifest["schema_version"].count();
+  if (version != kSchemaVersion) {
+    manifest["schema_version"].wrong(
+        "is " + std::to_string(version) + "; this program reads version " +
+        std::to_string(kSchemaVersion) +
+        ". Export the bundle again, or use the program of that version");
+  }
+}
+
+/// Fills what is read of the manifest; its other fields only have to be there.
+void read_fields(const Reader& manifest, Bundle& bundle) {
+  manifest.each_field([](const std::string& key, const Reader& value) {
+    if (known_fields().count(key) == 0) value.wrong("is a field that version 1 does not have");
+  });
+  for (const std::string& field : known_fields()) static_cast<void>(manifest[field]);
+  bundle.model_name = manifest["model"]["name"].text();
+  bundle.precision = manifest["precision"].text();
+  bundle.labels = texts(manifest["labels"]);
+  bundle.multi_label = manifest["multi_label"].flag();
+  bundle.input_name = manifest["input"]["name"].text();
+  bundle.output_name = manifest["output"]["name"].text();
+  bundle.input_size = read_input_size(manifest);
+  manifest["formats"].each_field([&](const std::string& name, const Reader& format) {
+    BundleFormat& parts = bundle.formats[name];
+    parts.model = format["model"].file_name();
+    if (format.has("preprocess")) parts.preprocess = format["preprocess"].file_name();
+  });
+  manifest["files"].each_field([&](const std::string& name, const Reader& file) {
+    const Json as_text = name;
+    const std::string plain = Reader(as_text, bundle.folder, "files").file_name();
+    bundle.files[plain] = {file["sha256"].text(), file["size_bytes"].count(),
+                           texts(file["formats"])};
+  });
+  const std::size_t num_logits = shape_of(manifest["output"], 2)[1];
+  if (bundle.labels.size() != num_logits || bundle.labels.empty()) {
+    manifest["labels"].wrong("has " + std::to_string(bundle.labels.size()) + " names for " +
+                             std::to_string(num_logits) + " logits");
+  }
+}
+
+}  // namespace
+
+Bundle Bundle::open(const std::string& folder) {
+  const Contents text = read_manifest(folder);
+  const Json json = Json::parse(text.begin(), text.end(), nullptr, false);
+  const Reader manifest(json, folder, "");
+  if (!json.is_object()) {
+    throw BundleError(in_folder(folder, kManifest) + " is not a JSON object.");
+  }
+  Bundle bundle;
+  bundle.folder = folder;
+  check_version(manifest);
+  read_fields(manifest, bundle);
+  return bundle;
+}
+
+std::map<std::string, Contents> Bundle::read(const std::string& format) const {
+  if (formats.count(format) == 0) {
+    std::vector<std::string> there;
+    for (const auto& [name, parts] : formats) there.push_back(name);
+    throw BundleError(folder + " has no format '" + format + "'; it has " + join(there, ", ") +
+                      ". `densepath export --format " + format + "` adds it.");
+  }
+  std::map<std::string, Contents> contents;
+  for (const auto& [name, file] : files) {
+    if (std::count(file.formats.begin(), file.formats.end(), format) == 0) continue;
+    Contents bytes = read_file(folder, name, file.size_bytes);
+    const std::string actual = sha256(bytes.data(), bytes.size());
+    if (actual != file.sha256) {
+      throw BundleError(in_folder(folder, name) + " has been changed: its SHA-256 is " + actual +
+                        ", but the manifest says " + printable(file.sha256) +
+                        ". Export the bundle again, or copy it whole.");
+    }
+    contents[name] = std::move(bytes);
+  }
+  const BundleFormat& parts = formats.at(format);
+  for (const std::string& name : {parts.model, parts.preprocess}) {
+    if (name.empty()) {
+      throw BundleError(folder + ": format '" + format + "' has no preprocess graph.");
+    }
+    if (contents.count(name) == 0) {
+      throw BundleError(in_folder(folder, kManifest) + ": files lacks " + name +
+                        ", which the format '" + format + "' needs.");
+    }
+  }
+  return contents;
+}
+
+}  // namespace densepath

@@ -1,0 +1,61 @@
+// A Bundle folder: opened, verified, its manifest read.
+//
+// The format is described in docs/export.md. What is verified is what is used: the files of one
+// format are read into memory, hashed there, and given to the runtime from there.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "densepath/predictor.hpp"
+
+namespace densepath {
+
+/// The files of one format, by the part they play.
+struct BundleFormat {
+  std::string model;       ///< model.xml, model.onnx
+  std::string preprocess;  ///< preprocess.xml, preprocess.onnx
+};
+
+/// What a file must be.
+struct BundleFile {
+  std::string sha256;
+  std::uint64_t size_bytes = 0;
+  std::vector<std::string> formats;
+};
+
+/// One image as the network takes it.
+struct InputSize {
+  std::size_t channels = 0, height = 0, width = 0;
+
+  std::size_t count() const { return channels * height * width; }
+};
+
+using Contents = std::vector<std::uint8_t>;
+
+struct Bundle {
+  std::string folder;
+  std::string model_name;
+  std::string precision;
+  std::vector<std::string> labels;
+  bool multi_label = false;
+  std::string input_name, output_name;
+  InputSize input_size;
+  std::map<std::string, BundleFormat> formats;
+  std::map<std::string, BundleFile> files;
+
+  /// Opens the folder and verifies the manifest's own hash, its JSON, version and fields.
+  ///
+  /// Throws BundleError.
+  static Bundle open(const std::string& folder);
+
+  /// The files of `format` by name, each verified against its size and SHA-256.
+  ///
+  /// Throws BundleError: the format is not in the Bundle, or a file is missing or differs.
+  std::map<std::string, Contents> read(const std::string& format) const;
+};
+
+}  // namespace densepath

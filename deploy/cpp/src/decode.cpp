@@ -1,0 +1,153 @@
+#include "decode.hpp"
+
+#include <new>
+#include <string_view>
+#include <vector>
+
+#include "exif.hpp"
+#include "file.hpp"
+#include "text.hpp"
+
+namespace densepath {
+namespace {
+
+constexpr std::size_t kStartBytes = 512;
+// No JPEG or PNG of the pixels allowed is larger: 89 million pixels of 8 bytes, uncompressed.
+constexpr std::size_t kMostBytes = std::size_t{1} << 30;
+constexpr std::string_view kJpegStart = "\xff\xd8\xff";
+constexpr std::string_view kPngStart = "\x89PNG\r\n\x1a\n";
+
+struct Kind {
+  std::string_view start, reason;
+};
+
+// What stands in place of an image, by its first bytes, in lower case; as in data/decode.py.
+constexpr Kind kOtherKinds[] = {
+    {"<!doctype", "a web page, not an image"},
+    {"<html", "a web page, not an image"},
+    {"<?xml", "XML text, not an image"},
+    {"<svg", "an SVG drawing, not pixels; save it as PNG"},
+    {"version https://git-lfs",
+     "a Git LFS pointer, not the image itself; run `git lfs pull`"},
+    {"%pdf", "a PDF, not an image; save its pages as PNG"},
+    {{"\0\0\0\x0cjp  ", 8}, "a JPEG 2000 image, a kind that is not read; save it as PNG"},
+    {"pk\x03\x04", "a zip archive, not an image"},
+};
+
+// ISO media files say their kind ("brand") at byte 8.
+constexpr Kind kOtherBrands[] = {
+    {"avif", "an AVIF image, a kind that is not read; save it as PNG"},
+    {"heic", "a HEIC photo, a kind that is not read; save it as JPEG"},
+    {"heix", "a HEIC photo, a kind that is not read; save it as JPEG"},
+    {"mif1", "a HEIF photo, a kind that is not read; save it as JPEG"},
+};
+
+// Kinds that the Python program reads and this one does not.
+constexpr Kind kPythonKinds[] = {
+    {"GIF87a", "a GIF image"},         {"GIF89a", "a GIF image"},
+    {"BM", "a BMP image"},             {{"II\x2a\0", 4}, "a TIFF image"},
+    {{"MM\0\x2a", 4}, "a TIFF image"}, {{"II\x2b\0", 4}, "a TIFF image"},
+    {{"MM\0\x2b", 4}, "a TIFF image"},
+};
+
+std::string python_kind(Bytes start) {
+  const std::string_view text = start.text();
+  std::string kind;
+  for (const Kind& known : kPythonKinds) {
+    if (start.starts_with(known.start)) kind = known.reason;
+  }
+  if (start.starts_with("RIFF") && text.substr(0, 12).substr(8) == "WEBP") kind = "a WEBP image";
+  if (text.size() > 1 && text[0] == 'P' && text[1] >= '1' && text[1] <= '6') kind = "a PPM image";
+  return kind.empty() ? kind : kind + ", a kind that this program does not read; save it as PNG";
+}
+
+std::string_view after_blanks(std::string_view text) {
+  constexpr std::string_view kBlanks = "\xef\xbb\xbf \t\r\n";
+  const std::size_t first = text.find_first_not_of(kBlanks);
+  return first == std::string_view::npos ? std::string_view{} : text.substr(first);
+}
+
+/// What a file is that starts so and is of no kind that is read.
+std::string what_it_is_instead(Bytes start) {
+  if (const std::string kind = python_kind(start); !kind.empty()) return kind;
+  const std::string text = lower(after_blanks(start.text()));
+  for (const Kind& kind : kOtherKinds) {
+    if (text.compare(0, kind.start.size(), kind.start) == 0) return std::string(kind.reason);
+  }
+  if (start.part(4, 4).text() == "ftyp") {
+    for (const Kind& kind : kOtherBrands) {
+      if (start.part(8, 4).text() == kind.start) return std::string(kind.reason);
+    }
+    return "a video or another media file, not an image";
+  }
+  if (start.text().find_first_not_of('\0') == std::string_view::npos) {
+    return "nothing but zero bytes";
+  }
+  return "not an image of a known kind (JPEG, PNG)";
+}
+
+bool is_readable(Bytes start) {
+  return start.starts_with(kJpegStart) || start.starts_with(kPngStart);
+}
+
+/// RGB → gray: Pillow's L24, (19595 R + 38470 G + 7471 B + 32768) / 65536.
+Image to_gray(const Image& image) {
+  Image gray{image.height, image.width, 1, {}};
+  gray.pixels.resize(image.height * image.width);
+  const std::uint8_t* rgb = image.pixels.data();
+  for (std::uint8_t& pixel : gray.pixels) {
+    const std::uint32_t sum = rgb[0] * 19595U + rgb[1] * 38470U + rgb[2] * 7471U + 0x8000U;
+    pixel = static_cast<std::uint8_t>(sum >> 16);
+    rgb += 3;
+  }
+  return gray;
+}
+
+}  // namespace
+
+Image open_image(const std::string& path, std::size_t channels) {
+  try {
+    const File file(path);
+    // A film of 10 GB is not read to learn that it is none of ours.
+    const std::vector<std::uint8_t> start = file.read(kStartBytes);
+    if (!is_readable(Bytes(start))) throw ImageError(what_it_is_instead(Bytes(start)));
+    if (file.size() > kMostBytes) throw ImageError("the file is larger than 1 GiB");
+    const std::vector<std::uint8_t> whole = file.read(file.size());
+    return decode_image(Bytes(whole), channels);
+  } catch (const std::bad_alloc&) {
+    throw ImageError("not enough memory to decode it");
+  }
+}
+
+Image decode_image(Bytes file, std::size_t channels) {
+  if (channels != 1 && channels != 3) {
+    throw UsageError("channels is " + std::to_string(channels) +
+                     "; files are read with 1 (gray) or 3 (RGB).");
+  }
+  if (!is_readable(file)) throw ImageError(what_it_is_instead(file.part(0, kStartBytes)));
+  int turned = 1;
+  Image image = file.starts_with(kJpegStart) ? decode_jpeg(file, turned) : decode_png(file, turned);
+  image = upright(std::move(image), turned);
+  return channels == 1 ? to_gray(image) : image;
+}
+
+void check_pixels(std::uint64_t width, std::uint64_t height) {
+  // Both are below 2³², so that the product cannot overflow.
+  if (width * height > kMaxPixels) {
+    throw ImageError(std::to_string(width) + " × " + std::to_string(height) +
+                     " is more than the " + with_commas(kMaxPixels) + " pixels allowed");
+  }
+}
+
+std::uint8_t share_of(unsigned a, unsigned b) {
+  const unsigned product = a * b + 128;
+  return static_cast<std::uint8_t>(((product >> 8) + product) >> 8);
+}
+
+std::uint8_t over_white(std::uint8_t value, std::uint8_t alpha) {
+  // Pillow 13 AlphaComposite.c over an opaque white: 7 bits more, one rounded division by 255.
+  const std::uint32_t sum = (value * std::uint32_t{alpha} + 255U * (255U - alpha) + 0x80U) << 7;
+  return static_cast<std::uint8_t>((((sum >> 8) + sum) >> 8) >> 7);
+}
+
+}  // namespace densepath

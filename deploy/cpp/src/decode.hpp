@@ -1,0 +1,41 @@
+// One image file → uint8 RGB or gray; or an ImageError that says why not.
+//
+// The same rules as `densepath.data.decode`, for JPEG and PNG: EXIF orientation is applied,
+// transparency is laid over white, of 16 bits the upper 8 are kept, CMYK becomes RGB by Pillow's
+// formula. Sizes are read from the header and refused before anything is decoded; damaged files
+// are refused, never half read. docs/data.md has the table.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "bytes.hpp"
+#include "densepath/predictor.hpp"
+
+namespace densepath {
+
+/// Above this Pillow warns of a decompression bomb (Pillow 13 `Image.MAX_IMAGE_PIXELS`).
+constexpr std::uint64_t kMaxPixels = 89'478'485;
+
+/// The image in the file `path`, upright, with 3 channels (RGB) or 1 (ITU-R 601-2 luma).
+///
+/// Throws ImageError: it cannot be read; `what()` is the reason.
+Image open_image(const std::string& path, std::size_t channels);
+
+/// The image whose file's bytes are `file`.
+Image decode_image(Bytes file, std::size_t channels);
+
+/// Each kind's own decoder: RGB, not yet turned, which `orientation` (1 to 8) is left to say.
+Image decode_jpeg(Bytes file, int& orientation);
+Image decode_png(Bytes file, int& orientation);
+
+/// Returns when height × width may be decoded. Throws ImageError.
+void check_pixels(std::uint64_t width, std::uint64_t height);
+
+/// value × alpha + white × (1 − alpha), rounded as Pillow's `alpha_composite` does.
+std::uint8_t over_white(std::uint8_t value, std::uint8_t alpha);
+
+/// a · b / 255, rounded (Pillow's MULDIV255).
+std::uint8_t share_of(unsigned a, unsigned b);
+
+}  // namespace densepath

@@ -1,0 +1,310 @@
+// PNG: chunks and notes here, pixels in png_pixels.cpp. It is read as Pillow 13 reads it rather
+// than as libpng does: checksums count before the pixels and not in them, a lost end does not
+// matter, and what is refused is refused with the same words.
+#include <zlib.h>
+
+#include <string>
+#include <vector>
+
+#include "decode.hpp"
+#include "exif.hpp"
+#include "inflate.hpp"
+#include "png_pixels.hpp"
+
+namespace densepath {
+namespace {
+
+constexpr std::size_t kSignatureBytes = 8;
+constexpr std::size_t kMostTextBytes = std::size_t{1} << 20;  // Pillow's MAX_TEXT_CHUNK.
+constexpr std::string_view kXmpKey = "XML:com.adobe.xmp";
+constexpr std::string_view kRawExifKey = "Raw profile type exif";
+
+[[noreturn]] void damaged_header(const std::string& reason) {
+  throw ImageError("a damaged PNG file: " + reason);
+}
+
+[[noreturn]] void cut_off() { throw ImageError("damaged: Truncated File Read"); }
+
+struct Chunk {
+  std::string name;
+  Bytes data;
+  std::size_t length = 0;  ///< As the file says; `data` is shorter where the file ends.
+  std::size_t next = 0;    ///< Where the next chunk starts.
+};
+
+/// The name as Python shows bytes: 'IDAT', '\x00\x01AB'.
+std::string shown(std::string_view name) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text = "'";
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '\\') {
+      text += "\\\\";
+    } else if (byte >= 0x20 && byte < 0x7f && c != '\'') {
+      text += c;
+    } else {
+      text += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
+    }
+  }
+  return text += "'";
+}
+
+bool is_name(std::string_view name) {
+  for (const char c : name) {
+    const bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+    if (!letter && !(c >= '0' && c <= '9') && c != '_') return false;
+  }
+  return name.size() == 4;
+}
+
+/// The chunk at `at`; nothing where the file ends before its length and name.
+std::optional<Chunk> chunk_at(Bytes file, std::size_t at) {
+  const auto length = file.number(at, 4, true);
+  if (!length || file.part(at + 4, 4).size() < 4) return std::nullopt;
+  const auto count = static_cast<std::size_t>(*length);
+  return Chunk{std::string(file.part(at + 4, 4).text()), file.part(at + 8, count), count,
+               at + 12 + count};
+}
+
+void check_checksum(Bytes file, const Chunk& chunk) {
+  const auto stated = file.number(chunk.next - 4, 4, true);
+  const std::string where = " in b" + shown(chunk.name) + ")";
+  if (!stated) damaged_header("broken PNG file (incomplete checksum" + where);
+  uLong actual = crc32(0, reinterpret_cast<const Bytef*>(chunk.name.data()), 4);
+  actual = crc32_z(actual, chunk.data.data(), chunk.data.size());
+  if (actual != *stated) damaged_header("broken PNG file (bad header checksum" + where);
+}
+
+/// The text up to the first zero byte, which is taken off `rest` with it.
+std::string_view take_word(std::string_view& rest) {
+  const std::size_t end = rest.find('\0');
+  const std::string_view word = rest.substr(0, end);
+  rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
+  return word;
+}
+
+Bytes as_bytes(std::string_view text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
+
+int hexadecimal_value(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+/// EXIF as ImageMagick writes it into text: three lines of title, then hexadecimal digits. A text
+/// that is none gives EXIF that is none, so that the picture stays as it is.
+std::string from_raw_profile(std::string_view text) {
+  for (int i = 0; i < 3; ++i) {
+    const std::size_t end = text.find('\n');
+    text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
+  }
+  std::string bytes;
+  int upper = -1;
+  for (const char c : text) {
+    const int value = hexadecimal_value(c);
+    if (value < 0 && c != '\n' && c != ' ') return "damaged";
+    if (value < 0) continue;
+    if (upper < 0) {
+      upper = value;
+    } else {
+      bytes += static_cast<char>(upper * 16 + value);
+      upper = -1;
+    }
+  }
+  return upper < 0 ? bytes : "damaged";
+}
+
+/// What the chunks before and after the pixels say.
+class Description {
+ public:
+  PngHeader header;
+  Notes notes;
+  std::string raw_exif;
+
+  /// Takes in one chunk that is not pixels.
+  void take(const Chunk& chunk) {
+    if (chunk.data.size() < chunk.length) cut_off();
+    if (chunk.name == "IHDR") take_header(chunk.data);
+    if (chunk.name == "PLTE" && !in_trailer) take_palette(chunk.data);
+    if (chunk.name == "tRNS") take_transparency(chunk.data);
+    if (chunk.name == "eXIf") notes.exif = "Exif" + std::string(2, '\0') + std::string(text(chunk));
+    if (chunk.name == "tEXt") take_text(text(chunk));
+    if (chunk.name == "zTXt") take_compressed_text(text(chunk));
+    if (chunk.name == "iTXt") take_international_text(text(chunk));
+    if (chunk.name == "fcTL" && !in_trailer) take_frame(chunk.data);
+  }
+
+  bool in_trailer = false;
+
+ private:
+  static std::string_view text(const Chunk& chunk) { return chunk.data.text(); }
+
+  /// PNG specification, section 11.2.2.
+  void take_header(Bytes data) {
+    if (data.size() < 13) throw ImageError("damaged: Truncated IHDR chunk");
+    if (in_trailer) return;
+    header.width = *data.number(0, 4, true);
+    header.height = *data.number(4, 4, true);
+    header.set_kind(data.data()[8], data.data()[9]);
+    if (data.data()[11] != 0) damaged_header("unknown filter category");
+    header.interlaced = header.interlaced || data.data()[12] != 0;
+  }
+
+  void take_palette(Bytes data) {
+    if (header.kind != PngKind::palette) return;
+    header.palette.assign(data.begin(), data.end());
+  }
+
+  void take_transparency(Bytes data) {
+    const bool is_gray = header.kind == PngKind::gray;
+    const bool is_rgb = header.kind == PngKind::rgb;
+    if (header.kind == PngKind::palette) {
+      header.palette_alpha.assign(data.begin(), data.end());
+      header.has_transparency = true;
+    } else if (is_gray || is_rgb) {
+      if (data.size() < (is_rgb ? 6U : 2U)) throw ImageError("damaged: Truncated tRNS chunk");
+      for (std::size_t i = 0; i < 3; ++i) {
+        header.transparent[i] =
+            static_cast<std::uint16_t>(*data.number(is_rgb ? 2 * i : 0, 2, true));
+      }
+      header.has_transparency = true;
+    }
+  }
+
+  /// The first frame of an animation must be the whole picture: APNG specification, `fcTL`.
+  void take_frame(Bytes data) const {
+    if (data.size() < 26) throw ImageError("damaged: APNG contains truncated fcTL chunk");
+    if (*data.number(4, 4, true) != header.width || *data.number(8, 4, true) != header.height) {
+      damaged_header("APNG contains invalid frames");
+    }
+  }
+
+  void take_text(std::string_view rest) {
+    const std::string_view key = take_word(rest);
+    if (key == "exif") notes.exif = std::string(rest);
+    if (key == kXmpKey) notes.xmp = rest;
+    if (key == kRawExifKey) raw_exif = rest;
+  }
+
+  void take_compressed_text(std::string_view rest) {
+    const std::string_view key = take_word(rest);
+    if (!rest.empty() && rest[0] != 0) {
+      damaged_header("Unknown compression method " +
+                     std::to_string(static_cast<unsigned char>(rest[0])) + " in zTXt chunk");
+    }
+    if (key != kXmpKey && key != kRawExifKey) return;
+    const Bytes compressed = as_bytes(rest.substr(rest.empty() ? 0 : 1));
+    const auto plain = inflate_text(compressed, kMostTextBytes).value_or("");
+    (key == kXmpKey ? notes.xmp : raw_exif) = plain;
+  }
+
+  void take_international_text(std::string_view rest) {
+    const std::string_view key = take_word(rest);
+    if (rest.size() < 2 || (key != kXmpKey && key != kRawExifKey)) return;
+    const bool compressed = rest[0] != 0;
+    const bool known = rest[1] == 0;
+    rest.remove_prefix(2);
+    take_word(rest);  // language
+    take_word(rest);  // keyword in it
+    if (compressed && !known) return;
+    const auto plain =
+        compressed ? inflate_text(as_bytes(rest), kMostTextBytes) : std::string(rest);
+    if (plain) (key == kXmpKey ? notes.xmp : raw_exif) = *plain;
+  }
+};
+
+/// Reads chunks up to the first of pixels and returns where that stands.
+std::size_t read_header(Bytes file, Description& description) {
+  std::size_t at = kSignatureBytes;
+  while (true) {
+    const auto chunk = chunk_at(file, at);
+    if (!chunk) damaged_header("it ends within its header");
+    if (!is_name(chunk->name)) damaged_header("broken PNG file (chunk b" + shown(chunk->name) + ")");
+    if (chunk->name == "IDAT") return at;
+    if (chunk->name == "IEND") throw ImageError("damaged: cannot load this image");
+    description.take(*chunk);
+    check_checksum(file, *chunk);
+    at = chunk->next;
+  }
+}
+
+/// Chunks behind the pixels; that there are none is no error, nor are their checksums.
+void read_trailer(Bytes file, std::size_t at, Description& description) {
+  description.in_trailer = true;
+  while (true) {
+    const auto chunk = chunk_at(file, at);
+    if (!chunk || !is_name(chunk->name) || chunk->name == "IEND" || chunk->name == "fcTL") return;
+    description.take(*chunk);
+    at = chunk->next;
+  }
+}
+
+/// Gives the data of consecutive IDAT chunks, and afterwards the place of the next other chunk.
+class PixelChunks : public PngData {
+ public:
+  PixelChunks(Bytes file, std::size_t at) : file_(file), at_(at), left_(current().data) {}
+
+  std::optional<Bytes> next() override {
+    while (left_.empty()) {
+      if (ends_within_block()) return std::nullopt;
+      const auto chunk = chunk_at(file_, current().next);
+      if (!chunk) throw ImageError("damaged: image file is truncated");
+      if (!is_name(chunk->name)) {
+        throw ImageError("damaged: broken PNG file (chunk b" + shown(chunk->name) + ")");
+      }
+      if (chunk->name != "IDAT") return std::nullopt;
+      at_ = current().next;
+      left_ = chunk->data;
+    }
+    const Bytes block = left_.part(0, kBlockBytes);
+    left_ = left_.part(block.size());
+    return block;
+  }
+
+  /// Where the chunks after the last one that was read start.
+  std::size_t end() const { return current().next; }
+
+ private:
+  // Pillow's block size: pieces of the same sizes give zlib the same chance to see errors.
+  static constexpr std::size_t kBlockBytes = 65536;
+
+  Chunk current() const { return *chunk_at(file_, at_); }
+
+  /// Whether the file ends in this chunk before its last block; Pillow tells these cases apart.
+  bool ends_within_block() const {
+    const std::size_t there = current().data.size();
+    const std::size_t length = current().length;
+    const bool in_last_block = there % kBlockBytes != 0 && there / kBlockBytes == (length - 1) / kBlockBytes;
+    return there < length && !in_last_block;
+  }
+
+  Bytes file_;
+  std::size_t at_;
+  Bytes left_;
+};
+
+}  // namespace
+
+Image decode_png(Bytes file, int& orientation) {
+  Description description;
+  const std::size_t start = read_header(file, description);
+  const PngHeader& header = description.header;
+  if (header.kind == PngKind::unknown || header.width == 0 || header.height == 0) {
+    damaged_header("not identified by this driver");
+  }
+  check_pixels(header.width, header.height);
+  PixelChunks chunks(file, start);
+  const std::vector<std::uint8_t> samples = read_samples(header, chunks);
+  read_trailer(file, chunks.end(), description);
+  if (!description.notes.exif && !description.raw_exif.empty()) {
+    description.notes.exif = from_raw_profile(description.raw_exif);
+  }
+  orientation = densepath::orientation(description.notes);
+  return Image{static_cast<std::size_t>(header.height), static_cast<std::size_t>(header.width), 3,
+               to_rgb(header, samples)};
+}
+
+}  // namespace densepath

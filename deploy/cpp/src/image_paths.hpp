@@ -1,0 +1,43 @@
+// What a user names → one image after another, in a fixed order, as engines/image_paths.py does.
+#pragma once
+
+#include <istream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "densepath/predictor.hpp"
+
+namespace densepath {
+
+/// Files, folders (all images below them, sorted by name, folder by folder) and `-` for the names
+/// in a stream, a line each. Only the names of the folders being read are held.
+class ImagePaths {
+ public:
+  /// Throws UsageError: an argument is a URL.
+  ImagePaths(std::vector<std::string> arguments, std::istream& lines);
+
+  /// The next image. Throws Error: a folder without images.
+  std::optional<Source> next();
+
+ private:
+  struct Level {
+    std::string folder;
+    std::vector<std::pair<std::string, bool>> inside;  ///< Names, and whether it is a folder.
+    std::size_t at = 0;
+  };
+
+  std::optional<std::string> next_name();
+  std::optional<Source> start(const std::string& name);
+  std::optional<Source> step();
+  std::optional<Source> enter(const std::string& folder);
+
+  std::vector<std::string> arguments_;
+  std::size_t at_ = 0;
+  std::istream& lines_;
+  std::vector<Level> levels_;
+  std::string top_folder_;
+  bool found_in_top_ = false;
+};
+
+}  // namespace densepath

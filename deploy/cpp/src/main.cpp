@@ -1,0 +1,166 @@
+// densepath-predict: images in, one JSON line each out, in order.
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "backend.hpp"
+#include "benchmark.hpp"
+#include "file.hpp"
+#include "image_paths.hpp"
+#include "options.hpp"
+#include "text.hpp"
+
+namespace {
+
+using densepath::Error;
+using densepath::Prediction;
+
+constexpr std::size_t kNamedFailures = 10;
+constexpr int kInterrupted = 130;
+
+std::atomic<bool> interrupted{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
+
+/// The first Ctrl-C ends the run after the batch at hand; a second one ends it at once.
+void handle_signals() {
+  const auto stop = [](int) { interrupted = true; };
+#ifdef _WIN32
+  std::signal(SIGINT, stop);
+#else
+  struct sigaction action {};
+  action.sa_handler = stop;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);  // Not SA_RESTART: reading a list ends, too.
+  sigaction(SIGINT, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);  // A reader that has gone shows as EPIPE.
+#endif
+}
+
+void note(const std::string& message) { std::fprintf(stderr, "%s\n", message.c_str()); }
+
+/// The reader of our output has gone: nobody to tell.
+struct ReaderGone {};
+
+void write_line(const std::string& line) {
+  const bool written = std::fputs(line.c_str(), stdout) != EOF &&
+                       std::fputc('\n', stdout) != EOF && std::fflush(stdout) == 0;
+  if (written) return;
+  if (errno == EPIPE) throw ReaderGone{};
+  throw Error("cannot write to standard output: " + densepath::system_reason());
+}
+
+/// Counts answers as they pass, and keeps the first failures by name.
+class Tally {
+ public:
+  void count(const Prediction& prediction) {
+    if (!prediction.error) {
+      ++answered_;
+      return;
+    }
+    ++failed_;
+    if (named_.size() < kNamedFailures) named_.push_back(prediction.path + ": " + *prediction.error);
+  }
+
+  /// What happened, on standard error. Throws Error: nothing was answered.
+  void report() const {
+    for (const std::string& line : named_) note("could not be read: " + line);
+    if (failed_ > named_.size()) {
+      note("could not be read: " + densepath::with_commas(failed_ - named_.size()) + " more");
+    }
+    const std::string failed = densepath::with_commas(failed_) + " could not be read";
+    if (answered_ == 0) throw Error("no image was answered; " + failed + ".");
+    const std::size_t total = answered_ + failed_;
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start_;
+    char pace[40];
+    std::snprintf(pace, sizeof pace, "%.1f", static_cast<double>(total) / seconds.count());
+    note(densepath::with_commas(total) + " images, " + pace + " images/s; " +
+         densepath::with_commas(answered_) + " answered" + (failed_ > 0 ? "; " + failed : ""));
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  std::size_t answered_ = 0, failed_ = 0;
+  std::vector<std::string> named_;
+};
+
+/// The streams that names of images come from.
+class Lists {
+ public:
+  explicit Lists(densepath::Options& options) {
+    if (options.list.empty()) return;
+    if (options.list != "-") {
+      file_.open(options.list);
+      if (!file_) throw Error(options.list + ": " + densepath::system_reason());
+    }
+    options.paths.emplace_back("-");
+  }
+
+  std::istream& stream() { return file_.is_open() ? file_ : std::cin; }
+
+ private:
+  std::ifstream file_;
+};
+
+int run(densepath::Options options) {
+  Lists lists(options);
+  densepath::ImagePaths paths(options.paths, lists.stream());
+  densepath::Predictor predictor(options.bundle, options.settings);
+  const auto next = [&]() { return interrupted ? std::nullopt : paths.next(); };
+  if (options.benchmark) {
+    write_line(densepath::benchmark(predictor, next, options.repeats, options.top_k));
+  } else {
+    Tally tally;
+    predictor.predict(
+        next,
+        [&](const Prediction& prediction) {
+          if (interrupted) return false;
+          write_line(densepath::to_json(prediction));
+          tally.count(prediction);
+          return true;
+        },
+        options.top_k);
+    if (!interrupted) tally.report();
+  }
+  if (!interrupted) return 0;
+  note("interrupted");
+  return kInterrupted;
+}
+
+int run_words(const std::vector<std::string>& words) {
+  try {
+    const densepath::Options options = densepath::parse_options(words);
+    if (options.help) {
+      write_line(densepath::help_text());
+    } else if (options.version) {
+      write_line("densepath-predict " DENSEPATH_VERSION " (" +
+                 densepath::join(densepath::backend_names(), ", ") + ")");
+    } else {
+      return run(options);
+    }
+    return 0;
+  } catch (const Error& error) {
+    note(std::string("error: ") + error.what());
+    return error.exit_code();
+  } catch (const ReaderGone&) {
+    return 1;
+  } catch (const std::bad_alloc&) {
+    note("error: not enough memory; a smaller --batch-size needs less.");
+    return 1;
+  } catch (const std::exception& error) {
+    note(std::string("error: ") + error.what());
+    return 1;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  handle_signals();
+  return run_words(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
+}

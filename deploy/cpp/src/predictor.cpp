@@ -1,0 +1,143 @@
+#include "densepath/predictor.hpp"
+
+#include <string>
+#include <utility>
+
+#include "backend.hpp"
+#include "bundle.hpp"
+#include "predictions.hpp"
+#include "read_ahead.hpp"
+
+namespace densepath {
+namespace {
+
+void check_settings(const Settings& settings) {
+  if (settings.precision != "float32" && settings.precision != "bfloat16") {
+    throw UsageError("unknown precision '" + settings.precision +
+                     "'. Choices: bfloat16, float32.");
+  }
+  if (settings.batch_size < 1) throw UsageError("batch_size is 0; it must be at least 1.");
+}
+
+void check_top_k(std::size_t top_k) {
+  if (top_k < 1) throw UsageError("top_k is 0; it must be at least 1.");
+}
+
+}  // namespace
+
+struct Predictor::Parts {
+  Bundle bundle;
+  Settings settings;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Fitter> fitter;  // For single images, in the caller's thread.
+
+  /// The answers of one batch, failures in their places.
+  std::vector<Prediction> answer(std::vector<Ready>& batch, std::size_t top_k) {
+    std::vector<float> inputs;
+    inputs.reserve(batch.size() * bundle.input_size.count());
+    std::size_t count = 0;
+    for (const Ready& ready : batch) {
+      if (ready.error) continue;
+      check_size(ready);
+      inputs.insert(inputs.end(), ready.input.begin(), ready.input.end());
+      ++count;
+    }
+    const std::vector<float> logits =
+        count > 0 ? backend->run(inputs, count) : std::vector<float>{};
+    if (logits.size() != count * bundle.labels.size()) {
+      throw Error(bundle.folder + ": the model gives " + std::to_string(logits.size()) +
+                  " logits for " + std::to_string(count) + " images.");
+    }
+    std::vector<Prediction> answers;
+    const float* row = logits.data();
+    for (const Ready& ready : batch) {
+      if (ready.error) {
+        answers.push_back(failed(ready.path, *ready.error));
+        continue;
+      }
+      answers.push_back(
+          densepath::answer(ready.path, row, bundle.labels, top_k, bundle.multi_label));
+      row += bundle.labels.size();
+    }
+    return answers;
+  }
+
+  void check_size(const Ready& ready) const {
+    if (ready.input.size() != bundle.input_size.count()) {
+      throw Error(bundle.folder + ": the preprocess graph gives " +
+                  std::to_string(ready.input.size()) + " values, but the manifest says " +
+                  std::to_string(bundle.input_size.count()) + ".");
+    }
+  }
+
+  /// The answer for one image that was read.
+  Prediction answer_one(Ready ready, std::size_t top_k) {
+    std::vector<Ready> batch;
+    batch.push_back(std::move(ready));
+    return answer(batch, top_k).front();
+  }
+};
+
+Predictor::Predictor(const std::string& bundle, const Settings& settings)
+    : parts_(std::make_unique<Parts>()) {
+  check_settings(settings);
+  parts_->bundle = Bundle::open(bundle);
+  const std::size_t channels = parts_->bundle.input_size.channels;
+  if (channels != 1 && channels != 3) {
+    throw BundleError(bundle + " takes images of " + std::to_string(channels) +
+                      " channels; files are read with 1 (gray) or 3 (RGB).");
+  }
+  parts_->settings = settings;
+  parts_->settings.backend = choose_backend(settings.backend, parts_->bundle);
+  parts_->backend = make_backend(parts_->bundle, parts_->settings);
+  parts_->fitter = parts_->backend->make_fitter();
+}
+
+Predictor::~Predictor() = default;
+Predictor::Predictor(Predictor&&) noexcept = default;
+Predictor& Predictor::operator=(Predictor&&) noexcept = default;
+
+Prediction Predictor::predict(const std::string& path, std::size_t top_k) {
+  check_top_k(top_k);
+  const std::size_t channels = parts_->bundle.input_size.channels;
+  return parts_->answer_one(read_one({path}, *parts_->fitter, channels), top_k);
+}
+
+Prediction Predictor::predict(const Image& image, std::size_t top_k) {
+  check_top_k(top_k);
+  const std::size_t channels = parts_->bundle.input_size.channels;
+  const std::size_t count = image.height * image.width * image.channels;
+  if (image.channels != channels || count == 0 || image.pixels.size() != count) {
+    throw UsageError("the image is uint8 [" + std::to_string(image.height) + ", " +
+                     std::to_string(image.width) + ", " + std::to_string(image.channels) +
+                     "] of " + std::to_string(image.pixels.size()) +
+                     " bytes; this bundle takes uint8 [height, width, " +
+                     std::to_string(channels) + "].");
+  }
+  return parts_->answer_one({"image", parts_->fitter->fit(image), std::nullopt}, top_k);
+}
+
+void Predictor::predict(const Next& next, const Take& take, std::size_t top_k) {
+  check_top_k(top_k);
+  const std::size_t batch_size = parts_->settings.batch_size;
+  ReadAhead images(next, *parts_->backend, parts_->bundle.input_size.channels, num_readers(),
+                   2 * batch_size);
+  bool more = true;
+  while (more) {
+    std::vector<Ready> batch;
+    while (more && batch.size() < batch_size) {
+      auto ready = images.pop();
+      more = ready.has_value();
+      if (ready) batch.push_back(std::move(*ready));
+    }
+    for (const Prediction& prediction : parts_->answer(batch, top_k)) {
+      if (!take(prediction)) return;
+    }
+  }
+}
+
+const Bundle& Predictor::bundle() const { return parts_->bundle; }
+Backend& Predictor::backend() { return *parts_->backend; }
+const Settings& Predictor::settings() const { return parts_->settings; }
+
+}  // namespace densepath

@@ -35,6 +35,21 @@ def count_streams(mode: Mode, threads: int | None) -> tuple[int, int]:
     return (1 if mode == "latency" else count), count
 
 
+def check_one_stream(engine: str, mode: Mode) -> None:
+    """Returns when the mode is one for a runtime whose threads always share each layer.
+
+    Raises:
+        UnknownNameError: no such mode.
+        UsageError: `throughput`.
+    """
+    count_streams(mode, None)
+    if mode == "throughput":
+        raise UsageError(
+            f"the engine {engine!r} has one stream: its threads share each image. Choose the mode "
+            "auto or latency, or another engine."
+        )
+
+
 class Spread:
     """A runtime's network, spread over the streams."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
 from densepath.engines.modes import Mode, RunPart, Spread, count_streams
-from densepath.errors import BundleError, MissingPackageError, UsageError
+from densepath.errors import BundleError, EngineError, MissingPackageError, UsageError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -52,8 +52,8 @@ class OnnxRuntimeEngine:
 
         Raises:
             MissingPackageError: onnxruntime is not installed.
-            UsageError: another precision, an impossible mode or number of threads, or a provider
-                that this build of ONNX Runtime or this machine does not have.
+            UsageError: another precision, or an impossible mode or number of threads.
+            EngineError: this build of ONNX Runtime or this machine does not have the provider.
             BundleError: the file is no ONNX graph.
         """
         if precision != "float32":
@@ -97,7 +97,7 @@ def _open(model: str | Path, provider: Provider, threads: int) -> InferenceSessi
 
     Raises:
         MissingPackageError: onnxruntime is not installed.
-        UsageError: the provider is not there.
+        EngineError: the provider is not there.
         BundleError: the file is no ONNX graph.
     """
     try:
@@ -132,9 +132,9 @@ def _runner(session: InferenceSession) -> RunPart:
     return run_part
 
 
-def _no_provider(provider: Provider, reason: str) -> UsageError:
+def _no_provider(provider: Provider, reason: str) -> EngineError:
     """Why an engine for a GPU cannot be had, and what to do."""
-    return UsageError(
+    return EngineError(
         f"the engine {provider!r} needs {PROVIDERS[provider][0]}: {reason}. Install an NVIDIA "
         "driver and onnxruntime-gpu in place of onnxruntime; or use --engine onnxruntime."
     )

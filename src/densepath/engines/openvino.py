@@ -11,7 +11,7 @@ import numpy as np
 
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
 from densepath.engines.modes import Mode, RunPart, Spread, count_streams
-from densepath.errors import BundleError, MissingPackageError, UnknownNameError, UsageError
+from densepath.errors import BundleError, EngineError, MissingPackageError, UnknownNameError
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, InferRequest
@@ -46,7 +46,8 @@ class OpenVinoEngine:
         Raises:
             MissingPackageError: openvino is not installed.
             UnknownNameError: no such precision or mode.
-            UsageError: an impossible number of threads, or bfloat16 on a processor without.
+            UsageError: an impossible number of threads.
+            EngineError: bfloat16 on a processor without.
             BundleError: the file is no network that OpenVINO reads.
         """
         if precision not in TYPES:
@@ -54,7 +55,7 @@ class OpenVinoEngine:
         streams, count = count_streams(mode, threads)
         core = import_openvino().Core()
         if precision == "bfloat16" and "BF16" not in _capabilities(core):
-            raise UsageError("this processor has no bfloat16 arithmetic; use --precision float32.")
+            raise EngineError("this processor has no bfloat16 arithmetic; use --precision float32.")
         network = _read(core, model)
 
         def build(streams: int) -> RunPart:
@@ -113,6 +114,8 @@ class _Requests:
         request.infer([np.ascontiguousarray(images)], share_inputs=True)
         logits = request.get_output_tensor(0).data.copy()
         self._idle.append(request)
+        # OpenVINO's ReLU makes 0 of what is not a number, and an answer of nothing.
+        logits[~np.isfinite(images.sum(axis=(1, 2, 3)))] = np.nan
         return logits
 
 

@@ -1,0 +1,120 @@
+"""`torch.compile` as an engine: a network compiled to C++ (or Triton, on a GPU) when it first runs.
+
+The first image and the first batch take a minute each for a DenseNet-121 on two cores; PyTorch
+keeps what it compiled for the next process. Needs a C++ compiler.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from densepath.engines.engine import EngineInfo, Images, Logits, Precision
+from densepath.engines.modes import Mode, Spread, check_one_stream
+from densepath.errors import EngineError, UnknownNameError
+from densepath.models.build import Model
+from densepath.models.device import find_device
+
+TYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Batches of this many images are compiled for, and of one; others are filled up to the larger.
+PART = 8
+
+
+class CompiledEngine:
+    """A network compiled by `torch.compile`; all threads share each of its layers."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        device: str = "cpu",
+        precision: Precision = "float32",
+        mode: Mode = "auto",
+    ) -> None:
+        """
+        Args:
+            model: the network.
+            device: `cpu`, `cuda:0`, or `auto` for a GPU when there is one.
+            precision: the type of the arithmetic.
+            mode: `auto` or `latency`.
+
+        Raises:
+            UnknownNameError: no such precision or mode.
+            UsageError: no such device on this machine, or the mode `throughput`.
+            EngineError: no C++ compiler.
+        """
+        if precision not in TYPES:
+            raise UnknownNameError("precision", precision, TYPES)
+        check_one_stream("compiled", mode)
+        self._place, self._type = find_device(device), TYPES[precision]
+        with _quiet():
+            _check_compiler()
+        network: Any = model.eval().to(self._place, self._type)
+        network = network.to(memory_format=torch.channels_last)
+        # Freezing folds BatchNorm and lays out the weights for the kernels.
+        self._network: Any = torch.compile(
+            network, fullgraph=True, dynamic=False, options={"freezing": True}
+        )
+        self.info = EngineInfo(
+            "compiled", str(self._place), precision, model.in_channels, model.num_classes, PART
+        )
+        self._one_at_a_time = threading.Lock()
+        self._spread = Spread(self._run_part, self.info)
+
+    def run(self, images: Images) -> Logits:
+        """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""
+        return self._spread.run(images)
+
+    def run_share(self, images: Images) -> Logits:
+        """As `run`: there is one stream."""
+        return self._spread.run(images)
+
+    def close(self) -> None:
+        """The network is free."""
+        self._spread.close()
+        self._network = None
+
+    def _run_part(self, images: Images) -> Logits:
+        """The logits of at most `PART` images."""
+        count = len(images)
+        filled = 1 if count == 1 else PART
+        batch = np.zeros((filled, *images.shape[1:]), np.float32)
+        batch[:count] = images
+        tensor = torch.from_numpy(batch)
+        tensor = tensor.to(self._place, self._type, memory_format=torch.channels_last)
+        with self._one_at_a_time, _quiet(), torch.no_grad():
+            logits: Tensor = self._network(tensor)
+        return logits[:count].float().cpu().numpy()
+
+
+def _check_compiler() -> None:
+    """Returns when PyTorch finds a C++ compiler.
+
+    Raises:
+        EngineError: it does not.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        raise EngineError(
+            "the engine 'compiled' needs a C++ compiler, and PyTorch finds none. Install g++ "
+            "(Debian: apt-get install g++), name one in $CXX, or choose another engine."
+        ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """PyTorch's warnings of its own old code stay unsaid."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"torch\.")
+        yield

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,7 +31,8 @@ class Backend {
   /// A preprocess graph for one more thread. Safe to call from several threads.
   virtual std::unique_ptr<Fitter> make_fitter() = 0;
 
-  /// float32 [count, channels, height, width] → logits [count, num_classes]. Throws Error.
+  /// float32 [count, channels, height, width] → logits [count, num_classes], on all cores. One
+  /// thread at a time. Throws Error.
   virtual std::vector<float> run(const std::vector<float>& images, std::size_t count) = 0;
 
   /// The runtime and its version, for reports: "openvino 2026.4.1".
@@ -57,5 +59,14 @@ std::size_t num_threads(const Settings& settings);
 
 /// Threads that read and resize images, each with a fitter of its own.
 std::size_t num_readers();
+
+/// Images of one run: as asked, or enough for all threads.
+std::size_t batch_size(const Settings& settings);
+
+/// The logits go to `to`. Throws Error: they are not as many as the manifest says.
+void copy_logits(const float* logits, std::size_t found, std::size_t expected, float* to);
+
+/// Throws Error with a runtime's own words, in one line.
+[[noreturn]] void runtime_error(const std::string& what, const std::exception& error);
 
 }  // namespace densepath

@@ -6,17 +6,13 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "backend.hpp"
+#include "spread.hpp"
 
 namespace densepath {
 namespace {
-
-[[noreturn]] void fail(const std::string& what, const std::exception& error) {
-  std::string reason = error.what();
-  std::replace(reason.begin(), reason.end(), '\n', ' ');
-  throw Error("ONNX Runtime " + what + ": " + reason);
-}
 
 std::int64_t as_dimension(std::size_t size) { return static_cast<std::int64_t>(size); }
 
@@ -24,20 +20,26 @@ Ort::Session load(const Ort::Env& env, const Contents& onnx, std::size_t threads
   Ort::SessionOptions options;
   options.SetIntraOpNumThreads(static_cast<int>(threads));
   options.SetInterOpNumThreads(1);
-  options.SetGraphOptimizationLevel(GraphOptimizationLevel::ORT_ENABLE_ALL);
+  // A thread that waits for others would otherwise keep its core from those who read images.
+  options.AddConfigEntry("session.intra_op.allow_spinning", "0");
   return {env, onnx.data(), onnx.size(), options};
-}
-
-/// One input in, one output out: float32 values of whatever shape.
-std::vector<float> compute(Ort::Session& session, const char* input, const char* output,
-                           const Ort::Value& value) {
-  const auto outputs = session.Run(Ort::RunOptions{nullptr}, &input, &value, 1, &output, 1);
-  const float* values = outputs[0].GetTensorData<float>();
-  return {values, values + outputs[0].GetTensorTypeAndShapeInfo().GetElementCount()};
 }
 
 Ort::MemoryInfo cpu_memory() {
   return Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+}
+
+/// One input in, one output out.
+Ort::Value compute(Ort::Session& session, const std::string& input, const std::string& output,
+                   const Ort::Value& value) {
+  const char* input_name = input.c_str();
+  const char* output_name = output.c_str();
+  auto outputs = session.Run(Ort::RunOptions{nullptr}, &input_name, &value, 1, &output_name, 1);
+  return std::move(outputs[0]);
+}
+
+std::size_t num_values(const Ort::Value& value) {
+  return value.GetTensorTypeAndShapeInfo().GetElementCount();
 }
 
 class OnnxRuntimeFitter : public Fitter {
@@ -52,9 +54,11 @@ class OnnxRuntimeFitter : public Fitter {
       auto* pixels = const_cast<std::uint8_t*>(image.pixels.data());
       const auto value = Ort::Value::CreateTensor<std::uint8_t>(
           memory_, pixels, image.pixels.size(), shape.data(), shape.size());
-      return compute(session_, "image", "images", value);
+      const Ort::Value images = compute(session_, "image", "images", value);
+      const float* values = images.GetTensorData<float>();
+      return {values, values + num_values(images)};
     } catch (const Ort::Exception& error) {
-      fail("cannot preprocess an image", error);
+      runtime_error("ONNX Runtime cannot preprocess an image", error);
     }
   }
 
@@ -66,18 +70,25 @@ class OnnxRuntimeFitter : public Fitter {
 class OnnxRuntime : public Backend {
  public:
   OnnxRuntime(const Bundle& bundle, const Settings& settings)
-      : input_(bundle.input_name), output_(bundle.output_name), size_(bundle.input_size) {
+      : input_(bundle.input_name),
+        output_(bundle.output_name),
+        size_(bundle.input_size),
+        num_classes_(bundle.labels.size()) {
     if (settings.precision != "float32") {
-      throw UsageError("the back end onnxruntime computes in float32, not in " +
-                       settings.precision + "; --backend openvino can.");
+      throw UsageError("ONNX Runtime computes a float32 graph in float32, not in " +
+                       settings.precision + "; the back end openvino can.");
     }
-    const auto contents = bundle.read("onnx");
+    auto contents = bundle.read("onnx");
     const BundleFormat& parts = bundle.formats.at("onnx");
+    model_ = std::move(contents.at(parts.model));
+    const std::size_t threads = num_threads(settings);
     try {
-      model_ = load(env_, contents.at(parts.model), num_threads(settings));
       preprocess_ = load(env_, contents.at(parts.preprocess), 1);
+      const Layout layout = {threads, size_.count(), bundle.labels.size()};
+      spread_ = std::make_unique<Spread>(layout, compile(1),
+                                         [this, threads] { return compile(threads); });
     } catch (const Ort::Exception& error) {
-      fail("cannot load " + bundle.folder, error);
+      runtime_error("ONNX Runtime cannot load " + bundle.folder, error);
     }
   }
 
@@ -87,25 +98,37 @@ class OnnxRuntime : public Backend {
 
   std::vector<float> run(const std::vector<float>& images, std::size_t count) override {
     try {
-      const std::array<std::int64_t, 4> shape = {
-          as_dimension(count), as_dimension(size_.channels), as_dimension(size_.height),
-          as_dimension(size_.width)};
-      const auto value = Ort::Value::CreateTensor<float>(
-          memory_, const_cast<float*>(images.data()), images.size(), shape.data(), shape.size());
-      return compute(model_, input_.c_str(), output_.c_str(), value);
+      return spread_->run(images, count);
     } catch (const Ort::Exception& error) {
-      fail("cannot run the model", error);
+      runtime_error("ONNX Runtime cannot run the model", error);
     }
   }
 
   std::string description() const override { return "onnxruntime " + Ort::GetVersionString(); }
 
  private:
+  /// The model; each call uses so many threads.
+  RunPart compile(std::size_t threads) {
+    const auto session = std::make_shared<Ort::Session>(load(env_, model_, threads));
+    return [this, session](const float* images, std::size_t count, float* logits) {
+      const std::array<std::int64_t, 4> shape = {
+          as_dimension(count), as_dimension(size_.channels), as_dimension(size_.height),
+          as_dimension(size_.width)};
+      const auto value = Ort::Value::CreateTensor<float>(
+          memory_, const_cast<float*>(images), count * size_.count(), shape.data(), shape.size());
+      const Ort::Value output = compute(*session, input_, output_, value);
+      copy_logits(output.GetTensorData<float>(), num_values(output), count * num_classes_, logits);
+    };
+  }
+
   std::string input_, output_;
   InputSize size_;
+  std::size_t num_classes_;
+  Contents model_;
   Ort::Env env_{ORT_LOGGING_LEVEL_ERROR, "densepath"};
   Ort::MemoryInfo memory_ = cpu_memory();
-  Ort::Session model_{nullptr}, preprocess_{nullptr};
+  Ort::Session preprocess_{nullptr};
+  std::unique_ptr<Spread> spread_;
 };
 
 }  // namespace

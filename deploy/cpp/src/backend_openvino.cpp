@@ -1,11 +1,16 @@
 // OpenVINO: model.xml and preprocess.xml on the CPU.
 #include <algorithm>
+#include <mutex>
 #include <openvino/openvino.hpp>
+#include <utility>
 
 #include "backend.hpp"
+#include "spread.hpp"
 
 namespace densepath {
 namespace {
+
+constexpr char kDevice[] = "CPU";
 
 /// A graph from verified bytes. Its weights stay in `weights`, which must outlive it.
 std::shared_ptr<ov::Model> read_graph(ov::Core& core, const Contents& xml, Contents& weights) {
@@ -15,12 +20,29 @@ std::shared_ptr<ov::Model> read_graph(ov::Core& core, const Contents& xml, Conte
   return core.read_model(std::string(xml.begin(), xml.end()), constants);
 }
 
-/// Runtime errors as ours: in one line, without the runtime's source lines.
-[[noreturn]] void fail(const std::string& what, const std::exception& error) {
-  std::string reason = error.what();
-  std::replace(reason.begin(), reason.end(), '\n', ' ');
-  throw Error("OpenVINO " + what + ": " + reason);
-}
+/// A compiled graph whose idle requests are taken again.
+class Requests {
+ public:
+  explicit Requests(ov::CompiledModel graph) : graph_(std::move(graph)) {}
+
+  ov::InferRequest take() {
+    const std::lock_guard lock(mutex_);
+    if (idle_.empty()) return graph_.create_infer_request();
+    ov::InferRequest request = std::move(idle_.back());
+    idle_.pop_back();
+    return request;
+  }
+
+  void give_back(ov::InferRequest request) {
+    const std::lock_guard lock(mutex_);
+    idle_.push_back(std::move(request));
+  }
+
+ private:
+  ov::CompiledModel graph_;
+  std::mutex mutex_;
+  std::vector<ov::InferRequest> idle_;
+};
 
 class OpenVinoFitter : public Fitter {
  public:
@@ -30,14 +52,13 @@ class OpenVinoFitter : public Fitter {
     try {
       // The runtime does not write into its input.
       auto* pixels = const_cast<std::uint8_t*>(image.pixels.data());
-      request_.set_input_tensor(ov::Tensor(
-          ov::element::u8, {image.height, image.width, image.channels}, pixels));
+      request_.set_input_tensor(
+          ov::Tensor(ov::element::u8, {image.height, image.width, image.channels}, pixels));
       request_.infer();
       const ov::Tensor images = request_.get_tensor("images");
-      const float* values = images.data<float>();
-      return {values, values + images.get_size()};
+      return {images.data<float>(), images.data<float>() + images.get_size()};
     } catch (const ov::Exception& error) {
-      fail("cannot preprocess an image", error);
+      runtime_error("OpenVINO cannot preprocess an image", error);
     }
   }
 
@@ -48,24 +69,24 @@ class OpenVinoFitter : public Fitter {
 class OpenVino : public Backend {
  public:
   OpenVino(const Bundle& bundle, const Settings& settings)
-      : contents_(bundle.read("openvino")), size_(bundle.input_size) {
+      : contents_(bundle.read("openvino")),
+        size_(bundle.input_size),
+        num_classes_(bundle.labels.size()),
+        threads_(static_cast<int>(num_threads(settings))) {
+    check_precision(settings);
     const BundleFormat& parts = bundle.formats.at("openvino");
+    const int readers = static_cast<int>(num_readers());
     try {
-      const int threads = static_cast<int>(num_threads(settings));
-      const int readers = static_cast<int>(num_readers());
-      const auto type = settings.precision == "bfloat16" ? ov::element::bf16 : ov::element::f32;
-      model_ = core_.compile_model(
-          read_graph(core_, contents_.at(parts.model), weights(parts.model)), "CPU",
-          ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),
-          ov::inference_num_threads(threads), ov::hint::inference_precision(type));
-      request_ = model_.create_infer_request();
+      model_ = read_graph(core_, contents_.at(parts.model), weights(parts.model));
       // Each reading thread computes its own image.
       preprocess_ = core_.compile_model(
-          read_graph(core_, contents_.at(parts.preprocess), weights(parts.preprocess)), "CPU",
+          read_graph(core_, contents_.at(parts.preprocess), weights(parts.preprocess)), kDevice,
           ov::num_streams(readers), ov::inference_num_threads(readers),
           ov::hint::inference_precision(ov::element::f32));
+      const Layout layout = {num_threads(settings), size_.count(), bundle.labels.size()};
+      spread_ = std::make_unique<Spread>(layout, compile(threads_), [this] { return compile(1); });
     } catch (const ov::Exception& error) {
-      fail("cannot load " + bundle.folder, error);
+      runtime_error("OpenVINO cannot load " + bundle.folder, error);
     }
   }
 
@@ -75,14 +96,9 @@ class OpenVino : public Backend {
 
   std::vector<float> run(const std::vector<float>& images, std::size_t count) override {
     try {
-      auto* values = const_cast<float*>(images.data());
-      const ov::Shape shape = {count, size_.channels, size_.height, size_.width};
-      request_.set_input_tensor(ov::Tensor(ov::element::f32, shape, values));
-      request_.infer();
-      const ov::Tensor logits = request_.get_output_tensor();
-      return {logits.data<float>(), logits.data<float>() + logits.get_size()};
+      return spread_->run(images, count);
     } catch (const ov::Exception& error) {
-      fail("cannot run the model", error);
+      runtime_error("OpenVINO cannot run the model", error);
     }
   }
 
@@ -97,11 +113,41 @@ class OpenVino : public Backend {
     return contents_[xml.substr(0, xml.rfind('.')) + ".bin"];
   }
 
-  std::map<std::string, Contents> contents_;  // The compiled graphs read their weights here.
+  /// Named always: by itself OpenVINO computes float32 graphs in bfloat16 where that is quicker.
+  void check_precision(const Settings& settings) {
+    type_ = settings.precision == "bfloat16" ? ov::element::bf16 : ov::element::f32;
+    const auto can = core_.get_property(kDevice, ov::device::capabilities);
+    if (type_ == ov::element::bf16 && std::count(can.begin(), can.end(), "BF16") == 0) {
+      throw UsageError("this processor has no bfloat16 arithmetic; use --precision float32.");
+    }
+  }
+
+  /// The model on all threads, which form so many streams.
+  RunPart compile(int streams) {
+    const auto requests = std::make_shared<Requests>(core_.compile_model(
+        model_, kDevice, ov::num_streams(streams), ov::inference_num_threads(threads_),
+        ov::hint::inference_precision(type_)));
+    return [requests, size = size_, num_classes = num_classes_](const float* images, std::size_t count, float* logits) {
+      ov::InferRequest request = requests->take();
+      const ov::Shape shape = {count, size.channels, size.height, size.width};
+      request.set_input_tensor(
+          ov::Tensor(ov::element::f32, shape, const_cast<float*>(images)));
+      request.infer();
+      const ov::Tensor output = request.get_output_tensor();
+      copy_logits(output.data<float>(), output.get_size(), count * num_classes, logits);
+      requests->give_back(std::move(request));
+    };
+  }
+
+  std::map<std::string, Contents> contents_;  // The graphs read their weights here.
   InputSize size_;
+  std::size_t num_classes_;
+  int threads_;
+  ov::element::Type type_;
   ov::Core core_;
-  ov::CompiledModel model_, preprocess_;
-  ov::InferRequest request_;
+  std::shared_ptr<ov::Model> model_;
+  ov::CompiledModel preprocess_;
+  std::unique_ptr<Spread> spread_;
 };
 
 }  // namespace

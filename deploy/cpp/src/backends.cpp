@@ -1,13 +1,14 @@
 #include <algorithm>
-#include <thread>
 
 #include "backend.hpp"
+#include "cores.hpp"
 #include "text.hpp"
 
 namespace densepath {
 namespace {
 
 constexpr std::size_t kMostReaders = 16;
+constexpr std::size_t kSmallestBatch = 8;
 
 /// A back end and the Bundle's format that it reads.
 struct Entry {
@@ -27,8 +28,6 @@ const std::vector<Entry>& entries() {
   };
   return built;
 }
-
-std::size_t num_cores() { return std::max<std::size_t>(std::thread::hardware_concurrency(), 1); }
 
 const Entry* find_entry(const std::string& name) {
   const auto found = std::find_if(entries().begin(), entries().end(),
@@ -69,9 +68,29 @@ std::unique_ptr<Backend> make_backend(const Bundle& bundle, const Settings& sett
 }
 
 std::size_t num_threads(const Settings& settings) {
-  return settings.threads > 0 ? settings.threads : num_cores();
+  return settings.threads > 0 ? settings.threads : usable_cores();
 }
 
-std::size_t num_readers() { return std::min(num_cores(), kMostReaders); }
+std::size_t num_readers() { return std::min(usable_cores(), kMostReaders); }
+
+std::size_t batch_size(const Settings& settings) {
+  return settings.batch_size > 0 ? settings.batch_size
+                                 : std::max(kSmallestBatch, 2 * num_threads(settings));
+}
+
+void copy_logits(const float* logits, std::size_t found, std::size_t expected, float* to) {
+  if (found != expected) {
+    throw Error("the model gives " + std::to_string(found) + " logits, but the manifest says " +
+                std::to_string(expected) + ".");
+  }
+  std::copy_n(logits, found, to);
+}
+
+void runtime_error(const std::string& what, const std::exception& error) {
+  std::string reason = error.what();
+  std::replace(reason.begin(), reason.end(), '\n', ' ');
+  while (!reason.empty() && reason.back() == ' ') reason.pop_back();
+  throw Error(what + ": " + reason);
+}
 
 }  // namespace densepath

@@ -54,25 +54,25 @@ std::vector<float> real_inputs(Predictor& predictor, const std::vector<Source>& 
 
 /// Milliseconds of each run of one batch size, sorted.
 std::vector<double> time_runs(Backend& backend, const std::vector<float>& inputs,
-                              std::size_t batch_size, std::size_t repeats) {
-  const auto end = inputs.begin() +
-                   static_cast<std::ptrdiff_t>(inputs.size() / kLargestBatch * batch_size);
+                              std::size_t count, std::size_t repeats) {
+  const auto end =
+      inputs.begin() + static_cast<std::ptrdiff_t>(inputs.size() / kLargestBatch * count);
   const std::vector<float> batch(inputs.begin(), end);
-  for (int i = 0; i < kWarmUps; ++i) backend.run(batch, batch_size);
+  for (int i = 0; i < kWarmUps; ++i) backend.run(batch, count);
   std::vector<double> times_ms;
   for (std::size_t i = 0; i < repeats; ++i) {
     const auto start = Clock::now();
-    backend.run(batch, batch_size);
+    backend.run(batch, count);
     times_ms.push_back(seconds_since(start) * 1000);
   }
   std::sort(times_ms.begin(), times_ms.end());
   return times_ms;
 }
 
-Json latency(Backend& backend, const std::vector<float>& inputs, std::size_t batch_size,
+Json latency(Backend& backend, const std::vector<float>& inputs, std::size_t count,
              std::size_t repeats) {
-  const std::vector<double> times_ms = time_runs(backend, inputs, batch_size, repeats);
-  return {{"batch_size", batch_size},
+  const std::vector<double> times_ms = time_runs(backend, inputs, count, repeats);
+  return {{"batch_size", count},
           {"median", rounded(percentile(times_ms, 0.5))},
           {"p10", rounded(percentile(times_ms, 0.1))},
           {"p90", rounded(percentile(times_ms, 0.9))},
@@ -87,8 +87,8 @@ std::string benchmark(Predictor& predictor, const Predictor::Next& next, std::si
   while (auto source = next()) sources.push_back(std::move(*source));
   const std::vector<float> inputs = real_inputs(predictor, sources);
   Json latencies = Json::array();
-  for (const std::size_t batch_size : kBatchSizes) {
-    latencies.push_back(latency(predictor.backend(), inputs, batch_size, repeats));
+  for (const std::size_t count : kBatchSizes) {
+    latencies.push_back(latency(predictor.backend(), inputs, count, repeats));
   }
 
   std::size_t at = 0, answered = 0;
@@ -106,7 +106,7 @@ std::string benchmark(Predictor& predictor, const Predictor::Next& next, std::si
                        {"model", predictor.bundle().model_name},
                        {"precision", settings.precision},
                        {"threads", num_threads(settings)},
-                       {"batch_size", settings.batch_size},
+                       {"batch_size", batch_size(settings)},
                        {"repeats", repeats},
                        {"latency_ms", latencies},
                        {"images", sources.size()},

@@ -16,7 +16,6 @@ void check_settings(const Settings& settings) {
     throw UsageError("unknown precision '" + settings.precision +
                      "'. Choices: bfloat16, float32.");
   }
-  if (settings.batch_size < 1) throw UsageError("batch_size is 0; it must be at least 1.");
 }
 
 void check_top_k(std::size_t top_k) {
@@ -42,12 +41,7 @@ struct Predictor::Parts {
       inputs.insert(inputs.end(), ready.input.begin(), ready.input.end());
       ++count;
     }
-    const std::vector<float> logits =
-        count > 0 ? backend->run(inputs, count) : std::vector<float>{};
-    if (logits.size() != count * bundle.labels.size()) {
-      throw Error(bundle.folder + ": the model gives " + std::to_string(logits.size()) +
-                  " logits for " + std::to_string(count) + " images.");
-    }
+    const std::vector<float> logits = backend->run(inputs, count);
     std::vector<Prediction> answers;
     const float* row = logits.data();
     for (const Ready& ready : batch) {
@@ -119,7 +113,7 @@ Prediction Predictor::predict(const Image& image, std::size_t top_k) {
 
 void Predictor::predict(const Next& next, const Take& take, std::size_t top_k) {
   check_top_k(top_k);
-  const std::size_t batch_size = parts_->settings.batch_size;
+  const std::size_t batch_size = densepath::batch_size(parts_->settings);
   ReadAhead images(next, *parts_->backend, parts_->bundle.input_size.channels, num_readers(),
                    2 * batch_size);
   bool more = true;

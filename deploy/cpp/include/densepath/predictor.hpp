@@ -1,7 +1,7 @@
 // From an exported Bundle and image files to named answers, without Python.
 //
 //     densepath::Predictor predictor("my-bundle");
-//     for (float score : ...)  see docs/cpp.md
+//     std::cout << densepath::to_json(predictor.predict("cat.jpg"));
 //
 // The arithmetic is the Bundle's own: files are decoded as `densepath` decodes them, the Bundle's
 // preprocess graph resizes and normalises, its model gives the logits.
@@ -78,8 +78,8 @@ struct Source {
 struct Settings {
   std::string backend = "auto";       ///< auto, openvino or onnxruntime.
   std::string precision = "float32";  ///< float32 or bfloat16 (openvino only).
-  std::size_t threads = 0;            ///< Of the network; 0: as many as the machine has cores.
-  std::size_t batch_size = 8;         ///< Images of one run.
+  std::size_t threads = 0;            ///< Of the network; 0: one a usable core.
+  std::size_t batch_size = 0;         ///< Images of one run; 0: enough for all threads.
 };
 
 class Backend;

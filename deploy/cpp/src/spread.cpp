@@ -1,0 +1,52 @@
+#include "spread.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <future>
+#include <utility>
+
+namespace densepath {
+namespace {
+
+/// Images of one call: few keep the maps of one core in its caches.
+constexpr std::size_t kMostOfPart = 2;
+
+}  // namespace
+
+Spread::Spread(Layout layout, RunPart run_part, std::function<RunPart()> build_alone)
+    : layout_(layout), run_part_(std::move(run_part)), build_alone_(std::move(build_alone)) {}
+
+std::vector<float> Spread::run(const std::vector<float>& images, std::size_t count) {
+  std::vector<float> logits(count * layout_.num_classes);
+  if (count == 1 && layout_.streams > 1) {
+    if (!alone_) alone_ = build_alone_();
+    alone_(images.data(), count, logits.data());
+  } else if (count > 0) {
+    run_parts(images.data(), count, logits.data());
+  }
+  return logits;
+}
+
+/// Streams take one part after another until none is left.
+void Spread::run_parts(const float* images, std::size_t count, float* logits) {
+  const std::size_t streams = std::min(layout_.streams, count);
+  const std::size_t rounds = (count + kMostOfPart * streams - 1) / (kMostOfPart * streams);
+  const std::size_t num_parts = std::min(rounds * streams, count);
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t part = next++; part < num_parts; part = next++) {
+      const std::size_t start = count * part / num_parts;
+      const std::size_t end = count * (part + 1) / num_parts;
+      run_part_(images + start * layout_.image_values, end - start,
+                logits + start * layout_.num_classes);
+    }
+  };
+  std::vector<std::future<void>> others;
+  for (std::size_t i = 1; i < streams; ++i) {
+    others.push_back(std::async(std::launch::async, work));
+  }
+  work();
+  for (std::future<void>& other : others) other.get();
+}
+
+}  // namespace densepath

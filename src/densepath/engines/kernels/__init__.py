@@ -1,1 +1,1 @@
-"""Our own kernels for the two families on CPUs: C++ sources, what compiles them, what plans them."""
+"""Our own kernels for CPUs: the C++ sources, what compiles them and what plans a network."""

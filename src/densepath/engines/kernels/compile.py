@@ -54,7 +54,7 @@ def compile_library() -> Path:
 def find_compiler() -> list[str] | None:
     """The command of `$CXX`, else the first compiler on the PATH; None where there is none."""
     named = shlex.split(os.environ.get("CXX", ""))
-    for command in ([named] if named else [[name] for name in COMPILERS]):
+    for command in [named] if named else [[name] for name in COMPILERS]:
         found = shutil.which(command[0])
         if found:
             return [found, *command[1:]]

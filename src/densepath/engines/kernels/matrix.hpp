@@ -2,7 +2,8 @@
 //
 // Left operand: rows of float32, LDA apart, made by a `pack` function a piece of KC columns at a
 // time, which is where BatchNorm, ReLU, pooling or the taps of a convolution are applied.
-// Right operand: weights in panels of 32 columns. A tile of MR × 32 results stays in registers.
+// Right operand: weights in panels of two vectors' columns. A tile of MR × 2 vectors of results
+// stays in registers.
 #pragma once
 
 #include <algorithm>
@@ -14,24 +15,28 @@
 
 namespace densepath {
 
-constexpr int LANES = 16;
-typedef float Vector __attribute__((vector_size(64), aligned(4), may_alias));
-
-// Rows of a tile: 28 accumulators fill AVX-512's registers; 12 pairs of AVX2's or NEON's.
-#ifdef __AVX512F__
-constexpr int MR = 14;
+// The widest vectors of the CPU, and the rows of a tile: MR × 2 accumulators and three more fill
+// its registers, of which AVX-512 and NEON have 32, the others 16.
+#if defined(__AVX512F__)
+constexpr int LANES = 16, MR = 14;
+#elif defined(__AVX__)
+constexpr int LANES = 8, MR = 6;
+#elif defined(__aarch64__)
+constexpr int LANES = 4, MR = 14;
 #else
-constexpr int MR = 3;
+constexpr int LANES = 4, MR = 6;
 #endif
+typedef float Vector __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+
 // KC columns of MR rows and of a panel fit into a first-level cache of 48 KiB; the 16 more keep
 // rows from falling on the same cache sets.
-constexpr int KC = 256, LDA = KC + LANES;
+constexpr int KC = 256, LDA = KC + 16;
 constexpr int PANEL = 2 * LANES;
-constexpr int ROWS = 4 * 14;  // of one call, packed together
+constexpr int ROWS = 112;  // packed together: the weights are read from memory once for all
 
 inline Vector load(const float* p) { return *reinterpret_cast<const Vector*>(p); }
 inline void store(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
-inline Vector splat(float x) { return Vector{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+inline Vector splat(float x) { return x - Vector{}; }
 inline Vector relu(Vector x) { return x < 0.0f ? Vector{} : x; }  // keeps NaN
 
 inline int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -65,7 +70,7 @@ inline Floats floats(size_t count) {
   return Floats(static_cast<float*>(p));
 }
 
-// Weights [inputs, outputs] as panels of 32 outputs (16 in the last where that is enough).
+// Weights [inputs, outputs] as panels of two vectors of outputs (one in the last if that will do).
 struct Packed {
   int inputs = 0, outputs = 0, padded = 0;
   Floats data;
@@ -97,7 +102,7 @@ struct Ending {
   bool relu = false;
 };
 
-// c[M, NV · 16] = start + a[M, count] · b[count, NV · 16]
+// c[M, NV vectors] = start + a[M, count] · b[count, NV vectors]
 template <int M, int NV>
 __attribute__((noinline)) void tile(const float* a, const float* b, int count, float* c, long ldc,
                                     Ending ending, int columns) {

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint format clean
+.PHONY: install demo test lint format cpp clean
 
 install: .venv/.installed
 
@@ -28,5 +28,11 @@ format: install
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# The C++ program, build/cpp/densepath-predict; it says what is missing. docs/cpp.md
+cpp: install
+	@command -v cmake >/dev/null || { echo "cmake is missing: apt-get install cmake g++ libjpeg-dev zlib1g-dev nlohmann-json3-dev"; exit 1; }
+	cmake -S deploy/cpp -B build/cpp -DDENSEPATH_PYTHON=$(abspath $(BIN)/python)
+	cmake --build build/cpp --parallel
+
 clean:
-	rm -rf .venv demo-output
+	rm -rf .venv demo-output build/cpp

@@ -49,9 +49,7 @@ def png(
     parts = [samples[r::dr, c::dc] for r, c, dr, dc in PASSES] if interlaced else [samples]
     rows = b"".join(_filtered(part, depth) for part in parts if part.size)
     packed = zlib.compress(rows)
-    data = b"".join(
-        chunk(b"IDAT", packed[i : i + piece]) for i in range(0, len(packed), piece)
-    )
+    data = b"".join(chunk(b"IDAT", packed[i : i + piece]) for i in range(0, len(packed), piece))
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
     return start + before + data + after + chunk(b"IEND", b"")
 

@@ -1,0 +1,82 @@
+"""The C++ decoders beside Pillow: every kind of JPEG and PNG, and thousands of damaged ones."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from densepath.data.decode import open_image
+
+ROOT = Path(__file__).parents[2]
+FUZZ = ROOT / "deploy" / "cpp" / "fuzz"
+DAMAGED = 600
+
+
+@pytest.fixture(scope="module")
+def fuzz() -> dict[str, ModuleType]:
+    """The modules that make files and damage them."""
+    modules = {}
+    for name in ("seeds", "mutate"):
+        spec = importlib.util.spec_from_file_location(name, FUZZ / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        modules[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(modules[name])
+    yield modules
+    for name in modules:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def whole_files(fuzz, tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("whole")
+    paths = []
+    for i, data in enumerate(fuzz["seeds"].seeds().values()):
+        paths.append(folder / f"{i}.img")
+        paths[-1].write_bytes(data)
+    return paths
+
+
+def decoded(cpp, paths, channels=3) -> list[str]:
+    names = "".join(f"{path}\n" for path in paths)
+    run = subprocess.run(
+        [cpp.decoder, str(channels)], input=names.encode(), capture_output=True, check=True
+    )
+    return run.stdout.decode().splitlines()
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_every_kind_of_jpeg_and_png_has_pillows_pixels(cpp, whole_files, channels):
+    assert len(whole_files) > 300
+    lines = decoded(cpp, whole_files, channels)
+    for path, line in zip(whole_files, lines, strict=True):
+        image = open_image(path, channels=channels)
+        shape = " ".join(map(str, image.shape))
+        assert line == f"pixels {shape} {hashlib.sha256(image.tobytes()).hexdigest()}"
+
+
+def test_a_damaged_file_is_never_read_where_python_refuses_it_or_read_as_other_pixels(
+    cpp, fuzz, whole_files, tmp_path
+):
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(DAMAGED):
+        paths.append(tmp_path / f"{i}.img")
+        source = whole_files[rng.integers(len(whole_files))].read_bytes()
+        paths[-1].write_bytes(fuzz["mutate"].mutate(source, rng))
+    found = [
+        fuzz["mutate"].verdict(line, fuzz["mutate"].in_python(path))
+        for path, line in zip(paths, decoded(cpp, paths), strict=True)
+    ]
+    assert found.count("equal pixels") > DAMAGED / 20
+    assert found.count("refused with the same words") > DAMAGED / 2
+    # Pillow takes a PNG whose data ends between two rows, and leaves the rest black.
+    assert found.count("REFUSED, BUT PYTHON READS") < DAMAGED / 50
+    assert {f for f in found if f.isupper()} <= {"REFUSED, BUT PYTHON READS"}

@@ -127,7 +127,7 @@ struct Pointwise {
       const int p = first_pixel + r;
       const float* from = in.at(step == 1 ? p : p / width * 2 * in.width + p % width * 2) + first;
       if (!norm) {
-        for (int k = 0; k < count; k += LANES) store(to + k, load(from + k));
+        copy(to, from, count);
       } else if (reading != Reading::averages) {
         for (int k = 0; k < count; k += LANES) store(to + k, norm.apply(load(from + k), first + k));
       } else {
@@ -250,9 +250,9 @@ struct Convolution {
       const int length = std::min(slice.inputs - c, count - done);
       const long offset = (static_cast<long>(tap / 3) * in.whole_width + tap % 3) * in.ld +
                           slice.first_input + c;
+      // What is copied beyond a tap's channels is overwritten by the next tap.
       for (int r = 0; r < rows; ++r)
-        std::memcpy(to + static_cast<long>(r) * LDA + done, corners[r] + offset,
-                    sizeof(float) * length);
+        copy(to + static_cast<long>(r) * LDA + done, corners[r] + offset, length);
       done += length;
     }
   }

@@ -32,6 +32,7 @@ typedef float Vector __attribute__((vector_size(LANES * sizeof(float)), aligned(
 // rows from falling on the same cache sets.
 constexpr int KC = 256, LDA = KC + 16;
 constexpr int PANEL = 2 * LANES;
+constexpr int AHEAD = 16;  // rows of a panel that are fetched early: weights rarely fit the caches
 constexpr int ROWS = 112;  // packed together: the weights are read from memory once for all
 
 inline Vector load(const float* p) { return *reinterpret_cast<const Vector*>(p); }
@@ -53,6 +54,11 @@ inline Vector load_some(const float* p, int count) {
   float values[LANES] = {};
   std::memcpy(values, p, sizeof(float) * count);
   return load(values);
+}
+
+// At least `count` floats; up to a vector's width more are read and written.
+inline void copy(float* to, const float* from, int count) {
+  for (int k = 0; k < count; k += LANES) store(to + k, load(from + k));
 }
 
 struct Free {
@@ -113,6 +119,8 @@ __attribute__((noinline)) void tile(const float* a, const float* b, int count, f
     for (int j = 0; j < NV; ++j) sums[r][j] = Vector{};
   for (int k = 0; k < count; ++k, b += NV * LANES) {
     Vector right[NV];
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) __builtin_prefetch(b + (AHEAD * NV + j) * LANES);
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) right[j] = load(b + j * LANES);
 #pragma GCC unroll 16

@@ -181,8 +181,8 @@ struct Network {
               for (int done = 0; done < count;) {
                 const int line = (first + done) / run_length, start = (first + done) % run_length;
                 const int length = std::min(run_length - start, count - done);
-                std::memcpy(to + static_cast<long>(r) * LDA + done,
-                            padded + ((y + line) * whole + x) * c + start, sizeof(float) * length);
+                copy(to + static_cast<long>(r) * LDA + done,
+                     padded + ((y + line) * whole + x) * c + start, length);
                 done += length;
               }
             }

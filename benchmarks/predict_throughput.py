@@ -43,7 +43,7 @@ def predict_ours(folder: str, threads: int, precision: str) -> dict:
     import torch
 
     from densepath.engines.image_paths import find_images
-    from densepath.engines.predictor import load
+    from densepath.engines.load import load
 
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as scratch:

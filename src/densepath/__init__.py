@@ -16,7 +16,7 @@ _HOMES = {
     "Preprocess": "densepath.preprocess",
     "create_model": "densepath.weights.create",
     "evaluate": "densepath.evaluation.evaluate",
-    "load": "densepath.engines.predictor",
+    "load": "densepath.engines.load",
     "open_dataset": "densepath.data.open",
     "train": "densepath.training.train",
 }
@@ -34,7 +34,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from densepath.data.open import open_dataset
-    from densepath.engines.predictor import load
+    from densepath.engines.load import load
     from densepath.evaluation.evaluate import evaluate
     from densepath.models.catalogue import CATALOGUE
     from densepath.preprocess import Preprocess

@@ -10,12 +10,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 Interpolation = Literal["bilinear", "bicubic", "cv2_bilinear"]
 SideRounding = Literal["truncate", "round"]
@@ -28,6 +31,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # A resized image of more pixels is made in part only; as many as a file may have.
 MOST_PIXELS = 89_478_485
 COEFFICIENT = 2048
+# The modes of Pillow's images by their number of channels.
+MODES = {1: "L", 3: "RGB"}
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,10 @@ class Preprocess:
         """The channels of the input."""
         return len(self.mean)
 
-    def fit(self, image: Image) -> Image:
+    def fit(self, image: Image | Picture) -> Image:
         """The image resized and cropped: uint8 HWC of any size → uint8 HWC of `size`.
+
+        A Pillow image of mode RGB or L is taken too, which saves two copies of it.
 
         Raises:
             UsageError: the image is not uint8 HWC with `channels` channels.
@@ -90,7 +97,7 @@ class Preprocess:
         self._check(image)
         if self.resize_short is None:
             return resize(image, self.size, self.interpolation)
-        height, width = image.shape[:2]
+        height, width = size_of(image)
         long, short = max(height, width), min(height, width)
         whole = (
             int(self.resize_short * long / short)  # torchvision's expression
@@ -110,11 +117,17 @@ class Preprocess:
         """
         return self.normalise(self.fit(image))
 
-    def normalise(self, image: Image) -> NDArray[np.float32]:
-        """(image / 255 − mean) / std: uint8 […, H, W, C] → float32 […, C, H, W], contiguous."""
+    def normalise(
+        self, image: Image, *, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """(image / 255 − mean) / std: uint8 […, H, W, C] → float32 […, C, H, W], contiguous.
+
+        The result is written to `out`, if it is given.
+        """
         scale, offset = self.scale_and_offset()
-        values = np.moveaxis(image, -1, -3).astype(np.float32, order="C")
-        values *= scale[:, None, None]
+        planes = np.moveaxis(image, -1, -3)
+        values = np.empty(planes.shape, np.float32) if out is None else out
+        np.multiply(planes, scale[:, None, None], out=values)
         values += offset[:, None, None]
         return values
 
@@ -171,31 +184,54 @@ class Preprocess:
         whole = round if self.crop_rounding == "round" else math.floor
         return whole((resized[0] - self.size[0]) / 2), whole((resized[1] - self.size[1]) / 2)
 
-    def _check(self, image: Image) -> None:
+    def _check(self, image: Image | Picture) -> None:
         """Returns when the image is uint8 HWC with the right channels."""
-        right = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3
-        if not right or image.shape[2] != self.channels or 0 in image.shape:
-            found = f"{getattr(image, 'dtype', type(image).__name__)} {np.shape(image)}"
+        if isinstance(image, np.ndarray):
+            right = image.dtype == np.uint8 and image.ndim == 3 and image.size > 0
+            right = right and image.shape[2] == self.channels
+            found = f"{image.dtype} {image.shape}"
+        else:
+            mode = getattr(image, "mode", "none")
+            right = mode == MODES.get(self.channels)
+            found = f"{type(image).__name__} of mode {mode}"
+        if not right:
             raise UsageError(
                 f"the image is {found}; this preprocessing takes uint8 [height, width, "
                 f"{self.channels}], values 0 to 255."
             )
 
 
-def resize(
-    image: Image, size: Size, interpolation: Interpolation, *, part: tuple[Size, Size] | None = None
-) -> Image:
-    """uint8 HWC → uint8 HWC of `size` (height, width), or a `part` of that.
+def size_of(image: Image | Picture) -> Size:
+    """Height and width."""
+    if isinstance(image, np.ndarray):
+        return image.shape[0], image.shape[1]
+    return image.height, image.width
 
-    `part` is (top, left) and (height, width) of a crop of the resized image. An image that has
-    the size already keeps its pixels.
+
+def resize(
+    image: Image | Picture,
+    size: Size,
+    interpolation: Interpolation,
+    *,
+    part: tuple[Size, Size] | None = None,
+) -> Image:
+    """uint8 HWC, or a Pillow image of mode RGB or L → uint8 HWC of `size` (height, width).
+
+    `part` is (top, left) and (height, width) of a crop of the resized image, which is then the
+    result. An image that has the size already keeps its pixels.
     """
     (top, left), (height, width) = part or ((0, 0), size)
+    small = size[0] * size[1] <= MOST_PIXELS
+    if not isinstance(image, np.ndarray):
+        if small and interpolation != "cv2_bilinear" and size_of(image) != tuple(size):
+            picture = image.resize((size[1], size[0]), _method(interpolation))
+            return _to_array(picture.crop((left, top, left + width, top + height)))
+        return resize(_to_array(image), size, interpolation, part=part)
     if image.shape[:2] == tuple(size):
         return image[top : top + height, left : left + width]
     if interpolation == "cv2_bilinear":
         return _resize_like_opencv(image, size, (top, left), (height, width))
-    if size[0] * size[1] > MOST_PIXELS:
+    if not small:
         return _resize_part(image, size, interpolation, (top, left), (height, width))
     resized = _resize_with_pillow(image, size, interpolation)
     return resized[top : top + height, left : left + width]
@@ -210,13 +246,26 @@ def _resize_with_pillow(
     """The image, or its `box` (left, top, right, bottom), antialiased to `size`."""
     from PIL import Image as Pillow
 
-    method = Pillow.Resampling[interpolation.upper()]
+    method = _method(interpolation)
     height, width = size
     if image.shape[2] == 3:
         picture = Pillow.fromarray(np.ascontiguousarray(image))
         return np.asarray(picture.resize((width, height), method, box))
     layers = [Pillow.fromarray(np.ascontiguousarray(layer)) for layer in image.transpose(2, 0, 1)]
     return np.stack([np.asarray(p.resize((width, height), method, box)) for p in layers], axis=2)
+
+
+def _method(interpolation: Interpolation) -> Any:
+    """Pillow's name of it."""
+    from PIL import Image as Pillow
+
+    return Pillow.Resampling[interpolation.upper()]
+
+
+def _to_array(picture: Picture) -> Image:
+    """uint8 HWC of a picture of mode RGB or L."""
+    pixels = np.asarray(picture)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
 def _resize_part(

@@ -191,3 +191,27 @@ def test_unknown_names_list_the_choices():
 def test_other_arrays_are_refused(image):
     with pytest.raises(UsageError, match="takes uint8"):
         Preprocess(size=(4, 4))(image)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "cv2_bilinear"])
+@pytest.mark.parametrize(("size", "short"), [((48, 48), 56), ((40, 48), None), ((64, 50), None)])
+def test_a_pillow_image_gives_what_its_pixels_give(channels, interpolation, size, short):
+    image = noise(64, 50, channels)
+    values = (0.5,) * channels
+    preprocess = Preprocess(size, short, interpolation, mean=values, std=values)
+    drawn = Pillow.fromarray(image if channels == 3 else image[:, :, 0])
+    np.testing.assert_array_equal(preprocess.fit(drawn), preprocess.fit(image))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "F"])
+def test_a_pillow_image_of_another_mode_is_refused(mode):
+    with pytest.raises(UsageError, match=f"the image is Image of mode {mode}; "):
+        Preprocess((8, 8)).fit(Pillow.new(mode, (9, 9)))
+
+
+def test_normalising_into_given_memory_is_normalising():
+    image, preprocess = noise(9, 7), Preprocess((9, 7))
+    out = np.empty((3, 9, 7), np.float32)
+    assert preprocess.normalise(image, out=out) is out
+    np.testing.assert_array_equal(out, preprocess.normalise(image))

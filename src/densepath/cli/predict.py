@@ -127,7 +127,7 @@ def predict(
     chosen = _choose_format(format, json, csv, output)
     found = find_images(paths, lines=sys.stdin, allow_urls=allow_urls)
 
-    from densepath.engines.predictor import load
+    from densepath.engines.load import load
 
     predictor = load(
         subject,

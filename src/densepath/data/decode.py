@@ -17,7 +17,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ from PIL import Image as Pillow
 
 from densepath.errors import ImageError, UsageError
 from densepath.preprocess import Image
+
+Read = TypeVar("Read")
 
 # Nothing else that Pillow can open is opened: fewer decoders, fewer holes. MPO, a JPEG of several
 # pictures, is opened as JPEG.
@@ -89,18 +91,25 @@ def open_image(
         ImageError: the file cannot be read; its `reason` says why.
         UsageError: channels other than 1 and 3.
     """
+    return _pixels(open_picture(source, channels=channels, max_pixels=max_pixels))
+
+
+def open_picture(
+    source: str | Path | bytes, *, channels: int = 3, max_pixels: int = MAX_PIXELS
+) -> Pillow.Image:
+    """As `open_image`, but a Pillow image, of mode RGB or L: no pixel is copied twice."""
     _check_channels(channels)
 
-    def decode(file: IO[bytes]) -> Image:
+    def decode(file: IO[bytes]) -> Pillow.Image:
         with _identify(file) as picture:
             _check_pixels(picture.size, max_pixels)
             picture.load()
-            return _to_array(picture, channels)
+            return _flatten(picture, channels)
 
     if isinstance(source, bytes):
         return _or_image_error("<bytes>", lambda: decode(io.BytesIO(source)))
 
-    def read() -> Image:
+    def read() -> Pillow.Image:
         _check_file(Path(source))
         with Path(source).open("rb") as file:
             return decode(file)
@@ -116,14 +125,14 @@ def from_pillow(picture: Pillow.Image, *, channels: int = 3) -> Image:
         UsageError: channels other than 1 and 3.
     """
     _check_channels(channels)
-    return _or_image_error("<picture>", lambda: _to_array(picture, channels))
+    return _or_image_error("<picture>", lambda: _pixels(_flatten(picture, channels)))
 
 
 class _RefusedError(Exception):
     """The reason why an image is not decoded."""
 
 
-def _or_image_error(name: str, read: Callable[[], Image]) -> Image:
+def _or_image_error(name: str, read: Callable[[], Read]) -> Read:
     """What `read` gives, or an ImageError about `name`, whatever it raises."""
     try:
         with _without_pillows_warnings():
@@ -211,12 +220,17 @@ def _identify(file: IO[bytes]) -> ImageFile.ImageFile:
     raise _RefusedError(_what_it_is_instead(start))
 
 
-def _to_array(picture: Pillow.Image, channels: int) -> Image:
-    """The pixels of a picture, by the rules above."""
+def _flatten(picture: Pillow.Image, channels: int) -> Pillow.Image:
+    """The picture in mode RGB or L, by the rules above."""
     flat = _over_white(_eight_bits(_upright(picture)))
     wanted = "L" if channels == 1 else "RGB"
-    array = np.asarray(flat if flat.mode == wanted else flat.convert(wanted))
-    return array[:, :, None] if channels == 1 else array
+    return flat if flat.mode == wanted else flat.convert(wanted)
+
+
+def _pixels(picture: Pillow.Image) -> Image:
+    """uint8 [height, width, channels] of a picture of mode RGB or L."""
+    array = np.asarray(picture)
+    return array[:, :, None] if array.ndim == 2 else array
 
 
 def _upright(picture: Pillow.Image) -> Pillow.Image:

@@ -1,31 +1,32 @@
 """From images to answers: reading, an engine, names; in order, in bounded memory.
 
-On the line: the last arrow. Threads read and resize the images of the next batches while the
-engine works on this one (Pillow and the runtimes let go of Python's lock meanwhile).
+On the line: the last arrow. `flow.py` lets reading and the network share the cores (Pillow and the
+runtimes let go of Python's lock meanwhile).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densepath.engines.engine import Engine, Images, Logits
-from densepath.engines.reading import ReadImage, read_ahead
+from densepath.engines.flow import flow
+from densepath.engines.reading import ReadImage, is_single, name_of, read_image
 from densepath.errors import UsageError
 from densepath.predictions import Prediction, answer
 from densepath.preprocess import Image, Preprocess
 
 if TYPE_CHECKING:
-    from densepath.engines.eager import Precision
     from densepath.engines.reading import Readable
-    from densepath.models.layers import TestPooling
+
+Run: TypeAlias = Callable[[Images], Logits]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Predictor:
         top_k: int = 5,
         batch_size: int | None = None,
     ) -> Iterator[Prediction]:
-        """One answer an image, in order; a generator that reads ahead two batches at most.
+        """One answer an image, in order; a generator, two batches a stream ahead at most.
 
         Args:
             images: a file's path, its bytes, a uint8 [height, width, channels] array or a
@@ -89,8 +90,7 @@ class Predictor:
                 nothing: its answer has an `error`.
         """
         batch_size = self._check(top_k, batch_size)
-        batches = self._batches(images, batch_size)
-        return itertools.chain.from_iterable(self._answer(batch, top_k) for batch in batches)
+        return self._predict(images, top_k, batch_size)
 
     def explain(
         self,
@@ -107,8 +107,12 @@ class Predictor:
         batch_size = self._check(top_k, batch_size)
         if not hasattr(self.engine, "explain"):
             raise UsageError(f"the engine {self.engine.info.name!r} cannot explain; 'eager' can.")
-        batches = self._batches(images, batch_size)
-        return itertools.chain.from_iterable(self._explain(batch, top_k) for batch in batches)
+        named = self._named(images)
+
+        def answer(read: list[ReadImage]) -> list[Explanation]:
+            return self._explain(read, top_k)
+
+        return flow(named, read=self._read, answer=answer, batch_size=batch_size, streams=1)
 
     def close(self) -> None:
         """The engine's memory is free."""
@@ -134,27 +138,51 @@ class Predictor:
                 raise UsageError(f"{name} is {value}; it must be at least 1.")
         return batch_size
 
-    def _batches(
-        self, images: Readable | Iterable[Readable], batch_size: int
-    ) -> Iterator[list[ReadImage]]:
-        """The images read, in lists of `batch_size`; the last may be shorter."""
-        read = read_ahead(images, self.preprocess, ahead=2 * batch_size)
-        while batch := list(itertools.islice(read, batch_size)):
-            yield batch
+    def _predict(
+        self, images: Readable | Iterable[Readable], top_k: int, batch_size: int
+    ) -> Iterator[Prediction]:
+        """One answer an image; an image that comes alone has the whole machine."""
+        named = self._named(images)
+        first = list(itertools.islice(named, 2))
+        if len(first) == 1:
+            yield from self._answer([self._read(first[0])], top_k, self.engine.run)
+            return
 
-    def _answer(self, batch: list[ReadImage], top_k: int) -> list[Prediction]:
+        def answer(read: list[ReadImage]) -> list[Prediction]:
+            return self._answer(read, top_k, self.engine.run_share)
+
+        yield from flow(
+            itertools.chain(first, named),
+            read=self._read,
+            answer=answer,
+            batch_size=batch_size,
+            streams=self.engine.info.streams,
+        )
+
+    def _named(self, images: Readable | Iterable[Readable]) -> Iterator[tuple[str, Readable]]:
+        """The images with their names."""
+        several: Iterable[Readable] = [images] if is_single(images) else images  # type: ignore
+        return ((name_of(image, i), image) for i, image in enumerate(several))
+
+    def _read(self, named: tuple[str, Readable]) -> ReadImage:
+        """The image, read and resized; or why it cannot be."""
+        name, image = named
+        return read_image(image, name, self.preprocess)
+
+    def _answer(self, batch: list[ReadImage], top_k: int, run: Run) -> list[Prediction]:
         """The answers of one batch, failures in their places."""
         whole = [read for read in batch if read.image is not None]
         if not whole:
             return [Prediction.failed(read.name, read.error or "") for read in batch]
-        logits = self.engine.run(self._stack(whole))
+        logits = run(self._stack(whole))
         return self._merge(batch, self._name(logits, whole, top_k))
 
     def _explain(self, batch: list[ReadImage], top_k: int) -> list[Explanation]:
         """The answers of one batch with their maps."""
         whole = [read for read in batch if read.image is not None]
         if not whole:
-            return [Explanation(prediction) for prediction in self._answer(batch, top_k)]
+            failed = self._answer(batch, top_k, self.engine.run)
+            return [Explanation(prediction) for prediction in failed]
         logits, maps = self.engine.explain(self._stack(whole))  # type: ignore[attr-defined]
         heat = iter(maps)
         return [
@@ -179,50 +207,10 @@ class Predictor:
 
     def _stack(self, whole: list[ReadImage]) -> Images:
         """float32 [N, C, H, W], normalised."""
-        scale, offset = self.preprocess.scale_and_offset()
-        pixels = np.stack([read.image for read in whole if read.image is not None])
-        return (pixels * scale + offset).transpose(0, 3, 1, 2)
-
-
-def load(
-    subject: str | Path,
-    *,
-    device: str = "auto",
-    precision: Precision = "float32",
-    size: int | tuple[int, int] | None = None,
-    crop_share: float | None = None,
-    test_pooling: TestPooling = "mean",
-    threads: int | None = None,
-) -> Predictor:
-    """A predictor for a published name, a checkpoint file or a run folder.
-
-    Args:
-        subject: for example `timm/densenet121.ra_in1k`, `x.safetensors` or `runs/digits`.
-        device: `auto` (a GPU when there is one), `cpu`, `cuda:0`.
-        precision: `float32` or `bfloat16`.
-        size: side of the input in pixels, or height and width; the checkpoint's by default.
-        crop_share: the share of the short side that the centre crop keeps; the checkpoint's.
-        test_pooling: `mean`, or `mean_max` at sizes above the training size.
-        threads: CPU threads of the network, for the whole process; torch's own by default.
-
-    Raises:
-        CheckpointError, UnknownNameError, WeightsUnavailableError: no such weights.
-        UsageError: no such device, or an impossible size.
-    """
-    import torch
-
-    from densepath.engines.eager import EagerEngine
-    from densepath.weights.subject import open_checkpoint
-
-    if threads is not None:
-        if threads < 1:
-            raise UsageError(f"threads is {threads}; it must be at least 1.")
-        torch.set_num_threads(threads)
-    checkpoint = open_checkpoint(subject)
-    preprocess = checkpoint.preprocess
-    if size is not None or crop_share is not None:
-        preprocess = preprocess.at_size(preprocess.size if size is None else size, crop_share)
-    model = checkpoint.to_model()
-    model.test_pooling = test_pooling
-    engine = EagerEngine(model, device=device, precision=precision, size=preprocess.size)
-    return Predictor(engine, preprocess, checkpoint.labels, multi_label=checkpoint.multi_label)
+        stacked = np.empty(
+            (len(whole), self.preprocess.channels, *self.preprocess.size), np.float32
+        )
+        for slot, read in zip(stacked, whole, strict=True):
+            assert read.image is not None
+            self.preprocess.normalise(read.image, out=slot)
+        return stacked

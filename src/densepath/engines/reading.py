@@ -1,19 +1,16 @@
-"""Images of every kind a caller may hand in, read and resized by threads that run ahead."""
+"""Images of every kind that a caller may hand in, read and resized."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.decode import from_pillow, open_image
+from densepath.data.decode import from_pillow, open_picture
 from densepath.engines.download import Url
 from densepath.errors import ImageError, UsageError
 from densepath.preprocess import Image, Preprocess
@@ -22,9 +19,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
     Readable: TypeAlias = str | Path | bytes | NDArray[np.uint8] | Picture | Url | "ReadImage"
-
-MOST_READERS = 16
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,47 +33,20 @@ class ReadImage:
     error: str | None = None
 
 
-def read_ahead(
-    images: Readable | Iterable[Readable], preprocess: Preprocess, *, ahead: int
-) -> Iterator[ReadImage]:
-    """The images read and resized, in order, by threads at most `ahead` images ahead."""
-    several: Any = [images] if is_single(images) else images
-    workers = min(os.cpu_count() or 1, MOST_READERS)
-
-    def read(named: tuple[str, Readable]) -> ReadImage:
-        name, image = named
-        if isinstance(image, ReadImage):
-            return image
-        try:
-            return ReadImage(name, preprocess.fit(as_pixels(image, preprocess.channels)))
-        except ImageError as error:
-            return ReadImage(name, None, error.reason)
-        except UsageError as error:
-            return ReadImage(name, None, str(error))
-
-    named = ((name_of(image, i), image) for i, image in enumerate(several))
-    return map_ahead(read, named, workers=workers, ahead=ahead)
-
-
-def map_ahead(
-    function: Callable[[Any], T], items: Iterable[Any], *, workers: int, ahead: int
-) -> Iterator[T]:
-    """`function` of each item, in order, by threads that are at most `ahead` items ahead."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
-    pending: deque[Future[T]] = deque()
+def read_image(image: Readable, name: str, preprocess: Preprocess) -> ReadImage:
+    """The image, read and resized; or why it cannot be."""
+    if isinstance(image, ReadImage):
+        return image
     try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        return ReadImage(name, preprocess.fit(open_readable(image, preprocess.channels)))
+    except ImageError as error:
+        return ReadImage(name, None, error.reason)
+    except UsageError as error:
+        return ReadImage(name, None, str(error))
 
 
-def as_pixels(image: Any, channels: int) -> Image:
-    """A path, bytes, array, Pillow image or Url → uint8 [height, width, channels].
+def open_readable(image: Any, channels: int) -> Image | Picture:
+    """A path, bytes, array, Pillow image or Url → what `Preprocess.fit` takes.
 
     Gray arrays [height, width] are taken too, and gray and RGB become one another.
 
@@ -88,9 +55,9 @@ def as_pixels(image: Any, channels: int) -> Image:
         UsageError: an object that is none of these.
     """
     if isinstance(image, str | Path | bytes):
-        return open_image(image, channels=channels)
+        return open_picture(image, channels=channels)
     if isinstance(image, Url):
-        return open_image(image.fetch(), channels=channels)
+        return open_picture(image.fetch(), channels=channels)
     if not isinstance(image, np.ndarray):
         if not hasattr(image, "getbands"):
             kind = type(image).__name__

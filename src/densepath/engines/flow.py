@@ -1,0 +1,99 @@
+"""Images through reading and network on all cores at once; answers leave in order.
+
+A worker reads an image; whoever reads the last one of a batch runs the network on it, as soon as
+one of the engine's streams is free. So a core that has nothing to compute reads, and none waits
+for another to stack a batch. The first batches are of one image, so that the first answers come
+early, and the last ones are shared out evenly.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
+
+from densepath.engines.cores import usable_cores
+from densepath.engines.reading import ReadImage
+
+Answer = TypeVar("Answer")
+
+# Workers beyond the streams: they read while all streams compute.
+SPARE_WORKERS = 1
+MOST_WORKERS = 64
+
+
+class Batch(Generic[Answer]):
+    """Images that go through the network together, and their answers to be."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+        self.read: list[ReadImage] = [ReadImage("", None)] * len(items)
+        self.answers: Future[list[Answer]] = Future()
+        self._left = len(items)
+        self._lock = threading.Lock()
+
+    def put(self, position: int, image: ReadImage) -> bool:
+        """Takes an image that has been read; whether it was the last one."""
+        self.read[position] = image
+        with self._lock:
+            self._left -= 1
+            return self._left == 0
+
+
+def flow(
+    items: Iterable[Any],
+    *,
+    read: Callable[[Any], ReadImage],
+    answer: Callable[[list[ReadImage]], list[Answer]],
+    batch_size: int,
+    streams: int,
+) -> Iterator[Answer]:
+    """The answers to `items`, in order; a generator, at most two batches a stream ahead.
+
+    Args:
+        items: taken one by one; may be endless.
+        read: makes an image of an item; called in several threads.
+        answer: the answers to a batch; called in as many threads as there are streams.
+        batch_size: the most images of a batch.
+        streams: the batches that are answered at the same time.
+    """
+    workers = min(max(usable_cores(), streams + SPARE_WORKERS), MOST_WORKERS)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
+    free = threading.Semaphore(streams)
+    pending: deque[Batch[Answer]] = deque()
+
+    def work(batch: Batch[Answer], position: int) -> None:
+        try:
+            if batch.put(position, read(batch.items[position])):
+                with free:
+                    batch.answers.set_result(answer(batch.read))
+        except BaseException as error:  # It is raised where the answers are waited for.
+            if not batch.answers.done():
+                batch.answers.set_exception(error)
+
+    try:
+        for batch in map(Batch[Answer], batches(items, batch_size, streams)):
+            pending.append(batch)
+            for position in range(len(batch.items)):
+                pool.submit(work, batch, position)
+            if len(pending) > 2 * streams:
+                yield from pending.popleft().answers.result()
+        while pending:
+            yield from pending.popleft().answers.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def batches(items: Iterable[Any], batch_size: int, streams: int) -> Iterator[list[Any]]:
+    """The items in lists of 1, then 2, 4, … `batch_size`, `streams` of each; the last ones alike.
+
+    The lists depend on the items' number alone, and so do an answer's last digits.
+    """
+    left, size = iter(items), 1
+    while taken := list(itertools.islice(left, size * streams)):
+        share = -(-len(taken) // streams)
+        yield from (taken[i : i + share] for i in range(0, len(taken), share))
+        size = min(2 * size, batch_size)

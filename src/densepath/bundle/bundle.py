@@ -1,0 +1,213 @@
+"""Opening and writing a Bundle: nothing is used whose hash is not the manifest's.
+
+On the line: `write_bundle` is export's last step, `Bundle.open` every engine's first. Nothing here
+imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from densepath.bundle.manifest import FORMATS, MANIFEST, MANIFEST_HASH, MOST_BYTES, File, Manifest
+from densepath.errors import BundleError, OutputError, UnknownNameError
+from densepath.files import FILE_MODE, sha256, write_text
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder whose manifest has been read and verified."""
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: str | Path, *, verify: str = "manifest") -> Bundle:
+        """The bundle in `folder`.
+
+        Args:
+            folder: where `densepath export` wrote it.
+            verify: the files that are hashed now: those of one format by its name, `all`, or
+                none but the `manifest`.
+
+        Raises:
+            BundleError: not a bundle, a manifest that was changed or is of another version, or a
+                file that is missing, cut short or changed.
+            UnknownNameError: `verify` is none of these.
+        """
+        folder = Path(folder)
+        if verify not in ("manifest", "all", *FORMATS):
+            raise UnknownNameError("verification", verify, ("manifest", "all", *FORMATS))
+        bundle = cls(folder, Manifest.from_text(_read_manifest(folder), str(folder)))
+        if verify != "manifest":
+            bundle.verify(None if verify == "all" else verify)
+        return bundle
+
+    def verify(self, format: str | None = None) -> None:
+        """Returns when the files, of one format or all, are what the manifest says.
+
+        Raises:
+            BundleError: the bundle lacks the format, or a file is missing, cut short or changed.
+        """
+        if format is not None:
+            self._check_format(format)
+        for name, file in self.manifest.files.items():
+            if format is None or format in file.formats:
+                _verify_file(self.folder / name, file, str(self.folder))
+
+    def path_of(self, format: str, part: str = "model") -> Path:
+        """The file of a format's `model` or `preprocess`; not verified here.
+
+        Raises:
+            BundleError: the bundle lacks it.
+        """
+        self._check_format(format)
+        parts = self.manifest.formats[format]
+        if part not in parts:
+            raise BundleError(f"{self.folder}: its format {format} has no {part} graph.")
+        return self.folder / parts[part]
+
+    def _check_format(self, format: str) -> None:
+        """Returns when the bundle has the format."""
+        if format not in self.manifest.formats:
+            there = ", ".join(sorted(self.manifest.formats))
+            raise BundleError(
+                f"{self.folder} has no {format} format; it has {there}. Add it: "
+                f"densepath export SUBJECT --to {there.replace(', ', ',')},{format} -o DIR"
+            )
+
+
+def is_bundle(path: str | Path) -> bool:
+    """Whether `path` is a folder that has, or had, a manifest."""
+    return any((Path(path) / name).is_file() for name in (MANIFEST, MANIFEST_HASH))
+
+
+def _read_manifest(folder: Path) -> str:
+    """The manifest's text, whose hash is the one beside it.
+
+    Raises:
+        BundleError: there is none, or it was changed.
+    """
+    path, beside = folder / MANIFEST, folder / MANIFEST_HASH
+    if not folder.is_dir() or not is_bundle(folder):
+        kind = "has no " + MANIFEST if folder.is_dir() else "is not a folder"
+        raise BundleError(f"{folder} is not a bundle: it {kind}. `densepath export` makes bundles.")
+    for file in (path, beside):
+        if not file.is_file():
+            raise BundleError(f"{folder}: {file.name} is missing; copy the whole bundle again.")
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise BundleError(f"{folder}: {MANIFEST} is larger than any manifest is.")
+        text = path.read_text(encoding="utf-8")
+        said = beside.read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{folder}: its manifest cannot be read: {error}.") from error
+    found = sha256(path)
+    if not said or said[0] != found:
+        raise BundleError(
+            f"{folder}: {MANIFEST} was changed: its sha256 is {found}, and {MANIFEST_HASH} says "
+            f"{said[0] if said else 'nothing'}. Copy the bundle again, or export it anew."
+        )
+    return text
+
+
+def _verify_file(path: Path, file: File, folder: str) -> None:
+    """Returns when the file is what the manifest says.
+
+    Raises:
+        BundleError: it is missing, cut short or changed.
+    """
+    if path.is_symlink() or not path.is_file():
+        what = "is a link, not a file" if path.is_symlink() else "is missing"
+        raise BundleError(f"{folder}: {path.name} {what}; copy the whole bundle again.")
+    try:
+        size = path.stat().st_size
+        if size != file.size_bytes:
+            raise BundleError(
+                f"{folder}: {path.name} has {size:,} bytes, not the {file.size_bytes:,} of the "
+                "manifest; copy the bundle again."
+            )
+        found = sha256(path)
+    except OSError as error:
+        raise BundleError(f"{folder}: {path.name} cannot be read: {error.strerror}.") from error
+    if found != file.sha256:
+        raise BundleError(
+            f"{folder}: {path.name} was changed: its sha256 is {found}, not the manifest's "
+            f"{file.sha256}. Copy the bundle again."
+        )
+
+
+@contextmanager
+def write_bundle(
+    target: str | Path, *, overwrite: bool = False
+) -> Iterator[tuple[Path, Callable[[Manifest], None]]]:
+    """Yields an empty folder and what seals it; on leaving, `target` is the sealed bundle.
+
+    The folder stands beside `target` under a temporary name. Sealing writes the manifest, its hash
+    and the modes of the files. When the body fails, or never seals, nothing is left of it and what
+    stood at `target` stays as it was.
+
+    Raises:
+        OutputError: something that may not be replaced stands at `target`, or nothing can be
+            written there.
+    """
+    target = Path(target)
+    check_target(target, overwrite=overwrite)
+    scratch = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    sealed = False
+
+    def seal(manifest: Manifest) -> None:
+        nonlocal sealed
+        write_text(scratch / MANIFEST, manifest.to_text())
+        write_text(scratch / MANIFEST_HASH, f"{sha256(scratch / MANIFEST)}  {MANIFEST}\n")
+        for file in scratch.iterdir():
+            file.chmod(FILE_MODE)
+        sealed = True
+
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch, seal
+        if sealed:
+            _replace(scratch, target)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Returns when a bundle may be written at `target`: nothing, an empty folder, an old bundle.
+
+    Raises:
+        OutputError: something else stands there, or a bundle that may not be overwritten.
+    """
+    if not target.exists() and not target.is_symlink():
+        return
+    if not target.is_dir():
+        raise OutputError(f"{target} is a file; name a folder for the bundle.")
+    if not any(target.iterdir()):
+        return
+    if not is_bundle(target):
+        raise OutputError(f"{target} is a folder with other files in it; name a new one.")
+    if not overwrite:
+        raise OutputError(f"{target} is a bundle already; --overwrite replaces it.")
+
+
+def _replace(scratch: Path, target: Path) -> None:
+    """`target` is what `scratch` was; the old one goes once the new one stands."""
+    if not target.exists():
+        scratch.rename(target)
+        return
+    old = scratch.with_name(scratch.name + "-old")
+    target.rename(old)
+    try:
+        scratch.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

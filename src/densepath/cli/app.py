@@ -1,33 +1,60 @@
-"""`densepath VERB SUBJECT [ARGUMENTS] [--option value]`: the verbs and the error boundary."""
+"""`densepath VERB SUBJECT [ARGUMENTS] [--option value]`: the verbs and the error boundary.
+
+A verb's file is imported when the verb is named, so that each starts without what the others need.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from densepath import __version__
-from densepath.cli import evaluate, import_, models, predict, train
 from densepath.cli.console import note
 from densepath.errors import DensepathError
 
 SPIN_COUNT = "1000"
+HELP = "DenseNet and Dual Path Networks: from a folder of images to a trained, measured model."
 
-app = typer.Typer(
-    name="densepath",
-    help="DenseNet and Dual Path Networks: from a folder of images to a trained, measured model.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode="rich",
-)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("models")(models.models)
-app.command("import")(import_.import_)
+# Verb → the module of `densepath.cli` and its function.
+VERBS = {
+    "train": ("train", "train"),
+    "evaluate": ("evaluate", "evaluate"),
+    "predict": ("predict", "predict"),
+    "models": ("models", "models"),
+    "import": ("import_", "import_"),
+}
+
+if TYPE_CHECKING:
+    app: typer.Typer  # all verbs; see __getattr__
+
+
+def build_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
+    """The command line with these verbs."""
+    made = typer.Typer(
+        name="densepath",
+        help=HELP,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        rich_markup_mode="rich",
+    )
+    made.callback()(_options)
+    for verb in verbs:
+        module, function = VERBS[verb]
+        made.command(verb)(getattr(importlib.import_module(f"densepath.cli.{module}"), function))
+    return made
+
+
+def __getattr__(name: str) -> typer.Typer:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()["app"] = made = build_app()
+    return made
 
 
 def _print_version(wanted: bool) -> None:
@@ -36,7 +63,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
@@ -50,8 +76,9 @@ def main() -> None:
     # Threads that wait for others sleep soon: spinning as long as the OpenMP runtime does by
     # default costs a shared machine two thirds of its speed. Read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    named = [verb for verb in sys.argv[1:2] if verb in VERBS]
     try:
-        app()
+        build_app(named or VERBS)()
     except DensepathError as error:
         note(f"error: {error}")
         sys.exit(error.exit_code)

@@ -1,21 +1,38 @@
-"""Where the command line prints: data to standard output, everything else to standard error."""
+"""Where the command line prints: data to standard output, everything else to standard error.
+
+rich is imported by those who draw tables or progress, not for a line of text.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PIPE_WIDTH = 160
 
 NAMED_FAILURES = 10
 
-# A pipe or file has no width: tables are then not squeezed into 80 columns.
-stdout = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-stderr = Console(stderr=True, highlight=False)
+
+@functools.cache
+def stdout() -> Console:
+    """For tables. A pipe or file has no width: they are then not squeezed into 80 columns."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+@functools.cache
+def stderr() -> Console:
+    """For progress."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
@@ -24,8 +41,9 @@ def print_json(value: Any) -> None:
 
 
 def note(message: str) -> None:
-    """A message for the person, on standard error; square brackets are printed as they are."""
-    stderr.print(message, markup=False, soft_wrap=True)
+    """A message for the person, on standard error."""
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
 
 
 def note_unreadable(named: Sequence[str], total: int) -> None:

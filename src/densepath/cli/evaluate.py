@@ -127,8 +127,8 @@ def _print_figures(report: Report) -> None:
     overall.add_row("images", f"{report.images:,}")
     overall.add_row("could not be read", f"{len(report.skipped):,}")
     overall.add_row("images/s", f"{report.images_per_second:.1f}")
-    stdout.print(f"{report.subject} on {report.data}", markup=False, highlight=False)
-    stdout.print(overall)
+    stdout().print(f"{report.subject} on {report.data}", markup=False, highlight=False)
+    stdout().print(overall)
     rows = [row for row in report.per_class if row["f1"] is not None and row["support"]]
     weakest = sorted(rows, key=lambda row: row["f1"])[:5]
     classes = Table(box=None, pad_edge=False, header_style="bold")
@@ -141,4 +141,4 @@ def _print_figures(report: Report) -> None:
             row["label"],
             *(f"{row[n]:,}" if n == "support" else shown(n, row[n]) for n in names),
         )
-    stdout.print(classes)
+    stdout().print(classes)

@@ -33,7 +33,7 @@ def models(
     from densepath.models.catalogue import CATALOGUE, find_spec
 
     specs = [find_spec(name) for name in names] if names else list(CATALOGUE.values())
-    counted = track(specs, "counting", console=stderr, transient=True)
+    counted = track(specs, "counting", console=stderr(), transient=True)
     rows = (_row(spec, size or spec.input_size, batch_size) for spec in counted)
     if json:
         for row in rows:
@@ -110,6 +110,6 @@ def _print_table(rows: list[dict[str, Any]], batch_size: int) -> None:
             f"{seed['flops'] / 2e9:.2f}{mark}" if seed else "",
             f"{seed['top1'] * 100:.1f}" if seed else "",
         )
-    stdout.print(table)
+    stdout().print(table)
     for remark, names in remarks.items():
         note(f"* {', '.join(names)}: {remark}")

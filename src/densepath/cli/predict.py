@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -214,17 +214,12 @@ class _Tally:
         Raises:
             DataError: one is a failure and the user wants to stop there.
         """
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        hidden = not (show and stderr.is_terminal)
         start = time.monotonic()
-        with Progress(*columns, console=stderr, transient=True, disable=hidden) as progress:
-            task = progress.add_task("reading the first images")
+        with _progress_line(show and sys.stderr.isatty()) as say:
             for prediction in predictions:
                 self._count(prediction)
                 self.seconds = time.monotonic() - start
-                progress.update(task, description=self._pace())
+                say(self._pace())
                 yield prediction
 
     def _count(self, prediction: Prediction) -> None:
@@ -259,3 +254,17 @@ class _Tally:
         note(f"{self._pace()}; {self.answered:,} answered{unread}")
         if pictures is not None:
             note(f"pictures in {pictures}")
+
+
+@contextmanager
+def _progress_line(shown: bool) -> Iterator[Callable[[str], None]]:
+    """A function that changes the text of a line on standard error, if it is to be shown."""
+    if not shown:
+        yield lambda text: None
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=stderr(), transient=True) as progress:
+        task = progress.add_task("reading the first images")
+        yield lambda text: progress.update(task, description=text)

@@ -125,7 +125,7 @@ class OnnxRuntime : public Backend {
   InputSize size_;
   std::size_t num_classes_;
   Contents model_;
-  Ort::Env env_{ORT_LOGGING_LEVEL_ERROR, "densepath"};
+  Ort::Env env_{ORT_LOGGING_LEVEL_FATAL, "densepath"};
   Ort::MemoryInfo memory_ = cpu_memory();
   Ort::Session preprocess_{nullptr};
   std::unique_ptr<Spread> spread_;

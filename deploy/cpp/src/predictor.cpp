@@ -108,7 +108,7 @@ Prediction Predictor::predict(const Image& image, std::size_t top_k) {
                      " bytes; this bundle takes uint8 [height, width, " +
                      std::to_string(channels) + "].");
   }
-  return parts_->answer_one({"image", parts_->fitter->fit(image), std::nullopt}, top_k);
+  return parts_->answer_one({"image", fit(image, *parts_->fitter), std::nullopt}, top_k);
 }
 
 void Predictor::predict(const Next& next, const Take& take, std::size_t top_k) {

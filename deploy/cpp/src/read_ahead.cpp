@@ -1,17 +1,34 @@
 #include "read_ahead.hpp"
 
+#include <algorithm>
 #include <new>
 #include <utility>
 
 #include "decode.hpp"
+#include "text.hpp"
 
 namespace densepath {
+namespace {
+
+// The graphs' memory grows with the longer side: 60 million pixels in one row took 24 GB.
+constexpr std::size_t kMostSide = std::size_t{1} << 18;
+
+}  // namespace
+
+std::vector<float> fit(const Image& image, Fitter& fitter) {
+  if (std::max(image.height, image.width) > kMostSide) {
+    throw ImageError(std::to_string(image.width) + " × " + std::to_string(image.height) +
+                     " has a side of more than the " + with_commas(kMostSide) +
+                     " pixels that are resized");
+  }
+  return fitter.fit(image);
+}
 
 Ready read_one(const Source& source, Fitter& fitter, std::size_t channels) {
   if (source.error) return {source.path, {}, source.error};
   try {
-    return {source.path, fitter.fit(open_image(source.path, channels)), std::nullopt};
-  } catch (const ImageError& error) {
+    return {source.path, fit(open_image(source.path, channels), fitter), std::nullopt};
+  } catch (const Error& error) {  // Of the file, or of the graph with this image.
     return {source.path, {}, error.what()};
   } catch (const std::bad_alloc&) {
     return {source.path, {}, "not enough memory to decode it"};

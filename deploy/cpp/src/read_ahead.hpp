@@ -24,6 +24,9 @@ struct Ready {
   std::optional<std::string> error;
 };
 
+/// The network's input for an image. Throws ImageError: a side is too long to be resized.
+std::vector<float> fit(const Image& image, Fitter& fitter);
+
 /// The answer of one reading: a file's image decoded and fitted.
 Ready read_one(const Source& source, Fitter& fitter, std::size_t channels);
 
@@ -38,7 +41,7 @@ class ReadAhead {
   ReadAhead(const ReadAhead&) = delete;
   ReadAhead& operator=(const ReadAhead&) = delete;
 
-  /// The next image in order; nothing after the last. Rethrows what the runtime threw.
+  /// The next image in order; nothing after the last. Rethrows what a thread threw.
   std::optional<Ready> pop();
 
  private:

@@ -8,209 +8,19 @@ are counted from the middle of the image, where the crop is.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 
+from densepath.export.graph import Tensor
 from densepath.preprocess import COEFFICIENT, MOST_PIXELS, Preprocess
 
-Kind = Literal["whole", "real", "byte", "truth"]
 # Reach of Pillow's kernels in pixels of the smaller image. Source: Pillow 13 `Resample.c`.
 SUPPORT = {"bilinear": 1, "bicubic": 2}
+# Weights are whole multiples of 1 / WEIGHT. Source: the same, PRECISION_BITS.
+WEIGHT = 2.0**22
 # a of the bicubic kernel. Source: Pillow 13 `Resample.c`, `bicubic_filter`.
 CUBIC_A = -0.5
-
-
-class Operations(ABC):
-    """What a runtime must be able to do; its tensors are opaque here.
-
-    Names of `apply` and their meaning are those of ONNX: Add, Sub, Mul, Min, Max, Less, Greater,
-    And, Where, Floor, Abs, Round, MatMul.
-    """
-
-    @abstractmethod
-    def constant(self, value: Any, kind: Kind) -> Any:
-        """A tensor of the numbers or array `value`."""
-
-    @abstractmethod
-    def apply(self, name: str, *tensors: Any) -> Any:
-        """The tensor that the operation `name` makes."""
-
-    @abstractmethod
-    def floor_divide(self, a: Any, b: Any) -> Any:
-        """⌊a / b⌋ of whole numbers, b above 0; exact."""
-
-    @abstractmethod
-    def shift_right(self, a: Any, bits: int) -> Any:
-        """⌊a / 2^bits⌋ of whole numbers that are not negative; exact."""
-
-    @abstractmethod
-    def cast(self, tensor: Any, kind: Kind) -> Any:
-        """The tensor's values as another kind; real → whole truncates."""
-
-    @abstractmethod
-    def dimension(self, tensor: Any, axis: int) -> Any:
-        """The whole number of rank 0 that is the tensor's size along an axis."""
-
-    @abstractmethod
-    def count(self, number: Any) -> Any:
-        """The whole numbers 0 … number − 1."""
-
-    @abstractmethod
-    def take(self, tensor: Any, places: Any, axis: int) -> Any:
-        """The tensor's slices at the whole numbers `places`, of rank 1, along an axis."""
-
-    @abstractmethod
-    def cut(self, tensor: Any, start: Any, stop: Any, axis: int) -> Any:
-        """The tensor from `start` to before `stop` along an axis."""
-
-    @abstractmethod
-    def reshape(self, tensor: Any, shape: Sequence[int]) -> Any:
-        """The tensor in another shape, one number of which may be −1."""
-
-    @abstractmethod
-    def transpose(self, tensor: Any, order: Sequence[int]) -> Any:
-        """The tensor with its axes in another order."""
-
-    @abstractmethod
-    def sum(self, tensor: Any, axis: int) -> Any:
-        """The sum along an axis, which stays with size 1."""
-
-    @abstractmethod
-    def either(self, condition: Any, yes: Body, no: Body, *tensors: Tensor) -> Tensor:
-        """`yes(*tensors)` where the condition of rank 0 holds, else `no(*tensors)`."""
-
-    @abstractmethod
-    def rounded_side(self, long: Any, short: Any, resize_short: int) -> Any:
-        """Python's `round(long * (resize_short / short))`, to the last half."""
-
-    @abstractmethod
-    def resize_like_pillow(self, image: Tensor, rows: Axis, columns: Axis, kernel: str) -> Tensor:
-        """The crop of the byte image [height, width, channels] resized by Pillow's arithmetic."""
-
-
-@dataclass(frozen=True, eq=False)
-class Tensor:
-    """A runtime's tensor with Python's operators; numbers become constants of its kind."""
-
-    to: Operations
-    handle: Any
-    kind: Kind
-
-    def __add__(self, other: Tensor | float) -> Tensor:
-        return self._apply("Add", other)
-
-    def __sub__(self, other: Tensor | float) -> Tensor:
-        return self._apply("Sub", other)
-
-    def __rsub__(self, other: float) -> Tensor:
-        return self.constant(other)._apply("Sub", self)
-
-    def __mul__(self, other: Tensor | float) -> Tensor:
-        return self._apply("Mul", other)
-
-    def __truediv__(self, other: Tensor | float) -> Tensor:
-        return self._apply("Div", other)
-
-    def __floordiv__(self, other: Tensor | float) -> Tensor:
-        return self._new(self.to.floor_divide(self.handle, self._like(other).handle))
-
-    def __rshift__(self, bits: int) -> Tensor:
-        return self._new(self.to.shift_right(self.handle, bits))
-
-    def __matmul__(self, other: Tensor) -> Tensor:
-        return self._apply("MatMul", other)
-
-    def __and__(self, other: Tensor) -> Tensor:
-        return self._apply("And", other)
-
-    def __lt__(self, other: Tensor | float) -> Tensor:
-        return self._apply("Less", other, "truth")
-
-    def __gt__(self, other: Tensor | float) -> Tensor:
-        return self._apply("Greater", other, "truth")
-
-    def least(self, other: Tensor | float) -> Tensor:
-        """The smaller of the two."""
-        return self._apply("Min", other)
-
-    def most(self, other: Tensor | float) -> Tensor:
-        """The larger of the two."""
-        return self._apply("Max", other)
-
-    def floor(self) -> Tensor:
-        """The next whole number below."""
-        return self._new(self.to.apply("Floor", self.handle))
-
-    def round(self) -> Tensor:
-        """The nearest whole number, halves to the even one."""
-        return self._new(self.to.apply("Round", self.handle))
-
-    def absolute(self) -> Tensor:
-        """Without its sign."""
-        return self._new(self.to.apply("Abs", self.handle))
-
-    def where(self, yes: Tensor, no: Tensor | float) -> Tensor:
-        """`yes` where this holds, else `no`."""
-        other = yes._like(no)
-        return yes._new(self.to.apply("Where", self.handle, yes.handle, other.handle))
-
-    def either(self, yes: Body, no: Body, *tensors: Tensor) -> Tensor:
-        """`yes(*tensors)` if this of rank 0 holds, else `no(*tensors)`; only one is computed."""
-        return self.to.either(self.handle, yes, no, *tensors)
-
-    def cast(self, kind: Kind) -> Tensor:
-        """As another kind; real → whole truncates."""
-        return Tensor(self.to, self.to.cast(self.handle, kind), kind)
-
-    def dimension(self, axis: int) -> Tensor:
-        """The size along an axis."""
-        return Tensor(self.to, self.to.dimension(self.handle, axis), "whole")
-
-    def count(self) -> Tensor:
-        """The whole numbers below this one."""
-        return self._new(self.to.count(self.handle))
-
-    def take(self, places: Tensor, axis: int) -> Tensor:
-        """The slices at `places` along an axis."""
-        return self._new(self.to.take(self.handle, places.handle, axis))
-
-    def cut(self, start: Tensor, stop: Tensor, axis: int) -> Tensor:
-        """From `start` to before `stop` along an axis."""
-        return self._new(self.to.cut(self.handle, start.handle, stop.handle, axis))
-
-    def reshape(self, *shape: int) -> Tensor:
-        """In another shape."""
-        return self._new(self.to.reshape(self.handle, shape))
-
-    def transpose(self, *order: int) -> Tensor:
-        """With the axes in another order."""
-        return self._new(self.to.transpose(self.handle, order))
-
-    def sum(self, axis: int) -> Tensor:
-        """The sum along an axis, which stays with size 1."""
-        return self._new(self.to.sum(self.handle, axis))
-
-    def constant(self, value: Any, kind: Kind | None = None) -> Tensor:
-        """Another tensor of the same runtime: `value` as this one's kind or as `kind`."""
-        wanted = kind or self.kind
-        return Tensor(self.to, self.to.constant(value, wanted), wanted)
-
-    def _like(self, other: Tensor | float) -> Tensor:
-        return other if isinstance(other, Tensor) else self.constant(other)
-
-    def _apply(self, name: str, other: Tensor | float, kind: Kind | None = None) -> Tensor:
-        handle = self.to.apply(name, self.handle, self._like(other).handle)
-        return Tensor(self.to, handle, kind or self.kind)
-
-    def _new(self, handle: Any) -> Tensor:
-        return Tensor(self.to, handle, self.kind)
-
-
-Body = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -263,12 +73,12 @@ def _axes(image: Tensor, preprocess: Preprocess) -> tuple[Axis, Axis]:
     sides = _sides(height, width, short, preprocess.side_rounding == "round")
     axes = []
     for old, side, size in zip((height, width), sides, preprocess.size, strict=True):
-        target = side.most(size)
-        spare = target - size
-        half = spare // 2
+        whole = side.most(size)
+        spare = whole - size
+        first = spare // 2
         if preprocess.crop_rounding == "round":  # Halves go to the even number.
-            half = (spare + (half - half // 2 * 2)) // 2
-        axes.append(Axis(old, target, half, size))
+            first = (spare + (first - first // 2 * 2)) // 2
+        axes.append(Axis(old, whole, first, size))
     return axes[0], axes[1]
 
 
@@ -276,7 +86,7 @@ def _sides(height: Tensor, width: Tensor, resize_short: int, rounds: bool) -> tu
     """Height and width after the short side has been made `resize_short`."""
     long, short = height.most(width), height.least(width)
     if rounds:
-        whole = long._new(long.to.rounded_side(long.handle, short.handle, resize_short))
+        whole = long.to.rounded_side(long, short, resize_short)
     else:  # ⌊resize_short · long / short⌋ without the large product.
         times = long // short
         whole = times * resize_short + (long - times * short) * resize_short // short
@@ -350,7 +160,7 @@ def _weights(axis: Axis, kernel: str, start: Tensor, stop: Tensor) -> Tensor:
     scale = (axis.old.most(axis.target) * 2).cast("real")
     t = (apart.absolute().cast("real") / scale).least(float(SUPPORT[kernel]))
     weights = 1.0 - t if kernel == "bilinear" else _cubic(t)
-    return weights / weights.sum(1)
+    return (weights / weights.sum(1) * WEIGHT).round() * (1 / WEIGHT)
 
 
 def _cubic(t: Tensor) -> Tensor:
@@ -361,18 +171,33 @@ def _cubic(t: Tensor) -> Tensor:
 
 
 def _resize_like_opencv(image: Tensor, rows: Axis, columns: Axis) -> Tensor:
-    """OpenCV's `INTER_LINEAR` in its own whole numbers; see `preprocess._resize_like_opencv`."""
+    """OpenCV's `INTER_LINEAR`, bit by bit; see `preprocess._resize_like_opencv`.
+
+    The whole numbers are kept as floats, below 2²⁴, where these are exact and quick.
+    """
     top, bottom, v = _neighbours(rows)
     left, right, u = _neighbours(columns)
     u, v = u.reshape(columns.size, 1), v.reshape(rows.size, 1, 1)
+    whole = float(COEFFICIENT)
 
     def across(row: Tensor) -> Tensor:
         used = image.take(row, 0)
-        first, second = used.take(left, 1).cast("whole"), used.take(right, 1).cast("whole")
-        return (first * (COEFFICIENT - u) + second * u) >> 4
+        first, second = used.take(left, 1).cast("real"), used.take(right, 1).cast("real")
+        return _shifted(first * (whole - u) + second * u, 4)
 
-    upper, lower = across(top) * (COEFFICIENT - v), across(bottom) * v
-    return (((upper >> 16) + (lower >> 16) + 2) >> 2).cast("byte")
+    def down(values: Tensor, weight: Tensor) -> Tensor:
+        """⌊values · weight / 2¹⁶⌋, in two steps since the product has 26 bits."""
+        upper = _shifted(values, 8)
+        lower = _shifted((values - upper * 256.0) * weight, 8)
+        return _shifted(upper * weight + lower, 8)
+
+    sums = down(across(top), whole - v) + down(across(bottom), v)
+    return _shifted(sums + 2.0, 2).cast("byte")
+
+
+def _shifted(values: Tensor, bits: int) -> Tensor:
+    """⌊values / 2^bits⌋."""
+    return (values * 2.0**-bits).floor()
 
 
 def _neighbours(axis: Axis) -> tuple[Tensor, Tensor, Tensor]:
@@ -382,11 +207,10 @@ def _neighbours(axis: Axis) -> tuple[Tensor, Tensor, Tensor]:
     above = axis.middles() * axis.old + (1 - odd) * axis.target
     grid = axis.target * 2
     whole = above // grid
+    rest = (above - whole * grid).cast("real") / grid.cast("real")
     # Positions are rounded to float32 here, as OpenCV rounds them.
-    place = (whole + half - 1 + odd).cast("real") + (above - whole * grid).cast("real") / grid.cast(
-        "real"
-    )
+    place = (whole + half - 1 + odd).cast("real") + rest
     first = place.floor()
-    weight = ((place - first) * float(COEFFICIENT)).round().cast("whole")
+    weight = ((place - first) * float(COEFFICIENT)).round()
     left, last = first.cast("whole"), axis.old - 1
     return left.most(0).least(last), (left + 1).most(0).least(last), weight

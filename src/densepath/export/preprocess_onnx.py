@@ -1,7 +1,9 @@
 """The preprocessing as an ONNX graph: uint8 image of any size → the network's input.
 
 Pillow's resizing is ONNX `Resize` with `antialias`, one axis after the other: ONNX Runtime's is
-Pillow's own fixed-point arithmetic, its weights rounded differently in the last bit.
+Pillow's own fixed-point arithmetic, but for the last bit of its weights. Of the 37.6 million
+values of 250 ImageNet photos at 224 × 224, 0.05 % (bilinear) and 0.02 % (bicubic) differ from
+Pillow's, all by 1 of 255; none of OpenCV's. 12 megapixels take as long as in Pillow.
 """
 
 from __future__ import annotations
@@ -10,15 +12,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from densepath.errors import MissingPackageError
+from densepath.export.graph import Body, Kind, Operations, Tensor
 from densepath.export.preprocess_graph import (
     CUBIC_A,
     Axis,
-    Body,
-    Kind,
-    Operations,
-    Tensor,
     more_pixels,
     preprocess_graph,
     resize_by_matrices,
@@ -98,7 +98,7 @@ class _OnnxOperations(Operations):
     def constant(self, value: Any, kind: Kind) -> str:
         from onnx import numpy_helper
 
-        array = np.asarray(value, DTYPES[kind])
+        array: NDArray[Any] = np.asarray(value, DTYPES[kind])
         key = (array.tobytes(), array.dtype.str, array.shape)
         if key not in self._constants:
             self._constants[key] = f"constant_{len(self._constants)}"
@@ -114,9 +114,6 @@ class _OnnxOperations(Operations):
     def floor_divide(self, a: str, b: str) -> str:
         # Div truncates, Mod has the sign of b: a − mod(a, b) is the multiple of b below a.
         return self.apply("Div", self.apply("Sub", a, self.apply("Mod", a, b)), b)
-
-    def shift_right(self, a: str, bits: int) -> str:
-        return self.apply("Div", a, self.constant(1 << bits, "whole"))
 
     def cast(self, tensor: str, kind: Kind) -> str:
         from onnx import helper
@@ -153,15 +150,15 @@ class _OnnxOperations(Operations):
         output = self.apply("If", condition, then_branch=then[0], else_branch=other[0])
         return Tensor(self, output, then[1])
 
-    def rounded_side(self, long: str, short: str, resize_short: int) -> str:
+    def rounded_side(self, long: Tensor, short: Tensor, resize_short: int) -> Tensor:
         from onnx import TensorProto, numpy_helper
 
         self.initializers.append(
             numpy_helper.from_array(np.array(resize_short, np.float64), "resize_short")
         )
-        exact = [self.apply("Cast", side, to=TensorProto.DOUBLE) for side in (long, short)]
+        exact = [self.apply("Cast", side.handle, to=TensorProto.DOUBLE) for side in (long, short)]
         side = self.apply("Mul", exact[0], self.apply("Div", "resize_short", exact[1]))
-        return self.cast(self.apply("Round", side), "whole")
+        return Tensor(self, self.cast(self.apply("Round", side), "whole"), "whole")
 
     def resize_like_pillow(self, image: Tensor, rows: Axis, columns: Axis, kernel: str) -> Tensor:
         def in_parts(image: Tensor) -> Tensor:

@@ -1,11 +1,15 @@
 """The preprocessing as an OpenVINO graph: uint8 image of any size → the network's input.
 
-Pillow's resizing is two products of matrices whose weights the graph computes. OpenVINO's own
-`Interpolate` in its Pillow modes is not used: for images of changing size it is compiled anew for
-every size (5 s for one of 640 × 427) or runs a loop five times slower than Pillow, and it does not
-round between its two passes. Compile it with `INFERENCE_PRECISION_HINT` f32: the weights of a
-bfloat16 product have too few bits. OpenVINO's CPU plugin computes whole numbers in 32 bits and
-float64 in float32; nothing here needs more.
+Pillow's resizing is two products of matrices whose weights the graph computes. Of the 37.6
+million values of 250 ImageNet photos at 224 × 224, 0.07 % (bilinear) and 0.01 % (bicubic) differ
+from Pillow's, by 1 of 255, three by 2; none of OpenCV's. 12 megapixels take 1 to 1.5 times as
+long as in Pillow and 190 MB. Compile it with `INFERENCE_PRECISION_HINT` f32: a bfloat16 product
+has too few bits.
+
+OpenVINO's own `Interpolate` in its Pillow modes is not used. For images of changing size it is
+compiled anew for every size (5 s for one of 640 × 427) or runs a loop five times slower than
+Pillow, and it does not round between its two passes. The CPU plugin computes whole numbers in 32
+bits and float64 in float32; nothing here needs more.
 """
 
 from __future__ import annotations
@@ -19,15 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import MissingPackageError
-from densepath.export.preprocess_graph import (
-    Axis,
-    Body,
-    Kind,
-    Operations,
-    Tensor,
-    preprocess_graph,
-    resize_by_matrices,
-)
+from densepath.export.graph import Body, Kind, Operations, Tensor
+from densepath.export.preprocess_graph import Axis, preprocess_graph, resize_by_matrices
 from densepath.preprocess import MOST_PIXELS, Preprocess
 
 if TYPE_CHECKING:
@@ -111,9 +108,6 @@ class _OpenVinoOperations(Operations):
         above = self.apply("Where", self.apply("Less", rest, b), zero, one)
         return self.apply("Add", self.apply("Sub", near, below), above)
 
-    def shift_right(self, a: Any, bits: int) -> Any:
-        return self.floor_divide(a, self.constant(1 << bits, "whole"))
-
     def cast(self, tensor: Any, kind: Kind) -> Any:
         from openvino import opset13
 
@@ -170,19 +164,18 @@ class _OpenVinoOperations(Operations):
         output = branch.set_output(bodies[0][0].results[0], bodies[1][0].results[0])
         return Tensor(self, output, bodies[0][2])
 
-    def rounded_side(self, long: Any, short: Any, resize_short: int) -> Any:
-        longs, shorts = Tensor(self, long, "whole"), Tensor(self, short, "whole")
-        times = longs // shorts
-        rest = (longs - times * shorts) * (2 * resize_short)
-        doubled = rest // shorts
+    def rounded_side(self, long: Tensor, short: Tensor, resize_short: int) -> Tensor:
+        times = long // short
+        rest = (long - times * short) * (2 * resize_short)
+        doubled = rest // short
         below, odd = times * resize_short + doubled // 2, _is_odd(doubled)
         # Only a product of k + 1/2 needs more care; k is `below`.
         step, limits = half_rule(resize_short)
-        place = (shorts // step).least(len(limits) - 1).reshape(1)
-        limit = longs.constant(limits, "real").take(place, 0).reshape()
+        place = (short // step).least(len(limits) - 1).reshape(1)
+        limit = long.constant(limits, "real").take(place, 0).reshape()
         leaves = _mantissa(below.cast("real") + 0.5) > limit.absolute()
         half = leaves.where((limit > 0.0).cast("whole"), _is_odd(below))
-        return (below + (rest - doubled * shorts > 0).where(odd, half * odd)).handle
+        return below + (rest - doubled * short > 0).where(odd, half * odd)
 
     def resize_like_pillow(self, image: Tensor, rows: Axis, columns: Axis, kernel: str) -> Tensor:
         return resize_by_matrices(image, rows, columns, kernel)

@@ -16,6 +16,7 @@
     ├── TrainingError
     │   └── DivergedError         the loss became NaN, infinite or grew without bound
     ├── BundleError               a bundle that cannot be opened or is not what it says
+    ├── ParityError               an exported network that answers otherwise than the checkpoint
     ├── EngineError               an engine that cannot be made ready on this machine
     ├── OutputError               a file or folder that cannot be written
     └── MissingPackageError       an optional package is not installed; names the extra
@@ -110,6 +111,10 @@ class DivergedError(TrainingError):
 
 class BundleError(DensepathError):
     """A bundle that cannot be opened, or whose files are not what its manifest says."""
+
+
+class ParityError(DensepathError):
+    """An exported network that answers otherwise than the checkpoint it was made of."""
 
 
 class EngineError(DensepathError):

@@ -1,1 +1,1 @@
-"""The Bundle: a folder with everything that an answer needs, and the manifest that vouches for it."""
+"""The Bundle: a folder with all that an answer needs, and the manifest that vouches for it."""

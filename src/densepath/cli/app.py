@@ -27,6 +27,8 @@ VERBS = {
     "predict": ("predict", "predict"),
     "models": ("models", "models"),
     "import": ("import_", "import_"),
+    "export": ("export", "export"),
+    "convert": ("convert", "convert"),
 }
 
 if TYPE_CHECKING:

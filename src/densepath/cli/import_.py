@@ -40,7 +40,7 @@ def import_(
 
     if output.suffix != ".safetensors":
         raise UsageError(f"{output} must end in .safetensors: checkpoints are safetensors files.")
-    names = _read_labels(labels) if labels else None
+    names = read_labels(labels) if labels else None
     checkpoint = import_weights(file, model, source=source, labels=names, multi_label=multi_label)
     checkpoint.save(output)
     summary = {
@@ -61,7 +61,7 @@ def import_(
         )
 
 
-def _read_labels(path: Path) -> list[str]:
+def read_labels(path: Path) -> list[str]:
     """The names in a text file, one a line.
 
     Raises:

@@ -1,0 +1,63 @@
+"""A weights file of another system → a Bundle: `import_weights` and `export` in one step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from densepath.bundle.bundle import Bundle
+from densepath.errors import UsageError
+from densepath.export.export import DEFAULT_FORMATS, Format, export
+from densepath.models.catalogue import CATALOGUE
+from densepath.weights.import_file import import_weights
+
+
+def convert(
+    file: str | Path,
+    output: str | Path,
+    *,
+    model: str | None = None,
+    source: str | None = None,
+    labels: Sequence[str] | None = None,
+    multi_label: bool = False,
+    to: Sequence[Format] = DEFAULT_FORMATS,
+    **options: Any,
+) -> Bundle:
+    """The bundle of a file that PaddleClas, MindCV, timm or torchvision wrote.
+
+    Args:
+        file: a `.pdparams`, `.ckpt`, `.pth` or `.safetensors` file.
+        output: the folder of the bundle.
+        model: the catalogue's model that it is of; by default the one in the file's name.
+        source, labels, multi_label: as `import_weights` takes them.
+        to: the formats.
+        options: as `export` takes them.
+
+    Raises:
+        UsageError: the file's name says no model.
+        WeightsError: the file cannot be read, or is of another model.
+        DensepathError: what `export` raises.
+    """
+    path = Path(file)
+    checkpoint = import_weights(
+        path, model or guess_model(path), source=source, labels=labels, multi_label=multi_label
+    )
+    return export(checkpoint, output, to=to, **options)
+
+
+def guess_model(path: Path) -> str:
+    """The model in a file's name, as in `DenseNet121_pretrained.pdparams` or `dpn92-2f6a.ckpt`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    words = re.sub(r"[-_ ]", "", path.name.lower())
+    named = [name for name in CATALOGUE if re.sub(r"[-_]", "", name) in words]
+    if not named:
+        raise UsageError(
+            f"{path.name} does not say which model it is of; name it: --model "
+            f"{'|'.join(sorted(CATALOGUE))}"
+        )
+    return max(named, key=len)

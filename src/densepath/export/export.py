@@ -1,0 +1,264 @@
+"""`densepath.export`: a Checkpoint becomes a Bundle, whole and verified, or nothing at all.
+
+On the line: Checkpoint → Bundle. The files of each format are written beside the target, each is
+run on real images and compared with the checkpoint's own network (`parity.py`), and only then does
+the folder take its name.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from densepath import __version__
+from densepath.bundle.bundle import Bundle, check_target, write_bundle
+from densepath.bundle.manifest import File, Manifest, Tensor
+from densepath.errors import UnknownNameError, UsageError
+from densepath.export.parity import Parity, check_parity, measure_parity
+from densepath.export.parity_images import collect_images
+from densepath.export.program import export_program
+from densepath.files import sha256, write_json, write_text
+from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.subject import open_checkpoint
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+Format = Literal["onnx", "openvino", "torch", "aoti"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+DEFAULT_FORMATS: tuple[Format, ...] = ("onnx", "openvino", "torch")
+DEFAULT_BATCH_SIZES = (1, 4, 8)
+TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
+FORMAT_OF: dict[str, Format] = {
+    ".onnx": "onnx",
+    ".xml": "openvino",
+    ".bin": "openvino",
+    ".safetensors": "torch",
+    ".pt2": "aoti",
+}
+Say: TypeAlias = Callable[[str], None]
+
+
+def export(
+    subject: str | Path | Checkpoint,
+    output: str | Path,
+    *,
+    to: Sequence[Format] = DEFAULT_FORMATS,
+    size: int | tuple[int, int] | None = None,
+    dynamic_size: bool = False,
+    images: Sequence[str | Path] | None = None,
+    num_images: int = 50,
+    batch_sizes: Sequence[int] = DEFAULT_BATCH_SIZES,
+    overwrite: bool = False,
+    failed: str | Path | None = None,
+    say: Say = lambda step: None,
+) -> Bundle:
+    """The bundle of a checkpoint in the folder `output`, its parity measured on real images.
+
+    Args:
+        subject: a checkpoint, or what `open_checkpoint` takes.
+        output: a new folder; with `overwrite` it may be an old bundle.
+        to: the formats.
+        size: side of the images in pixels, or height and width; the checkpoint's by default.
+        dynamic_size: the graphs take images of any size; `size` is what preprocessing makes.
+        images: files, folders or zip archives to compare answers on; by default photographs that
+            come with scikit-learn.
+        num_images: how many of them at most, taken evenly.
+        batch_sizes: each format is run with each.
+        overwrite: a bundle that stands at `output` is replaced.
+        failed: a folder for the report of a comparison that breaks a bound.
+        say: is told of each step.
+
+    Raises:
+        UsageError: an impossible argument.
+        CheckpointError, UnknownNameError, WeightsUnavailableError: no such subject.
+        MissingPackageError: what a format needs is not installed.
+        DataError: the images cannot be read.
+        ParityError: a format answers otherwise than the checkpoint.
+        OutputError: the bundle cannot be written.
+    """
+    formats = check_formats(to)
+    _check_numbers(num_images, batch_sizes)
+    check_target(Path(output), overwrite=overwrite)
+    checkpoint = subject if isinstance(subject, Checkpoint) else open_checkpoint(subject)
+    if size is not None:
+        checkpoint = _at_size(checkpoint, size)
+    with (
+        collect_images(images, num_images) as chosen,
+        write_bundle(output, overwrite=overwrite) as (folder, seal),
+    ):
+        parts = write_formats(checkpoint, folder, formats, dynamic_size=dynamic_size, say=say)
+        parity = measure_parity(checkpoint, folder, parts, chosen, batch_sizes, say=say)
+        write_text(folder / "parity.md", parity.to_markdown())
+        write_json(folder / "parity.json", parity.to_dict())
+        _check(parity, None if failed is None else Path(failed))
+        say("hashing the files")
+        seal(_describe(subject, checkpoint, folder, parts, parity, dynamic_size))
+    return Bundle.open(output)
+
+
+def check_formats(formats: Sequence[str]) -> list[Format]:
+    """The formats, each once, in the order of `FORMATS`.
+
+    Raises:
+        UnknownNameError: one is none of these.
+        UsageError: none was named.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise UnknownNameError("format", name, FORMATS)
+    if not formats:
+        raise UsageError(f"no format was named; choices: {', '.join(FORMATS)}.")
+    return [name for name in FORMATS if name in formats]
+
+
+def write_formats(
+    checkpoint: Checkpoint,
+    folder: Path,
+    formats: Sequence[Format],
+    *,
+    dynamic_size: bool = False,
+    say: Say = lambda step: None,
+) -> dict[str, dict[str, str]]:
+    """The files of these formats are in `folder`; the names of the parts, a format each.
+
+    Raises:
+        MissingPackageError: what a format needs is not installed.
+        EngineError: the package of AOTInductor cannot be compiled here.
+    """
+    program: ExportedProgram | None = None
+    if set(formats) - {"torch"}:
+        say("tracing the network")
+        size = checkpoint.preprocess.size
+        program = export_program(checkpoint, size, dynamic_size=dynamic_size)
+    parts: dict[str, dict[str, str]] = {}
+    for name in formats:
+        say(f"writing {name}")
+        parts[name] = _write_format(name, checkpoint, program, folder, dynamic_size)
+    return parts
+
+
+def _write_format(
+    name: Format,
+    checkpoint: Checkpoint,
+    program: ExportedProgram | None,
+    folder: Path,
+    dynamic_size: bool,
+) -> dict[str, str]:
+    """One format's files; each runtime is imported only here."""
+    if name == "torch":
+        checkpoint.save(folder / "model.safetensors")
+        return {"model": "model.safetensors"}
+    assert program is not None
+    if name == "onnx":
+        from densepath.export.onnx import write_onnx
+
+        return write_onnx(program, checkpoint.preprocess, folder)
+    if name == "openvino":
+        from densepath.export.openvino import write_openvino
+
+        shape = _input_shape(checkpoint, dynamic_size)
+        return write_openvino(program, checkpoint.preprocess, folder, shape)
+    from densepath.export.aoti import write_aoti
+
+    write_aoti(program, folder / "model.pt2")
+    return {"model": "model.pt2", "machine": platform.machine(), "system": platform.system()}
+
+
+def _check_numbers(num_images: int, batch_sizes: Sequence[int]) -> None:
+    """Returns when images and batches are at least one each."""
+    if num_images < 1:
+        raise UsageError(f"num_images is {num_images}; it must be at least 1.")
+    if not batch_sizes or min(batch_sizes) < 1:
+        raise UsageError(f"batch sizes {list(batch_sizes)}: name at least one, each 1 or more.")
+
+
+def _at_size(checkpoint: Checkpoint, size: int | tuple[int, int]) -> Checkpoint:
+    """The checkpoint with another input size."""
+    from dataclasses import replace
+
+    smallest = min(size) if isinstance(size, tuple) else size
+    if smallest < checkpoint.spec.least_side:
+        least = checkpoint.spec.least_side
+        raise UsageError(f"size is {size}; this network needs at least {least} pixels a side.")
+    return replace(checkpoint, preprocess=checkpoint.preprocess.at_size(size))
+
+
+def _input_shape(checkpoint: Checkpoint, dynamic_size: bool) -> tuple[int | None, ...]:
+    """Of the model graph's images, None where any size is taken."""
+    sides = (None, None) if dynamic_size else checkpoint.preprocess.size
+    return (None, checkpoint.in_channels, *sides)
+
+
+def _check(parity: Parity, failed: Path | None) -> None:
+    """Returns when no bound is broken; else the report goes to `failed`, if that is named."""
+    if failed is not None and parity.broken():
+        write_text(failed / "parity.md", parity.to_markdown())
+        write_json(failed / "parity.json", parity.to_dict())
+    check_parity(parity)
+
+
+def _describe(
+    subject: str | Path | Checkpoint,
+    checkpoint: Checkpoint,
+    folder: Path,
+    parts: dict[str, dict[str, str]],
+    parity: Parity,
+    dynamic_size: bool,
+) -> Manifest:
+    """The manifest of the files in `folder`."""
+    files = {
+        path.name: File(
+            sha256(path),
+            path.stat().st_size,
+            (FORMAT_OF[path.suffix],) if path.suffix in FORMAT_OF else (),
+        )
+        for path in sorted(folder.iterdir())
+    }
+    model = checkpoint.to_model()
+    return Manifest(
+        model={
+            "name": checkpoint.spec.name,
+            "family": checkpoint.spec.family,
+            "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        },
+        labels=checkpoint.labels,
+        multi_label=checkpoint.multi_label,
+        preprocess=checkpoint.preprocess,
+        input=Tensor("images", "float32", _input_shape(checkpoint, dynamic_size), "NCHW"),
+        output=Tensor("logits", "float32", (None, checkpoint.num_classes)),
+        precision="float32",
+        formats=parts,
+        files=files,
+        source=_source(subject, checkpoint),
+        tools=_tools(),
+        parity=parity.summary(),
+        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+
+
+def _source(subject: str | Path | Checkpoint, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Where the weights come from; of a path only the last name."""
+    if isinstance(subject, Checkpoint):
+        return {"subject": None, "sha256": None, "provenance": checkpoint.provenance}
+    path = Path(subject)
+    return {
+        "subject": path.resolve().name if path.exists() else str(subject),
+        "sha256": sha256(path) if path.is_file() else None,
+        "provenance": checkpoint.provenance,
+    }
+
+
+def _tools() -> dict[str, str]:
+    """The versions of what made the bundle."""
+    found = {"densepath": __version__, "python": platform.python_version()}
+    for name in TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

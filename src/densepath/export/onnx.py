@@ -1,0 +1,45 @@
+"""The program as an ONNX graph, and the preprocessing beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from densepath.errors import MissingPackageError
+from densepath.export.program import quiet_exporters
+from densepath.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+OPSET = 20  # antialiased Resize is of 18; ONNX Runtime has had 20 since 1.17
+
+
+def write_onnx(program: ExportedProgram, preprocess: Preprocess, folder: Path) -> dict[str, str]:
+    """`model.onnx` and `preprocess.onnx` are in `folder`; the names of the parts.
+
+    Raises:
+        MissingPackageError: onnx or onnxscript is not installed.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  torch's exporter needs it
+        import torch.onnx
+    except ImportError as error:
+        raise MissingPackageError(error.name or "onnx", "onnx") from error
+    from densepath.export.preprocess_onnx import build_preprocess_onnx
+
+    with quiet_exporters():
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+            optimize=True,
+        )
+        assert exported is not None
+        exported.save(str(folder / "model.onnx"), external_data=False)
+    onnx.save(build_preprocess_onnx(preprocess), str(folder / "preprocess.onnx"))
+    return {"model": "model.onnx", "preprocess": "preprocess.onnx"}

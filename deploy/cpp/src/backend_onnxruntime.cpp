@@ -111,9 +111,9 @@ class OnnxRuntime : public Backend {
   RunPart compile(std::size_t threads) {
     const auto session = std::make_shared<Ort::Session>(load(env_, model_, threads));
     return [this, session](const float* images, std::size_t count, float* logits) {
-      const std::array<std::int64_t, 4> shape = {
-          as_dimension(count), as_dimension(size_.channels), as_dimension(size_.height),
-          as_dimension(size_.width)};
+      const std::array<std::int64_t, 4> shape = {as_dimension(count), as_dimension(size_.channels),
+                                                 as_dimension(size_.height),
+                                                 as_dimension(size_.width)};
       const auto value = Ort::Value::CreateTensor<float>(
           memory_, const_cast<float*>(images), count * size_.count(), shape.data(), shape.size());
       const Ort::Value output = compute(*session, input_, output_, value);

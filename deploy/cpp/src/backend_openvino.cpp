@@ -127,11 +127,11 @@ class OpenVino : public Backend {
     const auto requests = std::make_shared<Requests>(core_.compile_model(
         model_, kDevice, ov::num_streams(streams), ov::inference_num_threads(threads_),
         ov::hint::inference_precision(type_)));
-    return [requests, size = size_, num_classes = num_classes_](const float* images, std::size_t count, float* logits) {
+    return [requests, size = size_, num_classes = num_classes_](const float* images,
+                                                                std::size_t count, float* logits) {
       ov::InferRequest request = requests->take();
       const ov::Shape shape = {count, size.channels, size.height, size.width};
-      request.set_input_tensor(
-          ov::Tensor(ov::element::f32, shape, const_cast<float*>(images)));
+      request.set_input_tensor(ov::Tensor(ov::element::f32, shape, const_cast<float*>(images)));
       request.infer();
       const ov::Tensor output = request.get_output_tensor();
       copy_logits(output.data<float>(), output.get_size(), count * num_classes, logits);

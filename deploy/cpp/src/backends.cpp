@@ -55,12 +55,11 @@ std::string choose_backend(const std::string& name, const Bundle& bundle) {
   for (const Entry& entry : entries()) {
     if (bundle.formats.count(entry.format) > 0) return entry.name;
   }
-  std::vector<std::string> there, wanted;
-  for (const auto& [format, parts] : bundle.formats) there.push_back(format);
+  std::vector<std::string> wanted;
   for (const Entry& entry : entries()) wanted.emplace_back(entry.format);
-  throw BundleError(bundle.folder + " has the formats " + join(there, ", ") +
-                    "; this program reads " + join(wanted, " and ") +
-                    ". `densepath export` can add it.");
+  throw BundleError(bundle.folder + " has no " + join(wanted, " or ") + " format; it has " +
+                    bundle.format_names() + ". Add it: densepath export SUBJECT --to " + wanted[0] +
+                    " -o FOLDER");
 }
 
 std::unique_ptr<Backend> make_backend(const Bundle& bundle, const Settings& settings) {

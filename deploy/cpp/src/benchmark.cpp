@@ -53,8 +53,8 @@ std::vector<float> real_inputs(Predictor& predictor, const std::vector<Source>& 
 }
 
 /// Milliseconds of each run of one batch size, sorted.
-std::vector<double> time_runs(Backend& backend, const std::vector<float>& inputs,
-                              std::size_t count, std::size_t repeats) {
+std::vector<double> time_runs(Backend& backend, const std::vector<float>& inputs, std::size_t count,
+                              std::size_t repeats) {
   const auto end =
       inputs.begin() + static_cast<std::ptrdiff_t>(inputs.size() / kLargestBatch * count);
   const std::vector<float> batch(inputs.begin(), end);

@@ -21,12 +21,13 @@ constexpr char kManifestHash[] = "manifest.json.sha256";
 constexpr char kFormat[] = "densepath-bundle";
 constexpr int kSchemaVersion = 1;
 constexpr std::size_t kHashDigits = 64;
+constexpr std::uint64_t kMostManifestBytes = std::uint64_t{64} << 20;
 
 const std::set<std::string>& known_fields() {
-  static const std::set<std::string> fields = {
-      "format", "schema_version", "model",   "labels", "multi_label", "preprocess", "input",
-      "output", "precision",      "formats", "files",  "source",      "tools",      "parity",
-      "created"};
+  static const std::set<std::string> fields = {"format",      "schema_version", "model",  "labels",
+                                               "multi_label", "preprocess",     "input",  "output",
+                                               "precision",   "formats",        "files",  "source",
+                                               "tools",       "parity",         "created"};
   return fields;
 }
 
@@ -34,20 +35,32 @@ std::string in_folder(const std::string& folder, const std::string& name) {
   return (std::filesystem::path(folder) / name).string();
 }
 
-/// The file's bytes, once it has the size that the manifest says, where it says one.
+/// The bytes of a file of the folder, which must be a plain one, of the size that the manifest
+/// says, where it says one.
 Contents read_file(const std::string& folder, const std::string& name,
                    std::optional<std::uint64_t> size_bytes = std::nullopt) {
+  namespace fs = std::filesystem;
   const std::string path = in_folder(folder, name);
+  const std::string start = folder + ": " + name + " ";
+  std::error_code ignored;
+  const fs::file_status found = fs::symlink_status(path, ignored);
+  if (!fs::is_regular_file(found)) {
+    const std::string what = fs::is_symlink(found) ? "is a link, not a file" : "is missing";
+    throw BundleError(start + what + "; copy the whole bundle again.");
+  }
+  const std::uint64_t size = fs::file_size(path, ignored);
+  if (size_bytes && size != *size_bytes) {
+    throw BundleError(start + "has " + with_commas(size) + " bytes, not the " +
+                      with_commas(*size_bytes) + " of the manifest; copy the bundle again.");
+  }
+  if (!size_bytes && size > kMostManifestBytes) {
+    throw BundleError(start + "is larger than any manifest is.");
+  }
+  if (size == 0) return {};
   try {
-    const File file(path);
-    if (size_bytes && file.size() != *size_bytes) {
-      throw ImageError("it has " + with_commas(file.size()) + " bytes, but the manifest says " +
-                       with_commas(*size_bytes));
-    }
-    return file.read(file.size());
+    return File(path).read(static_cast<std::size_t>(size));
   } catch (const ImageError& error) {
-    throw BundleError(path + ": " + error.what() +
-                      ". Export the bundle again, or copy it whole.");
+    throw BundleError(start + "cannot be read: " + error.what() + ".");
   }
 }
 
@@ -55,23 +68,24 @@ Contents read_file(const std::string& folder, const std::string& name,
 Contents read_manifest(const std::string& folder) {
   namespace fs = std::filesystem;
   std::error_code ignored;
-  if (!fs::exists(in_folder(folder, kManifest), ignored)) {
-    const std::string what = !fs::exists(folder, ignored)         ? "there is no such folder"
-                             : !fs::is_directory(folder, ignored) ? "it is a file, not a folder"
-                                                                  : "it has no manifest.json";
-    throw BundleError(folder + " is not a bundle: " + what +
-                      ". `densepath export CHECKPOINT --output FOLDER` writes one.");
+  const auto is_there = [&](const char* name) {
+    return fs::exists(in_folder(folder, name), ignored);
+  };
+  if (!is_there(kManifest) && !is_there(kManifestHash)) {
+    const bool is_folder = fs::is_directory(folder, ignored);
+    throw BundleError(folder + " is not a bundle: it " +
+                      (is_folder ? "has no manifest.json" : "is not a folder") +
+                      ". `densepath export` makes bundles.");
   }
   Contents manifest = read_file(folder, kManifest);
   const Contents line = read_file(folder, kManifestHash);
-  const std::string stated(line.begin(),
-                           line.begin() + static_cast<std::ptrdiff_t>(
-                                              std::min(line.size(), kHashDigits)));
+  const std::size_t length = std::min(line.size(), kHashDigits);
+  const std::string stated(line.begin(), line.begin() + static_cast<std::ptrdiff_t>(length));
   const std::string actual = sha256(manifest.data(), manifest.size());
   if (stated != actual) {
-    throw BundleError(in_folder(folder, kManifest) + " has been changed: its SHA-256 is " +
-                      actual + ", but " + kManifestHash + " says " + printable(stated) +
-                      ". Export the bundle again.");
+    throw BundleError(folder + ": manifest.json was changed: its sha256 is " + actual + ", and " +
+                      kManifestHash + " says " + printable(stated) +
+                      ". Copy the bundle again, or export it anew.");
   }
   return manifest;
 }
@@ -83,7 +97,7 @@ class Reader {
       : json_(json), folder_(std::move(folder)), field_(std::move(field)) {}
 
   [[noreturn]] void wrong(const std::string& why) const {
-    throw BundleError(in_folder(folder_, kManifest) + ": " + field_ + " " + why + ".");
+    throw BundleError(folder_ + ": manifest.json: " + field_ + " " + why + ".");
   }
 
   Reader operator[](const std::string& key) const {
@@ -111,9 +125,11 @@ class Reader {
   /// A name within the folder: no separators, nothing hidden.
   std::string file_name() const {
     const std::string name = text();
-    const bool plain = !name.empty() && name[0] != '.' &&
-                       name.find_first_of(std::string_view{"/\\\0:", 4}) == std::string::npos;
-    if (!plain) wrong("is " + json_string(name, true) + ", not the plain name of a file");
+    static constexpr std::string_view kPlain =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+    const bool plain = !name.empty() && name[0] != '.' && name[0] != '-' &&
+                       name.find_first_not_of(kPlain) == std::string::npos;
+    if (!plain) wrong("is " + json_string(name, true) + ", not a plain name of a file");
     return name;
   }
 
@@ -169,9 +185,8 @@ std::vector<std::size_t> shape_of(const Reader& tensor, std::size_t num_dimensio
 /// What the preprocess graph gives, which must be what the model takes.
 InputSize read_input_size(const Reader& manifest) {
   std::vector<std::size_t> size;
-  manifest["preprocess"]["size"].each_item([&](const Reader& side) {
-    size.push_back(static_cast<std::size_t>(side.count()));
-  });
+  manifest["preprocess"]["size"].each_item(
+      [&](const Reader& side) { size.push_back(static_cast<std::size_t>(side.count())); });
   std::size_t channels = 0;
   manifest["preprocess"]["mean"].each_item([&](const Reader&) { ++channels; });
   if (size.size() != 2 || size[0] * size[1] * channels == 0) {
@@ -187,16 +202,15 @@ InputSize read_input_size(const Reader& manifest) {
   return {channels, size[0], size[1]};
 }
 
-void check_version(const Reader& manifest) {
+void check_version(const Reader& manifest, const std::string& folder) {
   if (!manifest.has("format") || manifest["format"].text() != kFormat) {
-    manifest["format"].wrong("must be \"" + std::string(kFormat) + "\"");
+    throw BundleError(folder + ": manifest.json does not say that it describes a " + kFormat + ".");
   }
   const std::uint64_t version = manifest["schema_version"].count();
   if (version != kSchemaVersion) {
-    manifest["schema_version"].wrong(
-        "is " + std::to_string(version) + "; this program reads version " +
-        std::to_string(kSchemaVersion) +
-        ". Export the bundle again, or use the program of that version");
+    throw BundleError(folder + ": its schema version is " + std::to_string(version) +
+                      "; this densepath reads version " + std::to_string(kSchemaVersion) +
+                      ". Export it again, or use the densepath that wrote it.");
   }
 }
 
@@ -238,21 +252,19 @@ Bundle Bundle::open(const std::string& folder) {
   const Json json = Json::parse(text.begin(), text.end(), nullptr, false);
   const Reader manifest(json, folder, "");
   if (!json.is_object()) {
-    throw BundleError(in_folder(folder, kManifest) + " is not a JSON object.");
+    throw BundleError(folder + ": manifest.json is not a JSON object.");
   }
   Bundle bundle;
   bundle.folder = folder;
-  check_version(manifest);
+  check_version(manifest, folder);
   read_fields(manifest, bundle);
   return bundle;
 }
 
 std::map<std::string, Contents> Bundle::read(const std::string& format) const {
   if (formats.count(format) == 0) {
-    std::vector<std::string> there;
-    for (const auto& [name, parts] : formats) there.push_back(name);
-    throw BundleError(folder + " has no format '" + format + "'; it has " + join(there, ", ") +
-                      ". `densepath export --format " + format + "` adds it.");
+    throw BundleError(folder + " has no " + format + " format; it has " + format_names() +
+                      ". Add it: densepath export SUBJECT --to " + format + " -o FOLDER");
   }
   std::map<std::string, Contents> contents;
   for (const auto& [name, file] : files) {
@@ -260,23 +272,28 @@ std::map<std::string, Contents> Bundle::read(const std::string& format) const {
     Contents bytes = read_file(folder, name, file.size_bytes);
     const std::string actual = sha256(bytes.data(), bytes.size());
     if (actual != file.sha256) {
-      throw BundleError(in_folder(folder, name) + " has been changed: its SHA-256 is " + actual +
-                        ", but the manifest says " + printable(file.sha256) +
-                        ". Export the bundle again, or copy it whole.");
+      throw BundleError(folder + ": " + name + " was changed: its sha256 is " + actual +
+                        ", not the manifest's " + printable(file.sha256) +
+                        ". Copy the bundle again.");
     }
     contents[name] = std::move(bytes);
   }
   const BundleFormat& parts = formats.at(format);
   for (const std::string& name : {parts.model, parts.preprocess}) {
-    if (name.empty()) {
-      throw BundleError(folder + ": format '" + format + "' has no preprocess graph.");
-    }
+    if (name.empty())
+      throw BundleError(folder + ": its format " + format + " has no preprocess graph.");
     if (contents.count(name) == 0) {
-      throw BundleError(in_folder(folder, kManifest) + ": files lacks " + name +
-                        ", which the format '" + format + "' needs.");
+      throw BundleError(folder + ": manifest.json: files lacks " + name + ", which the format " +
+                        format + " needs.");
     }
   }
   return contents;
+}
+
+std::string Bundle::format_names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, parts] : formats) names.push_back(name);
+  return join(names, ", ");
 }
 
 }  // namespace densepath

@@ -56,6 +56,9 @@ struct Bundle {
   ///
   /// Throws BundleError: the format is not in the Bundle, or a file is missing or differs.
   std::map<std::string, Contents> read(const std::string& format) const;
+
+  /// "onnx, openvino".
+  std::string format_names() const;
 };
 
 }  // namespace densepath

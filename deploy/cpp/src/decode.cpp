@@ -27,8 +27,7 @@ constexpr Kind kOtherKinds[] = {
     {"<html", "a web page, not an image"},
     {"<?xml", "XML text, not an image"},
     {"<svg", "an SVG drawing, not pixels; save it as PNG"},
-    {"version https://git-lfs",
-     "a Git LFS pointer, not the image itself; run `git lfs pull`"},
+    {"version https://git-lfs", "a Git LFS pointer, not the image itself; run `git lfs pull`"},
     {"%pdf", "a PDF, not an image; save its pages as PNG"},
     {{"\0\0\0\x0cjp  ", 8}, "a JPEG 2000 image, a kind that is not read; save it as PNG"},
     {"pk\x03\x04", "a zip archive, not an image"},
@@ -44,9 +43,12 @@ constexpr Kind kOtherBrands[] = {
 
 // Kinds that the Python program reads and this one does not.
 constexpr Kind kPythonKinds[] = {
-    {"GIF87a", "a GIF image"},         {"GIF89a", "a GIF image"},
-    {"BM", "a BMP image"},             {{"II\x2a\0", 4}, "a TIFF image"},
-    {{"MM\0\x2a", 4}, "a TIFF image"}, {{"II\x2b\0", 4}, "a TIFF image"},
+    {"GIF87a", "a GIF image"},
+    {"GIF89a", "a GIF image"},
+    {"BM", "a BMP image"},
+    {{"II\x2a\0", 4}, "a TIFF image"},
+    {{"MM\0\x2a", 4}, "a TIFF image"},
+    {{"II\x2b\0", 4}, "a TIFF image"},
     {{"MM\0\x2b", 4}, "a TIFF image"},
 };
 
@@ -134,8 +136,8 @@ Image decode_image(Bytes file, std::size_t channels) {
 void check_pixels(std::uint64_t width, std::uint64_t height) {
   // Both are below 2³², so that the product cannot overflow.
   if (width * height > kMaxPixels) {
-    throw ImageError(std::to_string(width) + " × " + std::to_string(height) +
-                     " is more than the " + with_commas(kMaxPixels) + " pixels allowed");
+    throw ImageError(std::to_string(width) + " × " + std::to_string(height) + " is more than the " +
+                     with_commas(kMaxPixels) + " pixels allowed");
   }
 }
 

@@ -123,8 +123,8 @@ class Decoder {
     source_.fill_input_buffer = [](j_decompress_ptr) -> boolean { return FALSE; };
     source_.skip_input_data = [](j_decompress_ptr info, long count) {
       jpeg_source_mgr& source = *info->src;
-      const auto skipped = std::min(source.bytes_in_buffer,
-                                    static_cast<std::size_t>(std::max(count, 0L)));
+      const auto skipped =
+          std::min(source.bytes_in_buffer, static_cast<std::size_t>(std::max(count, 0L)));
       source.next_input_byte += skipped;
       source.bytes_in_buffer -= skipped;
     };
@@ -213,8 +213,8 @@ Image decode_jpeg(Bytes file, int& orientation) {
     case Decoder::Outcome::whole:
       break;
     case Decoder::Outcome::truncated:
-      throw ImageError("damaged: image file is truncated (" +
-                       std::to_string(decoder.bytes_left()) + " bytes not processed)");
+      throw ImageError("damaged: image file is truncated (" + std::to_string(decoder.bytes_left()) +
+                       " bytes not processed)");
     case Decoder::Outcome::broken:
       throw ImageError("damaged: broken data stream when reading image file");
   }

@@ -222,7 +222,8 @@ std::size_t read_header(Bytes file, Description& description) {
   while (true) {
     const auto chunk = chunk_at(file, at);
     if (!chunk) damaged_header("it ends within its header");
-    if (!is_name(chunk->name)) damaged_header("broken PNG file (chunk b" + shown(chunk->name) + ")");
+    if (!is_name(chunk->name))
+      damaged_header("broken PNG file (chunk b" + shown(chunk->name) + ")");
     if (chunk->name == "IDAT") return at;
     if (chunk->name == "IEND") throw ImageError("damaged: cannot load this image");
     description.take(*chunk);
@@ -277,7 +278,8 @@ class PixelChunks : public PngData {
   bool ends_within_block() const {
     const std::size_t there = current().data.size();
     const std::size_t length = current().length;
-    const bool in_last_block = there % kBlockBytes != 0 && there / kBlockBytes == (length - 1) / kBlockBytes;
+    const bool in_last_block =
+        there % kBlockBytes != 0 && there / kBlockBytes == (length - 1) / kBlockBytes;
     return there < length && !in_last_block;
   }
 

@@ -110,10 +110,10 @@ Image upright(Image image, int orientation) {
   if (orientation == kUpright) return image;
   // From 5 on, rows become columns. Where a pixel of the upright picture is taken from:
   const bool swap = orientation >= 5;
-  const bool from_bottom = orientation == 3 || orientation == 4 || orientation == 6 ||
-                           orientation == 7;
-  const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 ||
-                          orientation == 8;
+  const bool from_bottom =
+      orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+  const bool from_right =
+      orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
   const std::size_t channels = image.channels;
   Image turned{swap ? image.width : image.height, swap ? image.height : image.width, channels, {}};
   turned.pixels.resize(image.pixels.size());

@@ -17,9 +17,9 @@ constexpr char kUrlsRefused[] = "URLs are not downloaded by this program";
 
 /// Suffixes of images, whether this program reads them or not: data/decode.py's.
 const std::set<std::string>& suffixes() {
-  static const std::set<std::string> known = {
-      ".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm",
-      ".pgm",  ".png", ".pnm", ".ppm",  ".tif", ".tiff", ".webp"};
+  static const std::set<std::string> known = {".apng", ".bmp", ".gif",  ".jfif", ".jpe", ".jpeg",
+                                              ".jpg",  ".mpo", ".pbm",  ".pgm",  ".png", ".pnm",
+                                              ".ppm",  ".tif", ".tiff", ".webp"};
   return known;
 }
 

@@ -48,8 +48,8 @@ void note(const std::string& message) { std::fprintf(stderr, "%s\n", message.c_s
 struct ReaderGone {};
 
 void write_line(const std::string& line) {
-  const bool written = std::fputs(line.c_str(), stdout) != EOF &&
-                       std::fputc('\n', stdout) != EOF && std::fflush(stdout) == 0;
+  const bool written = std::fputs(line.c_str(), stdout) != EOF && std::fputc('\n', stdout) != EOF &&
+                       std::fflush(stdout) == 0;
   if (written) return;
   if (errno == EPIPE) throw ReaderGone{};
   throw Error("cannot write to standard output: " + densepath::system_reason());
@@ -64,7 +64,8 @@ class Tally {
       return;
     }
     ++failed_;
-    if (named_.size() < kNamedFailures) named_.push_back(prediction.path + ": " + *prediction.error);
+    if (named_.size() < kNamedFailures)
+      named_.push_back(prediction.path + ": " + *prediction.error);
   }
 
   /// What happened, on standard error. Throws Error: nothing was answered.

@@ -42,8 +42,8 @@ std::size_t positive(const std::string& option, const std::string& text) {
   const auto [stop, error] = std::from_chars(text.data(), end, value);
   constexpr std::size_t kMost = 1'000'000;
   if (error != std::errc{} || stop != end || value < 1 || value > kMost) {
-    throw UsageError(option + " is '" + printable(text) + "'; it must be a whole number from 1 to " +
-                     with_commas(kMost) + ".");
+    throw UsageError(option + " is '" + printable(text) +
+                     "'; it must be a whole number from 1 to " + with_commas(kMost) + ".");
   }
   return value;
 }
@@ -87,8 +87,7 @@ struct Table {
 bool is_option(const std::string& word) { return word.size() > 1 && word[0] == '-'; }
 
 /// Uses the option at `words[at]` and returns where the next word stands.
-std::size_t use_option(const Table& table, const std::vector<std::string>& words,
-                       std::size_t at) {
+std::size_t use_option(const Table& table, const std::vector<std::string>& words, std::size_t at) {
   const std::string& word = words[at];
   const std::size_t equals = word.find('=');
   const std::string name = word.substr(0, equals);

@@ -33,8 +33,8 @@ int paeth(int left, int above, int corner) {
 
 /// Adds to each byte what `predict` makes of the bytes left, above and above left of it.
 template <typename Predict>
-void add_prediction(std::uint8_t* row, const std::uint8_t* above, std::size_t size,
-                    std::size_t bpp, Predict predict) {
+void add_prediction(std::uint8_t* row, const std::uint8_t* above, std::size_t size, std::size_t bpp,
+                    Predict predict) {
   const std::size_t first = std::min(size, bpp);
   for (std::size_t i = 0; i < first; ++i) {
     row[i] = static_cast<std::uint8_t>(row[i] + predict(0, above[i], 0));
@@ -123,7 +123,8 @@ Pixel to_pixel(const PngHeader& header, const std::uint8_t* samples) {
   switch (header.kind) {
     case PngKind::gray: {
       if (header.depth == 16) {
-        return gray_pixel(value(0), clear_if((value(0) << 8 | samples[1]) == header.transparent[0]));
+        return gray_pixel(value(0),
+                          clear_if((value(0) << 8 | samples[1]) == header.transparent[0]));
       }
       const auto scaled = static_cast<std::uint8_t>(value(0) * 255 / ((1 << header.depth) - 1));
       const bool bit = header.depth == 1;

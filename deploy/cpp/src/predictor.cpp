@@ -13,8 +13,7 @@ namespace {
 
 void check_settings(const Settings& settings) {
   if (settings.precision != "float32" && settings.precision != "bfloat16") {
-    throw UsageError("unknown precision '" + settings.precision +
-                     "'. Choices: bfloat16, float32.");
+    throw UsageError("unknown precision '" + settings.precision + "'. Choices: bfloat16, float32.");
   }
 }
 
@@ -102,11 +101,10 @@ Prediction Predictor::predict(const Image& image, std::size_t top_k) {
   const std::size_t channels = parts_->bundle.input_size.channels;
   const std::size_t count = image.height * image.width * image.channels;
   if (image.channels != channels || count == 0 || image.pixels.size() != count) {
-    throw UsageError("the image is uint8 [" + std::to_string(image.height) + ", " +
-                     std::to_string(image.width) + ", " + std::to_string(image.channels) +
-                     "] of " + std::to_string(image.pixels.size()) +
-                     " bytes; this bundle takes uint8 [height, width, " +
-                     std::to_string(channels) + "].");
+    throw UsageError(
+        "the image is uint8 [" + std::to_string(image.height) + ", " + std::to_string(image.width) +
+        ", " + std::to_string(image.channels) + "] of " + std::to_string(image.pixels.size()) +
+        " bytes; this bundle takes uint8 [height, width, " + std::to_string(channels) + "].");
   }
   return parts_->answer_one({"image", fit(image, *parts_->fitter), std::nullopt}, top_k);
 }

@@ -16,21 +16,21 @@ struct Range {
 // Categories Cc, Cf, Cs, Co, Zl, Zp and Zs but the blank, of Unicode 14 (Python 3.11).
 // A test compares them with `str.isprintable` over all assigned code points.
 constexpr Range kNotPrintable[] = {
-    {0x0000, 0x001f},   {0x007f, 0x00a0},   {0x00ad, 0x00ad},     {0x0600, 0x0605},
-    {0x061c, 0x061c},   {0x06dd, 0x06dd},   {0x070f, 0x070f},     {0x0890, 0x0891},
-    {0x08e2, 0x08e2},   {0x1680, 0x1680},   {0x180e, 0x180e},     {0x2000, 0x200f},
-    {0x2028, 0x202f},   {0x205f, 0x2064},   {0x2066, 0x206f},     {0x3000, 0x3000},
-    {0xd800, 0xf8ff},   {0xfeff, 0xfeff},   {0xfff9, 0xfffb},     {0x110bd, 0x110bd},
-    {0x110cd, 0x110cd}, {0x13430, 0x13438}, {0x1bca0, 0x1bca3},   {0x1d173, 0x1d17a},
-    {0xe0001, 0xe0001}, {0xe0020, 0xe007f}, {0xf0000, 0xffffd},   {0x100000, 0x10fffd},
+    {0x0000, 0x001f},   {0x007f, 0x00a0},   {0x00ad, 0x00ad},   {0x0600, 0x0605},
+    {0x061c, 0x061c},   {0x06dd, 0x06dd},   {0x070f, 0x070f},   {0x0890, 0x0891},
+    {0x08e2, 0x08e2},   {0x1680, 0x1680},   {0x180e, 0x180e},   {0x2000, 0x200f},
+    {0x2028, 0x202f},   {0x205f, 0x2064},   {0x2066, 0x206f},   {0x3000, 0x3000},
+    {0xd800, 0xf8ff},   {0xfeff, 0xfeff},   {0xfff9, 0xfffb},   {0x110bd, 0x110bd},
+    {0x110cd, 0x110cd}, {0x13430, 0x13438}, {0x1bca0, 0x1bca3}, {0x1d173, 0x1d17a},
+    {0xe0001, 0xe0001}, {0xe0020, 0xe007f}, {0xf0000, 0xffffd}, {0x100000, 0x10fffd},
 };
 
 constexpr std::uint32_t kEscape = 0xdc00;
 
 bool is_printable(std::uint32_t point) {
-  const auto after = std::upper_bound(
-      std::begin(kNotPrintable), std::end(kNotPrintable), point,
-      [](std::uint32_t value, const Range& range) { return value < range.first; });
+  const auto after =
+      std::upper_bound(std::begin(kNotPrintable), std::end(kNotPrintable), point,
+                       [](std::uint32_t value, const Range& range) { return value < range.first; });
   return after == std::begin(kNotPrintable) || point > std::prev(after)->last;
 }
 
@@ -75,14 +75,22 @@ std::string format(const char* pattern, Values... values) {
 /// What stands in a JSON string for `point` where it must be escaped.
 std::string json_escape(std::uint32_t point) {
   switch (point) {
-    case '"': return "\\\"";
-    case '\\': return "\\\\";
-    case '\n': return "\\n";
-    case '\r': return "\\r";
-    case '\t': return "\\t";
-    case '\f': return "\\f";
-    case '\b': return "\\b";
-    default: break;
+    case '"':
+      return "\\\"";
+    case '\\':
+      return "\\\\";
+    case '\n':
+      return "\\n";
+    case '\r':
+      return "\\r";
+    case '\t':
+      return "\\t";
+    case '\f':
+      return "\\f";
+    case '\b':
+      return "\\b";
+    default:
+      break;
   }
   if (point < 0x10000) return format("\\u%04x", static_cast<unsigned>(point));
   const unsigned above = point - 0x10000;

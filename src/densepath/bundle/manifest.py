@@ -24,7 +24,13 @@ FORMATS = ("onnx", "openvino", "torch", "aoti")
 FAMILIES = ("densenet", "dpn")
 MOST_BYTES = 64 << 20  # of a manifest: far above one with a million labels
 
+MOST_PIXELS_A_SIDE = 65_535
+LARGEST_COUNT = 2**53 - 1  # what every reader of JSON reads exactly
+# OpenVINO finds the weights of a graph by the graph's name.
+WEIGHTS_OF = {".xml": ".bin"}
+
 _HASH = re.compile(r"[0-9a-f]{64}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -104,7 +110,12 @@ class Manifest:
                 unknown or impossible.
         """
         try:
-            values = json.loads(text, parse_constant=_refuse_constant)
+            values = json.loads(
+                text,
+                parse_constant=_refuse_constant,
+                parse_float=_finite,
+                object_pairs_hook=_without_doubles,
+            )
         except (ValueError, RecursionError) as error:
             raise BundleError(f"{name}: {MANIFEST} is not JSON: {error}.") from error
         if not isinstance(values, dict) or values.get("format") != FORMAT:
@@ -130,29 +141,62 @@ def _refuse_constant(constant: str) -> float:
     raise ValueError(f"{constant} is not a number of JSON")
 
 
+def _finite(digits: str) -> float:
+    """The number; one that is too large for a float64 is refused."""
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{_shown(digits)} is too large a number")
+    return number
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; readers do not agree on what a name means that stands there twice."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("an object names a member twice")
+    return members
+
+
 def _read(values: dict[str, Any]) -> Manifest:
     """The manifest of a document whose version is right."""
     fields = _object(values, "the manifest", {"format", "schema_version", *_FIELDS})
     read = {name: check(fields[name], name) for name, check in _FIELDS.items()}
     manifest = Manifest(**read)
     for name, parts in manifest.formats.items():
-        for part, file in parts.items():
-            if part in ("model", "preprocess") and file not in manifest.files:
-                raise _WrongError(f"formats.{name}.{part} is {file!r}, which files does not list")
-    classes, channels = manifest.output.shape[-1], manifest.input.shape[1]
+        for part in ("model", "preprocess"):
+            if part in parts:
+                _check_listed(manifest.files, name, part, parts[part])
+    classes, shape = manifest.output.shape[-1], manifest.input.shape
     if classes != len(manifest.labels):
         raise _WrongError(f"{len(manifest.labels)} labels for {classes} logits")
-    if channels != manifest.preprocess.channels:
-        made = manifest.preprocess.channels
-        raise _WrongError(f"preprocess makes {made} channels, the input has {channels}")
+    made = (manifest.preprocess.channels, *manifest.preprocess.size)
+    if shape[1] is None or any(b not in (a, None) for a, b in zip(made, shape[1:], strict=True)):
+        raise _WrongError(f"preprocess makes images {list(made)}, input.shape is {list(shape)}")
     return manifest
 
 
-def _object(value: Any, field: str, names: set[str], optional: frozenset[str] = frozenset()) -> Any:
+def _check_listed(files: dict[str, File], format: str, part: str, graph: str) -> None:
+    """Returns when the graph, and its weights beside it, are files that are verified.
+
+    Raises:
+        _WrongError: `files` lacks one, or does not say that the format needs it.
+    """
+    names = [graph]
+    for suffix, weights in WEIGHTS_OF.items():
+        if graph.endswith(suffix):
+            names.append(graph.removesuffix(suffix) + weights)
+    for name in names:
+        if name not in files or format not in files[name].formats:
+            raise _WrongError(
+                f"formats.{format}.{part} needs {name!r}, which files does not list for it"
+            )
+
+
+def _object(value: Any, field: str, names: set[str]) -> Any:
     """The object with exactly these members."""
     if not isinstance(value, dict):
         raise _WrongError(f"{field} must be an object, not {_shown(value)}")
-    missing, unknown = names - value.keys() - optional, value.keys() - names
+    missing, unknown = names - value.keys(), value.keys() - names
     if missing:
         raise _WrongError(f"{field} lacks {', '.join(sorted(missing))}")
     if unknown:
@@ -175,6 +219,12 @@ _text, _flag, _whole = _is(str, "text"), _is(bool, "true or false"), _is(int, "a
 _mapping = _is(dict, "an object")
 
 
+def _count(value: Any, field: str, least: int = 0, most: int = LARGEST_COUNT) -> int:
+    if not least <= _whole(value, field) <= most:
+        raise _WrongError(f"{field} must lie in {least} … {most}, not {_shown(value)}")
+    return int(value)
+
+
 def _one_of(value: Any, field: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise _WrongError(f"{field} must be one of {', '.join(choices)}, not {_shown(value)}")
@@ -185,7 +235,7 @@ def _model(value: Any, field: str) -> dict[str, Any]:
     _object(value, field, {"name", "family", "num_parameters"})
     _text(value["name"], f"{field}.name")
     _one_of(value["family"], f"{field}.family", FAMILIES)
-    _whole(value["num_parameters"], f"{field}.num_parameters")
+    _count(value["num_parameters"], f"{field}.num_parameters")
     return dict(value)
 
 
@@ -197,9 +247,14 @@ def _labels(value: Any, field: str) -> list[str]:
 
 def _preprocess(value: Any, field: str) -> Preprocess:
     _mapping(value, field)
-    numbers = [n for name in ("size", "mean", "std") for n in value.get(name) or ()]
-    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
-        raise _WrongError(f"{field} has a size, mean or std that is not a number")
+    for name in ("size", "mean", "std"):
+        _is(list, "a list")(value.get(name), f"{field}.{name}")
+    for side in (*value["size"], value.get("resize_short")):
+        if side is not None:
+            _count(side, f"{field}: a side", 1, MOST_PIXELS_A_SIDE)
+    for number in (*value["mean"], *value["std"]):
+        if type(number) not in (int, float):
+            raise _WrongError(f"{field}: mean and std must be numbers, not {_shown(number)}")
     return Preprocess.from_dict(value)
 
 
@@ -213,7 +268,9 @@ def _tensor(value: Any, field: str) -> Tensor:
     shape, rank = value["shape"], 4 if field == "input" else 2
     right = isinstance(shape, list) and len(shape) == rank
     if not right or not all(n is None or (type(n) is int and n > 0) for n in shape):
-        raise _WrongError(f"{field}.shape must be {rank} sizes above 0 or null, not {shape!r}")
+        raise _WrongError(
+            f"{field}.shape must be {rank} sizes above 0 or null, not {_shown(shape)}"
+        )
     return Tensor(**{**value, "shape": tuple(shape)})
 
 
@@ -221,8 +278,7 @@ def _formats(value: Any, field: str) -> dict[str, dict[str, str]]:
     _mapping(value, field)
     for name, parts in value.items():
         _one_of(name, f"a name in {field}", FORMATS)
-        more = {"machine", "system"} if name == "aoti" else {"preprocess"}
-        _object(parts, f"{field}.{name}", {"model", *more}, frozenset(more))
+        _object(parts, f"{field}.{name}", {"model", *_PARTS[name]})
         for part, text in parts.items():
             _text(text, f"{field}.{name}.{part}")
     if not value:
@@ -240,8 +296,7 @@ def _files(value: Any, field: str) -> dict[str, File]:
         _object(parts, where, {"sha256", "size_bytes", "formats"})
         if not isinstance(parts["sha256"], str) or not _HASH.fullmatch(parts["sha256"]):
             raise _WrongError(f"{where}.sha256 must be 64 hexadecimal digits")
-        if _whole(parts["size_bytes"], f"{where}.size_bytes") < 0:
-            raise _WrongError(f"{where}.size_bytes is below 0")
+        _count(parts["size_bytes"], f"{where}.size_bytes")
         if not isinstance(parts["formats"], list):
             raise _WrongError(f"{where}.formats must be a list")
         formats = tuple(_one_of(one, f"{where}.formats", FORMATS) for one in parts["formats"])
@@ -250,7 +305,13 @@ def _files(value: Any, field: str) -> dict[str, File]:
 
 
 def _source(value: Any, field: str) -> dict[str, Any]:
-    return dict(_object(value, field, {"subject", "sha256", "provenance"}))
+    _object(value, field, {"subject", "sha256", "provenance"})
+    if value["subject"] is not None:
+        _text(value["subject"], f"{field}.subject")
+    if value["sha256"] is not None and not _HASH.fullmatch(_text(value["sha256"], field)):
+        raise _WrongError(f"{field}.sha256 must be 64 hexadecimal digits")
+    _mapping(value["provenance"], f"{field}.provenance")
+    return dict(value)
 
 
 def _tools(value: Any, field: str) -> dict[str, str]:
@@ -260,6 +321,12 @@ def _tools(value: Any, field: str) -> dict[str, str]:
 
 def _parity(value: Any, field: str) -> dict[str, Any] | None:
     return None if value is None else dict(_mapping(value, field))
+
+
+def _created(value: Any, field: str) -> str:
+    if not _TIME.fullmatch(_text(value, field)):
+        raise _WrongError(f"{field} must be as 2026-01-31T12:00:00Z, not {_shown(value)}")
+    return str(value)
 
 
 def _precision(value: Any, field: str) -> str:
@@ -272,6 +339,13 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
+# What a format has besides its model.
+_PARTS = {
+    "onnx": {"preprocess"},
+    "openvino": {"preprocess"},
+    "torch": set(),
+    "aoti": {"machine", "system"},
+}
 _FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "model": _model,
     "labels": _labels,
@@ -285,5 +359,5 @@ _FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "source": _source,
     "tools": _tools,
     "parity": _parity,
-    "created": _text,
+    "created": _created,
 }

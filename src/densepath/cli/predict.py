@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -43,6 +44,28 @@ class Precision(StrEnum):
     bfloat16 = "bfloat16"
 
 
+class EngineName(StrEnum):
+    """What runs the network; docs/engines.md says when which."""
+
+    auto = "auto"
+    native = "native"
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+    eager = "eager"
+    compiled = "compiled"
+    aoti = "aoti"
+    cuda = "cuda"
+    tensorrt = "tensorrt"
+
+
+class ModeName(StrEnum):
+    """How the cores are used."""
+
+    auto = "auto"
+    latency = "latency"
+    throughput = "throughput"
+
+
 class Pooling(StrEnum):
     """How the last map becomes one vector."""
 
@@ -54,7 +77,8 @@ def predict(
     subject: Annotated[
         str,
         typer.Argument(
-            metavar="SUBJECT", help="A published name, a checkpoint file or a run folder."
+            metavar="SUBJECT",
+            help="A bundle, a published name, a checkpoint file or a run folder.",
         ),
     ],
     paths: Annotated[
@@ -93,25 +117,32 @@ def predict(
     size: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Side of the network's input in pixels; the checkpoint's by default."
+            min=1, help="Side of the network's input in pixels; the subject's by default."
         ),
     ] = None,
     crop_pct: Annotated[
         float | None,
-        typer.Option(help="Share of the short side that the crop keeps; the checkpoint's."),
+        typer.Option(help="Share of the short side that the crop keeps; the subject's."),
     ] = None,
     test_pooling: Annotated[
         Pooling, typer.Option(help="mean-max is for sizes above the training size.")
     ] = Pooling.mean,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images of one run; by the device by default.")
+        int | None, typer.Option(min=1, help="Images of one run; by the engine by default.")
     ] = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="What runs the network; auto says what it chose and why.")
+    ] = EngineName.auto,
+    mode: Annotated[
+        ModeName,
+        typer.Option(help="All cores on an image, or an image on each; auto by their number."),
+    ] = ModeName.auto,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
     precision: Annotated[
         Precision, typer.Option(help="The type of the arithmetic.")
     ] = Precision.float32,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the network; torch's by default.")
+        int | None, typer.Option(min=1, help="CPU threads of the network; one a core by default.")
     ] = None,
 ) -> None:
     """Name what is in images: the likeliest classes of each, with scores, in order.
@@ -121,23 +152,33 @@ def predict(
 
     Example: densepath predict runs/digits photos/ --top-k 3 --json
     """
-    from densepath.engines.image_paths import find_images
+    from densepath.engines.image_paths import STDIN, find_images
+    from densepath.engines.obstacles import MANY_IMAGES
     from densepath.predictions import WRITERS
 
     chosen = _choose_format(format, json, csv, output)
-    found = find_images(paths, lines=sys.stdin, allow_urls=allow_urls)
+    found: Iterator = find_images(paths, lines=sys.stdin, allow_urls=allow_urls)
+
+    first = [] if STDIN in paths else list(itertools.islice(found, MANY_IMAGES))
 
     from densepath.engines.load import load
 
     predictor = load(
         subject,
+        engine=engine.value,
+        mode=mode.value,
         device=device,
         precision=precision.value,
         size=size,
         crop_share=crop_pct,
         test_pooling="mean_max" if test_pooling is Pooling.mean_max else "mean",
         threads=threads,
+        explains=explain is not None,
+        num_images=len(first) or None,
     )
+    if engine is EngineName.auto:
+        note(str(predictor.choice))
+    found = itertools.chain(first, found)
     top_k = min(top_k, len(predictor.labels))
     tally = _Tally(stop_at_failure=on_error is OnError.fail)
     with predictor, _open_output(output) as file:

@@ -1,57 +1,191 @@
-"""`densepath.load`: what a user names → a predictor."""
+"""`densepath.load`: what a user names → the engine that suits it → a predictor.
+
+PyTorch is imported only for the engines that are PyTorch's, and for subjects that are not bundles.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from densepath.engines.engine import Precision
+from densepath.bundle.bundle import Bundle, is_bundle
+from densepath.engines.choose import choose
+from densepath.engines.engine import Engine, Precision
+from densepath.engines.modes import Mode, count_streams
+from densepath.engines.obstacles import Wish, find_row
 from densepath.engines.predictor import Predictor
-from densepath.errors import UsageError
+from densepath.preprocess import Preprocess
 
 if TYPE_CHECKING:
-    from densepath.models.layers import TestPooling
+    from densepath.bundle.manifest import Manifest
+    from densepath.engines.kernels.plan import Tensors
+    from densepath.models.spec import ModelSpec
+    from densepath.weights.checkpoint import Checkpoint
+
+TestPooling = Literal["mean", "mean_max"]
 
 
 def load(
     subject: str | Path,
     *,
+    engine: str = "auto",
+    mode: Mode = "auto",
     device: str = "auto",
     precision: Precision = "float32",
     size: int | tuple[int, int] | None = None,
     crop_share: float | None = None,
     test_pooling: TestPooling = "mean",
     threads: int | None = None,
+    explains: bool = False,
+    num_images: int | None = None,
 ) -> Predictor:
-    """A predictor for a published name, a checkpoint file or a run folder.
+    """A predictor for a bundle, a published name, a checkpoint file or a run folder.
 
     Args:
-        subject: for example `timm/densenet121.ra_in1k`, `x.safetensors` or `runs/digits`.
+        subject: for example `bundles/pets`, `timm/densenet121.ra_in1k`, `x.safetensors` or
+            `runs/digits`.
+        engine: `auto`, or a name of docs/engines.md; `Predictor.choice` says what was chosen.
+        mode: `latency` has all cores on an image, `throughput` an image on each core; `auto`
+            has whichever suits what is asked of it.
         device: `auto` (a GPU when there is one), `cpu`, `cuda:0`.
         precision: `float32` or `bfloat16`.
-        size: side of the input in pixels, or height and width; the checkpoint's by default.
-        crop_share: the share of the short side that the centre crop keeps; the checkpoint's.
+        size: side of the input in pixels, or height and width; the subject's by default.
+        crop_share: the share of the short side that the centre crop keeps; the subject's.
         test_pooling: `mean`, or `mean_max` at sizes above the training size.
-        threads: CPU threads of the network, for the whole process; torch's own by default.
+        threads: CPU threads of the network; by default one a usable core. For PyTorch's engines
+            they are those of the whole process.
+        explains: take an engine that can explain its answers.
+        num_images: how many images will be answered, for `auto`; unknown by default.
 
     Raises:
+        BundleError: a bundle that cannot be opened, was changed, or lacks what the engine reads.
         CheckpointError, UnknownNameError, WeightsUnavailableError: no such weights.
-        UsageError: no such device, or an impossible size.
+        UsageError: an engine that cannot do what is asked; no such device; an impossible size.
+        EngineError, MissingPackageError: this machine lacks what the engine needs.
     """
-    import torch
-
-    from densepath.engines.eager import EagerEngine
+    count_streams(mode, threads)  # a wrong one is refused before anything is read
+    sides = (size, size) if isinstance(size, int) else size
+    if mode == "auto" and num_images == 1:
+        mode = "latency"
+    wish = Wish(
+        *(engine, mode, device, precision, sides, threads),
+        mean_max=test_pooling == "mean_max",
+        explains=explains,
+        num_images=num_images,
+    )
+    if is_bundle(subject):
+        return _load_bundle(Bundle.open(subject), wish, crop_share)
+    choice = choose(wish, None)
     from densepath.weights.subject import open_checkpoint
 
-    if threads is not None:
-        if threads < 1:
-            raise UsageError(f"threads is {threads}; it must be at least 1.")
-        torch.set_num_threads(threads)
     checkpoint = open_checkpoint(subject)
-    preprocess = checkpoint.preprocess
-    if size is not None or crop_share is not None:
-        preprocess = preprocess.at_size(preprocess.size if size is None else size, crop_share)
+    preprocess = _at_size(checkpoint.preprocess, wish, crop_share)
+    made = _open_checkpoint(choice.engine, checkpoint, wish, preprocess)
+    return Predictor(
+        made, preprocess, checkpoint.labels, multi_label=checkpoint.multi_label, choice=choice
+    )
+
+
+def _load_bundle(bundle: Bundle, wish: Wish, crop_share: float | None) -> Predictor:
+    """The predictor of a bundle; the files that the engine reads are verified first."""
+    manifest = bundle.manifest
+    preprocess = _at_size(manifest.preprocess, wish, crop_share)
+    choice = choose(wish, bundle)
+    format = find_row(choice.engine).format
+    bundle.verify(format)
+    model = bundle.path_of(format)
+    made = _open_graph(choice.engine, model, manifest, wish) or _open_weights(
+        choice.engine, model, wish, preprocess
+    )
+    return Predictor(
+        made, preprocess, manifest.labels, multi_label=manifest.multi_label, choice=choice
+    )
+
+
+def _at_size(preprocess: Preprocess, wish: Wish, crop_share: float | None) -> Preprocess:
+    """The preprocessing at the size that is wished for."""
+    if wish.size is None and crop_share is None:
+        return preprocess
+    return preprocess.at_size(wish.size or preprocess.size, crop_share)
+
+
+def _open_graph(name: str, model: Path, manifest: Manifest, wish: Wish) -> Engine | None:
+    """An engine that reads an exported graph; None for one that reads weights."""
+    if name == "openvino":
+        from densepath.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(model, precision=wish.precision, mode=wish.mode, threads=wish.threads)
+    if name in ("onnxruntime", "cuda", "tensorrt"):
+        from densepath.engines.onnxruntime import OnnxRuntimeEngine
+
+        provider: Any = name
+        return OnnxRuntimeEngine(model, provider=provider, mode=wish.mode, threads=wish.threads)
+    if name == "aoti":
+        from densepath.engines.aoti import AotiEngine
+
+        _, channels, height, width = manifest.input.shape
+        size = (height, width) if height is not None and width is not None else None
+        return AotiEngine(
+            model,
+            in_channels=channels or manifest.preprocess.channels,
+            num_classes=len(manifest.labels),
+            size=size,
+            mode=wish.mode,
+        )
+    return None
+
+
+def _open_weights(name: str, model: Path, wish: Wish, preprocess: Preprocess) -> Engine:
+    """An engine on the checkpoint file of a bundle; our own kernels read it without PyTorch."""
+    if name == "native":
+        from densepath.engines.native import read_tensors
+
+        spec, in_channels, tensors = read_tensors(model)
+        return _open_native(spec, tensors, in_channels, wish, preprocess)
+    from densepath.weights.checkpoint import Checkpoint
+
+    return _open_checkpoint(name, Checkpoint.load(model), wish, preprocess)
+
+
+def _open_checkpoint(
+    name: str, checkpoint: Checkpoint, wish: Wish, preprocess: Preprocess
+) -> Engine:
+    """An engine on a checkpoint in memory."""
+    if name == "native":
+        tensors = {key: tensor.numpy() for key, tensor in checkpoint.tensors.items()}
+        return _open_native(checkpoint.spec, tensors, checkpoint.in_channels, wish, preprocess)
+    import torch
+
+    from densepath.engines.compiled import CompiledEngine
+    from densepath.engines.eager import EagerEngine
+
+    if wish.threads is not None:
+        torch.set_num_threads(wish.threads)
     model = checkpoint.to_model()
-    model.test_pooling = test_pooling
-    engine = EagerEngine(model, device=device, precision=precision, size=preprocess.size)
-    return Predictor(engine, preprocess, checkpoint.labels, multi_label=checkpoint.multi_label)
+    model.test_pooling = "mean_max" if wish.mean_max else "mean"
+    if name == "compiled":
+        return CompiledEngine(model, device=wish.device, precision=wish.precision, mode=wish.mode)
+    return EagerEngine(
+        model,
+        device=wish.device,
+        precision=wish.precision,
+        mode=wish.mode,
+        size=preprocess.size,
+    )
+
+
+def _open_native(
+    spec: ModelSpec, tensors: Tensors, in_channels: int, wish: Wish, preprocess: Preprocess
+) -> Engine:
+    """Our own kernels on a network's tensors."""
+    from densepath.engines.native import NativeEngine
+
+    return NativeEngine(
+        spec,
+        tensors,
+        num_classes=len(tensors["classifier.bias"]),
+        in_channels=in_channels,
+        size=preprocess.size,
+        threads=wish.threads,
+        mode=wish.mode,
+    )

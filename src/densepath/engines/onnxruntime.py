@@ -104,9 +104,10 @@ def _open(model: str | Path, provider: Provider, threads: int) -> InferenceSessi
         import onnxruntime
     except ImportError:
         raise MissingPackageError("onnxruntime", "onnx") from None
-    wanted, there = PROVIDERS[provider], onnxruntime.get_available_providers()
-    if wanted[0] not in there:
-        raise _no_provider(provider, f"this build of ONNX Runtime has only {', '.join(there)}")
+    error = missing_provider(provider)
+    if error is not None:
+        raise error
+    wanted = PROVIDERS[provider]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = ERRORS_ONLY
@@ -130,6 +131,16 @@ def _runner(session: InferenceSession) -> RunPart:
         return outputs[0]
 
     return run_part
+
+
+def missing_provider(provider: Provider) -> EngineError | None:
+    """What is wrong where this build of ONNX Runtime does not have the provider."""
+    import onnxruntime
+
+    there = onnxruntime.get_available_providers()
+    if PROVIDERS[provider][0] in there:
+        return None
+    return _no_provider(provider, f"this build of ONNX Runtime has only {', '.join(there)}")
 
 
 def _no_provider(provider: Provider, reason: str) -> EngineError:

@@ -23,6 +23,7 @@ from densepath.predictions import Prediction, answer
 from densepath.preprocess import Image, Preprocess
 
 if TYPE_CHECKING:
+    from densepath.engines.choose import Choice
     from densepath.engines.reading import Readable
 
 Run: TypeAlias = Callable[[Images], Logits]
@@ -64,11 +65,14 @@ class Predictor:
         labels: Sequence[str],
         *,
         multi_label: bool = False,
+        choice: Choice | None = None,
     ) -> None:
+        """`choice` says which engine it is and why, where `densepath.load` chose it."""
         if len(labels) != engine.info.num_classes:
             raise UsageError(f"{len(labels)} labels for {engine.info.num_classes} logits.")
         self.engine, self.preprocess = engine, preprocess
         self.labels, self.multi_label = list(labels), multi_label
+        self.choice = choice
 
     def predict(
         self,

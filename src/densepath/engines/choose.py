@@ -1,0 +1,88 @@
+"""Which engine answers: the one that was named, or the best that there is for what is asked.
+
+`auto` takes the first row of `obstacles.TABLE` that nothing is in the way of. For few images the
+order is that of `opens`, by how soon an engine is ready.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from densepath.bundle.bundle import Bundle
+from densepath.engines.obstacles import AUTO, BOTH, TABLE, Row, Wish, find_row, obstacle
+from densepath.errors import DensepathError, EngineError, UnknownNameError
+
+# So many images are answered in less time than a slower opening costs.
+FEW_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine that will answer, and why it does."""
+
+    engine: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"engine {self.engine}: {self.reason}"
+
+
+def choose(wish: Wish, bundle: Bundle | None) -> Choice:
+    """The engine for a bundle, or, without one, for a checkpoint.
+
+    Raises:
+        UnknownNameError: no such engine, device or precision.
+        UsageError: the named engine cannot do what is asked.
+        BundleError: the bundle lacks its format.
+        EngineError: this machine lacks what it needs; or no engine can do what is asked.
+        MissingPackageError: its package is not installed.
+    """
+    _check_names(wish)
+    if wish.engine != AUTO:
+        error = obstacle(find_row(wish.engine), wish, bundle)
+        if error is not None:
+            raise error
+        return Choice(wish.engine, "as asked")
+    passed: list[str] = []
+    for row in _by_preference(wish):
+        error = obstacle(row, wish, bundle)
+        if error is None:
+            reason = f"ready soonest for {_count(wish)}" if _is_few(wish) else row.why
+            return Choice(row.name, reason + (f" (not {passed[0]})" if passed else ""))
+        if not row.gpu:
+            passed.append(f"{row.name}: {_first_sentence(error)}")
+    raise EngineError(f"no engine can answer this. {'; '.join(passed)}.")
+
+
+def _check_names(wish: Wish) -> None:
+    """Returns when precision and device exist.
+
+    Raises:
+        UnknownNameError: one does not.
+    """
+    if wish.precision not in BOTH:
+        raise UnknownNameError("precision", wish.precision, BOTH)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wish.device):
+        raise UnknownNameError("device", wish.device, ("auto", "cpu", "cuda", "cuda:N"))
+
+
+def _by_preference(wish: Wish) -> list[Row]:
+    """The rows that `auto` may take, the best for this number of images first."""
+    rows = [row for row in TABLE if row.by_itself]
+    return sorted(rows, key=lambda row: row.opens) if _is_few(wish) else rows
+
+
+def _is_few(wish: Wish) -> bool:
+    """Whether the answers take less time than opening an engine may."""
+    return wish.num_images is not None and wish.num_images <= FEW_IMAGES
+
+
+def _count(wish: Wish) -> str:
+    """`1 image`, `3 images`."""
+    return f"{wish.num_images} image{'' if wish.num_images == 1 else 's'}"
+
+
+def _first_sentence(error: DensepathError) -> str:
+    """The reason without the cure."""
+    return str(error).split(". ")[0].rstrip(".")

@@ -32,7 +32,7 @@ typedef float Vector __attribute__((vector_size(LANES * sizeof(float)), aligned(
 // rows from falling on the same cache sets.
 constexpr int KC = 256, LDA = KC + 16;
 constexpr int PANEL = 2 * LANES;
-constexpr int AHEAD = 16;  // rows of a panel that are fetched early: weights rarely fit the caches
+constexpr int AHEAD = 32;  // rows of a panel that are fetched early: weights rarely fit the caches
 constexpr int ROWS = 112;  // packed together: the weights are read from memory once for all
 
 inline Vector load(const float* p) { return *reinterpret_cast<const Vector*>(p); }

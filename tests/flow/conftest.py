@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# Kept from run to run: only what changed is built again.
-BUILD = ROOT / "build" / "cpp"
+# Kept from run to run: only what changed is built again. Another folder may be one that was
+# configured with -DDENSEPATH_SANITIZE=ON.
+BUILD = ROOT / os.environ.get("DENSEPATH_CPP_BUILD", "build/cpp")
 NOT_FOUND = ("Missing libraries", "No runtime was found", "No CMAKE_CXX_COMPILER")
 
 

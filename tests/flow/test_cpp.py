@@ -1,0 +1,446 @@
+"""The C++ program from end to end: the same answers and errors as `densepath predict`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.datasets
+from PIL import Image
+
+from densepath.data.decode import open_image
+from densepath.engines.image_paths import find_images
+from densepath.errors import ImageError
+from densepath.predictions import Prediction, write_json_lines
+
+ROOT = Path(__file__).parents[2]
+DENSEPATH = Path(sys.executable).with_name("densepath")
+PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
+STRANGE = ROOT / "tests" / "unit" / "test_decode_strange_images.py"
+# Kinds that this program leaves to Python.
+ELSEWHERE = "a kind that this program does not read"
+FORMATS = {"openvino": "openvino", "onnxruntime": "onnx"}
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory) -> Path:
+    """The trained network for 32 × 32 pixels that ships with densepath, exported."""
+    folder = tmp_path_factory.mktemp("bundles") / "small"
+    run = run_program(
+        *(DENSEPATH, "export", "cifar10/densenet_bc_22_12", "-o", folder),
+        *("--to", "onnx,openvino", "--batch-sizes", "4"),
+    )
+    assert run.returncode == 0, run.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory) -> Path:
+    """The strange and broken files of the decoder's test, and two photographs."""
+    spec = importlib.util.spec_from_file_location("strange", STRANGE)
+    assert spec is not None
+    assert spec.loader is not None
+    strange = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(strange)
+    folder = tmp_path_factory.mktemp("images")
+    for table in (strange.READ, strange.REFUSED):
+        for name, row in table.items():
+            (folder / name).write_bytes(row[0])
+    for photo in PHOTOS.glob("*.jpg"):
+        shutil.copy(photo, folder)
+    return folder
+
+
+def run_program(program, *words, lines=None, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program, *map(os.fspath, words)],
+        input=lines,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        **options,
+    )
+
+
+def answers(run: subprocess.CompletedProcess[str]) -> list[dict]:
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def changed_copy(bundle: Path, folder: Path, change) -> Path:
+    """A copy of the bundle with another manifest, whose hash is right again."""
+    copy = shutil.copytree(bundle, folder / "changed")
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    change(manifest)
+    text = json.dumps(manifest).encode()
+    (copy / "manifest.json").write_bytes(text)
+    line = f"{hashlib.sha256(text).hexdigest()}  manifest.json\n"
+    (copy / "manifest.json.sha256").write_text(line, encoding="ascii")
+    return copy
+
+
+@pytest.mark.parametrize("backend", FORMATS)
+def test_answers_are_those_of_the_python_program(cpp, bundle, images, backend):
+    if backend not in cpp.backends:
+        pytest.skip(f"the C++ program was built without {backend}: its headers are not installed")
+    python = run_program(DENSEPATH, "predict", bundle, images, "--json", "--engine", backend)
+    ours = run_program(cpp.predict, bundle, images, "--backend", backend)
+    assert ours.returncode == 0, ours.stderr
+    compared = 0
+    for expected, found in zip(answers(python), answers(ours), strict=True):
+        assert list(found) == (
+            ["path", "error"] if "error" in found else ["path", "class_ids", "labels", "scores"]
+        )
+        assert found["path"] == expected["path"]
+        if ELSEWHERE in found.get("error", ""):
+            continue
+        assert found.get("labels") == expected.get("labels"), found["path"]
+        assert found.get("class_ids") == expected.get("class_ids")
+        assert found.get("scores", []) == pytest.approx(expected.get("scores", []), abs=1e-3)
+        compared += 1
+    assert compared > 60
+
+
+def test_a_file_is_refused_with_the_words_of_the_python_program(cpp, bundle, images):
+    found = answers(run_program(cpp.predict, bundle, images))
+    compared = 0
+    for answer in found:
+        if "error" not in answer or ELSEWHERE in answer["error"]:
+            continue
+        with pytest.raises(ImageError) as caught:
+            open_image(answer["path"])
+        assert answer["error"] == caught.value.reason.replace(", GIF, WEBP, BMP, TIFF, PPM", "")
+        compared += 1
+    assert compared > 20
+
+
+def test_lines_are_those_of_python_whatever_a_name_holds(cpp, bundle, tmp_path):
+    # Every character that a name may have and that Unicode 14 knows, beside plain ones; and
+    # bytes that are no UTF-8.
+    points = [
+        *(p for p in range(1, 0x3400) if chr(p) not in "\r\n"),
+        *range(0xA000, 0xA4D0),
+        *range(0xE000, 0x10000),
+        *range(0x10000, 0x14680, 7),
+        *(0x110BD, 0x110CD, 0x13430, 0x13438, 0x1BCA0, 0x1D173, 0x1F600, 0x20000),
+        *(0xE0001, 0xE007F, 0xF0000, 0x10FFFD),
+    ]
+    names = ["x" + chr(p) + "y" for p in points if unicodedata.category(chr(p)) != "Cn"]
+    names = [n for n in names if not n.startswith("x/")]
+    names += [os.fsdecode(n) for n in (b"\xff", b"a\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80")]
+    names += [os.fsdecode(b"\xe2\x82"), 'a"b\\c', "https://no.where/x.jpg"]
+    lines = "".join(f"{n}\n" for n in names).encode("utf-8", "surrogateescape")
+    run = subprocess.run([cpp.predict, bundle, "-"], input=lines, capture_output=True, cwd=tmp_path)
+    errors = ["no such file or directory"] * (len(names) - 1)
+    errors.append("URLs are not downloaded by this program")
+    expected = io.StringIO()
+    failures = (Prediction.failed(n, e) for n, e in zip(names, errors, strict=True))
+    write_json_lines(failures, expected, 5)
+    assert run.stdout.decode() == expected.getvalue()
+    assert run.returncode == 1
+    assert f"no image was answered; {len(names):,} could not be read." in run.stderr.decode()
+
+
+def test_folders_are_gone_through_as_in_python(cpp, bundle, tmp_path):
+    for name in ("b.png", "a/z.JPG", "a/b/c.tif", "B.gif", "c.txt", ".hidden.png", "no suffix"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"no image")
+    for name in (".hidden/x.png", "a.png/y.png", "é/ü.jpeg", "~.webp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"no image")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a", target_is_directory=True)
+    run = run_program(cpp.predict, bundle, ".", f"{tmp_path}/a", cwd=tmp_path)
+    previous = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        expected = list(find_images([".", f"{tmp_path}/a"]))
+    finally:
+        os.chdir(previous)
+    assert [answer["path"] for answer in answers(run)] == expected
+
+
+def test_a_folder_without_images_is_an_error(cpp, bundle, tmp_path):
+    run = run_program(cpp.predict, bundle, tmp_path)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert f"{tmp_path}: no images in this folder. Images have one of the suffixes" in run.stderr
+
+
+def test_names_come_from_a_list_and_from_standard_input(cpp, bundle, images, tmp_path):
+    names = ["baseline.jpg", "rgba.png", "", "empty.jpg", "baseline.jpg"]
+    lines = "\r\n".join(str(images / n) if n else "" for n in names)
+    (tmp_path / "list.txt").write_text(lines, encoding="utf-8")
+    by_file = run_program(cpp.predict, bundle, "--list", tmp_path / "list.txt")
+    by_input = run_program(cpp.predict, bundle, "-", lines=lines)
+    by_option = run_program(cpp.predict, "--list=-", "--", bundle, lines=lines)
+    assert by_file.stdout == by_input.stdout == by_option.stdout
+    found = answers(by_file)
+    assert [Path(answer["path"]).name for answer in found] == [n for n in names if n]
+    assert found[0] == found[3]
+    assert "error" in found[2]
+    assert "could not be read: " in by_file.stderr
+    assert "4 images, " in by_file.stderr
+    assert "3 answered; 1 could not be read" in by_file.stderr
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
+def test_answers_do_not_depend_on_the_batch_or_the_threads(cpp, bundle, images, batch_size):
+    usual = answers(run_program(cpp.predict, bundle, images, "--top-k", "3"))
+    other = answers(
+        run_program(
+            *(cpp.predict, bundle, images, "--top-k=3", "--threads", "3"),
+            *("--batch-size", str(batch_size)),
+        )
+    )
+    for one, two in zip(usual, other, strict=True):
+        assert one.get("labels") == two.get("labels")
+        assert len(one.get("labels", [1, 2, 3])) == 3
+        assert one.get("scores", []) == pytest.approx(two.get("scores", []), abs=1e-5)
+        assert one.get("error") == two.get("error")
+
+
+def set_version(manifest):
+    manifest["schema_version"] = 2
+
+
+def set_format(manifest):
+    manifest["format"] = "something-else"
+
+
+def add_field(manifest):
+    manifest["extra"] = 1
+
+
+def drop_labels(manifest):
+    del manifest["labels"]
+
+
+def drop_a_label(manifest):
+    manifest["labels"].pop()
+
+
+def climb_out(manifest):
+    manifest["formats"]["openvino"]["model"] = "../model.xml"
+
+
+def spoil_type(manifest):
+    manifest["multi_label"] = "no"
+
+
+def list_no_files(manifest):
+    manifest["files"] = {}
+
+
+CHANGED = {
+    "another version": (set_version, "its schema version is 2; this densepath reads version 1"),
+    "another format": (set_format, "does not say that it describes a densepath-bundle"),
+    "an unknown field": (add_field, "extra is a field that version 1 does not have"),
+    "no labels": (drop_labels, "labels is missing"),
+    "a label too few": (drop_a_label, "labels has 9 names for 10 logits"),
+    "a file outside": (climb_out, 'is "../model.xml", not a plain name of a file'),
+    "a wrong type": (spoil_type, "multi_label must be true or false"),
+    "no files": (list_no_files, "files lacks model.xml, which the format openvino needs"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_a_manifest_that_is_wrong_is_refused(cpp, bundle, images, tmp_path, case):
+    change, message = CHANGED[case]
+    copy = changed_copy(bundle, tmp_path, change)
+    run = run_program(cpp.predict, copy, images, "--backend", "openvino")
+    assert (run.returncode, run.stdout) == (1, "")
+    assert message in run.stderr
+
+
+def append_byte(folder):
+    with (folder / "model.bin").open("ab") as file:
+        file.write(b"\0")
+
+
+def flip_byte(folder):
+    data = bytearray((folder / "model.bin").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "model.bin").write_bytes(data)
+
+
+def cut_weights(folder):
+    data = (folder / "model.bin").read_bytes()
+    (folder / "model.bin").write_bytes(data[: len(data) // 2])
+
+
+def edit_manifest(folder):
+    text = (folder / "manifest.json").read_text(encoding="utf-8")
+    (folder / "manifest.json").write_text(text + " ", encoding="utf-8")
+
+
+def drop_hash(folder):
+    (folder / "manifest.json.sha256").unlink()
+
+
+def link_weights(folder):
+    (folder / "model.bin").rename(folder / "elsewhere.bin")
+    (folder / "model.bin").symlink_to("elsewhere.bin")
+
+
+def no_json(folder):
+    (folder / "manifest.json").write_bytes(b"[1, 2")
+    line = f"{hashlib.sha256(b'[1, 2').hexdigest()}  manifest.json\n"
+    (folder / "manifest.json.sha256").write_text(line, encoding="ascii")
+
+
+DAMAGED = {
+    "bytes added": (append_byte, " of the manifest; copy the bundle again"),
+    "a byte changed": (flip_byte, "model.bin was changed: its sha256 is"),
+    "weights cut off": (cut_weights, " of the manifest; copy the bundle again"),
+    "weights missing": (lambda f: (f / "model.bin").unlink(), "model.bin is missing"),
+    "weights linked": (link_weights, "model.bin is a link, not a file"),
+    "graph missing": (lambda f: (f / "preprocess.xml").unlink(), "preprocess.xml is missing"),
+    "manifest edited": (edit_manifest, "manifest.json was changed: its sha256 is"),
+    "no hash": (drop_hash, "manifest.json.sha256 is missing"),
+    "no manifest": (lambda f: (f / "manifest.json").unlink(), "manifest.json is missing"),
+    "no JSON": (no_json, "is not a JSON object"),
+    "nothing": (shutil.rmtree, "it is not a folder"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_bundle_is_refused(cpp, bundle, images, tmp_path, case):
+    damage, message = DAMAGED[case]
+    copy = Path(shutil.copytree(bundle, tmp_path / "damaged"))
+    damage(copy)
+    run = run_program(cpp.predict, copy, images, "--backend", "openvino")
+    assert (run.returncode, run.stdout) == (1, "")
+    assert message in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_a_bundle_without_the_back_ends_format_says_what_it_has(cpp, bundle, images, tmp_path):
+    def keep_torch(manifest):
+        manifest["formats"] = {"torch": {"model": "model.safetensors"}}
+
+    copy = changed_copy(bundle, tmp_path, keep_torch)
+    by_name = run_program(cpp.predict, copy, images, "--backend", "openvino")
+    by_itself = run_program(cpp.predict, copy, images)
+    assert (by_name.returncode, by_itself.returncode) == (1, 1)
+    assert "has no openvino format; it has torch" in by_name.stderr
+    assert "has no openvino" in by_itself.stderr
+
+
+USAGE = {
+    (): "no bundle is named",
+    ("BUNDLE",): "no images are named",
+    ("BUNDLE", "x.jpg", "--topk", "3"): "unknown option '--topk'. Choices: --backend, --batch-size",
+    ("BUNDLE", "x.jpg", "--top-k"): "--top-k needs a value",
+    ("BUNDLE", "x.jpg", "--top-k", "0"): "--top-k is '0'; it must be a whole number from 1",
+    ("BUNDLE", "x.jpg", "--threads=-1"): "--threads is '-1'; it must be a whole number from 1",
+    ("BUNDLE", "x.jpg", "--batch-size", "2.5"): "--batch-size is '2.5'; it must be a whole number",
+    ("BUNDLE", "x.jpg", "--benchmark=yes"): "--benchmark takes no value",
+    ("BUNDLE", "x.jpg", "--precision", "int4"): "Choices: bfloat16, float32.",
+    ("BUNDLE", "x.jpg", "--backend", "caffe"): "unknown back end 'caffe'. Choices: auto, ",
+    ("BUNDLE", "https://x.y/z.jpg"): "URLs are not downloaded by this program",
+}
+
+
+@pytest.mark.parametrize("words", USAGE, ids=" ".join)
+def test_a_wrong_command_line_is_refused_with_what_would_be_right(cpp, bundle, words):
+    given = [str(bundle) if word == "BUNDLE" else word for word in words]
+    run = run_program(cpp.predict, *given)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert USAGE[words] in run.stderr
+
+
+def test_help_names_every_option_and_the_page_does_too(cpp):
+    text = run_program(cpp.predict, "--help").stdout
+    page = (ROOT / "docs" / "cpp.md").read_text(encoding="utf-8")
+    wrong = run_program(cpp.predict, "--nothing").stderr
+    options = {word.strip(",.") for word in wrong.split("Choices:")[1].split()} - {"-h"}
+    assert len(options) > 8
+    assert [o for o in sorted(options) if o not in text or o not in page] == []
+
+
+def test_the_benchmark_prints_latencies_and_a_rate(cpp, bundle, images):
+    run = run_program(cpp.predict, bundle, PHOTOS, "--benchmark", "--repeats", "3")
+    assert run.returncode == 0, run.stderr
+    report = json.loads(run.stdout)
+    assert [row["batch_size"] for row in report["latency_ms"]] == [1, 4, 8]
+    for row in report["latency_ms"]:
+        assert 0 < row["p10"] <= row["median"] <= row["p90"] <= row["p99"]
+    assert report["images"] == report["answered"] == 2
+    assert report["images_per_second"] > 0
+    assert report["precision"] == "float32"
+    refused = run_program(cpp.predict, bundle, images / "empty.jpg", "--benchmark")
+    assert refused.returncode == 1
+    assert "none of the images can be read" in refused.stderr
+
+
+def test_ctrl_c_ends_the_program_with_a_word(cpp, bundle):
+    # A list that never ends: the program waits for names.
+    with subprocess.Popen(
+        [cpp.predict, bundle, "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        # Read ahead stops at a full batch, so that the first answer says that it is at work.
+        process.stdin.write("".join(f"{i}.jpg\n" for i in range(64)))
+        process.stdin.flush()
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert process.stderr is not None
+        assert process.stderr.read().splitlines()[-1] == "interrupted"
+
+
+def test_a_reader_that_goes_away_ends_the_program_quietly(cpp, bundle, images):
+    command = f"'{cpp.predict}' '{bundle}' - --batch-size 1 | head -n 1; echo ${{PIPESTATUS[0]}}"
+    names = f"{images / 'baseline.jpg'}\n" * 300
+    run = subprocess.run(
+        ["bash", "-c", command], input=names, capture_output=True, text=True, check=True
+    )
+    first, code = run.stdout.splitlines()
+    assert json.loads(first)["labels"]
+    assert (code, run.stderr) == ("1", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_an_error(cpp, bundle, images):
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(
+            [cpp.predict, bundle, images / "baseline.jpg"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert run.returncode == 1
+    assert "cannot write to standard output: no space left on device" in run.stderr
+
+
+def test_the_example_uses_the_library(cpp, bundle, images):
+    run = run_program(cpp.example, bundle, images / "baseline.jpg", images / "empty.jpg")
+    first, second = run.stdout.splitlines()
+    [expected] = answers(run_program(cpp.predict, bundle, images / "baseline.jpg"))
+    assert first == f"{images / 'baseline.jpg'}: {expected['labels'][0]}"
+    assert second == f"{images / 'empty.jpg'}: the file is empty"
+    assert run_program(cpp.example, images).returncode == 1
+
+
+def test_an_image_of_one_line_and_one_of_many_pixels_are_answered(cpp, bundle, tmp_path):
+    Image.fromarray(np.full((1, 20_000, 3), 90, np.uint8)).save(tmp_path / "line.png")
+    Image.fromarray(np.full((3000, 4000, 3), 90, np.uint8)).save(tmp_path / "large.jpg")
+    run = run_program(cpp.predict, bundle, tmp_path)
+    assert [answer.get("error") for answer in answers(run)] == [None, None]

@@ -1,0 +1,168 @@
+// Opening a bundle over HTTP: nothing is used whose hash is not the manifest's.
+import { BundleError } from "./errors.js";
+import { complaint } from "./schema.js";
+
+const MANIFEST = "manifest.json";
+const MOST_BYTES = 64 << 20; // of a manifest
+const SCHEMA = new URL("./vendor/manifest-1.json", import.meta.url);
+const FORMAT = "onnx";
+
+/**
+ * The bundle at an address: its manifest, and the bytes of its `model` and `preprocess` graphs.
+ *
+ * `onProgress(loaded, total)` is told the bytes of the graphs as they come.
+ * Throws a BundleError that says what is wrong and how to mend it.
+ */
+export async function openBundle(address, onProgress = () => {}) {
+  if (!globalThis.crypto?.subtle) {
+    throw new BundleError("A bundle's hashes can be verified only on a page that comes from "
+      + "localhost or over https; open it there.");
+  }
+  const folder = address.href.replace(/\/*$/, "/");
+  const manifest = readManifest(await verifiedManifest(folder), folder, await schema());
+  const parts = manifest.formats[FORMAT];
+  const names = [parts.model, parts.preprocess];
+  const total = names.reduce((sum, name) => sum + manifest.files[name].size_bytes, 0);
+  let loaded = 0;
+  const count = (bytes) => onProgress((loaded += bytes), total);
+  const [model, preprocess] = await Promise.all(
+    names.map((name) => verifiedFile(folder, name, manifest.files[name], count)),
+  );
+  return { manifest, model, preprocess };
+}
+
+/** The manifest's bytes, whose hash is the one beside it. */
+async function verifiedManifest(folder) {
+  const [manifest, beside] = await Promise.all(
+    [MANIFEST, `${MANIFEST}.sha256`].map((name) => get(folder + name)),
+  );
+  if (!manifest && !beside) {
+    throw new BundleError(`${folder} is not a bundle: it has no ${MANIFEST}. `
+      + "`densepath export` makes bundles.");
+  }
+  for (const [name, answer] of [[MANIFEST, manifest], [`${MANIFEST}.sha256`, beside]]) {
+    if (!answer) throw new BundleError(`${folder}: ${name} is missing; copy the whole bundle again.`);
+  }
+  const bytes = await bytesOf(manifest, MOST_BYTES, `${folder}: ${MANIFEST}`);
+  const said = (await beside.text()).trim().split(/\s+/)[0];
+  const found = await sha256(bytes);
+  if (said !== found) {
+    throw new BundleError(`${folder}: ${MANIFEST} was changed: its sha256 is ${found}, and `
+      + `${MANIFEST}.sha256 says ${said.slice(0, 64) || "nothing"}. Copy the bundle again, or `
+      + "export it anew.");
+  }
+  return bytes;
+}
+
+/** The manifest of these bytes, checked as in `densepath.bundle.manifest`. */
+function readManifest(bytes, folder, rules) {
+  let manifest;
+  try {
+    manifest = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw new BundleError(`${folder}: ${MANIFEST} is not JSON: ${error.message}.`);
+  }
+  if (manifest?.format !== "densepath-bundle") {
+    throw new BundleError(`${folder}: ${MANIFEST} does not say that it describes a densepath-bundle.`);
+  }
+  if (manifest.schema_version !== 1) {
+    throw new BundleError(`${folder}: its schema version is ${JSON.stringify(manifest.schema_version)}; `
+      + "this page reads version 1. Export the bundle again, or take the page of the densepath "
+      + "that wrote it.");
+  }
+  const wrong = complaint(manifest, rules) ?? disagreement(manifest);
+  if (wrong) throw new BundleError(`${folder}: ${MANIFEST}: ${wrong}.`);
+  if (!manifest.formats[FORMAT]) {
+    const there = Object.keys(manifest.formats).sort().join(", ");
+    throw new BundleError(`${folder} has no ${FORMAT} format; it has ${there}. Add it: densepath `
+      + `export SUBJECT --to ${there.replaceAll(", ", ",")},${FORMAT} -o DIR`);
+  }
+  return manifest;
+}
+
+/** What two fields of a manifest say differently; null if nothing. */
+function disagreement({ labels, output, input, preprocess, formats, files }) {
+  const classes = output.shape[1];
+  if (classes !== labels.length) return `${labels.length} labels for ${classes} logits`;
+  const { size, mean, std } = preprocess;
+  if (mean.length !== std.length) return `${mean.length} means and ${std.length} deviations`;
+  const made = [mean.length, ...size];
+  if (input.shape.slice(1).some((n, i) => n !== made[i] && (n !== null || i === 0))) {
+    return `preprocess makes images [${made}], input.shape is ${JSON.stringify(input.shape)}`;
+  }
+  for (const part of ["model", "preprocess"]) {
+    const name = formats[FORMAT]?.[part];
+    if (name && !files[name]?.formats.includes(FORMAT)) {
+      return `the ${FORMAT} ${part} ${name} is not listed in files`;
+    }
+  }
+  return null;
+}
+
+/** A file's bytes, which are what the manifest says. */
+async function verifiedFile(folder, name, file, count) {
+  const answer = await get(folder + name);
+  if (!answer) throw new BundleError(`${folder}: ${name} is missing; copy the whole bundle again.`);
+  const bytes = await bytesOf(answer, file.size_bytes, `${folder}: ${name}`, count);
+  if (bytes.length !== file.size_bytes) {
+    throw new BundleError(`${folder}: ${name} has ${bytes.length.toLocaleString("en")} bytes, not the `
+      + `${file.size_bytes.toLocaleString("en")} of the manifest; copy the bundle again.`);
+  }
+  const found = await sha256(bytes);
+  if (found !== file.sha256) {
+    throw new BundleError(`${folder}: ${name} was changed: its sha256 is ${found}, not the `
+      + `manifest's ${file.sha256}. Copy the bundle again.`);
+  }
+  return bytes;
+}
+
+async function schema() {
+  const answer = await get(SCHEMA.href);
+  if (!answer) throw new BundleError("The page is not complete: run `npm ci` and `npm run build`.");
+  return answer.json();
+}
+
+/** The answer of the server; null if it has no such file. */
+async function get(address) {
+  let answer;
+  try {
+    // Asks whether the file is still the same, instead of taking an old one out of the cache.
+    answer = await fetch(address, { cache: "no-cache" });
+  } catch {
+    throw new BundleError(`${address} cannot be reached. Does the server run? The page loads `
+      + "bundles from its own server only.");
+  }
+  if (answer.status === 404) return null;
+  if (!answer.ok) throw new BundleError(`${address}: the server answers ${answer.status}.`);
+  return answer;
+}
+
+/** The body's bytes; one that is longer than `most` is cut off there, one byte too long. */
+async function bytesOf(answer, most, name, count = () => {}) {
+  const bytes = new Uint8Array(most + 1);
+  let length = 0;
+  const reader = answer.body.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return bytes.subarray(0, length);
+      const part = value.subarray(0, bytes.length - length);
+      bytes.set(part, length);
+      length += part.length;
+      count(part.length);
+      if (length > most) {
+        await reader.cancel();
+        throw new BundleError(`${name} has more than ${most.toLocaleString("en")} bytes; copy the `
+          + "bundle again.");
+      }
+    }
+  } catch (error) {
+    if (error instanceof BundleError) throw error;
+    throw new BundleError(`${name} broke off after ${length.toLocaleString("en")} bytes; try again.`);
+  }
+}
+
+async function sha256(bytes) {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

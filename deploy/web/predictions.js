@@ -1,0 +1,26 @@
+// Logits become named, sorted classes, as in densepath's `predictions.py`.
+
+const NOT_A_NUMBER = "the network's answer is not a number";
+const DIGITS = 1e6;
+
+/** { class_ids, labels, scores } of the likeliest classes; of equal scores the lower class first. */
+export function answer(logits, { labels, multi_label: multiLabel }, topK = 5) {
+  const shares = probabilities(logits, multiLabel);
+  if (!shares.every(Number.isFinite)) throw new Error(NOT_A_NUMBER);
+  const order = shares.map((_, i) => i).sort((a, b) => shares[b] - shares[a] || a - b);
+  const best = order.slice(0, topK);
+  return {
+    class_ids: best,
+    labels: best.map((i) => labels[i]),
+    scores: best.map((i) => Math.round(shares[i] * DIGITS) / DIGITS),
+  };
+}
+
+/** Softmax in float64, or the sigmoid of each. */
+function probabilities(logits, multiLabel) {
+  if (multiLabel) return Array.from(logits, (value) => 1 / (1 + Math.exp(-value)));
+  const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+  const powers = Array.from(logits, (value) => Math.exp(value - most));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  return powers.map((power) => power / sum);
+}

@@ -26,7 +26,6 @@ from PIL import (
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     ImageFile,
-    ImageOps,
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
     PpmImagePlugin,  # noqa: F401
@@ -238,6 +237,8 @@ def _upright(picture: Pillow.Image) -> Pillow.Image:
     try:
         if picture.getexif().get(ORIENTATION, 1) == 1:
             return picture  # exif_transpose would copy it.
+        from PIL import ImageOps
+
         return ImageOps.exif_transpose(picture)
     except Exception:  # The pixels are whole: a damaged note about them is not worth a refusal.
         return picture

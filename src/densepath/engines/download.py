@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
-import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException
-from typing import IO
-from urllib.error import HTTPError
+from typing import IO, Any
 
 from densepath.errors import ImageError
 
@@ -34,8 +32,12 @@ class Url:
         Raises:
             ImageError: not there, too large, too slow, or not http.
         """
+        # Imported here: few programs download, and all of them wait for what is imported.
+        from http.client import HTTPException
+        from urllib.error import HTTPError
+
         try:
-            with _OPENER.open(self.address, timeout=CONNECT_SECONDS) as answer:
+            with _opener().open(self.address, timeout=CONNECT_SECONDS) as answer:
                 return _read_bounded(answer)
         except _TooMuchError as error:
             raise ImageError(self.address, str(error)) from None
@@ -52,18 +54,20 @@ class _TooMuchError(Exception):
     """The bound that a download went over."""
 
 
-class _HttpOnly(urllib.request.HTTPRedirectHandler):
-    """Follows redirections to http and https only."""
+@functools.cache
+def _opener() -> Any:
+    """Opens addresses, and follows redirections to http and https only."""
+    import urllib.request
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
-        """The next request, or an error for another scheme such as ftp."""
-        if not is_url(newurl):
-            fp.close()
-            raise ValueError(f"redirected to {newurl}, which is not http")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    class HttpOnly(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+            """The next request, or an error for another scheme such as ftp."""
+            if not is_url(newurl):
+                fp.close()
+                raise ValueError(f"redirected to {newurl}, which is not http")
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
 
-
-_OPENER = urllib.request.build_opener(_HttpOnly)
+    return urllib.request.build_opener(HttpOnly)
 
 
 def _read_bounded(answer: IO[bytes]) -> bytes:

@@ -157,21 +157,26 @@ def report(bundle: Bundle, *, json: bool) -> None:
 
 
 def _print_parity(bundle: Bundle) -> None:
-    """The report's rows as a table."""
-    import json
-
+    """The worst figures of each format, over engines and batch sizes, as a table."""
     from rich.table import Table
 
-    report = json.loads((bundle.folder / "parity.json").read_text(encoding="utf-8"))
-    table = Table(title=f"parity on {report['images']}", title_justify="left")
-    for title in ("format", "engine", "resized by"):
+    parity = bundle.manifest.parity or {}
+    table = Table(title=f"parity on {parity['images']}", title_justify="left")
+    for title in ("format", "resized by"):
         table.add_column(title)
-    for title in ("batch", "Δlogit / largest", "top-1", "top-5", "Δscore"):
+    for title in ("Δlogit / largest", "top-1", "ties", "top-5", "Δscore", "values not Pillow's"):
         table.add_column(title, justify="right")
-    for row in report["rows"]:
-        table.add_row(
-            *(row["format"], row["engine"], row["preprocess"], str(row["batch_size"])),
-            *(f"{row['relative']:.1e}", f"{row['top1']:.1%}", f"{row['top5']:.1%}"),
-            f"{row['score']:.1e}",
-        )
+    for name, worst in parity["formats"].items():
+        for resizer in ("Pillow", "graph"):
+            if resizer in worst:
+                table.add_row(name, resizer, *_cells(worst[resizer], worst, resizer))
     stdout().print(table)
+
+
+def _cells(row: dict, worst: dict, resizer: str) -> list[str]:
+    """The figures of a row as text."""
+    pixels = f"{worst['pixels']['share']:.3%}" if resizer == "graph" else ""
+    return [
+        *(f"{row['relative']:.1e}", f"{row['top1']:.1%}", str(row["ties"])),
+        *(f"{row['top5']:.1%}", f"{row['score']:.1e}", pixels),
+    ]

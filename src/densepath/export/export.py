@@ -18,12 +18,13 @@ from densepath import __version__
 from densepath.bundle.bundle import Bundle, check_target, write_bundle
 from densepath.bundle.manifest import File, Manifest, Tensor
 from densepath.errors import UnknownNameError, UsageError
-from densepath.export.parity import Parity, check_parity, measure_parity
+from densepath.export.measure import measure_parity
+from densepath.export.parity import Parity, check_parity
 from densepath.export.parity_images import collect_images
 from densepath.export.program import export_program
 from densepath.files import sha256, write_json, write_text
 from densepath.weights.checkpoint import Checkpoint
-from densepath.weights.subject import open_checkpoint
+from densepath.weights.subject import checkpoint_in, open_checkpoint
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -243,14 +244,14 @@ def _describe(
 
 def _source(subject: str | Path | Checkpoint, checkpoint: Checkpoint) -> dict[str, Any]:
     """Where the weights come from; of a path only the last name."""
-    if isinstance(subject, Checkpoint):
-        return {"subject": None, "sha256": None, "provenance": checkpoint.provenance}
+    provenance = checkpoint.provenance
+    if isinstance(subject, Checkpoint) or not Path(subject).exists():
+        name = provenance.get("imported_from") if isinstance(subject, Checkpoint) else subject
+        named = None if name is None else str(name)
+        return {"subject": named, "sha256": provenance.get("sha256"), "provenance": provenance}
     path = Path(subject)
-    return {
-        "subject": path.resolve().name if path.exists() else str(subject),
-        "sha256": sha256(path) if path.is_file() else None,
-        "provenance": checkpoint.provenance,
-    }
+    file = checkpoint_in(path) if path.is_dir() else path
+    return {"subject": path.resolve().name, "sha256": sha256(file), "provenance": provenance}
 
 
 def _tools() -> dict[str, str]:

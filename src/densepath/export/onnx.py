@@ -10,6 +10,7 @@ from densepath.export.program import quiet_exporters
 from densepath.preprocess import Preprocess
 
 if TYPE_CHECKING:
+    from onnx import GraphProto
     from torch.export import ExportedProgram
 
 OPSET = 20  # antialiased Resize is of 18; ONNX Runtime has had 20 since 1.17
@@ -40,6 +41,15 @@ def write_onnx(program: ExportedProgram, preprocess: Preprocess, folder: Path) -
             optimize=True,
         )
         assert exported is not None
-        exported.save(str(folder / "model.onnx"), external_data=False)
+        model = exported.model_proto
+    _forget_origins(model.graph)
+    onnx.save(model, str(folder / "model.onnx"))
     onnx.save(build_preprocess_onnx(preprocess), str(folder / "preprocess.onnx"))
     return {"model": "model.onnx", "preprocess": "preprocess.onnx"}
+
+
+def _forget_origins(graph: GraphProto) -> None:
+    """The graph says nothing of the machine that made it: source files, lines, stack traces."""
+    for item in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
+        item.ClearField("doc_string")
+        item.ClearField("metadata_props")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from densepath.errors import MissingPackageError
+from densepath.engines.openvino import import_openvino
 from densepath.export.program import quiet_exporters
 from densepath.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+TELEMETRY = "openvino_telemetry"
 
 
 def write_openvino(
@@ -26,14 +30,11 @@ def write_openvino(
     Raises:
         MissingPackageError: openvino is not installed.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingPackageError("openvino", "openvino") from error
+    openvino = import_openvino()
     from densepath.export.preprocess_openvino import build_preprocess_openvino
 
     with quiet_exporters():
-        model = openvino.convert_model(program)
+        model = _import_converter()(program)
     model.reshape([-1 if side is None else side for side in shape])
     model.inputs[0].get_tensor().set_names({"images"})
     model.outputs[0].get_tensor().set_names({"logits"})
@@ -41,3 +42,20 @@ def write_openvino(
     graph = build_preprocess_openvino(preprocess)
     openvino.save_model(graph, folder / "preprocess.xml", compress_to_fp16=False)
     return {"model": "model.xml", "preprocess": "preprocess.xml"}
+
+
+def _import_converter() -> Callable[..., Any]:
+    """OpenVINO's converter, without its telemetry.
+
+    By default that writes files into the user's home and sends a message to a server for every
+    conversion; where its package is not found, the converter goes on without.
+    """
+    found = sys.modules.get(TELEMETRY)
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        from openvino.tools.ovc import convert_model
+    finally:
+        del sys.modules[TELEMETRY]
+        if found is not None:
+            sys.modules[TELEMETRY] = found
+    return convert_model

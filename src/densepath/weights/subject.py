@@ -32,7 +32,7 @@ def open_checkpoint(subject: str | Path) -> Checkpoint:
     """
     path, name = Path(subject), str(subject)
     if path.is_dir():
-        return Checkpoint.load(_checkpoint_in(path))
+        return Checkpoint.load(checkpoint_in(path))
     if path.is_file() or path.suffix == ".safetensors":
         return Checkpoint.load(path)
     if name in shipped_names():
@@ -63,7 +63,7 @@ def _cure(model: str) -> str:
     return f"{known} checkpoint file or a run folder (`densepath train {model}` makes one)."
 
 
-def _checkpoint_in(folder: Path) -> Path:
+def checkpoint_in(folder: Path) -> Path:
     """The best, else the last checkpoint of a run folder.
 
     Raises:

@@ -1,0 +1,247 @@
+"""From image file to five best classes: each format of a bundle beside the checkpoint's network.
+
+The reference is the checkpoint's own network as PyTorch runs it, not rewritten, on images that
+`preprocess.py` resized. Each format is run by each engine that reads it, with that preprocessing
+and, where the format has one, with its own preprocess graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from densepath.data.decode import open_image
+from densepath.engines.engine import Engine, Images, Logits
+from densepath.errors import DataError, EngineError, ImageError, ParityError
+from densepath.export.parity import LOGIT_BOUNDS, Parity, PixelRow, Resizer, Row, compare
+from densepath.export.parity_images import ParityImages
+from densepath.export.preprocess_run import Fit, open_preprocess
+from densepath.preprocess import Image, Preprocess
+from densepath.weights.checkpoint import Checkpoint
+
+REFERENCE_BATCH = 8
+Parts: TypeAlias = dict[str, dict[str, str]]
+Say: TypeAlias = Callable[[str], None]
+
+
+def measure_parity(
+    checkpoint: Checkpoint,
+    folder: Path,
+    parts: Parts,
+    images: ParityImages,
+    batch_sizes: Sequence[int],
+    *,
+    say: Say = lambda step: None,
+) -> Parity:
+    """The comparison of all formats in `folder` with the checkpoint's network.
+
+    Images that cannot be read are left out, and named in the report.
+
+    Raises:
+        DataError: no image can be read.
+        ParityError: the checkpoint's own answers are not numbers.
+        MissingPackageError: a format's engine is not installed.
+    """
+    fits = {
+        name: open_preprocess(name, folder / files["preprocess"])
+        for name, files in parts.items()
+        if "preprocess" in files
+    }
+    say(f"reading {len(images.paths)} images")
+    resized = _resize_all(images, checkpoint.preprocess, fits)
+    say("computing the reference")
+    expected = _reference(checkpoint, resized)
+    rows: list[Row] = []
+    for name, files in parts.items():
+        inputs: dict[Resizer, Images] = {"Pillow": resized.inputs}
+        if name in fits:
+            inputs["graph"] = np.concatenate(resized.graphs[name].inputs)
+        for engine in _engines(name, folder / files["model"], checkpoint):
+            say(f"running {name} on {engine.info.name}")
+            try:
+                multi_label = checkpoint.multi_label
+                rows += _run_all(name, engine, inputs, expected, batch_sizes, multi_label)
+            finally:
+                engine.close()
+    return Parity(
+        checkpoint.spec.name,
+        images.description,
+        resized.names,
+        rows,
+        [graph.row(name) for name, graph in resized.graphs.items()],
+        resized.unreadable,
+    )
+
+
+@dataclass
+class _Resized:
+    """The images as the network takes them.
+
+    Attributes:
+        names: of the images, in order.
+        unreadable: the others, with the reason.
+        pillow: float32 [1, C, H, W] each, by `preprocess.py`.
+        graphs: by a format's preprocess graph.
+    """
+
+    names: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    pillow: list[Images] = field(default_factory=list)
+    graphs: dict[str, _ByGraph] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> Images:
+        """float32 [N, C, H, W], by `preprocess.py`."""
+        return np.concatenate(self.pillow)
+
+
+@dataclass
+class _ByGraph:
+    """What a preprocess graph made, and how its pixels differ from Pillow's."""
+
+    inputs: list[Images] = field(default_factory=list)
+    values: int = 0
+    differing: int = 0
+    beyond_one: int = 0
+    largest: int = 0
+
+    def add(self, images: Images, pixels: Image, right: Image) -> None:
+        """One image more, `right` by Pillow."""
+        self.inputs.append(images)
+        difference = np.abs(pixels.astype(np.int16) - right)
+        self.values += difference.size
+        self.differing += int(np.count_nonzero(difference))
+        self.beyond_one += int(np.count_nonzero(difference > 1))
+        self.largest = max(self.largest, int(difference.max()))
+
+    def row(self, format: str) -> PixelRow:
+        """The figures."""
+        share, beyond = self.differing / self.values, self.beyond_one / self.values
+        return PixelRow(format, share, beyond, self.largest)
+
+
+def _resize_all(images: ParityImages, preprocess: Preprocess, fits: dict[str, Fit]) -> _Resized:
+    """Every image, decoded once and resized by each way; only the small forms are kept.
+
+    Raises:
+        DataError: no image can be read.
+    """
+    resized = _Resized(graphs={name: _ByGraph() for name in fits})
+    for path in images.paths:
+        try:
+            picture = _read(path, preprocess.channels)
+        except ImageError as error:
+            resized.unreadable.append(f"{path.name}: {error.reason}")
+            continue
+        resized.names.append(path.name)
+        right = preprocess.fit(picture)
+        resized.pillow.append(preprocess.normalise(right)[None])
+        for name, fit in fits.items():
+            resized.graphs[name].add(*fit(picture), right)
+    if not resized.names:
+        raise DataError(
+            f"none of the {len(images.paths)} images to compare answers on can be read; the first "
+            f"is {resized.unreadable[0]}. Name others by --images."
+        )
+    return resized
+
+
+def _read(path: Path, channels: int) -> Image:
+    """The pixels of a file; where a network takes other channels, the RGB planes over and over.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    if channels in (1, 3):
+        return open_image(path, channels=channels)
+    planes = [channel % 3 for channel in range(channels)]
+    return np.ascontiguousarray(open_image(path)[:, :, planes])
+
+
+def _reference(checkpoint: Checkpoint, resized: _Resized) -> Logits:
+    """The logits of the checkpoint's network, as it is.
+
+    Raises:
+        ParityError: one is not a number.
+    """
+    model = checkpoint.to_model()
+    with torch.inference_mode():
+        parts = torch.from_numpy(resized.inputs).split(REFERENCE_BATCH)
+        logits = torch.cat([model(part) for part in parts]).numpy()
+    whole = np.isfinite(logits).all(axis=1)
+    if not whole.all():
+        name = resized.names[int(np.argmin(whole))]
+        raise ParityError(
+            f"the checkpoint's own answer to {name} is not a number: its weights are damaged, or "
+            "its training diverged. No bundle was written."
+        )
+    return logits
+
+
+def _engines(name: str, path: Path, checkpoint: Checkpoint) -> Iterator[Engine]:
+    """Every engine of this machine that reads the format, one after the other.
+
+    In the mode `latency` a call of `run_share` is one call of the runtime, on all cores.
+    """
+    if name == "onnx":
+        from densepath.engines.onnxruntime import OnnxRuntimeEngine
+
+        yield OnnxRuntimeEngine(path, mode="latency")
+    elif name == "openvino":
+        from densepath.engines.openvino import OpenVinoEngine
+
+        yield OpenVinoEngine(path, mode="latency")
+    elif name == "aoti":
+        from densepath.engines.aoti import AotiEngine
+
+        channels, classes = checkpoint.in_channels, checkpoint.num_classes
+        yield AotiEngine(path, in_channels=channels, num_classes=classes, size=None)
+    else:
+        from densepath.engines.eager import EagerEngine
+
+        size = checkpoint.preprocess.size
+        yield EagerEngine(Checkpoint.load(path).to_model(), size=size, mode="latency")
+        yield from _native(path, size)
+
+
+def _native(path: Path, size: tuple[int, int]) -> Iterator[Engine]:
+    """Our own kernels, where there is a compiler for them."""
+    from densepath.engines.native import NativeEngine, read_tensors
+
+    spec, in_channels, tensors = read_tensors(path)
+    classes = len(tensors["classifier.bias"])
+    try:
+        yield NativeEngine(
+            *(spec, tensors),
+            num_classes=classes,
+            in_channels=in_channels,
+            size=size,
+            mode="latency",
+        )
+    except EngineError:
+        return
+
+
+def _run_all(
+    name: str,
+    engine: Engine,
+    inputs: dict[Resizer, Images],
+    expected: NDArray[np.float32],
+    batch_sizes: Sequence[int],
+    multi_label: bool,
+) -> Iterator[Row]:
+    """A row for each preprocessing and batch size."""
+    for resizer, images in inputs.items():
+        bound = LOGIT_BOUNDS[resizer]
+        for batch_size in batch_sizes:
+            starts = range(0, len(images), batch_size)
+            parts = [engine.run_share(images[i : i + batch_size]) for i in starts]
+            found = np.concatenate(parts)
+            measured = compare(found, expected, multi_label=multi_label, bound=bound)
+            yield Row(name, engine.info.name, resizer, batch_size, **measured)

@@ -95,9 +95,14 @@ class Preprocess:
             UsageError: the image is not uint8 HWC with `channels` channels.
         """
         self._check(image)
+        target, corner = self.place(size_of(image))
+        return resize(image, target, self.interpolation, part=(corner, self.size))
+
+    def place(self, old: Size) -> tuple[Size, Size]:
+        """The height and width that an image of size `old` gets, and the crop's top and left."""
         if self.resize_short is None:
-            return resize(image, self.size, self.interpolation)
-        height, width = size_of(image)
+            return self.size, (0, 0)
+        height, width = old
         long, short = max(height, width), min(height, width)
         whole = (
             int(self.resize_short * long / short)  # torchvision's expression
@@ -107,7 +112,7 @@ class Preprocess:
         sides = (self.resize_short, whole) if height <= width else (whole, self.resize_short)
         # Where the crop is not square its long side may not fit: then the image is stretched.
         target = (max(sides[0], self.size[0]), max(sides[1], self.size[1]))
-        return resize(image, target, self.interpolation, part=(self._corner(target), self.size))
+        return target, self._corner(target)
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
         """uint8 HWC of any size → float32 CHW, normalised.

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
 from densepath.engines.kernels.compile import compile_library
 from densepath.engines.kernels.plan import Tensors, plan_network
+from densepath.engines.kernels.resize import Fit, fast_fit
 from densepath.engines.modes import Mode, count_streams
 from densepath.errors import CheckpointError, EngineError, UsageError
 from densepath.models.spec import ModelSpec
+from densepath.preprocess import Preprocess
 
 # Images of one call that share the reading of the weights; more would only delay their answers.
 IMAGES_A_CALL = 4
@@ -52,7 +54,7 @@ class NativeEngine:
         """
         streams, self._threads = count_streams(mode, threads)
         size = size or (spec.input_size, spec.input_size)
-        self._library = _load()
+        self._library = load_library()
         integers, numbers = plan_network(spec, tensors, in_channels=in_channels, size=size)
         self._network = self._library.densepath_open(
             integers.ctypes.data, len(integers), numbers.ctypes.data, len(numbers)
@@ -99,6 +101,12 @@ class NativeEngine:
             raise EngineError(f"the kernels failed: {self._failure()}.")
         return logits
 
+    def fitter(self, preprocess: Preprocess) -> Fit:
+        """`preprocess.fit`, or what gives the same bytes sooner."""
+        if self._library.densepath_resizes_quickly():
+            return fast_fit(preprocess, self._library)
+        return preprocess.fit
+
     def close(self) -> None:
         """The network's memory is free."""
         network, self._network = self._network, None
@@ -132,7 +140,7 @@ def read_tensors(path: Path) -> tuple[ModelSpec, int, dict[str, NDArray[Any]]]:
 _loaded: dict[Path, ctypes.CDLL] = {}
 
 
-def _load() -> ctypes.CDLL:
+def load_library() -> ctypes.CDLL:
     """The library, with the types of its functions."""
     path = compile_library()
     if path not in _loaded:
@@ -143,5 +151,10 @@ def _load() -> ctypes.CDLL:
         library.densepath_open.argtypes = (pointer, wide, pointer, wide)
         library.densepath_run.argtypes = (pointer, pointer, *[integer] * 3, pointer, integer)
         library.densepath_close.argtypes = (pointer,)
+        taps = (pointer, pointer, integer, integer)
+        library.densepath_resize.argtypes = (
+            *(pointer, integer, integer, *taps, *taps, integer, pointer),
+        )
+        library.densepath_resize.restype = None
         _loaded[path] = library
     return _loaded[path]

@@ -73,6 +73,9 @@ class Predictor:
         self.engine, self.preprocess = engine, preprocess
         self.labels, self.multi_label = list(labels), multi_label
         self.choice = choice
+        # An engine may bring what gives the same bytes sooner.
+        fitter = getattr(engine, "fitter", None)
+        self._fit = preprocess.fit if fitter is None else fitter(preprocess)
 
     def predict(
         self,
@@ -171,7 +174,7 @@ class Predictor:
     def _read(self, named: tuple[str, Readable]) -> ReadImage:
         """The image, read and resized; or why it cannot be."""
         name, image = named
-        return read_image(image, name, self.preprocess)
+        return read_image(image, name, self.preprocess.channels, self._fit)
 
     def _answer(self, batch: list[ReadImage], top_k: int, run: Run) -> list[Prediction]:
         """The answers of one batch, failures in their places."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from densepath.data.decode import from_pillow, open_picture
 from densepath.engines.download import Url
 from densepath.errors import ImageError, UsageError
-from densepath.preprocess import Image, Preprocess
+from densepath.preprocess import Image
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -33,12 +34,14 @@ class ReadImage:
     error: str | None = None
 
 
-def read_image(image: Readable, name: str, preprocess: Preprocess) -> ReadImage:
-    """The image, read and resized; or why it cannot be."""
+def read_image(
+    image: Readable, name: str, channels: int, fit: Callable[[Image | Picture], Image]
+) -> ReadImage:
+    """The image, read and resized by `fit`; or why it cannot be."""
     if isinstance(image, ReadImage):
         return image
     try:
-        return ReadImage(name, preprocess.fit(open_readable(image, preprocess.channels)))
+        return ReadImage(name, fit(open_readable(image, channels)))
     except ImageError as error:
         return ReadImage(name, None, error.reason)
     except UsageError as error:

@@ -1,0 +1,396 @@
+"""From a bundle to answers: which engine, without what, and what stands in the way of others."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import densepath
+from densepath.bundle.bundle import Bundle, write_bundle
+from densepath.bundle.manifest import File
+from densepath.cli.app import main
+from densepath.engines import obstacles
+from densepath.engines.choose import choose
+from densepath.engines.obstacles import MANY_IMAGES, TABLE, Wish
+from densepath.errors import (
+    BundleError,
+    EngineError,
+    MissingPackageError,
+    UnknownNameError,
+    UsageError,
+)
+from densepath.export.export import export
+from densepath.models.build import build_model
+from densepath.models.spec import DenseNetArch, ModelSpec
+from densepath.preprocess import Preprocess
+from densepath.weights.checkpoint import Checkpoint
+
+SPEC = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")
+LABELS = ["ant", "bee", "cat", "dog"]
+HEAVY = (
+    *("torch", "matplotlib", "sklearn", "torchmetrics", "huggingface_hub", "pydantic", "rich"),
+    *("onnx", "onnxscript", "openvino_telemetry", "urllib.request"),
+)
+GRAPHS = ("openvino", "onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with the bundle `bundle`, its checkpoint `tiny.safetensors` and `photos`."""
+    folder = tmp_path_factory.mktemp("made")
+    torch.manual_seed(0)
+    model = build_model(SPEC, num_classes=4).eval()
+    torch.nn.init.normal_(model.classifier.weight, 0, 3.0)
+    checkpoint = Checkpoint.of(model, preprocess=Preprocess((32, 32), 36), labels=LABELS)
+    checkpoint.save(folder / "tiny.safetensors")
+    (folder / "photos").mkdir()
+    for i in range(9):
+        size = (40 + 3 * i, 60 - 2 * i, 3)
+        noise = np.random.default_rng(i).integers(0, 256 - 20 * i, size, dtype=np.uint8)
+        Image.fromarray(noise).save(folder / "photos" / f"{i}.png")
+    (folder / "photos" / "4a.png").write_bytes(b"not an image")
+    export(checkpoint, folder / "bundle", images=[folder / "photos" / "0.png"], batch_sizes=[1])
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def start(*arguments):
+        monkeypatch.setattr(sys, "argv", ["densepath", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return end.value.code or 0, captured.out, captured.err
+
+    return start
+
+
+@pytest.fixture
+def opened(made):
+    return Bundle.open(made / "bundle")
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Our kernels count as compiled, whether they are or not."""
+    from densepath.engines.kernels import compile
+
+    monkeypatch.setattr(compile, "find_compiler", lambda: ["c++"])
+    monkeypatch.setattr(compile, "library_path", lambda compiler: compile.MAIN)
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    from densepath.engines.kernels import compile
+
+    monkeypatch.setattr(compile, "find_compiler", lambda: None)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(obstacles, "has_gpu", lambda: False)
+
+
+def only(bundle, *formats):
+    """The bundle as if it had these formats only."""
+    kept = {name: parts for name, parts in bundle.manifest.formats.items() if name in formats}
+    return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, formats=kept))
+
+
+@pytest.mark.parametrize("engine", ["auto", "native", *GRAPHS])
+def test_answers_from_a_bundle_import_neither_torch_nor_anything_else_heavy(made, engine):
+    code = f"""
+import sys
+from densepath.cli.app import main
+images = ["photos/0.png", "photos/1.png"]
+sys.argv = ["densepath", "predict", "bundle", *images, "--engine", "{engine}"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+print("heavy:", *[name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=made, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.splitlines()[-1] == "heavy:"
+    assert len(done.stdout.splitlines()) == 1 + 2 * 4
+
+
+def test_every_engine_gives_the_answers_of_eager_in_order_with_failures_in_place(run, made):
+    answers = {}
+    for engine in ("eager", "native", *GRAPHS):
+        for mode in ("auto", "latency", "throughput"):
+            code, out, err = run(
+                *("predict", made / "bundle", made / "photos", "--engine", engine),
+                *("--mode", mode, "--threads", 3, "--json"),
+            )
+            assert code == 0
+            assert "engine " not in err
+            answers[engine, mode] = [json.loads(line) for line in out.splitlines()]
+    wanted = answers["eager", "auto"]
+    assert len(wanted) == 10
+    assert len({a["scores"][0] for a in wanted if "scores" in a}) == 9
+    for found in answers.values():
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert mine["path"] == theirs["path"]
+            assert mine.get("error") == theirs.get("error")
+            if "labels" in mine:
+                assert mine["labels"] == theirs["labels"]
+                assert mine["scores"] == pytest.approx(theirs["scores"], abs=1e-4)
+
+
+def test_a_bundle_and_its_checkpoint_answer_alike(made):
+    images = sorted((made / "photos").glob("?.png"))
+    scores = []
+    for subject in ("bundle", "tiny.safetensors"):
+        with densepath.load(made / subject, engine="native") as predictor:
+            scores.append([a.scores for a in predictor.predict(images)])
+    np.testing.assert_allclose(*scores, atol=1e-6)
+
+
+def test_an_image_that_comes_alone_has_all_cores_from_the_start(made):
+    with densepath.load(made / "bundle", engine="onnxruntime", threads=3, num_images=1) as one:
+        assert one.engine.info.streams == 1
+    with densepath.load(made / "bundle", engine="onnxruntime", threads=3) as many:
+        assert many.engine.info.streams == 3
+
+
+# What auto chooses, and why.
+
+
+def test_auto_says_on_standard_error_what_it_chose_and_why(run, made, no_gpu):
+    run("predict", made / "bundle", made / "photos", "--engine", "native")  # compiles it
+    _, out, err = run("predict", made / "bundle", made / "photos", "--json")
+    assert err.startswith("engine native: ready soonest for 10 images\n")
+    assert all(line.startswith("{") for line in out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("formats", "num_images", "engine"),
+    [
+        (("onnx", "openvino", "torch"), 1, "native"),
+        (("onnx", "openvino", "torch"), None, "native"),
+        (("onnx", "openvino"), 1, "onnxruntime"),
+        (("onnx", "openvino"), MANY_IMAGES, "openvino"),
+        (("onnx",), None, "onnxruntime"),
+        (("openvino",), 1, "openvino"),
+    ],
+)
+def test_auto_takes_the_fastest_or_for_few_images_the_one_that_is_ready_soonest(
+    opened, compiled, no_gpu, formats, num_images, engine
+):
+    choice = choose(Wish(num_images=num_images), only(opened, *formats))
+    assert choice.engine == engine
+    if "torch" not in formats:
+        assert "has no torch format" in choice.reason
+
+
+def test_without_a_compiler_the_next_engine_is_taken_and_the_reason_said(
+    opened, no_compiler, no_gpu
+):
+    choice = choose(Wish(), opened)
+    assert choice.engine == "openvino"
+    assert "needs a C++ compiler" in choice.reason
+    with pytest.raises(EngineError, match=r"Install g\+\+"):
+        choose(Wish(engine="native"), opened)
+
+
+def test_kernels_are_compiled_for_many_images_only(opened, compiled, no_gpu, monkeypatch, tmp_path):
+    from densepath.engines.kernels import compile
+
+    monkeypatch.setattr(compile, "library_path", lambda compiler: tmp_path / "none.so")
+    few = choose(Wish(num_images=3), opened)
+    assert few.engine == "onnxruntime"
+    assert "not compiled yet" in few.reason
+    assert choose(Wish(num_images=MANY_IMAGES), opened).engine == "native"
+    assert choose(Wish(engine="native"), opened).engine == "native"
+
+
+def test_a_checkpoint_is_answered_by_our_kernels_or_by_torch(compiled, no_gpu, monkeypatch):
+    assert choose(Wish(), None).engine == "native"
+    assert choose(Wish(precision="bfloat16"), None).engine == "eager"
+    assert choose(Wish(explains=True), None).engine == "eager"
+    assert choose(Wish(mean_max=True), None).engine == "eager"
+
+
+def test_bfloat16_takes_an_engine_that_computes_in_it(opened, compiled, no_gpu):
+    assert choose(Wish(precision="bfloat16"), opened).engine == "openvino"
+    assert choose(Wish(precision="bfloat16"), only(opened, "torch")).engine == "eager"
+    with pytest.raises(EngineError, match="no engine can answer this"):
+        choose(Wish(precision="bfloat16"), only(opened, "onnx"))
+
+
+def test_a_gpu_is_used_when_there_is_one(opened, compiled, monkeypatch):
+    from densepath.engines import onnxruntime
+
+    monkeypatch.setattr(obstacles, "has_gpu", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(onnxruntime, "missing_provider", lambda provider: None)
+    assert choose(Wish(), opened).engine == "cuda"
+    assert choose(Wish(device="cpu"), opened).engine == "native"
+    monkeypatch.undo()
+    monkeypatch.setattr(obstacles, "has_gpu", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose(Wish(), opened).engine == "eager"
+    assert choose(Wish(), None).engine == "eager"
+
+
+# What stands in the way, and the cure.
+
+
+@pytest.mark.parametrize("engine", [row.name for row in TABLE])
+def test_an_engine_whose_format_is_missing_says_how_to_export_it(opened, engine):
+    [row] = (row for row in TABLE if row.name == engine)
+    others = {"onnx", "openvino", "torch"} - {row.format}
+    if row.gpu is False and row.format != "torch":
+        with pytest.raises(BundleError, match=rf"no {row.format} format.*densepath export"):
+            choose(Wish(engine=engine), only(opened, *others))
+    elif row.format == "torch":
+        with pytest.raises(BundleError, match="no torch format"):
+            choose(Wish(engine=engine), only(opened, *others))
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "aoti"])
+def test_an_engine_that_reads_bundles_says_so_of_a_checkpoint(made, engine):
+    with pytest.raises(UsageError, match=r"reads bundles.*densepath export SUBJECT --to"):
+        densepath.load(made / "tiny.safetensors", engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("engine", "package", "extra"),
+    [("openvino", "openvino", "openvino"), ("onnxruntime", "onnxruntime", "onnx")],
+)
+def test_a_missing_package_names_its_extra(opened, monkeypatch, engine, package, extra):
+    monkeypatch.setattr(obstacles, "find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match=rf"{package}.*densepath\[{extra}\]"):
+        choose(Wish(engine=engine), opened)
+
+
+@pytest.mark.parametrize("engine", ["cuda", "tensorrt"])
+def test_an_engine_for_gpus_says_when_there_is_none(opened, no_gpu, engine):
+    with pytest.raises(EngineError, match="needs an NVIDIA GPU; this machine has none"):
+        choose(Wish(engine=engine), opened)
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        (Wish(engine="onnxruntime", precision="bfloat16"), r"Engines that do: openvino, eager"),
+        (Wish(engine="native", precision="bfloat16"), r"not in bfloat16"),
+        (Wish(engine="openvino", explains=True), r"'eager' can"),
+        (Wish(engine="openvino", mean_max=True), r"pools by the mean"),
+        (Wish(engine="native", mean_max=True), r"pools by the mean"),
+        (Wish(engine="openvino", device="cuda"), r"computes on the CPU, not on 'cuda'"),
+        (Wish(engine="cuda", device="cpu"), r"computes on an NVIDIA GPU, not on 'cpu'"),
+        (Wish(engine="openvino", size=(48, 48)), r"for images of 32 × 32 pixels, not of 48 × 48"),
+    ],
+)
+def test_what_an_engine_cannot_do_is_refused_with_one_that_can(opened, wish, message):
+    with pytest.raises(UsageError, match=message):
+        choose(wish, opened)
+
+
+@pytest.mark.parametrize(
+    ("options", "near"),
+    [({"engine": "openvno"}, "openvino"), ({"device": "tpu"}, "cpu"), ({"mode": "fast"}, "auto")],
+)
+def test_unknown_names_are_refused_with_the_choices(made, options, near):
+    with pytest.raises(UnknownNameError, match=near):
+        densepath.load(made / "bundle", **options)
+
+
+def test_another_size_takes_an_engine_that_is_free_of_the_graph(opened, compiled, no_gpu):
+    assert choose(Wish(size=(48, 48)), opened).engine == "native"
+
+
+def test_engines_that_are_free_of_the_graph_agree_at_another_size(made):
+    image = made / "photos" / "0.png"
+    with densepath.load(made / "bundle", engine="eager", size=48) as one:
+        assert one.preprocess.size == (48, 48)
+        [wanted] = one.predict(image)
+    with densepath.load(made / "bundle", engine="native", size=48) as other:
+        [found] = other.predict(image)
+    assert found.scores == pytest.approx(wanted.scores, abs=1e-4)
+
+
+def test_machine_code_for_another_machine_is_refused(opened):
+    parts = {"model": "model.pt2", "machine": "sparc", "system": "Linux"}
+    manifest = dataclasses.replace(opened.manifest, formats={"aoti": parts})
+    with pytest.raises(EngineError, match="for sparc; this is"):
+        choose(Wish(engine="aoti"), dataclasses.replace(opened, manifest=manifest))
+
+
+def test_compiled_has_no_throughput_mode(made):
+    with pytest.raises(UsageError, match="one stream"):
+        densepath.load(made / "bundle", engine="compiled", mode="throughput")
+
+
+def test_explaining_a_bundle_takes_its_torch_format(run, made, tmp_path):
+    code, out, err = run(
+        *("predict", made / "bundle", made / "photos" / "0.png", "--json"),
+        *("--explain", tmp_path / "why"),
+    )
+    assert code == 0
+    assert len(out.splitlines()) == 1
+    assert len(list((tmp_path / "why").iterdir())) == 1
+    assert "engine eager" in err
+
+
+# A bundle is verified before anything of it is used.
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    shutil.copytree(made / "bundle", tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+@pytest.mark.parametrize(
+    ("engine", "file"),
+    [
+        ("openvino", "model.bin"),
+        ("openvino", "model.xml"),
+        ("onnxruntime", "model.onnx"),
+        ("native", "model.safetensors"),
+        ("eager", "model.safetensors"),
+    ],
+)
+def test_a_changed_file_is_refused_by_the_engine_that_reads_it_and_by_no_other(
+    run, made, copy, engine, file
+):
+    data = bytearray((copy / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / file).write_bytes(data)
+    image = made / "photos" / "0.png"
+    code, out, err = run("predict", copy, image, "--engine", engine)
+    assert (code, out) == (1, "")
+    assert f"{file} was changed" in err
+    other = "onnxruntime" if file != "model.onnx" else "openvino"
+    assert run("predict", copy, image, "--engine", other)[0] == 0
+
+
+def test_a_file_that_is_no_graph_is_refused_although_its_hash_is_right(tmp_path, opened):
+    from densepath.files import sha256
+
+    formats = {name: opened.manifest.formats[name] for name in ("onnx", "openvino")}
+    with write_bundle(tmp_path / "junk") as (folder, seal):
+        files = {}
+        for name, file in opened.manifest.files.items():
+            if set(file.formats) & formats.keys():
+                (folder / name).write_bytes(b"junk" * 9)
+                files[name] = File(sha256(folder / name), 36, file.formats)
+        seal(dataclasses.replace(opened.manifest, formats=formats, files=files))
+    for engine, said in (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")):
+        with pytest.raises(BundleError, match=f"{said} cannot open"):
+            densepath.load(tmp_path / "junk", engine=engine)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from densepath.engines.flow import batches
 from densepath.engines.null import NullEngine
 from densepath.engines.predictor import Predictor
 from densepath.errors import UsageError
@@ -20,8 +22,8 @@ LABELS = ["dark", "middle", "light"]
 PLAIN = Preprocess((8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
-def predictor(batch_size=4):
-    return Predictor(NullEngine(3, 3, batch_size), PLAIN, LABELS)
+def predictor(batch_size=4, streams=1):
+    return Predictor(NullEngine(3, 3, batch_size, streams), PLAIN, LABELS)
 
 
 def shade(value, channels=3):
@@ -140,3 +142,106 @@ def test_labels_must_be_as_many_as_logits():
 def test_an_engine_that_cannot_explain_says_so():
     with pytest.raises(UsageError, match="cannot explain"):
         predictor().explain(shade(0))
+
+
+class SlowEngine(NullEngine):
+    """Takes its time, a different one each time, and writes down who called it for what."""
+
+    def __init__(self, **options):
+        super().__init__(3, 3, **options)
+        self.alone, self.shared, self.at_once, self.most_at_once = [], [], 0, 0
+        self._lock = threading.Lock()
+
+    def run(self, images):
+        self.alone.append(len(images))
+        return super().run(images)
+
+    def run_share(self, images):
+        with self._lock:
+            self.shared.append(len(images))
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            wait = 0.002 * (len(self.shared) * 7 % 5)
+        time.sleep(wait)
+        logits = super().run(images)
+        with self._lock:
+            self.at_once -= 1
+        return logits
+
+
+@pytest.mark.parametrize(("streams", "batch_size"), [(1, 3), (2, 1), (3, 2), (5, 4)])
+def test_answers_keep_their_order_whatever_each_batch_takes(streams, batch_size):
+    engine = SlowEngine(batch_size=batch_size, streams=streams)
+    shades = [255 * (i * i % 3) // 2 for i in range(83)]
+    images = [shade(value) for value in shades]
+    images[17], images[82] = b"broken", b""
+    answers = list(Predictor(engine, PLAIN, LABELS).predict(iter(images), top_k=1))
+    assert [a.path for a in answers] == [f"image {i}" for i in range(83)]
+    assert [i for i, a in enumerate(answers) if a.error] == [17, 82]
+    wanted = [LABELS[value * 2 // 255] for value in shades]
+    assert [a.error or a.labels[0] for a in answers if not a.error] == [
+        label for i, label in enumerate(wanted) if i not in (17, 82)
+    ]
+    assert sum(engine.shared) == 81
+    assert max(engine.shared) <= batch_size
+    assert engine.most_at_once <= streams
+    assert streams == 1 or engine.most_at_once > 1
+    assert engine.alone == []
+
+
+def test_an_image_alone_has_the_whole_engine():
+    engine = SlowEngine(batch_size=4, streams=3)
+    for images in (shade(0), [shade(0)], iter([shade(0)])):
+        assert len(list(Predictor(engine, PLAIN, LABELS).predict(images))) == 1
+    assert (engine.alone, engine.shared) == ([1, 1, 1], [])
+
+
+def test_batches_grow_from_one_image_and_the_last_ones_are_shared_out():
+    sizes = [len(batch) for batch in batches(range(60), 8, 2)]
+    assert sizes == [1, 1, 2, 2, 4, 4, 8, 8, 8, 8, 7, 7]
+    assert [len(b) for b in batches(range(9), 8, 2)] == [1, 1, 2, 2, 2, 1]
+    assert [len(b) for b in batches(range(10), 4, 1)] == [1, 2, 4, 3]
+    assert list(itertools.chain(*batches(range(60), 8, 2))) == list(range(60))
+
+
+def test_an_engine_that_fails_says_so_where_the_answer_would_be_and_ends_its_threads():
+    class Failing(NullEngine):
+        def run_share(self, images):
+            if images.max() > 0:
+                raise MemoryError("no more")
+            return super().run(images)
+
+    before = threading.active_count()
+    images = [shade(0)] * 11 + [shade(255)] + [shade(0)] * 50
+    answers = Predictor(Failing(3, 3, 2, 2), PLAIN, LABELS).predict(images)
+    answered = []
+    with pytest.raises(MemoryError, match="no more"):
+        answered.extend(answers)
+    assert threading.active_count() == before
+
+
+def test_a_source_that_fails_says_so_after_the_answers_before_it():
+    def source():
+        yield from [shade(0)] * 5
+        raise OSError("the camera is gone")
+
+    before = threading.active_count()
+    for batch_size in (1, 4, 64):
+        answers, answered = predictor(batch_size, streams=2).predict(source()), []
+        with pytest.raises(OSError, match="camera"):
+            answered.extend(answers)
+        assert len(answered) == 5
+    assert threading.active_count() == before
+
+
+def test_the_first_answer_does_not_wait_for_whole_batches():
+    taken = []
+
+    def source():
+        for _ in range(1000):
+            taken.append(None)
+            yield shade(0)
+
+    answers = predictor(batch_size=64, streams=2).predict(source())
+    next(answers)
+    assert len(taken) <= 2 * (1 + 2 + 4)

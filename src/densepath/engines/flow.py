@@ -48,18 +48,41 @@ def flow(
     *,
     read: Callable[[Any], ReadImage],
     answer: Callable[[list[ReadImage]], list[Answer]],
+    answer_alone: Callable[[list[ReadImage]], list[Answer]] | None = None,
     batch_size: int,
     streams: int,
 ) -> Iterator[Answer]:
     """The answers to `items`, in order; a generator, at most two batches a stream ahead.
 
+    Where `items` fail, the answers to those before come first.
+
     Args:
         items: taken one by one; may be endless.
         read: makes an image of an item; called in several threads.
         answer: the answers to a batch; called in as many threads as there are streams.
+        answer_alone: instead of `answer`, where there is but one item.
         batch_size: the most images of a batch.
         streams: the batches that are answered at the same time.
     """
+    failures: list[Exception] = []
+    source = _until_failure(items, failures)
+    first = list(itertools.islice(source, 2))
+    if len(first) == 1 and answer_alone is not None:
+        yield from answer_alone([read(first[0])])
+    else:
+        lists = batches(itertools.chain(first, source), batch_size, streams)
+        yield from _flow(map(Batch[Answer], lists), read, answer, streams)
+    if failures:
+        raise failures[0]
+
+
+def _flow(
+    source: Iterator[Batch[Answer]],
+    read: Callable[[Any], ReadImage],
+    answer: Callable[[list[ReadImage]], list[Answer]],
+    streams: int,
+) -> Iterator[Answer]:
+    """The answers to the batches, read and answered by a pool of threads."""
     workers = min(max(usable_cores(), streams + SPARE_WORKERS), MOST_WORKERS)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
     free = threading.Semaphore(streams)
@@ -75,7 +98,7 @@ def flow(
                 batch.answers.set_exception(error)
 
     try:
-        for batch in map(Batch[Answer], batches(items, batch_size, streams)):
+        for batch in source:
             pending.append(batch)
             for position in range(len(batch.items)):
                 pool.submit(work, batch, position)
@@ -97,3 +120,11 @@ def batches(items: Iterable[Any], batch_size: int, streams: int) -> Iterator[lis
         share = -(-len(taken) // streams)
         yield from (taken[i : i + share] for i in range(0, len(taken), share))
         size = min(2 * size, batch_size)
+
+
+def _until_failure(items: Iterable[Any], failures: list[Exception]) -> Iterator[Any]:
+    """The items, until one cannot be had; why it cannot be goes into `failures`."""
+    try:
+        yield from items
+    except Exception as error:  # whatever the caller's iterable raises
+        failures.append(error)

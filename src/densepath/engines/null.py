@@ -13,8 +13,16 @@ from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
 class NullEngine:
     """Answers class c with logit c · mean(image): class C − 1 for light images, 0 for dark."""
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 3, batch_size: int = 64) -> None:
-        self.info = EngineInfo("null", "cpu", "float32", in_channels, num_classes, batch_size)
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        batch_size: int = 64,
+        streams: int = 1,
+    ) -> None:
+        self.info = EngineInfo(
+            "null", "cpu", "float32", in_channels, num_classes, batch_size, streams
+        )
 
     def run(self, images: Images) -> Logits:
         """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""

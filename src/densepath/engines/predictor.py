@@ -6,7 +6,6 @@ runtimes let go of Python's lock meanwhile).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -149,19 +148,18 @@ class Predictor:
         self, images: Readable | Iterable[Readable], top_k: int, batch_size: int
     ) -> Iterator[Prediction]:
         """One answer an image; an image that comes alone has the whole machine."""
-        named = self._named(images)
-        first = list(itertools.islice(named, 2))
-        if len(first) == 1:
-            yield from self._answer([self._read(first[0])], top_k, self.engine.run)
-            return
 
         def answer(read: list[ReadImage]) -> list[Prediction]:
             return self._answer(read, top_k, self.engine.run_share)
 
-        yield from flow(
-            itertools.chain(first, named),
+        def answer_alone(read: list[ReadImage]) -> list[Prediction]:
+            return self._answer(read, top_k, self.engine.run)
+
+        return flow(
+            self._named(images),
             read=self._read,
             answer=answer,
+            answer_alone=answer_alone,
             batch_size=batch_size,
             streams=self.engine.info.streams,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,8 @@ def export(
     subject: Annotated[
         str,
         typer.Argument(
-            metavar="SUBJECT", help="A published name, a checkpoint file or a run folder."
+            metavar="SUBJECT",
+            help="A published name, a checkpoint file, a run folder or a bundle with torch.",
         ),
     ],
     output: Output,
@@ -130,7 +132,18 @@ def progress() -> Iterator[Callable[[str], None]]:
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("opening the checkpoint")
-        yield lambda step: bar.reset(task, description=step)
+        with _tidy_when_terminated():
+            yield lambda step: bar.reset(task, description=step)
+
+
+@contextmanager
+def _tidy_when_terminated() -> Iterator[None]:
+    """SIGTERM ends the export as Ctrl-C does: what was written so far is removed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def report(bundle: Bundle, *, json: bool) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from densepath.bundle.bundle import Bundle
-from densepath.errors import UsageError
+from densepath.errors import UsageError, WeightsError
 from densepath.export.export import DEFAULT_FORMATS, Format, export
 from densepath.models.catalogue import CATALOGUE
+from densepath.weights.checkpoint import is_checkpoint
 from densepath.weights.import_file import import_weights
 
 
@@ -41,6 +42,10 @@ def convert(
         DensepathError: what `export` raises.
     """
     path = Path(file)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file.")
+    if is_checkpoint(path):
+        raise UsageError(f"{path} is densepath's own checkpoint: `densepath export` takes it.")
     checkpoint = import_weights(
         path, model or guess_model(path), source=source, labels=labels, multi_label=multi_label
     )
@@ -57,7 +62,7 @@ def guess_model(path: Path) -> str:
     named = [name for name in CATALOGUE if re.sub(r"[-_]", "", name) in words]
     if not named:
         raise UsageError(
-            f"{path.name} does not say which model it is of; name it: --model "
-            f"{'|'.join(sorted(CATALOGUE))}"
+            f"the name {path.name} does not say which model the weights are of; name it by "
+            f"--model. Choices: {', '.join(sorted(CATALOGUE))}."
         )
     return max(named, key=len)

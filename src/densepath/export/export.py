@@ -93,7 +93,9 @@ def export(
         write_bundle(output, overwrite=overwrite) as (folder, seal),
     ):
         parts = write_formats(checkpoint, folder, formats, dynamic_size=dynamic_size, say=say)
-        parity = measure_parity(checkpoint, folder, parts, chosen, batch_sizes, say=say)
+        parity = measure_parity(
+            *(checkpoint, folder, parts, chosen, batch_sizes), dynamic_size=dynamic_size, say=say
+        )
         write_text(folder / "parity.md", parity.to_markdown())
         write_json(folder / "parity.json", parity.to_dict())
         _check(parity, None if failed is None else Path(failed))

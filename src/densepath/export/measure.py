@@ -14,7 +14,6 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from densepath.data.decode import open_image
 from densepath.engines.engine import Engine, Images, Logits
@@ -22,6 +21,7 @@ from densepath.errors import DataError, EngineError, ImageError, ParityError
 from densepath.export.parity import LOGIT_BOUNDS, Parity, PixelRow, Resizer, Row, compare
 from densepath.export.parity_images import ParityImages
 from densepath.export.preprocess_run import Fit, open_preprocess
+from densepath.models.build import Model
 from densepath.preprocess import Image, Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
@@ -37,11 +37,13 @@ def measure_parity(
     images: ParityImages,
     batch_sizes: Sequence[int],
     *,
+    dynamic_size: bool = False,
     say: Say = lambda step: None,
 ) -> Parity:
     """The comparison of all formats in `folder` with the checkpoint's network.
 
-    Images that cannot be read are left out, and named in the report.
+    Images that cannot be read are left out, and named in the report. Formats that take images of
+    any size are run on those of another size too.
 
     Raises:
         DataError: no image can be read.
@@ -53,20 +55,27 @@ def measure_parity(
         for name, files in parts.items()
         if "preprocess" in files
     }
+    preprocesses = [checkpoint.preprocess]
+    if dynamic_size:
+        preprocesses.append(_at_another_size(checkpoint.preprocess))
     say(f"reading {len(images.paths)} images")
-    resized = _resize_all(images, checkpoint.preprocess, fits)
+    resized = _resize_all(images, preprocesses, fits)
     say("computing the reference")
-    expected = _reference(checkpoint, resized)
+    model = checkpoint.to_model()
+    by_pillow = [np.concatenate(inputs) for inputs in resized.pillow]
+    expected = [_reference(model, inputs, resized.names) for inputs in by_pillow]
     rows: list[Row] = []
     for name, files in parts.items():
-        inputs: dict[Resizer, Images] = {"Pillow": resized.inputs}
+        cases = [
+            _Case("Pillow", inputs, logits)
+            for inputs, logits in zip(by_pillow, expected, strict=True)
+        ]
         if name in fits:
-            inputs["graph"] = np.concatenate(resized.graphs[name].inputs)
+            cases.append(_Case("graph", np.concatenate(resized.graphs[name].inputs), expected[0]))
         for engine in _engines(name, folder / files["model"], checkpoint):
             say(f"running {name} on {engine.info.name}")
             try:
-                multi_label = checkpoint.multi_label
-                rows += _run_all(name, engine, inputs, expected, batch_sizes, multi_label)
+                rows += _run_all(name, engine, cases, batch_sizes, checkpoint.multi_label)
             finally:
                 engine.close()
     return Parity(
@@ -79,26 +88,30 @@ def measure_parity(
     )
 
 
+@dataclass(frozen=True)
+class _Case:
+    """Images [N, C, H, W] as a format gets them, and the logits that they must give."""
+
+    resizer: Resizer
+    inputs: Images
+    expected: Logits
+
+
 @dataclass
 class _Resized:
     """The images as the network takes them.
 
     Attributes:
+        pillow: for each preprocessing float32 [1, C, H, W] of each image, by `preprocess.py`.
+        graphs: the same by the graph of each format, for the first preprocessing.
         names: of the images, in order.
         unreadable: the others, with the reason.
-        pillow: float32 [1, C, H, W] each, by `preprocess.py`.
-        graphs: by a format's preprocess graph.
     """
 
+    pillow: list[list[Images]]
+    graphs: dict[str, _ByGraph]
     names: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
-    pillow: list[Images] = field(default_factory=list)
-    graphs: dict[str, _ByGraph] = field(default_factory=dict)
-
-    @property
-    def inputs(self) -> Images:
-        """float32 [N, C, H, W], by `preprocess.py`."""
-        return np.concatenate(self.pillow)
 
 
 @dataclass
@@ -126,22 +139,31 @@ class _ByGraph:
         return PixelRow(format, share, beyond, self.largest)
 
 
-def _resize_all(images: ParityImages, preprocess: Preprocess, fits: dict[str, Fit]) -> _Resized:
-    """Every image, decoded once and resized by each way; only the small forms are kept.
+def _at_another_size(preprocess: Preprocess) -> Preprocess:
+    """The same for a larger image that is not square, with sides that halve to odd numbers."""
+    height, width = preprocess.size
+    return preprocess.at_size((height + 5, width + 30))
+
+
+def _resize_all(
+    images: ParityImages, preprocesses: Sequence[Preprocess], fits: dict[str, Fit]
+) -> _Resized:
+    """Every image, decoded once and resized in each way; only the small forms are kept.
 
     Raises:
         DataError: no image can be read.
     """
-    resized = _Resized(graphs={name: _ByGraph() for name in fits})
-    for path in images.paths:
+    resized = _Resized([[] for _ in preprocesses], {name: _ByGraph() for name in fits})
+    for path, shown in zip(images.paths, images.names, strict=True):
         try:
-            picture = _read(path, preprocess.channels)
+            picture = _read(path, preprocesses[0].channels)
         except ImageError as error:
-            resized.unreadable.append(f"{path.name}: {error.reason}")
+            resized.unreadable.append(f"{shown}: {error.reason}")
             continue
-        resized.names.append(path.name)
-        right = preprocess.fit(picture)
-        resized.pillow.append(preprocess.normalise(right)[None])
+        resized.names.append(shown)
+        for preprocess, made in zip(preprocesses, resized.pillow, strict=True):
+            made.append(preprocess(picture)[None])
+        right = preprocesses[0].fit(picture)
         for name, fit in fits.items():
             resized.graphs[name].add(*fit(picture), right)
     if not resized.names:
@@ -164,22 +186,20 @@ def _read(path: Path, channels: int) -> Image:
     return np.ascontiguousarray(open_image(path)[:, :, planes])
 
 
-def _reference(checkpoint: Checkpoint, resized: _Resized) -> Logits:
+def _reference(model: Model, inputs: Images, names: Sequence[str]) -> Logits:
     """The logits of the checkpoint's network, as it is.
 
     Raises:
         ParityError: one is not a number.
     """
-    model = checkpoint.to_model()
     with torch.inference_mode():
-        parts = torch.from_numpy(resized.inputs).split(REFERENCE_BATCH)
+        parts = torch.from_numpy(inputs).split(REFERENCE_BATCH)
         logits = torch.cat([model(part) for part in parts]).numpy()
     whole = np.isfinite(logits).all(axis=1)
     if not whole.all():
-        name = resized.names[int(np.argmin(whole))]
         raise ParityError(
-            f"the checkpoint's own answer to {name} is not a number: its weights are damaged, or "
-            "its training diverged. No bundle was written."
+            f"the checkpoint's own answer to {names[int(np.argmin(whole))]} is not a number: its "
+            "weights are damaged, or its training diverged. No bundle was written."
         )
     return logits
 
@@ -231,17 +251,18 @@ def _native(path: Path, size: tuple[int, int]) -> Iterator[Engine]:
 def _run_all(
     name: str,
     engine: Engine,
-    inputs: dict[Resizer, Images],
-    expected: NDArray[np.float32],
+    cases: Sequence[_Case],
     batch_sizes: Sequence[int],
     multi_label: bool,
 ) -> Iterator[Row]:
-    """A row for each preprocessing and batch size."""
-    for resizer, images in inputs.items():
-        bound = LOGIT_BOUNDS[resizer]
+    """A row for each case and batch size."""
+    for case in cases:
+        bound, (height, width) = LOGIT_BOUNDS[case.resizer], case.inputs.shape[2:]
         for batch_size in batch_sizes:
-            starts = range(0, len(images), batch_size)
-            parts = [engine.run_share(images[i : i + batch_size]) for i in starts]
-            found = np.concatenate(parts)
-            measured = compare(found, expected, multi_label=multi_label, bound=bound)
-            yield Row(name, engine.info.name, resizer, batch_size, **measured)
+            starts = range(0, len(case.inputs), batch_size)
+            parts = [engine.run_share(case.inputs[i : i + batch_size]) for i in starts]
+            measured = compare(
+                np.concatenate(parts), case.expected, multi_label=multi_label, bound=bound
+            )
+            size = f"{height} × {width}"
+            yield Row(name, engine.info.name, case.resizer, size, batch_size, **measured)

@@ -34,6 +34,7 @@ class Row:
     Attributes:
         format, engine: of the bundle, and what ran it.
         preprocess: `Pillow`, or `graph` for the bundle's own.
+        size: height × width of the network's input.
         batch_size: images of one run.
         max_difference: the largest |Δlogit|.
         relative: that, over the largest |logit| of the reference.
@@ -47,6 +48,7 @@ class Row:
     format: str
     engine: str
     preprocess: Resizer
+    size: str
     batch_size: int
     max_difference: float
     relative: float
@@ -58,7 +60,7 @@ class Row:
     @property
     def broken(self) -> list[str]:
         """Each bound that does not hold, in a sentence."""
-        where = f"{self.format} on {self.engine}, batch {self.batch_size}"
+        where = f"{self.format} on {self.engine}, {self.size} pixels, batch {self.batch_size}"
         if self.preprocess == "graph":
             where += ", with the bundle's preprocess graph"
         said, bound = [], LOGIT_BOUNDS[self.preprocess]
@@ -187,14 +189,14 @@ class Parity:
     def _tables(self) -> list[str]:
         """The figures."""
         lines = [
-            "| format | engine | resized by | batch | max abs Δlogit | over the largest | top-1 "
-            "| ties | top-5 | max abs Δscore |",
-            "|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
+            "| format | engine | resized by | size | batch | max abs Δlogit | over the largest "
+            "| top-1 | ties | top-5 | max abs Δscore |",
+            "|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
         ]
         lines += [
-            f"| {row.format} | {row.engine} | {row.preprocess} | {row.batch_size} "
-            f"| {row.max_difference:.1e} | {row.relative:.1e} | {row.top1:.1%} | {row.ties} "
-            f"| {row.top5:.1%} | {row.score:.1e} |"
+            f"| {row.format} | {row.engine} | {row.preprocess} | {row.size} "
+            f"| {row.batch_size} | {row.max_difference:.1e} | {row.relative:.1e} "
+            f"| {row.top1:.1%} | {row.ties} | {row.top5:.1%} | {row.score:.1e} |"
             for row in self.rows
         ]
         if self.pixels:

@@ -1,101 +1,177 @@
-"""The real images that an exported network is compared on, as files."""
+"""The real images that an exported network is compared on, as files.
+
+On the line: `measure.py` runs every format on them, from the file on.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
+from pathlib import Path, PurePosixPath
 
 from densepath.data.decode import SUFFIXES
+from densepath.data.listfile import read_text
+from densepath.engines.image_paths import find_images
 from densepath.errors import DatasetError
 
-# Crops of the photographs: centre and share of the width and height; every shape is another one.
+PHOTOGRAPHS = ("china.jpg", "flower.jpg")
+# Parts of the photographs, which have 640 × 427 pixels: left, top, width, height. Wide, tall,
+# square, smaller and larger than what networks take, with odd sides.
 CROPS = (
-    (0.5, 0.5, 1.0, 1.0),
-    (0.3, 0.4, 0.55, 0.75),
-    (0.7, 0.6, 0.6, 0.35),
-    (0.5, 0.3, 0.25, 0.6),
-    (0.6, 0.7, 0.8, 0.5),
-    (0.2, 0.2, 0.3, 0.3),
-    (0.8, 0.3, 0.35, 0.5),
-    (0.4, 0.8, 0.7, 0.4),
+    (100, 0, 427, 427),
+    (170, 5, 300, 401),
+    (0, 120, 640, 213),
+    (250, 10, 131, 411),
+    (60, 90, 257, 255),
+    (200, 150, 224, 224),
+    (333, 77, 97, 131),
+    (311, 201, 64, 48),
 )
+JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
 class ParityImages:
-    """Image files, and what to call them in a report."""
+    """Image files, and what a report calls them.
+
+    Attributes:
+        paths: the files.
+        names: of each, without a machine's folders.
+        description: what they are, for a person.
+    """
 
     paths: list[Path]
+    names: list[str]
     description: str
+
+
+@dataclass(frozen=True)
+class _Member:
+    """An image in a zip archive."""
+
+    archive: Path
+    name: str
 
 
 @contextmanager
 def collect_images(sources: Sequence[str | Path] | None, count: int) -> Iterator[ParityImages]:
-    """Yields at most `count` images, taken evenly from `sources`.
+    """Yields at most `count` images, taken evenly from `sources`; some may be gone afterwards.
 
     Args:
-        sources: files, folders and zip archives of images; None for crops of the two photographs
-            that come with scikit-learn.
+        sources: images, folders and zip archives of images, and text files that name an image a
+            line, from their own folder on. None for the two photographs that come with
+            scikit-learn, and crops of them.
         count: at least 1.
 
     Raises:
-        DatasetError: a source that is not there, or no image in any of them.
+        DataError: a source that is not there, cannot be read, or has no images.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        if sources is None:
-            found = _write_crops(Path(scratch))
-            description = "crops of scikit-learn's photographs china.jpg and flower.jpg"
+    with tempfile.TemporaryDirectory(prefix="densepath-") as scratch:
+        found: list[Path | _Member] = []
+        if not sources:
+            found.extend(write_photographs(Path(scratch)))
+            origin = f"scikit-learn's {' and '.join(PHOTOGRAPHS)}, whole and in crops"
         else:
-            found = [path for i, s in enumerate(sources) for path in _find(Path(s), scratch, i)]
-            description = f"{', '.join(Path(source).name for source in sources)}"
-        if not found:
-            raise DatasetError(
-                f"no image in {', '.join(map(str, sources or ()))}; an image ends in one of "
-                f"{', '.join(sorted(SUFFIXES))}."
-            )
-        places = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
-        chosen = [found[i] for i in places]
-        yield ParityImages(chosen, f"{len(chosen)} of {len(found)} images: {description}")
+            found.extend(itertools.chain.from_iterable(_find(Path(one)) for one in sources))
+            origin = ", ".join(Path(one).name for one in sources)
+        number = min(count, len(found))
+        chosen = [found[index * len(found) // number] for index in range(number)]
+        shown = f"{number} images" if number == len(found) else f"{number} of {len(found)} images"
+        yield ParityImages(
+            [_as_file(item, index, Path(scratch)) for index, item in enumerate(chosen)],
+            [item.name for item in chosen],
+            f"{shown}: {origin}",
+        )
 
 
-def _find(source: Path, scratch: str, index: int) -> list[Path]:
-    """The images of one source; an archive is unpacked into `scratch`."""
+def write_photographs(folder: Path) -> list[Path]:
+    """`folder` holds scikit-learn's two photographs, and crops of them as JPEG and PNG."""
+    from PIL import Image
+
+    paths = []
+    for photograph in _sample_photographs():
+        paths.append(Path(shutil.copy(photograph, folder)))
+        with Image.open(photograph) as picture:
+            whole = picture.convert("RGB")
+        for index, (left, top, width, height) in enumerate(CROPS):
+            suffix = (".jpg", ".png")[index % 2]
+            path = folder / f"{photograph.stem}-{width}x{height}{suffix}"
+            crop = whole.crop((left, top, left + width, top + height))
+            crop.save(path, quality=JPEG_QUALITY)
+            paths.append(path)
+    return paths
+
+
+def _sample_photographs() -> list[Path]:
+    """The files in scikit-learn's package, which is not imported for them: that takes a second."""
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    return [Path(package.origin).parent / "datasets" / "images" / name for name in PHOTOGRAPHS]
+
+
+def _find(source: Path) -> Iterator[Path | _Member]:
+    """The images of one source.
+
+    Raises:
+        DataError: it is not there, cannot be read, or has no images.
+    """
     if not source.exists():
         raise DatasetError(f"{source}: no such file or folder of images.")
     if source.suffix.lower() == ".zip":
-        folder = Path(scratch) / str(index)
-        try:
-            with zipfile.ZipFile(source) as archive:
-                names = [n for n in archive.namelist() if Path(n).suffix.lower() in SUFFIXES]
-                archive.extractall(folder, names)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise DatasetError(f"{source} cannot be unpacked: {error}.") from error
-        source = folder
-    if source.is_file():
-        return [source]
-    return sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+        yield from _members(source)
+    elif source.is_file() and source.suffix.lower() == ".txt":
+        lines = [line.strip() for line in read_text(source).splitlines() if line.strip()]
+        if not lines:
+            raise DatasetError(f"{source} has no lines; it must name an image on each.")
+        yield from (source.parent / line for line in lines)
+    elif source.is_file():
+        yield source
+    else:
+        yield from (Path(name) for name in find_images([str(source)]) if isinstance(name, str))
 
 
-def _write_crops(folder: Path) -> list[Path]:
-    """Parts of two photographs, as PNG files of 16 different sizes."""
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
+def _members(archive: Path) -> Iterator[_Member]:
+    """The images in a zip archive, sorted by name; hidden ones are passed over.
 
-    paths = []
-    samples = load_sample_images()
-    for name, pixels in zip(samples.filenames, samples.images, strict=True):
-        height, width = pixels.shape[:2]
-        for i, (x, y, wide, high) in enumerate(CROPS):
-            columns, rows = int(width * wide), int(height * high)
-            left = min(max(int(x * width - columns / 2), 0), width - columns)
-            top = min(max(int(y * height - rows / 2), 0), height - rows)
-            part = Image.fromarray(pixels[top : top + rows, left : left + columns])
-            paths.append(folder / f"{Path(name).stem}-{i}.png")
-            part.save(paths[-1])
-    return paths
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(archive) as file:
+            names = sorted(file.namelist())
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DatasetError(f"{archive} cannot be read as a zip archive: {error}.") from error
+    images = [name for name in names if _is_image(PurePosixPath(name))]
+    if not images:
+        raise DatasetError(f"{archive}: no images in this archive.")
+    yield from (_Member(archive, name) for name in images)
+
+
+def _is_image(path: PurePosixPath) -> bool:
+    """Whether a member is an image, by its suffix, and not a hidden one."""
+    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not hidden
+
+
+def _as_file(item: Path | _Member, index: int, folder: Path) -> Path:
+    """The image as a file; a member of an archive is written into `folder`.
+
+    Raises:
+        DatasetError: it cannot be unpacked.
+    """
+    if isinstance(item, Path):
+        return item
+    path = folder / f"{index}{PurePosixPath(item.name).suffix}"
+    try:
+        with zipfile.ZipFile(item.archive) as file, file.open(item.name) as member:
+            path.write_bytes(member.read())
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        raise DatasetError(f"{item.archive}: {item.name} cannot be unpacked: {error}.") from error
+    return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.errors import CheckpointError, UnknownNameError, UsageError
 from densepath.models.catalogue import CATALOGUE
 from densepath.weights.checkpoint import Checkpoint
@@ -19,11 +20,12 @@ SHIPPED = Path(__file__).with_name("shipped")
 def open_checkpoint(subject: str | Path) -> Checkpoint:
     """The checkpoint that `subject` names.
 
-    `subject` is a checkpoint file, a run folder (its best checkpoint, else its last), the name
-    of published weights (fetched when they are not in the cache) or of weights that come with
-    the package.
+    `subject` is a checkpoint file, a run folder (its best checkpoint, else its last), a bundle
+    with the format `torch`, the name of published weights (fetched when they are not in the
+    cache) or of weights that come with the package.
 
     Raises:
+        BundleError: the bundle has no such format, or was changed.
         CheckpointError: the file or folder is no checkpoint.
         UsageError: a bare model name, which has no weights.
         UnknownNameError: neither a file nor a known name.
@@ -64,11 +66,14 @@ def _cure(model: str) -> str:
 
 
 def checkpoint_in(folder: Path) -> Path:
-    """The best, else the last checkpoint of a run folder.
+    """The best, else the last checkpoint of a run folder; a bundle's, once it is verified.
 
     Raises:
         CheckpointError: the folder has neither.
+        BundleError: the bundle has none, or it was changed.
     """
+    if is_bundle(folder):
+        return Bundle.open(folder, verify="torch").path_of("torch")
     for name in RUN_FILES:
         if (folder / name).is_file():
             return folder / name

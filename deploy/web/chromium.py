@@ -54,12 +54,12 @@ class Chromium:
         if program is None:
             raise PageError(f"no Chromium on this machine: none of {', '.join(NAMES)}.")
         self._timeout_s = timeout_s
-        self._profile = tempfile.TemporaryDirectory(prefix="densepath-chromium-")
+        self._profile = tempfile.mkdtemp(prefix="densepath-chromium-")
         reads, self._to = os.pipe()
         self._from, writes = os.pipe()
         command = [sys.executable, "-c", LAUNCH, str(reads), str(writes), program, *OPTIONS]
         self._process = subprocess.Popen(
-            [*command, f"--user-data-dir={self._profile.name}", "about:blank"],
+            [*command, f"--user-data-dir={self._profile}", "about:blank"],
             pass_fds=(reads, writes),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -91,12 +91,15 @@ class Chromium:
             self._process.wait()
         os.close(self._to)
         os.close(self._from)
-        shutil.rmtree(self._profile.name, ignore_errors=True)
+        shutil.rmtree(self._profile, ignore_errors=True)
 
     def open(self, address: str) -> None:
         """Goes to the address and waits until its document has been read."""
-        self.send("Page.navigate", url=address)
-        self.wait_for(f"document.readyState === 'complete' && location.href === {json.dumps(address)}")
+        for page in ("about:blank", address):  # So that the same address is a new document.
+            self.send("Page.navigate", url=page)
+        self.wait_for(
+            f"document.readyState === 'complete' && location.href === {json.dumps(address)}"
+        )
 
     def run(self, expression: str) -> Any:
         """The JSON value of a JavaScript expression; of a promise, what it resolves to."""

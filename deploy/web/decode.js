@@ -1,37 +1,16 @@
 // One image file → uint8 height × width × channels, by the rules of densepath's `data/decode.py`
 // as far as a browser decodes: docs/web.md says what differs.
 import { ImageError } from "./errors.js";
+import { readHeader } from "./header.js";
 import { takeOrientation, upright } from "./webp.js";
 
 const MAX_PIXELS = 89_478_485;
 const STRIP_PIXELS = 1 << 20;
-const ascii = (text) => Array.from(text, (letter) => letter.charCodeAt(0));
-// First bytes of a file, and what it is.
-const KINDS = [
-  [[0xff, 0xd8, 0xff], "JPEG"],
-  [[0x89, ...ascii("PNG\r\n"), 0x1a, 0x0a], "PNG"],
-  [ascii("GIF8"), "GIF"],
-  [ascii("BM"), "BMP"],
-];
-const OTHERS = [
-  [ascii("II*\0"), "a TIFF image, which browsers do not read; save it as PNG"],
-  [ascii("MM\0*"), "a TIFF image, which browsers do not read; save it as PNG"],
-  [ascii("%PDF"), "a PDF, not an image; save its pages as PNG"],
-  [ascii("\0\0\0\fjP  "), "a JPEG 2000 image, a kind that is not read; save it as PNG"],
-  [ascii("PK\x03\x04"), "a zip archive, not an image"],
-  [ascii("version https://git-lfs"), "a Git LFS pointer, not the image itself"],
-];
-const BRANDS = {
-  avif: "an AVIF image, a kind that is not read; save it as PNG",
-  heic: "a HEIC photo, a kind that is not read; save it as JPEG",
-  heix: "a HEIC photo, a kind that is not read; save it as JPEG",
-  mif1: "a HEIF photo, a kind that is not read; save it as JPEG",
-};
 
 /** The image of a File or Blob: { data: Uint8Array, height, width }. Throws an ImageError. */
 export async function decode(file, channels) {
-  if (file.size === 0) throw new ImageError("the file is empty");
-  const kind = await kindOf(file);
+  const { kind, width, height } = await readHeader(file);
+  checkPixels(width, height);
   if (kind !== "WebP") return decodeAs(kind, file, channels);
   const { orientation, file: plain } = await takeOrientation(file);
   return upright(await decodeAs(kind, plain, channels), orientation);
@@ -51,39 +30,17 @@ async function decodeAs(kind, file, channels) {
   }
   try {
     const { width, height } = bitmap;
-    if (width * height > MAX_PIXELS) {
-      throw new ImageError(`${width} × ${height} is more than the `
-        + `${MAX_PIXELS.toLocaleString("en")} pixels allowed`);
-    }
+    checkPixels(width, height); // A header may say nothing, or less.
     return { data: pixels(bitmap, channels), height, width };
   } finally {
     bitmap.close();
   }
 }
 
-/** JPEG, PNG, GIF, BMP or WebP. */
-async function kindOf(file) {
-  const start = new Uint8Array(await file.slice(0, 64).arrayBuffer());
-  const begins = (bytes) => bytes.every((byte, i) => start[i] === byte);
-  const known = KINDS.find(([bytes]) => begins(bytes));
-  if (known) return known[1];
-  const text = String.fromCharCode(...start);
-  if (text.startsWith("RIFF") && text.slice(8, 12) === "WEBP") return "WebP";
-  throw new ImageError(otherKind(begins, text));
-}
-
-function otherKind(begins, text) {
-  const other = OTHERS.find(([bytes]) => begins(bytes));
-  if (other) return other[1];
-  if (text.slice(4, 8) === "ftyp") {
-    return BRANDS[text.slice(8, 12)] ?? "a video or another media file, not an image";
-  }
-  const start = text.trimStart().toLowerCase();
-  if (start.startsWith("<!doctype") || start.startsWith("<html")) return "a web page, not an image";
-  if (start.startsWith("<svg")) return "an SVG drawing, not pixels; save it as PNG";
-  if (start.startsWith("<?xml")) return "XML text, not an image";
-  if (/^P[1-6]\s/.test(text)) return "a PPM image, which browsers do not read; save it as PNG";
-  return "not an image of a known kind (JPEG, PNG, GIF, WebP, BMP)";
+function checkPixels(width, height) {
+  if (width * height <= MAX_PIXELS) return;
+  throw new ImageError(`${width} × ${height} is more than the ${MAX_PIXELS.toLocaleString("en")} `
+    + "pixels allowed");
 }
 
 /** The bitmap over white: strip by strip, since a canvas of the whole would be copied once more. */

@@ -6,8 +6,7 @@ const worker = new Worker("worker.js", { type: "module" });
 const address = new URL(new URLSearchParams(location.search).get("bundle") ?? "bundle/", location.href);
 const waiting = new Map(); // id → { resolve, reject } of a prediction
 let lastId = 0;
-let numAnswered = 0;
-let cards = []; // of the images that were not cleared
+let entries = []; // { card, answer } of the images that were not cleared, in their order
 
 /** Resolves to the manifest when the bundle is verified and loaded. */
 const ready = new Promise((resolve, reject) => {
@@ -45,7 +44,12 @@ async function predict(file) {
 }
 
 // For scripts and tests.
-window.densepath = { ready: ready.then(({ manifest }) => manifest), predict };
+window.densepath = {
+  ready: ready.then(({ manifest }) => manifest),
+  predict,
+  /** What `densepath predict --json` says of the images on the page; null of those to come. */
+  answers: () => entries.map(({ answer }) => answer),
+};
 window.densepath.ready.catch(() => {}); // The page says it below.
 
 ready.then(showBundle, showFailure);
@@ -96,9 +100,9 @@ function listen() {
     answerAll([...$("files").files]);
     $("files").value = "";
   });
+  $("save").addEventListener("click", saveAnswers);
   $("clear").addEventListener("click", () => {
-    cards = [];
-    numAnswered = 0;
+    entries = [];
     $("cards").replaceChildren();
     $("results").hidden = true;
     $("files").focus();
@@ -117,39 +121,55 @@ function listen() {
   });
 }
 
-/** One card an image, in their order, the newest images first on the page. */
+/** One card an image, in their order; images that come later stand above. */
 function answerAll(files) {
   if (!files.length) return;
-  const added = files.map((file) => newCard(file));
-  cards.push(...added);
-  $("cards").prepend(...added);
+  const added = files.map((file) => ({ card: newCard(file), answer: null }));
+  entries.push(...added);
+  $("cards").prepend(...added.map(({ card }) => card));
   $("results").hidden = false;
   showCount();
   files.forEach((file, i) => answerOne(file, added[i]));
 }
 
-async function answerOne(file, card) {
-  const told = (text) => cards.length === 1 && ($("live").textContent = text);
+async function answerOne(file, entry) {
+  const path = file.name;
   try {
     const found = await predict(file);
-    showAnswer(card, found);
-    told(`${file.name}: ${found.labels[0]}, ${percent(found.scores[0])}`);
+    const { class_ids, labels, scores } = found;
+    showAnswer(entry.card, found);
+    entry.answer = { path, class_ids, labels, scores };
   } catch (error) {
-    card.classList.add("wrong");
-    card.querySelector(".state").textContent = error.message;
-    told(`${file.name}: ${error.message}`);
+    entry.card.classList.add("wrong");
+    entry.card.querySelector(".state").textContent = error.message;
+    entry.answer = { path, error: error.message };
   }
-  card.removeAttribute("aria-busy");
-  if (cards.includes(card)) numAnswered += 1;
+  entry.card.removeAttribute("aria-busy");
   showCount();
 }
 
+/** How many are answered; a screen reader is told once all are. */
 function showCount() {
-  const number = cards.length;
+  const number = entries.length;
+  const done = entries.filter(({ answer }) => answer);
   const images = `${number} image${number === 1 ? "" : "s"}`;
-  const text = numAnswered < number ? `${numAnswered} of ${images} answered` : images;
-  $("count").textContent = text;
-  if (number > 1 && numAnswered === number) $("live").textContent = `${images} answered`;
+  const isDone = done.length === number;
+  $("count").textContent = isDone ? images : `${done.length} of ${images} answered`;
+  $("save").disabled = !isDone;
+  if (!isDone) return;
+  const { path, error, labels, scores } = done.at(-1).answer;
+  const only = error ?? `${labels?.[0]}, ${percent(scores?.[0])}`;
+  $("live").textContent = number === 1 ? `${path}: ${only}` : `${images} answered`;
+}
+
+/** A download of the answers: one JSON object a line, as `densepath predict --json` writes. */
+function saveAnswers() {
+  const lines = window.densepath.answers().map((answer) => `${JSON.stringify(answer)}\n`);
+  const link = element("a");
+  link.href = URL.createObjectURL(new Blob(lines, { type: "application/jsonl" }));
+  link.download = "answers.jsonl";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href));
 }
 
 function newCard(file) {

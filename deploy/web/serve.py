@@ -9,6 +9,7 @@ Run: python deploy/web/serve.py [BUNDLE] [--port 8000]
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import http.server
 from pathlib import Path
@@ -69,10 +70,8 @@ def main() -> None:
         parser.error("the page is not built: npm ci --ignore-scripts && npm run build")
     with server(given.bundle, given.port) as running:
         print(f"http://127.0.0.1:{running.server_address[1]}/  (Ctrl+C ends it)", flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             running.serve_forever()
-        except KeyboardInterrupt:
-            pass
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ class Backend {
   /// thread at a time. Throws Error.
   virtual std::vector<float> run(const std::vector<float>& images, std::size_t count) = 0;
 
+  /// As `run`, on one stream; as many threads as there are streams may call it. Throws Error.
+  virtual std::vector<float> run_share(const std::vector<float>& images, std::size_t count) = 0;
+
   /// The runtime and its version, for reports: "openvino 2026.4.1".
   virtual std::string description() const = 0;
 };
@@ -57,10 +60,11 @@ std::unique_ptr<Backend> make_onnxruntime(const Bundle& bundle, const Settings& 
 /// Threads of the network: as asked, or as many as the machine has cores.
 std::size_t num_threads(const Settings& settings);
 
-/// Threads that read and resize images, each with a fitter of its own.
-std::size_t num_readers();
+/// Threads that read and resize images, each with a fitter of its own: one more than the streams,
+/// which reads while all streams compute.
+std::size_t num_readers(std::size_t streams);
 
-/// Images of one run: as asked, or enough for all threads.
+/// Images of one run of a stream: as asked, or few, which keep the maps of one core in its caches.
 std::size_t batch_size(const Settings& settings);
 
 /// The logits go to `to`. Throws Error: they are not as many as the manifest says.

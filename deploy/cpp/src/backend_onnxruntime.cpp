@@ -104,6 +104,14 @@ class OnnxRuntime : public Backend {
     }
   }
 
+  std::vector<float> run_share(const std::vector<float>& images, std::size_t count) override {
+    try {
+      return spread_->run_share(images, count);
+    } catch (const Ort::Exception& error) {
+      runtime_error("ONNX Runtime cannot run the model", error);
+    }
+  }
+
   std::string description() const override { return "onnxruntime " + Ort::GetVersionString(); }
 
  private:

@@ -75,7 +75,7 @@ class OpenVino : public Backend {
         threads_(static_cast<int>(num_threads(settings))) {
     check_precision(settings);
     const BundleFormat& parts = bundle.formats.at("openvino");
-    const int readers = static_cast<int>(num_readers());
+    const int readers = static_cast<int>(num_readers(num_threads(settings)));
     try {
       model_ = read_graph(core_, contents_.at(parts.model), weights(parts.model));
       // Each reading thread computes its own image.
@@ -97,6 +97,14 @@ class OpenVino : public Backend {
   std::vector<float> run(const std::vector<float>& images, std::size_t count) override {
     try {
       return spread_->run(images, count);
+    } catch (const ov::Exception& error) {
+      runtime_error("OpenVINO cannot run the model", error);
+    }
+  }
+
+  std::vector<float> run_share(const std::vector<float>& images, std::size_t count) override {
+    try {
+      return spread_->run_share(images, count);
     } catch (const ov::Exception& error) {
       runtime_error("OpenVINO cannot run the model", error);
     }

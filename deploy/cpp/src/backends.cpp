@@ -2,13 +2,14 @@
 
 #include "backend.hpp"
 #include "cores.hpp"
+#include "spread.hpp"
 #include "text.hpp"
 
 namespace densepath {
 namespace {
 
-constexpr std::size_t kMostReaders = 16;
-constexpr std::size_t kSmallestBatch = 8;
+constexpr std::size_t kMostReaders = 64;
+constexpr std::size_t kMostAlone = 8;
 
 /// A back end and the Bundle's format that it reads.
 struct Entry {
@@ -70,11 +71,13 @@ std::size_t num_threads(const Settings& settings) {
   return settings.threads > 0 ? settings.threads : usable_cores();
 }
 
-std::size_t num_readers() { return std::min(usable_cores(), kMostReaders); }
+std::size_t num_readers(std::size_t streams) {
+  return std::min(std::max(usable_cores(), streams + 1), kMostReaders);
+}
 
 std::size_t batch_size(const Settings& settings) {
-  return settings.batch_size > 0 ? settings.batch_size
-                                 : std::max(kSmallestBatch, 2 * num_threads(settings));
+  if (settings.batch_size > 0) return settings.batch_size;
+  return num_threads(settings) > 1 ? kMostOfPart : kMostAlone;
 }
 
 void copy_logits(const float* logits, std::size_t found, std::size_t expected, float* to) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "backend.hpp"
-#include "read_ahead.hpp"
+#include "flow.hpp"
 
 namespace densepath {
 namespace {

@@ -24,7 +24,7 @@ Names what is in images: one JSON line an image, in order, as `densepath predict
   --backend NAME       auto, openvino or onnxruntime (auto: the first that was built in and whose
                        format the bundle has)
   --precision NAME     float32 or bfloat16, the type of openvino's arithmetic (float32)
-  --batch-size N       images of one run (enough for all threads)
+  --batch-size N       images of one run (2 for each of several threads, else 8)
   --threads N          threads of the network (one a core)
   --benchmark          print latency and images a second instead of the answers
   --repeats N          timed runs of each batch size (20)

@@ -1,12 +1,13 @@
 #include "densepath/predictor.hpp"
 
+#include <deque>
 #include <string>
 #include <utility>
 
 #include "backend.hpp"
 #include "bundle.hpp"
+#include "flow.hpp"
 #include "predictions.hpp"
-#include "read_ahead.hpp"
 
 namespace densepath {
 namespace {
@@ -29,8 +30,10 @@ struct Predictor::Parts {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Fitter> fitter;  // For single images, in the caller's thread.
 
+  using Run = std::vector<float> (Backend::*)(const std::vector<float>&, std::size_t);
+
   /// The answers of one batch, failures in their places.
-  std::vector<Prediction> answer(std::vector<Ready>& batch, std::size_t top_k) {
+  std::vector<Prediction> answer(const std::vector<Ready>& batch, std::size_t top_k, Run run) {
     std::vector<float> inputs;
     inputs.reserve(batch.size() * bundle.input_size.count());
     std::size_t count = 0;
@@ -40,7 +43,7 @@ struct Predictor::Parts {
       inputs.insert(inputs.end(), ready.input.begin(), ready.input.end());
       ++count;
     }
-    const std::vector<float> logits = backend->run(inputs, count);
+    const std::vector<float> logits = (*backend.*run)(inputs, count);
     std::vector<Prediction> answers;
     const float* row = logits.data();
     for (const Ready& ready : batch) {
@@ -63,11 +66,11 @@ struct Predictor::Parts {
     }
   }
 
-  /// The answer for one image that was read.
+  /// The answer for one image that was read, which has the whole machine.
   Prediction answer_one(Ready ready, std::size_t top_k) {
     std::vector<Ready> batch;
     batch.push_back(std::move(ready));
-    return answer(batch, top_k).front();
+    return answer(batch, top_k, &Backend::run).front();
   }
 };
 
@@ -111,18 +114,29 @@ Prediction Predictor::predict(const Image& image, std::size_t top_k) {
 
 void Predictor::predict(const Next& next, const Take& take, std::size_t top_k) {
   check_top_k(top_k);
-  const std::size_t batch_size = densepath::batch_size(parts_->settings);
-  ReadAhead images(next, *parts_->backend, parts_->bundle.input_size.channels, num_readers(),
-                   2 * batch_size);
-  bool more = true;
-  while (more) {
-    std::vector<Ready> batch;
-    while (more && batch.size() < batch_size) {
-      auto ready = images.pop();
-      more = ready.has_value();
-      if (ready) batch.push_back(std::move(*ready));
-    }
-    for (const Prediction& prediction : parts_->answer(batch, top_k)) {
+  auto first = next();
+  auto second = first ? next() : std::nullopt;
+  const std::size_t channels = parts_->bundle.input_size.channels;
+  if (first && !second) {
+    take(parts_->answer_one(read_one(*first, *parts_->fitter, channels), top_k));
+    return;
+  }
+  std::deque<Source> begun;
+  if (first) begun = {*first, *second};
+  const auto rest = [&]() -> std::optional<Source> {
+    if (begun.empty()) return next();
+    Source source = std::move(begun.front());
+    begun.pop_front();
+    return source;
+  };
+  const auto answer = [&](const std::vector<Ready>& batch) {
+    return parts_->answer(batch, top_k, &Backend::run_share);
+  };
+  const Settings& settings = parts_->settings;
+  Flow flow(rest, answer, *parts_->backend,
+            {channels, batch_size(settings), num_threads(settings)});
+  for (auto answers = flow.pop(); !answers.empty(); answers = flow.pop()) {
+    for (const Prediction& prediction : answers) {
       if (!take(prediction)) return;
     }
   }

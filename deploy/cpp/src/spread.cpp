@@ -6,12 +6,6 @@
 #include <utility>
 
 namespace densepath {
-namespace {
-
-/// Images of one call: few keep the maps of one core in its caches.
-constexpr std::size_t kMostOfPart = 2;
-
-}  // namespace
 
 Spread::Spread(Layout layout, RunPart run_part, std::function<RunPart()> build_alone)
     : layout_(layout), run_part_(std::move(run_part)), build_alone_(std::move(build_alone)) {}
@@ -24,6 +18,12 @@ std::vector<float> Spread::run(const std::vector<float>& images, std::size_t cou
   } else if (count > 0) {
     run_parts(images.data(), count, logits.data());
   }
+  return logits;
+}
+
+std::vector<float> Spread::run_share(const std::vector<float>& images, std::size_t count) const {
+  std::vector<float> logits(count * layout_.num_classes);
+  if (count > 0) run_part_(images.data(), count, logits.data());
   return logits;
 }
 

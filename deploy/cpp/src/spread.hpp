@@ -15,6 +15,9 @@ namespace densepath {
 /// threads as there are streams.
 using RunPart = std::function<void(const float* images, std::size_t count, float* logits)>;
 
+/// Images of one call: few keep the maps of one core in its caches.
+constexpr std::size_t kMostOfPart = 2;
+
 /// How a batch is laid out, and on how many streams it is computed.
 struct Layout {
   std::size_t streams = 1;
@@ -28,6 +31,9 @@ class Spread {
 
   /// [count, …] → logits [count, num_classes]. One thread at a time. Rethrows what a part threw.
   std::vector<float> run(const std::vector<float>& images, std::size_t count);
+
+  /// As `run`, by one stream and in one call; as many threads as there are streams may call it.
+  std::vector<float> run_share(const std::vector<float>& images, std::size_t count) const;
 
  private:
   void run_parts(const float* images, std::size_t count, float* logits);

@@ -79,7 +79,7 @@ struct Settings {
   std::string backend = "auto";       ///< auto, openvino or onnxruntime.
   std::string precision = "float32";  ///< float32 or bfloat16 (openvino only).
   std::size_t threads = 0;            ///< Of the network; 0: one a usable core.
-  std::size_t batch_size = 0;         ///< Images of one run; 0: enough for all threads.
+  std::size_t batch_size = 0;         ///< Images of one run; 0: 2 for each of several threads.
 };
 
 class Backend;
@@ -106,8 +106,8 @@ class Predictor {
   /// The answer for pixels in memory. Throws UsageError when they are not what the Bundle takes.
   Prediction predict(const Image& image, std::size_t top_k = 5);
 
-  /// One answer for each image that `next` names until it gives none, in order. Threads read at
-  /// most two batches ahead. Ends early when `take` returns false.
+  /// One answer for each image that `next` names until it gives none, in order. Threads are at most
+  /// two batches a stream ahead. Ends early when `take` returns false.
   void predict(const Next& next, const Take& take, std::size_t top_k = 5);
 
   const Bundle& bundle() const;

@@ -1,0 +1,89 @@
+// Images through reading and network on all cores at once; answers leave in order.
+//
+// A worker reads the images of a batch and then runs the network on it, as soon as one of the
+// streams is free: a core that has nothing to compute reads, and none waits for another to stack
+// a batch. As engines/flow.py does.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "backend.hpp"
+#include "densepath/predictor.hpp"
+
+namespace densepath {
+
+/// An image on its way: its input for the network, or why there is none.
+struct Ready {
+  std::string path;
+  std::vector<float> input;
+  std::optional<std::string> error;
+};
+
+/// The network's input for an image. Throws ImageError: a side is too long to be resized.
+std::vector<float> fit(const Image& image, Fitter& fitter);
+
+/// A file's image decoded and fitted.
+Ready read_one(const Source& source, Fitter& fitter, std::size_t channels);
+
+/// How images are shared out.
+struct FlowLayout {
+  std::size_t channels = 3;
+  std::size_t batch_size = 1;  ///< The most images of a batch.
+  std::size_t streams = 1;     ///< Batches that the network answers at the same time.
+};
+
+class Flow {
+ public:
+  using Answer = std::function<std::vector<Prediction>(const std::vector<Ready>&)>;
+
+  /// `answer` is called by as many threads as there are streams.
+  Flow(Predictor::Next next, Answer answer, Backend& backend, FlowLayout layout);
+
+  /// Batches not yet begun are dropped; those begun are finished first.
+  ~Flow();
+  Flow(const Flow&) = delete;
+  Flow& operator=(const Flow&) = delete;
+
+  /// The answers of the next batch in order; none after the last. At most two batches a stream are
+  /// on their way. Rethrows what a thread threw.
+  std::vector<Prediction> pop();
+
+ private:
+  struct Batch {
+    std::vector<Source> sources;
+    std::promise<std::vector<Prediction>> answers;
+  };
+
+  void fill();
+  void hand_out(const std::vector<Source>& taken);
+  void work(Fitter& fitter);
+  std::vector<Prediction> compute(const std::vector<Source>& sources, Fitter& fitter);
+
+  Predictor::Next next_;
+  Answer answer_;
+  FlowLayout layout_;
+  // Only the caller's thread touches these.
+  std::size_t size_ = 1;
+  bool exhausted_ = false;
+  std::deque<std::future<std::vector<Prediction>>> pending_;
+
+  std::mutex mutex_;
+  std::condition_variable wake_, stream_free_;
+  std::deque<Batch> batches_;
+  std::size_t free_streams_;
+  bool stopping_ = false;
+  std::vector<std::unique_ptr<Fitter>> fitters_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace densepath

@@ -176,6 +176,8 @@ def write_bundle(
             _replace(scratch, target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    except OutputError as error:  # of a file within; the temporary name means nothing to anybody
+        raise OutputError(str(error).replace(str(scratch), str(target))) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +18,39 @@ def write_aoti(program: ExportedProgram, path: Path) -> None:
     """The package is at `path`; compiling takes a minute or more.
 
     Raises:
-        EngineError: there is no C++ compiler, or it failed.
+        EngineError: the compiler failed.
     """
     import torch._inductor
 
+    # Its writer aborts the whole process when the disk is full: a copy can fail as it should.
+    with tempfile.TemporaryDirectory(prefix="densepath-") as scratch:
+        made = Path(scratch) / path.name
+        try:
+            with quiet_exporters():
+                torch._inductor.aoti_compile_and_package(program, package_path=str(made))
+        except Exception as error:  # Inductor raises many kinds, most of them private.
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            raise EngineError(
+                f"AOTInductor cannot compile the network: {lines[0] if lines else repr(error)}. "
+                "Leave the format aoti out, or report this with the whole command."
+            ) from error
+        shutil.copyfile(made, path)
+
+
+def check_compiler() -> None:
+    """Returns when there is a C++ compiler.
+
+    Raises:
+        EngineError: there is none.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
     try:
         with quiet_exporters():
-            torch._inductor.aoti_compile_and_package(program, package_path=str(path))
-    except Exception as error:  # inductor raises many kinds, most of them private
-        reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
+            get_cpp_compiler()
+    except InvalidCxxCompiler:
         raise EngineError(
-            f"AOTInductor could not compile the network: {reason} The format 'aoti' needs a C++ "
-            "compiler (Debian: apt-get install g++)."
-        ) from error
+            "the format 'aoti' needs a C++ compiler, and PyTorch finds none. Install g++ "
+            "(Debian: apt-get install g++), name one in $CXX, or leave the format out."
+        ) from None

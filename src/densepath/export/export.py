@@ -11,13 +11,14 @@ import datetime
 import platform
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from densepath import __version__
 from densepath.bundle.bundle import Bundle, check_target, write_bundle
 from densepath.bundle.manifest import File, Manifest, Tensor
-from densepath.errors import UnknownNameError, UsageError
+from densepath.errors import MissingPackageError, UnknownNameError, UsageError
 from densepath.export.measure import measure_parity
 from densepath.export.parity import Parity, check_parity
 from densepath.export.parity_images import collect_images
@@ -33,6 +34,11 @@ Format = Literal["onnx", "openvino", "torch", "aoti"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 DEFAULT_FORMATS: tuple[Format, ...] = ("onnx", "openvino", "torch")
 DEFAULT_BATCH_SIZES = (1, 4, 8)
+# What a format is written and run with, beyond densepath's own; the extra has the format's name.
+PACKAGES: dict[Format, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino",),
+}
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
 FORMAT_OF: dict[str, Format] = {
     ".onnx": "onnx",
@@ -85,6 +91,7 @@ def export(
     formats = check_formats(to)
     _check_numbers(num_images, batch_sizes)
     check_target(Path(output), overwrite=overwrite)
+    check_packages(formats)
     checkpoint = subject if isinstance(subject, Checkpoint) else open_checkpoint(subject)
     if size is not None:
         checkpoint = _at_size(checkpoint, size)
@@ -117,6 +124,23 @@ def check_formats(formats: Sequence[str]) -> list[Format]:
     if not formats:
         raise UsageError(f"no format was named; choices: {', '.join(FORMATS)}.")
     return [name for name in FORMATS if name in formats]
+
+
+def check_packages(formats: Sequence[Format]) -> None:
+    """Returns when what the formats need is there, before anything takes its time.
+
+    Raises:
+        MissingPackageError: a package is not installed.
+        EngineError: there is no C++ compiler.
+    """
+    for name in formats:
+        for package in PACKAGES.get(name, ()):
+            if find_spec(package) is None:
+                raise MissingPackageError(package, name)
+    if "aoti" in formats:
+        from densepath.export.aoti import check_compiler
+
+        check_compiler()
 
 
 def write_formats(

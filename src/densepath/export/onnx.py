@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from densepath.errors import MissingPackageError
 from densepath.export.program import quiet_exporters
 from densepath.preprocess import Preprocess
 
@@ -17,17 +16,10 @@ OPSET = 20  # antialiased Resize is of 18; ONNX Runtime has had 20 since 1.17
 
 
 def write_onnx(program: ExportedProgram, preprocess: Preprocess, folder: Path) -> dict[str, str]:
-    """`model.onnx` and `preprocess.onnx` are in `folder`; the names of the parts.
+    """`model.onnx` and `preprocess.onnx` are in `folder`; the names of the parts."""
+    import onnx
+    import torch.onnx
 
-    Raises:
-        MissingPackageError: onnx or onnxscript is not installed.
-    """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  torch's exporter needs it
-        import torch.onnx
-    except ImportError as error:
-        raise MissingPackageError(error.name or "onnx", "onnx") from error
     from densepath.export.preprocess_onnx import build_preprocess_onnx
 
     with quiet_exporters():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densepath.engines.openvino import import_openvino
+from densepath.errors import OutputError
 from densepath.export.program import quiet_exporters
 from densepath.preprocess import Preprocess
 
@@ -38,10 +39,13 @@ def write_openvino(
     model.reshape([-1 if side is None else side for side in shape])
     model.inputs[0].get_tensor().set_names({"images"})
     model.outputs[0].get_tensor().set_names({"logits"})
-    openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
-    graph = build_preprocess_openvino(preprocess)
-    openvino.save_model(graph, folder / "preprocess.xml", compress_to_fp16=False)
-    return {"model": "model.xml", "preprocess": "preprocess.xml"}
+    graphs = {"model": model, "preprocess": build_preprocess_openvino(preprocess)}
+    for part, graph in graphs.items():
+        try:
+            openvino.save_model(graph, folder / f"{part}.xml", compress_to_fp16=False)
+        except RuntimeError as error:  # a full disk, for one
+            raise OutputError(f"cannot write {folder / part}.xml: {error}") from error
+    return {part: f"{part}.xml" for part in graphs}
 
 
 def _import_converter() -> Callable[..., Any]:

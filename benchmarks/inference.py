@@ -27,6 +27,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from formula_bundle import formula_bundle
 from predict_throughput import SPIN, hardware
 
 HERE = Path(__file__).resolve().parent
@@ -151,8 +152,7 @@ def measure(model: str, precision: str, options: argparse.Namespace) -> dict:
     workers: dict[str, Worker] = {}
     failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = Path(scratch) / "bundle"
-        make_bundle(model, bundle)
+        bundle = formula_bundle(model, Path(scratch) / "bundle")
         try:
             for system in available(model, precision, model in options.compiled):
                 start = time.perf_counter()
@@ -178,27 +178,6 @@ def measure(model: str, precision: str, options: argparse.Namespace) -> dict:
         "failed": failed,
         "load": os.getloadavg()[0],
     }
-
-
-def make_bundle(model: str, target: Path) -> None:
-    """A bundle of the model with the formula's parameters."""
-    import torch
-
-    from densepath.export.export import export
-    from densepath.models.build import build_model
-    from densepath.preprocess import Preprocess
-    from densepath.weights.checkpoint import Checkpoint
-    from densepath.weights.formula import formula_tensor
-
-    network = build_model(model)
-    tensors = {
-        name: torch.from_numpy(formula_tensor(name, tuple(tensor.shape)))
-        for name, tensor in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    preprocess = Preprocess((224, 224), 256, "bicubic")
-    checkpoint = Checkpoint.of(network, preprocess=preprocess, tensors=tensors)
-    export(checkpoint, target, num_images=2, batch_sizes=(1,))
 
 
 def compare(workers: dict[str, Worker]) -> dict[str, float]:

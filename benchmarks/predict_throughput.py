@@ -1,10 +1,10 @@
 """Images per second from files to the five best classes: densepath, timm and PaddleClas.
 
-DenseNet-121 with the same parameters (those of `densepath.weights.formula`) in all three, the
-same folder of images, the same number of threads; each system goes its own way of prediction in a
-process of its own. The systems take turns, so that whatever else the machine does meets all of
-them. `seconds` runs from the start of reading to the last answer; `wall_seconds` also has the
-interpreter, the imports and the loading of the network.
+DenseNet-121 with the same parameters (those of `densepath.weights.formula`) in all, ours from a
+Bundle by several of its engines; the same folder of images, the same number of threads; each
+system goes its own way of prediction in a process of its own. The systems take turns, so that
+whatever else the machine does meets all of them. `seconds` runs from the start of reading to the
+last answer; `wall_seconds` also has the interpreter, the imports and the loading of the network.
 
 Writes `benchmarks/results/DATE-predict-throughput.md` and `.json`.
 
@@ -29,32 +29,42 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+from formula_bundle import formula_bundle
+
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / "peers"
 MODEL = "densenet121"
 OURS = "densepath"
+# Our rows, by the engine that the bundle is opened with; the first is what a user gets.
+OUR_ENGINES = {
+    OURS: "auto",
+    "densepath, openvino": "openvino",
+    "densepath, onnxruntime": "onnxruntime",
+    "densepath, eager": "eager",
+}
+USES = {
+    "native": (),
+    "openvino": ("openvino",),
+    "onnxruntime": ("onnxruntime",),
+    "eager": ("torch",),
+}
 # As `densepath` sets it on the command line: waiting OpenMP threads sleep soon. timm gets it too,
 # in a row of its own.
 SPIN = {"GOMP_SPINCOUNT": "1000"}
 
 
-def predict_ours(folder: str, threads: int, precision: str) -> dict:
-    """densepath's own way: a checkpoint is loaded, the images found and answered."""
-    import torch
-
+def predict_ours(folder: str, threads: int, engine: str, precision: str, bundle: str) -> dict:
+    """densepath's own way: a bundle is opened, the images found and answered."""
+    import densepath
     from densepath.engines.image_paths import find_images
-    from densepath.engines.load import load
 
-    torch.set_num_threads(threads)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "model.safetensors"
-        write_checkpoint(path)
-        start = time.perf_counter()
-        predictor = load(path, threads=threads, device="cpu", precision=precision)
-        load_seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    predictor = densepath.load(bundle, engine=engine, precision=precision, threads=threads)
+    load_seconds = time.perf_counter() - start
     start = time.perf_counter()
     answers = [p for p in predictor.predict(find_images([folder])) if p.error is None]
     seconds = time.perf_counter() - start
+    info = predictor.engine.info
     return {
         "peer": OURS,
         "model": MODEL,
@@ -62,29 +72,9 @@ def predict_ours(folder: str, threads: int, precision: str) -> dict:
         "seconds": round(seconds, 3),
         "images_per_second": round(len(answers) / seconds, 2),
         "load_seconds": round(load_seconds, 3),
-        "options": {"batch_size": predictor.engine.info.batch_size, "precision": precision},
-        "versions": {name: version(name) for name in ("densepath", "torch", "pillow")},
+        "options": {"engine": info.name, "batch_size": info.batch_size, "precision": precision},
+        "versions": {name: version(name) for name in ("densepath", "pillow", *USES[info.name])},
     }
-
-
-def write_checkpoint(path: Path) -> None:
-    """The file holds DenseNet-121 with the formula's parameters and timm's preprocessing."""
-    import torch
-
-    from densepath.models.build import build_model
-    from densepath.preprocess import Preprocess
-    from densepath.weights.checkpoint import Checkpoint
-    from densepath.weights.formula import formula_tensor
-
-    model = build_model(MODEL)
-    state = {
-        name: torch.from_numpy(formula_tensor(name, tuple(tensor.shape)))
-        for name, tensor in model.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    model.load_state_dict(state, strict=False)
-    # timm's for densenet121.ra_in1k: 224 pixels out of 256, bicubic.
-    Checkpoint.of(model, preprocess=Preprocess((224, 224), 256, "bicubic")).save(path)
 
 
 @dataclass(frozen=True)
@@ -96,10 +86,13 @@ class System:
     environment: dict[str, str]
 
 
-def systems(folder: str, threads: int) -> dict[str, System]:
+def systems(folder: str, threads: int, bundle: str) -> dict[str, System]:
     """What is measured; peers that are not installed are left out."""
-    ours = [sys.executable, str(HERE / "predict_throughput.py"), folder, "--one", "float32"]
-    made = {OURS: System(HERE, [*ours, "--threads", str(threads)], SPIN)}
+    made = {}
+    for name, engine in OUR_ENGINES.items():
+        command = [sys.executable, str(HERE / "predict_throughput.py"), folder, "--one", engine]
+        command += ["--bundle", bundle, "--threads", str(threads)]
+        made[name] = System(HERE, command, SPIN)
     for name, peer, more, environment in (
         ("timm", "timm", [], {}),
         ("timm, channels last, short spin", "timm", ["--channels-last"], SPIN),
@@ -203,17 +196,19 @@ def main() -> None:
     parser.add_argument("images", help="a folder, or a .zip of one")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--one", choices=("float32", "bfloat16"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--bundle", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(predict_ours(options.images, options.threads, options.one)))
+        row = predict_ours(options.images, options.threads, options.one, "float32", options.bundle)
+        print(json.dumps(row))
         return
     given = Path(options.images).resolve()
     with tempfile.TemporaryDirectory() as scratch:
         if given.suffix == ".zip":
             with zipfile.ZipFile(given) as archive:
-                archive.extractall(scratch)
-        folder = scratch if given.suffix == ".zip" else str(given)
+                archive.extractall(Path(scratch) / "images")
+        folder = f"{scratch}/images" if given.suffix == ".zip" else str(given)
         place = {
             "date": datetime.date.today().isoformat(),
             "hardware": hardware(),
@@ -223,8 +218,9 @@ def main() -> None:
             f"--repeats {options.repeats} --threads {options.threads}",
         }
         rows: dict[str, list[dict]] = {}
+        bundle = str(formula_bundle(MODEL, Path(scratch) / "bundle"))
         for repeat in range(options.repeats):
-            for name, system in systems(folder, options.threads).items():
+            for name, system in systems(folder, options.threads, bundle).items():
                 row = measure(system, options.threads)
                 rows.setdefault(name, []).append(row)
                 print(f"{repeat + 1}/{options.repeats}  {name}: {row['images_per_second']}/s")

@@ -1,0 +1,117 @@
+"""What each rewriting of the exported network pays, on OpenVINO and ONNX Runtime.
+
+The network is exported without rewriting, with each step of `densepath.export.rewrite` alone, and
+with all; the forms take turns. Median milliseconds of a batch.
+
+Writes `benchmarks/results/DATE-rewriting.md` and `.json`.
+
+Run: .venv/bin/python benchmarks/rewriting.py [--models densenet121,dpn92] [--repeats 25]
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import io
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import onnxruntime
+import openvino
+import torch
+from formula_bundle import formula_checkpoint
+from predict_throughput import HERE, hardware
+
+from densepath.export.rewrite import STEPS, rewrite
+from densepath.weights.formula import formula_images
+
+FORMS = {"as it is": (), **{step: (step,) for step in STEPS}, "all": STEPS}
+BATCHES = (1, 8)
+Run = Callable[[np.ndarray], object]
+
+
+def runners(model: str, threads: int) -> dict[str, dict[str, Run]]:
+    """Runtime → form → function of a batch."""
+    network = formula_checkpoint(model).to_model()
+    made: dict[str, dict[str, Run]] = {"OpenVINO": {}, "ONNX Runtime": {}}
+    for form, steps in FORMS.items():
+        with torch.no_grad():
+            program = torch.export.export(
+                rewrite(network, steps),
+                (torch.zeros(2, 3, 224, 224),),
+                dynamic_shapes=({0: torch.export.Dim("n")},),
+            )
+        graph = openvino.convert_model(program)
+        graph.reshape([-1, 3, 224, 224])
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
+        compiled = openvino.Core().compile_model(
+            graph, "CPU", {**settings, "INFERENCE_NUM_THREADS": threads}
+        )
+        made["OpenVINO"][form] = compiled.create_infer_request().infer
+        file = io.BytesIO()
+        torch.onnx.export(program, dynamo=True, verbose=False).save(file)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(file.getvalue(), options, ["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        made["ONNX Runtime"][form] = lambda x, s=session, n=name: s.run(None, {n: x})
+        print(f"{model}, {form}: ready", flush=True)
+    return made
+
+
+def measure(made: dict[str, dict[str, Run]], repeats: int) -> list[dict]:
+    """A row for each runtime and batch size."""
+    rows = []
+    for runtime, forms in made.items():
+        for batch in BATCHES:
+            images = np.repeat(formula_images(1, 224, 224), batch, axis=0)
+            times: dict[str, list[float]] = {form: [] for form in forms}
+            for _ in range(max(repeats // batch, 5) + 1):
+                for form, run in forms.items():
+                    start = time.perf_counter()
+                    run(images)
+                    times[form].append((time.perf_counter() - start) * 1e3)
+            medians = {form: round(median(ms[1:]), 2) for form, ms in times.items()}
+            rows.append({"runtime": runtime, "batch": batch, "ms": medians})
+    return rows
+
+
+def main() -> None:
+    """Measures, writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", default="densenet121,dpn92")
+    parser.add_argument("--repeats", type=int, default=25)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")  # the exporters' own
+    date, at_start = datetime.date.today().isoformat(), hardware()
+    found = {
+        model: measure(runners(model, options.threads), options.repeats)
+        for model in options.models.split(",")
+    }
+    command = "python benchmarks/rewriting.py " + " ".join(sys.argv[1:])
+    lines = ["# What each rewriting pays", ""]
+    lines += [f"{date}; {at_start} at the start, load {os.getloadavg()[0]:.1f} after.", ""]
+    lines += [f"`{command.strip()}`", "", "Median milliseconds; `all` over `as it is` last.", ""]
+    lines += ["| model | runtime | batch | " + " | ".join(FORMS) + " | ratio |"]
+    lines += ["|---|---|--:|" + "--:|" * (len(FORMS) + 1)]
+    for model, rows in found.items():
+        for row in rows:
+            cells = " | ".join(f"{row['ms'][form]:.1f}" for form in FORMS)
+            ratio = row["ms"]["all"] / row["ms"]["as it is"]
+            head = f"| {model} | {row['runtime']} | {row['batch']}"
+            lines.append(f"{head} | {cells} | {ratio:.2f} |")
+    stem = HERE / "results" / f"{date}-rewriting"
+    stem.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    print(stem.with_suffix(".md").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -28,10 +28,15 @@ import torch
 from formula_bundle import formula_checkpoint
 from predict_throughput import HERE, hardware
 
-from densepath.export.rewrite import STEPS, rewrite
+from densepath.export.rewrite import ALL_STEPS, STEPS, rewrite
 from densepath.weights.formula import formula_images
 
-FORMS = {"as it is": (), **{step: (step,) for step in STEPS}, "all": STEPS}
+FORMS = {
+    "as it is": (),
+    **{step: (step,) for step in STEPS},
+    "all": STEPS,
+    "all, depthwise": ALL_STEPS,
+}
 BATCHES = (1, 8)
 Run = Callable[[np.ndarray], object]
 

@@ -6,11 +6,15 @@ import pytest
 import torch
 
 from densepath.errors import UnknownNameError
-from densepath.export.rewrite import STEPS, rewrite, split_outputs
+from densepath.export.rewrite import ALL_STEPS, STEPS, rewrite, split_outputs
 from densepath.models.build import build_model
 
 MODELS = ("densenet_bc_22_12", "densenet_40_12", "densenet121", "dpn68")
-CHOICES = [steps for n in range(len(STEPS) + 1) for steps in itertools.combinations(STEPS, n)]
+CHOICES = [
+    *(steps for n in range(len(STEPS) + 1) for steps in itertools.combinations(STEPS, n)),
+    ("depthwise",),
+    ALL_STEPS,
+]
 
 
 def with_lived_in_norms(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -53,6 +57,14 @@ def test_a_folded_network_keeps_only_the_norms_in_front_of_a_relu() -> None:
     norms = [m for m in rewrite(model).modules() if isinstance(m, torch.nn.BatchNorm2d)]
     # 58 layers, 3 transitions and the last one; facts of the architecture, table 1.
     assert len(norms) == 58 + 3 + 1
+
+
+def test_a_depthwise_network_has_no_batchnorm_and_leaves_the_models_own() -> None:
+    model = build_model("dpn68").eval()
+    before = sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
+    rewritten = rewrite(model, ALL_STEPS)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in rewritten.modules())
+    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules()) == before
 
 
 def test_the_pooled_transition_does_a_quarter_of_the_work() -> None:

@@ -11,11 +11,15 @@ up to float32 rounding and can be left out, so that `benchmarks/rewriting.py` ca
               slices are copied.
 
 A BatchNorm in front of a ReLU, as every dense layer has one, belongs to no convolution: it stays,
-and runtimes join it with the ReLU.
+and runtimes join it with the ReLU. A fourth step is not among those done by default:
+
+`depthwise`   such a BatchNorm becomes a depthwise 1×1 convolution, which runtimes and compilers that
+              have no BatchNorm in integers want.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 from typing import Literal, cast, get_args
 
@@ -30,8 +34,9 @@ from densepath.models.densenet import BottleneckLayer, DenseNet, PlainLayer, Tra
 from densepath.models.dpn import DualPathBlock
 from densepath.models.layers import check_images, pool_and_classify
 
-Step = Literal["fold", "pool_first", "split"]
-STEPS: tuple[Step, ...] = get_args(Step)
+Step = Literal["fold", "pool_first", "split", "depthwise"]
+ALL_STEPS: tuple[Step, ...] = get_args(Step)
+STEPS: tuple[Step, ...] = ("fold", "pool_first", "split")
 
 
 class RewrittenDenseLayer(nn.Module):
@@ -139,9 +144,11 @@ def rewrite(model: Model, steps: Collection[Step] = STEPS) -> nn.Module:
     """
     assert not model.training
     for step in steps:
-        if step not in STEPS:
-            raise UnknownNameError("step", step, STEPS)
+        if step not in ALL_STEPS:
+            raise UnknownNameError("step", step, ALL_STEPS)
     body = _densenet(model, steps) if isinstance(model, DenseNet) else _dpn(model, steps)
+    if "depthwise" in steps:
+        body = _with_depthwise(body)
     return Rewritten(model, body).eval()
 
 
@@ -159,6 +166,30 @@ def split_outputs(conv: nn.Conv2d, first: int) -> tuple[nn.Conv2d, nn.Conv2d]:
             half.bias = nn.Parameter(conv.bias.detach()[rows].clone())
         halves.append(half)
     return halves[0], halves[1]
+
+
+def to_depthwise(norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """A BatchNorm in evaluation mode as a depthwise 1×1 convolution."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
+    shift = norm.bias.detach().double() - norm.running_mean.double() * scale
+    channels = norm.num_features
+    conv = nn.Conv2d(channels, channels, 1, groups=channels)
+    conv.weight = nn.Parameter(scale.float().reshape(channels, 1, 1, 1))
+    conv.bias = nn.Parameter(shift.float())
+    return conv
+
+
+def _with_depthwise(body: nn.Module) -> nn.Module:
+    """A copy whose BatchNorms are depthwise convolutions; other weights are shared."""
+    shared = {id(parameter): parameter for parameter in (*body.parameters(), *body.buffers())}
+    copied = copy.deepcopy(body, memo=dict(shared))
+    for module in list(copied.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, to_depthwise(child))
+    return copied
 
 
 def _densenet(model: DenseNet, steps: Collection[Step]) -> nn.Sequential:

@@ -13,8 +13,8 @@ up to float32 rounding and can be left out, so that `benchmarks/rewriting.py` ca
 A BatchNorm in front of a ReLU, as every dense layer has one, belongs to no convolution: it stays,
 and runtimes join it with the ReLU. A fourth step is not among those done by default:
 
-`depthwise`   such a BatchNorm becomes a depthwise 1×1 convolution, which runtimes and compilers that
-              have no BatchNorm in integers want.
+`depthwise`   such a BatchNorm becomes a depthwise 1×1 convolution, for compilers that have no
+              BatchNorm in integers.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint format cpp clean
+.PHONY: install demo test lint format cpp web clean
 
 install: .venv/.installed
 
@@ -34,5 +34,10 @@ cpp: install
 	cmake -S deploy/cpp -B build/cpp -DDENSEPATH_PYTHON=$(abspath $(BIN)/python)
 	cmake --build build/cpp --parallel
 
+# The browser page with ONNX Runtime beside it, deploy/web/vendor. docs/web.md
+web:
+	@command -v npm >/dev/null || { echo "npm is missing: apt-get install nodejs npm"; exit 1; }
+	cd deploy/web && npm ci && npm run build
+
 clean:
-	rm -rf .venv demo-output build/cpp
+	rm -rf .venv demo-output build/cpp deploy/web/node_modules deploy/web/vendor

@@ -181,11 +181,12 @@ function newCard(file) {
 function showAnswer(card, { path, labels, scores, milliseconds, pixels, height, width, size }) {
   const [seenHeight, seenWidth] = size;
   const canvas = card.querySelector("canvas");
+  canvas.hidden = false;
   canvas.height = seenHeight;
   canvas.width = seenWidth;
+  canvas.classList.toggle("coarse", seenWidth < canvas.clientWidth);
   canvas.getContext("2d").putImageData(toImageData(pixels, seenHeight, seenWidth), 0, 0);
   canvas.setAttribute("aria-label", `What the network saw of ${path}`);
-  canvas.hidden = false;
   const list = card.querySelector("ol");
   list.append(...labels.map((label, i) => classLine(label, scores[i])));
   list.hidden = false;

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from densepath.data.decode import open_image
 from densepath.export.export import export
 from densepath.models.build import build_model
 from densepath.models.spec import DenseNetArch, ModelSpec
@@ -159,6 +160,41 @@ def test_answers_are_those_of_the_program(browser, site, bundles, images, name):
             assert ours["class_ids"] == theirs["class_ids"]
             np.testing.assert_allclose(ours["scores"], theirs["scores"], rtol=0, atol=MOST_APART)
             compared += 1
+    assert compared > 40
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_files_become_the_pixels_of_the_python_reader(browser, site, images, channels):
+    """Bit by bit: the page's own decoder, and the hash of what it makes."""
+    browser.open(site)
+    browser.run(
+        """(async () => {
+        const { decode } = await import("./decode.js");
+        window.hashes = [];
+        const hash = async (file, channels) => {
+            const { data, height, width } = await decode(file, channels);
+            const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
+            const hex = [...digest].map(byte => byte.toString(16).padStart(2, "0")).join("");
+            return [height, width, hex];
+        };
+        const field = Object.assign(document.createElement("input"), {
+            type: "file", multiple: true, id: "all",
+            onchange: () => Promise.all([...field.files].map(file =>
+                hash(file, CHANNELS).catch(error => error.message))).then(all => hashes = all),
+        });
+        document.body.append(field);
+    })()""".replace("CHANNELS", str(channels))
+    )
+    browser.choose_files("#all", images)
+    browser.wait_for(f"hashes.length === {len(images)}")
+    compared = 0
+    for path, found in zip(images, browser.run("hashes"), strict=True):
+        if isinstance(found, str) or path.name in ONLY_IN_BROWSERS:
+            continue
+        expected = open_image(path, channels=channels)
+        digest = hashlib.sha256(np.ascontiguousarray(expected)).hexdigest()
+        assert found == [*expected.shape[:2], digest], path.name
+        compared += 1
     assert compared > 40
 
 

@@ -168,8 +168,8 @@ def _resize_all(
             resized.graphs[name].add(*fit(picture), right)
     if not resized.names:
         raise DataError(
-            f"none of the {len(images.paths)} images to compare answers on can be read; the first "
-            f"is {resized.unreadable[0]}. Name others by --images."
+            f"none of {images.description} can be read; the first is {resized.unreadable[0]}. "
+            "Name others to compare answers on, by --images."
         )
     return resized
 

@@ -44,7 +44,8 @@ def write_openvino(
         try:
             openvino.save_model(graph, folder / f"{part}.xml", compress_to_fp16=False)
         except RuntimeError as error:  # a full disk, for one
-            raise OutputError(f"cannot write {folder / part}.xml: {error}") from error
+            path = folder / f"{part}.xml"
+            raise OutputError(f"cannot write {path}: {error}; is the disk full?") from error
     return {part: f"{part}.xml" for part in graphs}
 
 

@@ -82,12 +82,17 @@ def collect_images(sources: Sequence[str | Path] | None, count: int) -> Iterator
             origin = ", ".join(Path(one).name for one in sources)
         number = min(count, len(found))
         chosen = [found[index * len(found) // number] for index in range(number)]
-        shown = f"{number} images" if number == len(found) else f"{number} of {len(found)} images"
+        shown = f"{number} of {len(found)} images" if number < len(found) else _counted(number)
         yield ParityImages(
             [_as_file(item, index, Path(scratch)) for index, item in enumerate(chosen)],
             [item.name for item in chosen],
             f"{shown}: {origin}",
         )
+
+
+def _counted(number: int) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number} image{'' if number == 1 else 's'}"
 
 
 def write_photographs(folder: Path) -> list[Path]:

@@ -13,6 +13,14 @@ from torch.export import Dim, ExportedProgram
 from densepath.export.rewrite import rewrite
 from densepath.weights.checkpoint import Checkpoint
 
+# What PyTorch 2.13's exporters say of their own code, and no user can mend.
+OWN_WARNINGS = (
+    (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),
+    (DeprecationWarning, r"`torch\.jit\.script_method` is deprecated"),
+)
+# It warns that torchvision, whose operators no network here has, is not installed.
+OWN_LOGGER = "torch.onnx._internal.exporter._registration"
+
 
 def export_program(
     checkpoint: Checkpoint, size: tuple[int, int], *, dynamic_size: bool = False
@@ -36,16 +44,14 @@ def export_program(
 
 @contextmanager
 def quiet_exporters() -> Iterator[None]:
-    """What the exporters say of themselves stays unsaid: deprecations of their own, progress."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
-    levels = [logger.level for logger in loggers]
+    """What the exporters say of themselves stays unsaid; all else is heard."""
+    logger = logging.getLogger(OWN_LOGGER)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
-            for module in ("torch", "onnx", "onnxscript", "onnx_ir", "openvino", "copyreg", "ast"):
-                warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
+            for category, message in OWN_WARNINGS:
+                warnings.filterwarnings("ignore", message, category)
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logger.setLevel(level)

@@ -36,8 +36,8 @@ ImagesOption: TypeAlias = Annotated[
     typer.Option(
         "--images",
         metavar="PATH",
-        help="Images, folders or zips to compare answers on; by default photographs that come "
-        "with scikit-learn. May be given several times.",
+        help="Images, folders, zips or lists (.txt) to compare answers on, several times if "
+        "need be; by default photographs that come with scikit-learn.",
         show_default=False,
     ),
 ]

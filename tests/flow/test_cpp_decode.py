@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,7 @@ from densepath.data.decode import open_image
 ROOT = Path(__file__).parents[2]
 FUZZ = ROOT / "deploy" / "cpp" / "fuzz"
 DAMAGED = 600
+TIME_LIMIT_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,11 @@ def whole_files(fuzz, tmp_path_factory) -> list[Path]:
 def decoded(cpp, paths, channels=3) -> list[str]:
     names = "".join(f"{path}\n" for path in paths)
     run = subprocess.run(
-        [cpp.decoder, str(channels)], input=names.encode(), capture_output=True, check=True
+        [cpp.decoder, str(channels)],
+        input=names.encode(),
+        capture_output=True,
+        check=True,
+        timeout=TIME_LIMIT_S,
     )
     return run.stdout.decode().splitlines()
 
@@ -80,3 +86,17 @@ def test_a_damaged_file_is_never_read_where_python_refuses_it_or_read_as_other_p
     # Pillow takes a PNG whose data ends between two rows, and leaves the rest black.
     assert found.count("REFUSED, BUT PYTHON READS") < DAMAGED / 50
     assert {f for f in found if f.isupper()} <= {"REFUSED, BUT PYTHON READS"}
+
+
+def test_a_png_that_wants_a_dictionary_for_its_pixels_is_refused(cpp, fuzz, tmp_path):
+    # Found by the fuzzer: zlib then stops without an error, again and again.
+    wanting = bytearray(zlib.compress(b"\0" * 3))
+    wanting[1] |= 0x20
+    wanting[1] -= (wanting[0] * 256 + wanting[1]) % 31
+    assert wanting[1] & 0x20
+    whole = fuzz["seeds"].png(np.zeros((1, 2, 1), int), 8, 0)
+    header = whole[: whole.index(b"IDAT") - 4]
+    path = tmp_path / "dictionary.png"
+    path.write_bytes(header + fuzz["seeds"].chunk(b"IDAT", bytes(wanting)))
+    assert decoded(cpp, [path]) == [fuzz["mutate"].in_python(path)]
+    assert "truncated" in decoded(cpp, [path])[0]

@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 import numpy as np
 from seeds import chunk, seeds
@@ -27,7 +28,7 @@ from densepath.errors import ImageError
 
 BATCH = 200
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-TIME_LIMIT_S = 300
+TIME_LIMIT_S = 120
 SHOWN = 3
 
 
@@ -93,14 +94,23 @@ def verdict(ours: str, python: str) -> str:
 
 def decode(program: str, paths: list[Path]) -> list[str]:
     """The program's line for each file. Ends the run when the program crashes or hangs."""
-    names = "".join(f"{path}\n" for path in paths)
-    run = subprocess.run([program], input=names.encode(), capture_output=True, timeout=TIME_LIMIT_S)
+    names = "".join(f"{path}\n" for path in paths).encode()
+    try:
+        run = subprocess.run([program], input=names, capture_output=True, timeout=TIME_LIMIT_S)
+    except subprocess.TimeoutExpired as hung:
+        keep(paths, hung.stdout or b"", f"more than {TIME_LIMIT_S} s")
     lines = run.stdout.decode().splitlines()
     if run.returncode != 0 or len(lines) != len(paths):
-        kept = Path("crash").with_suffix(paths[len(lines)].suffix)
-        kept.write_bytes(paths[len(lines)].read_bytes())
-        sys.exit(f"{run.stderr.decode()[-4000:]}\ncrashed on what is now {kept.resolve()}")
+        keep(paths, run.stdout, run.stderr.decode()[-4000:])
     return lines
+
+
+def keep(paths: list[Path], printed: bytes, why: str) -> NoReturn:
+    """Ends the run; the file that no line was printed for is kept."""
+    path = paths[printed.count(b"\n")]
+    kept = Path(f"kept-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.img")
+    kept.write_bytes(path.read_bytes())
+    sys.exit(f"{why}\nthe file is now {kept.resolve()}")
 
 
 def main() -> None:

@@ -27,7 +27,6 @@ std::size_t Inflater::fill(std::uint8_t* to, std::size_t room) {
     throw ImageError("damaged: broken data stream when reading image file");
   }
   if (status < 0) throw ImageError("damaged: codec configuration error when reading image file");
-  ended_ = status == Z_STREAM_END;
   return room - stream_.avail_out;
 }
 

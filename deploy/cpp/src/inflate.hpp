@@ -29,12 +29,8 @@ class Inflater {
   /// Throws ImageError: the stream is damaged.
   std::size_t fill(std::uint8_t* to, std::size_t room);
 
-  /// Whether the stream has come to its end.
-  bool ended() const { return ended_; }
-
  private:
   z_stream stream_{};
-  bool ended_ = false;
 };
 
 /// The whole of a compressed text; nothing where it is damaged.

@@ -69,8 +69,9 @@ class Rows {
     while (done < size + 1) {
       if (inflater_.hungry()) feed();
       done += inflater_.fill(row_.data() + done, size + 1 - done);
-      // What follows the end of the stream within a piece is not looked at.
-      if (inflater_.ended() && done < size + 1) inflater_.feed({});
+      // A stream that stops before the row is full is at its end, or wants a dictionary that no
+      // PNG has: the rest of the piece is not looked at.
+      if (done < size + 1) inflater_.feed({});
     }
     if (row_[0] > 4) {
       throw ImageError("damaged: unrecognized data stream contents when reading image file");

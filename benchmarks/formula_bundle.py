@@ -1,12 +1,26 @@
-"""Checkpoints and Bundles whose parameters are the formula's: what the benchmarks run."""
+"""Checkpoints and Bundles whose parameters are the formula's: what the benchmarks run.
+
+Run: .venv/bin/python benchmarks/formula_bundle.py MODEL FOLDER [FORMAT,FORMAT]   a Bundle in FOLDER
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from densepath.weights.checkpoint import Checkpoint
+
+FORMATS = "onnx,openvino,torch"
 
 
-def formula_checkpoint(model: str):
-    """A Checkpoint of the catalogue's model, with timm's preprocessing of densenet121.ra_in1k."""
+def formula_checkpoint(model: str, **switches: Any) -> Checkpoint:
+    """A Checkpoint of the catalogue's model, with timm's preprocessing of densenet121.ra_in1k.
+
+    `switches` are those of `build_model`.
+    """
     import torch
 
     from densepath.models.build import build_model
@@ -14,7 +28,7 @@ def formula_checkpoint(model: str):
     from densepath.weights.checkpoint import Checkpoint
     from densepath.weights.formula import formula_tensor
 
-    network = build_model(model)
+    network = build_model(model, **switches)
     tensors = {
         name: torch.from_numpy(formula_tensor(name, tuple(tensor.shape)))
         for name, tensor in network.state_dict().items()
@@ -24,9 +38,22 @@ def formula_checkpoint(model: str):
     return Checkpoint.of(network, preprocess=preprocess, tensors=tensors)
 
 
-def formula_bundle(model: str, folder: Path) -> Path:
-    """The folder is a Bundle of the model for every runtime of this machine."""
+def formula_bundle(model: str, folder: Path, formats: str = FORMATS) -> Path:
+    """The folder is a Bundle of the model; a process of its own made it, whose memory is free.
+
+    Raises:
+        SystemExit: the export failed.
+    """
+    command = [sys.executable, __file__, model, str(folder), formats]
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode:
+        sys.exit(f"{model} cannot be exported:\n{run.stderr[-2000:]}")
+    return folder
+
+
+if __name__ == "__main__":
     from densepath.export.export import export
 
-    export(formula_checkpoint(model), folder, num_images=2, batch_sizes=(1,))
-    return folder
+    model, folder, *formats = sys.argv[1:]
+    wanted: Any = (formats or [FORMATS])[0].split(",")
+    export(formula_checkpoint(model), folder, to=wanted, num_images=2, batch_sizes=(1,))

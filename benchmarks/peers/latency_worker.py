@@ -1,13 +1,14 @@
-"""A network that waits to be timed: what the `latency.py` of each peer shares.
+"""A network that waits to be timed: what `latency_ours.py` and the peers' `latency.py` share.
 
-The process loads its network, says that it is ready, and then, for each line `BATCH REPEATS` on
-its standard input, runs a batch so often and prints the milliseconds of each run. So that several
-systems can take turns, all of them loaded, each idle while another runs.
+The process loads its network and says that it is ready. Then, for each line `BATCH SECONDS` on its
+standard input, it runs batches for so many seconds and prints the milliseconds of each run.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -20,27 +21,52 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from densepath.weights.formula import formula_images
 
 SIDE = 224
+MOST_IMAGES = 8
 WARM_UP = 2
+LEAST_RUNS = 3
+PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
+
+Run = Callable[[np.ndarray], np.ndarray]
 
 
-def serve(run: Callable[[np.ndarray], np.ndarray], versions: dict[str, str]) -> None:
-    """Answers until the standard input ends; `run` is images [N, 3, H, W] → logits."""
-    image = formula_images(1, SIDE, SIDE)
-    logits = np.asarray(run(image), dtype=np.float32)[0]
-    say({"versions": versions, "logits": logits.tolist()})
+def serve(run: Run, versions: dict[str, str]) -> None:
+    """Answers until the standard input ends; `run` is images [N, 3, H, W] → logits [N, classes]."""
+    if sys.platform == "linux":  # a stopped process would not notice that its parent has gone
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    images = formula_images(MOST_IMAGES, SIDE, SIDE)
+    alone = {0: _float(run(images[:1]))[0]}
+    say({"versions": versions, "logits": alone[0].tolist()})
     for line in sys.stdin:
-        batch, repeats = map(int, line.split())
-        images = np.ascontiguousarray(np.repeat(image, batch, axis=0))
-        milliseconds = []
-        for i in range(WARM_UP + repeats):
-            start = time.perf_counter()
-            run(images)
-            if i >= WARM_UP:
-                milliseconds.append(round((time.perf_counter() - start) * 1e3, 3))
-        say({"ms": milliseconds})
+        batch, seconds = line.split()
+        last = int(batch) - 1
+        if last not in alone:
+            alone[last] = _float(run(images[last : last + 1]))[0]
+        milliseconds, logits = time_runs(run, images[: last + 1], float(seconds))
+        ends = (0, last)
+        difference = max(float(np.abs(logits[i] - alone[i]).max()) for i in ends)
+        largest = max(float(np.abs(alone[i]).max()) for i in ends)
+        say({"ms": milliseconds, "difference": difference / largest})
+
+
+def time_runs(run: Run, images: np.ndarray, seconds: float) -> tuple[list[float], np.ndarray]:
+    """Milliseconds of each run in so many seconds, after the warm-up, and the last logits."""
+    milliseconds: list[float] = []
+    for _ in range(WARM_UP):
+        run(images)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(milliseconds) < LEAST_RUNS:
+        start = time.perf_counter()
+        logits = run(images)
+        milliseconds.append(round((time.perf_counter() - start) * 1e3, 3))
+    return milliseconds, _float(logits)
+
+
+def _float(logits: np.ndarray) -> np.ndarray:
+    """In float32, in memory that the next run leaves alone."""
+    return np.array(logits, dtype=np.float32)
 
 
 def say(values: dict) -> None:
-    """One line of JSON."""
+    """One line of JSON; the first character tells it from what systems print."""
     sys.stdout.write("\n@" + json.dumps(values) + "\n")
     sys.stdout.flush()

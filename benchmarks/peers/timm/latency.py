@@ -1,12 +1,15 @@
 """timm's network as a worker to be timed: eager, channels last, or compiled; see inference.py.
 
+In bfloat16 `eager` is timm's `--amp` (autocast); the two others are its `--model-dtype bfloat16`,
+whose weights are converted once. `compiled` is channels last too, and compiled for each batch size,
+as timm's own benchmark compiles for its one.
+
 Run: benchmarks/peers/timm/.venv/bin/python benchmarks/peers/timm/latency.py
      densenet121 eager|channels_last|compiled float32|bfloat16 THREADS
 """
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -26,19 +29,17 @@ from latency_worker import serve
 def open_network(model: str, system: str, precision: str) -> Callable[[np.ndarray], np.ndarray]:
     """Images → logits."""
     network = build(timm.create_model, model)
-    layout = torch.contiguous_format if system == "eager" else torch.channels_last
-    network = network.to(memory_format=layout)
+    is_plain, in_bfloat16 = system == "eager", precision == "bfloat16"
+    layout = torch.contiguous_format if is_plain else torch.channels_last
+    weights = torch.bfloat16 if in_bfloat16 and not is_plain else torch.float32
+    network = network.to(dtype=weights, memory_format=layout)
     if system == "compiled":
-        network = torch.compile(network)
+        network = torch.compile(network, dynamic=False)
 
     def run(images: np.ndarray) -> np.ndarray:
-        cast = (
-            torch.autocast("cpu", torch.bfloat16)
-            if precision == "bfloat16"
-            else contextlib.nullcontext()
-        )
-        with torch.inference_mode(), cast:
-            tensor = torch.from_numpy(images).contiguous(memory_format=layout)
+        amp = torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16 and is_plain)
+        with torch.inference_mode(), amp:
+            tensor = torch.from_numpy(images).to(dtype=weights, memory_format=layout)
             return network(tensor).float().numpy()
 
     return run

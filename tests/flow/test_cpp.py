@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -437,6 +438,17 @@ def test_the_example_uses_the_library(cpp, bundle, images):
     assert first == f"{images / 'baseline.jpg'}: {expected['labels'][0]}"
     assert second == f"{images / 'empty.jpg'}: the file is empty"
     assert run_program(cpp.example, images).returncode == 1
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_the_example_of_the_page_compiles(tmp_path):
+    page = (ROOT / "docs" / "cpp.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```cpp\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "example.cpp").write_text(example, encoding="utf-8")
+    words = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
+    include = ROOT / "deploy" / "cpp" / "include"
+    run = run_program("c++", *words, "-I", include, tmp_path / "example.cpp")
+    assert run.returncode == 0, run.stderr
 
 
 def test_an_image_of_one_line_and_one_of_many_pixels_are_answered(cpp, bundle, tmp_path):

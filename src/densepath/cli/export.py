@@ -174,16 +174,18 @@ def _print_parity(bundle: Bundle) -> None:
     from rich.table import Table
 
     parity = bundle.manifest.parity or {}
-    table = Table(title=f"parity on {parity['images']}", title_justify="left")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("format", "resized by"):
         table.add_column(title)
-    for title in ("Δlogit / largest", "top-1", "ties", "top-5", "Δscore", "values not Pillow's"):
+    for title in ("Δlogit / largest", "top-1", "ties", "top-5", "Δscore", "Δpixels"):
         table.add_column(title, justify="right")
     for name, worst in parity["formats"].items():
         for resizer in ("Pillow", "graph"):
             if resizer in worst:
                 table.add_row(name, resizer, *_cells(worst[resizer], worst, resizer))
-    stdout().print(table)
+    console = stdout()
+    console.print(f"parity on {parity['images']}", markup=False, highlight=False, soft_wrap=True)
+    console.print(table)
 
 
 def _cells(row: dict, worst: dict, resizer: str) -> list[str]:

@@ -1,6 +1,6 @@
-// PNG: chunks and notes here, pixels in png_pixels.cpp. It is read as Pillow 13 reads it rather
-// than as libpng does: checksums count before the pixels and not in them, a lost end does not
-// matter, and what is refused is refused with the same words.
+// PNG: chunks here, notes in png_notes.cpp, pixels in png_pixels.cpp. It is read as Pillow 13 reads
+// it rather than as libpng does: checksums count before the pixels and not in them, a lost end does
+// not matter, and what is refused is refused with the same words.
 #include <zlib.h>
 
 #include <string>
@@ -8,22 +8,17 @@
 
 #include "decode.hpp"
 #include "exif.hpp"
-#include "inflate.hpp"
+#include "png_notes.hpp"
 #include "png_pixels.hpp"
 
 namespace densepath {
 namespace {
 
 constexpr std::size_t kSignatureBytes = 8;
-constexpr std::size_t kMostTextBytes = std::size_t{1} << 20;  // Pillow's MAX_TEXT_CHUNK.
-constexpr std::string_view kXmpKey = "XML:com.adobe.xmp";
-constexpr std::string_view kRawExifKey = "Raw profile type exif";
 
 [[noreturn]] void damaged_header(const std::string& reason) {
   throw ImageError("a damaged PNG file: " + reason);
 }
-
-[[noreturn]] void cut_off() { throw ImageError("damaged: Truncated File Read"); }
 
 struct Chunk {
   std::string name;
@@ -75,73 +70,24 @@ void check_checksum(Bytes file, const Chunk& chunk) {
   if (actual != *stated) damaged_header("broken PNG file (bad header checksum" + where);
 }
 
-/// The text up to the first zero byte, which is taken off `rest` with it.
-std::string_view take_word(std::string_view& rest) {
-  const std::size_t end = rest.find('\0');
-  const std::string_view word = rest.substr(0, end);
-  rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
-  return word;
-}
-
-Bytes as_bytes(std::string_view text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
-
-int hexadecimal_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-/// EXIF as ImageMagick writes it into text: three lines of title, then hexadecimal digits. A text
-/// that is none gives EXIF that is none, so that the picture stays as it is.
-std::string from_raw_profile(std::string_view text) {
-  for (int i = 0; i < 3; ++i) {
-    const std::size_t end = text.find('\n');
-    text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
-  }
-  std::string bytes;
-  int upper = -1;
-  for (const char c : text) {
-    const int value = hexadecimal_value(c);
-    if (value < 0 && c != '\n' && c != ' ') return "damaged";
-    if (value < 0) continue;
-    if (upper < 0) {
-      upper = value;
-    } else {
-      bytes += static_cast<char>(upper * 16 + value);
-      upper = -1;
-    }
-  }
-  return upper < 0 ? bytes : "damaged";
-}
-
 /// What the chunks before and after the pixels say.
 class Description {
  public:
   PngHeader header;
-  Notes notes;
-  std::string raw_exif;
+  PngNotes notes;
+  bool in_trailer = false;
 
   /// Takes in one chunk that is not pixels.
   void take(const Chunk& chunk) {
-    if (chunk.data.size() < chunk.length) cut_off();
+    if (chunk.data.size() < chunk.length) throw ImageError("damaged: Truncated File Read");
     if (chunk.name == "IHDR") take_header(chunk.data);
     if (chunk.name == "PLTE" && !in_trailer) take_palette(chunk.data);
     if (chunk.name == "tRNS") take_transparency(chunk.data);
-    if (chunk.name == "eXIf") notes.exif = "Exif" + std::string(2, '\0') + std::string(text(chunk));
-    if (chunk.name == "tEXt") take_text(text(chunk));
-    if (chunk.name == "zTXt") take_compressed_text(text(chunk));
-    if (chunk.name == "iTXt") take_international_text(text(chunk));
     if (chunk.name == "fcTL" && !in_trailer) take_frame(chunk.data);
+    notes.take(chunk.name, chunk.data);
   }
 
-  bool in_trailer = false;
-
  private:
-  static std::string_view text(const Chunk& chunk) { return chunk.data.text(); }
-
   /// PNG specification, section 11.2.2.
   void take_header(Bytes data) {
     if (data.size() < 13) throw ImageError("damaged: Truncated IHDR chunk");
@@ -180,39 +126,6 @@ class Description {
     if (*data.number(4, 4, true) != header.width || *data.number(8, 4, true) != header.height) {
       damaged_header("APNG contains invalid frames");
     }
-  }
-
-  void take_text(std::string_view rest) {
-    const std::string_view key = take_word(rest);
-    if (key == "exif") notes.exif = std::string(rest);
-    if (key == kXmpKey) notes.xmp = rest;
-    if (key == kRawExifKey) raw_exif = rest;
-  }
-
-  void take_compressed_text(std::string_view rest) {
-    const std::string_view key = take_word(rest);
-    if (!rest.empty() && rest[0] != 0) {
-      damaged_header("Unknown compression method " +
-                     std::to_string(static_cast<unsigned char>(rest[0])) + " in zTXt chunk");
-    }
-    if (key != kXmpKey && key != kRawExifKey) return;
-    const Bytes compressed = as_bytes(rest.substr(rest.empty() ? 0 : 1));
-    const auto plain = inflate_text(compressed, kMostTextBytes).value_or("");
-    (key == kXmpKey ? notes.xmp : raw_exif) = plain;
-  }
-
-  void take_international_text(std::string_view rest) {
-    const std::string_view key = take_word(rest);
-    if (rest.size() < 2 || (key != kXmpKey && key != kRawExifKey)) return;
-    const bool compressed = rest[0] != 0;
-    const bool known = rest[1] == 0;
-    rest.remove_prefix(2);
-    take_word(rest);  // language
-    take_word(rest);  // keyword in it
-    if (compressed && !known) return;
-    const auto plain =
-        compressed ? inflate_text(as_bytes(rest), kMostTextBytes) : std::string(rest);
-    if (plain) (key == kXmpKey ? notes.xmp : raw_exif) = *plain;
   }
 };
 
@@ -301,10 +214,7 @@ Image decode_png(Bytes file, int& orientation) {
   PixelChunks chunks(file, start);
   const std::vector<std::uint8_t> samples = read_samples(header, chunks);
   read_trailer(file, chunks.end(), description);
-  if (!description.notes.exif && !description.raw_exif.empty()) {
-    description.notes.exif = from_raw_profile(description.raw_exif);
-  }
-  orientation = densepath::orientation(description.notes);
+  orientation = densepath::orientation(description.notes.found());
   return Image{static_cast<std::size_t>(header.height), static_cast<std::size_t>(header.width), 3,
                to_rgb(header, samples)};
 }

@@ -160,6 +160,7 @@ def test_the_report_has_every_engine_preprocessing_and_batch_size(bundle, photog
     assert {"eager", "onnxruntime", "openvino"} <= {r["engine"] for r in report["rows"]}
     assert report["names"] == sorted(path.name for path in photographs.iterdir())
     assert report["broken"] == []
+    assert report["num_best"] > 1
     assert all(r["relative"] < 1e-5 for r in report["rows"] if r["preprocess"] == "Pillow")
     assert set(bundle.manifest.parity["formats"]) == {"onnx", "openvino", "torch"}
     text = (bundle.folder / "parity.md").read_text(encoding="utf-8")
@@ -241,7 +242,9 @@ def test_an_image_that_cannot_be_read_is_named_and_passed_over(checkpoint, photo
     assert report["names"] == ["sound.png"]
     assert [name.partition(":")[0] for name in report["unreadable"]] == ["broken.jpg"]
     (tmp_path / "photos" / "sound.png").unlink()
-    with pytest.raises(DataError, match=r"none of 1 image: photos can be read; the first is broken\.jpg: "):
+    with pytest.raises(
+        DataError, match=r"none of 1 image: photos can be read; the first is broken\.jpg: "
+    ):
         to_torch(checkpoint, tmp_path / "c", images=[tmp_path / "photos"])
 
 

@@ -90,7 +90,7 @@ def row(**changes) -> Row:
 
 
 def report(*rows: Row, pixels: tuple[PixelRow, ...] = ()) -> Parity:
-    return Parity("tiny", "2 images: a.zip", ["a.jpg", "b.jpg"], list(rows), list(pixels))
+    return Parity("tiny", "2 images: a.zip", ["a.jpg", "b.jpg"], 2, list(rows), list(pixels))
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ def measure_parity(
         checkpoint.spec.name,
         images.description,
         resized.names,
+        len(set(expected[0].argmax(axis=1).tolist())),
         rows,
         [graph.row(name) for name, graph in resized.graphs.items()],
         resized.unreadable,

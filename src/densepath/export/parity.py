@@ -112,13 +112,16 @@ class Parity:
         model: the network's name.
         images: what the images are, for a person.
         names: the images that were compared.
-        unreadable: the images that could not be read, with the reason.
+        num_best: the different best classes among the reference's answers: of one alone, top-1
+            says little.
         rows, pixels: the figures.
+        unreadable: the images that could not be read, with the reason.
     """
 
     model: str
     images: str
     names: list[str]
+    num_best: int
     rows: list[Row]
     pixels: list[PixelRow]
     unreadable: list[str] = field(default_factory=list)
@@ -134,6 +137,7 @@ class Parity:
         return {
             "images": self.images,
             "num_images": len(self.names),
+            "num_best": self.num_best,
             "bounds": {
                 "relative": LOGIT_BOUNDS,
                 "differing_share": SHARE_BOUND,
@@ -179,7 +183,7 @@ class Parity:
         return [
             f"# Parity of {self.model}",
             "",
-            f"Compared on {self.images}.",
+            f"Compared on {self.images}; the best classes are {self.num_best} different ones.",
             "The reference is the checkpoint's network in PyTorch, float32, not rewritten, on",
             "images resized by Pillow (`densepath.Preprocess`). Rows resized by the graph go from",
             "the image file to the answer by what the bundle holds.",

@@ -114,6 +114,18 @@ def test_answers_are_those_of_the_python_program(cpp, bundle, images, backend):
     assert compared > 60
 
 
+def test_scores_of_several_labels_are_those_of_the_python_program(cpp, bundle, tmp_path):
+    copy = changed_copy(bundle, tmp_path, lambda manifest: manifest.update(multi_label=True))
+    words = ["predict", copy, PHOTOS, "--json", "--engine", "openvino", "--top-k", "10"]
+    python = answers(run_program(DENSEPATH, *words))
+    ours = answers(run_program(cpp.predict, copy, PHOTOS, "--top-k", "10"))
+    assert len(ours) == 2
+    for expected, found in zip(python, ours, strict=True):
+        assert found["class_ids"] == expected["class_ids"]
+        assert found["scores"] == pytest.approx(expected["scores"], abs=1e-3)
+        assert sum(found["scores"]) != pytest.approx(1, abs=0.05)
+
+
 def test_a_file_is_refused_with_the_words_of_the_python_program(cpp, bundle, images):
     found = answers(run_program(cpp.predict, bundle, images))
     compared = 0

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,17 +41,27 @@ def formula_checkpoint(model: str, **switches: Any) -> Checkpoint:
     return Checkpoint.of(network, preprocess=preprocess, tensors=tensors)
 
 
-def formula_bundle(model: str, folder: Path, formats: str = FORMATS) -> Path:
-    """The folder is a Bundle of the model; a process of its own made it, whose memory is free.
+@contextmanager
+def formula_bundle(model: str, kept: Path | None, formats: str = FORMATS) -> Iterator[Path]:
+    """A Bundle of the model; a process of its own made it, whose memory is free.
+
+    Args:
+        model: a name of the catalogue.
+        kept: the folder in which it stays for the next time, under the model's name; without one
+            it is removed.
+        formats: of the bundle, commas between.
 
     Raises:
         SystemExit: the export failed.
     """
-    command = [sys.executable, __file__, model, str(folder), formats]
-    run = subprocess.run(command, capture_output=True, text=True)
-    if run.returncode:
-        sys.exit(f"{model} cannot be exported:\n{run.stderr[-2000:]}")
-    return folder
+    with TemporaryDirectory() as scratch:
+        folder = (kept or Path(scratch)).resolve() / model
+        if not folder.exists():
+            command = [sys.executable, __file__, model, str(folder), formats]
+            run = subprocess.run(command, capture_output=True, text=True)
+            if run.returncode:
+                sys.exit(f"{model} cannot be exported:\n{run.stderr[-2000:]}")
+        yield folder
 
 
 if __name__ == "__main__":

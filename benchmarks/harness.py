@@ -54,6 +54,9 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         "--minutes", type=float, default=1e9, help="no new part is begun later; run again to go on"
     )
+    parser.add_argument(
+        "--bundles", type=Path, help="a folder in which exported bundles stay for the next time"
+    )
     parser.add_argument("--threads", type=int, default=2, help="of the network, for every system")
 
 

@@ -17,7 +17,6 @@ Run: .venv/bin/python benchmarks/inference.py [--models densenet121,dpn92] [--ba
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -58,17 +57,18 @@ def measure(
     if all(is_done(results.parts.get(name), systems) for name in names) or budget.is_spent():
         return
     print(f"{model}, {precision}", flush=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        bundle = formula_bundle(model, Path(scratch) / "bundle")
-        with Field(systems, model, bundle, precision, options.threads) as field:
-            default = choose_default(bundle, precision, options.threads)
-            for batch, name in zip(options.batches, names, strict=True):
-                if is_done(results.parts.get(name), systems) or budget.is_spent():
-                    continue
-                part = field.take_turns(batch, options.rounds, options.seconds)
-                place = {"model": model, "batch": batch, "precision": precision}
-                results.add(name, {**place, "default": default, **part})
-                print(f"  batch {batch}: {medians(part)}", flush=True)
+    with (
+        formula_bundle(model, options.bundles) as bundle,
+        Field(systems, model, bundle, precision, options.threads) as field,
+    ):
+        default = choose_default(bundle, precision, options.threads)
+        for batch, name in zip(options.batches, names, strict=True):
+            if is_done(results.parts.get(name), systems) or budget.is_spent():
+                continue
+            part = field.take_turns(batch, options.rounds, options.seconds)
+            place = {"model": model, "batch": batch, "precision": precision}
+            results.add(name, {**place, "default": default, **part})
+            print(f"  batch {batch}: {medians(part)}", flush=True)
 
 
 def choose_default(bundle: Path, precision: str, threads: int) -> str:

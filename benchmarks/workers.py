@@ -34,8 +34,8 @@ class Turn:
 
     Attributes:
         ms: milliseconds of each run.
-        difference: of the logits of the batch's first and last image from those that they have alone,
-            over the largest.
+        difference: of the first and the last image's logits from those that they have alone, over
+            the largest.
         others: the share of all cores that other programs used meanwhile.
     """
 

@@ -40,7 +40,9 @@ from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
 DENSE = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")
-DUAL = ModelSpec("tiny-dpn", DPNArch(8, 3, 16, 4, (2, 1), (4, 8), 1, stem="small"), 32, "none")
+# With the stem for large images: strides, and a pooling that pads.
+LARGE = ModelSpec("tiny-large", DenseNetArch(6, (2, 2), 8), 64, "none")
+DUAL = ModelSpec("tiny-dpn", DPNArch(8, 3, 16, 4, (2, 1), (4, 8), 1, stem_pool="same"), 64, "none")
 DENSEPATH = Path(sys.executable).with_name("densepath")
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -175,9 +177,9 @@ def test_nothing_in_the_bundle_says_where_it_was_made(bundle):
 
 
 NETWORKS = {
-    "gray, multi-label": (DENSE, 1, {"size": (33, 32)}, True),
+    "gray, multi-label": (LARGE, 1, {"size": (65, 64)}, True),
     "five channels": (DENSE, 5, {"size": (32, 32), "interpolation": "cv2_bilinear"}, False),
-    "dual path, odd sides": (DUAL, 3, {"size": (35, 41), "resize_short": 45}, False),
+    "dual path, odd sides": (DUAL, 3, {"size": (67, 73), "resize_short": 75}, False),
 }
 
 
@@ -201,7 +203,7 @@ def test_networks_of_all_kinds_are_exported_for_images_of_any_size(name, photogr
     height, width = preprocess["size"]
     sizes = {f"{height} × {width}", f"{height + 5} × {width + 30}"}
     assert {row["size"] for row in report["rows"]} == sizes
-    images = np.random.default_rng(0).standard_normal((3, channels, 50, 47), dtype=np.float32)
+    images = np.random.default_rng(0).standard_normal((3, channels, 70, 91), dtype=np.float32)
     for format, run in RUN.items():
         (logits,) = run(made.path_of(format), images=images)
         np.testing.assert_allclose(logits, eager_logits(checkpoint, images), atol=1e-5, rtol=1e-5)

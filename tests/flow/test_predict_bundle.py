@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
+import itertools
 import json
+import resource
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -394,3 +400,73 @@ def test_a_file_that_is_no_graph_is_refused_although_its_hash_is_right(tmp_path,
     for engine, said in (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")):
         with pytest.raises(BundleError, match=f"{said} cannot open"):
             densepath.load(tmp_path / "junk", engine=engine)
+
+
+# Long runs: memory, and being stopped.
+
+ENDLESS = ("predict", "bundle", "-", "--json", "--engine")
+PROGRAM = Path(sys.executable).with_name("densepath")
+
+
+@pytest.mark.parametrize("engine", ["native", *GRAPHS])
+def test_memory_stays_flat_however_many_images_there_are(made, engine):
+    """Resident memory of the process: what runtimes allocate is not Python's."""
+    pixels = np.asarray(Image.open(made / "photos" / "0.png"))
+    with densepath.load(made / "bundle", engine=engine, threads=2) as predictor:
+        answers = predictor.predict(itertools.repeat(pixels, 4000))
+        for _ in itertools.islice(answers, 1000):
+            pass
+        early = resident_bytes()
+        assert sum(1 for _ in answers) == 3000
+        late = resident_bytes()
+    # An image and its batch are 15 kB: kept, 3,000 of them would be 45 MB.
+    assert late - early < 8 << 20
+
+
+def resident_bytes():
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
+
+
+@pytest.mark.parametrize("engine", ["native", *GRAPHS, "eager"])
+def test_ctrl_c_ends_a_run_at_once_with_what_was_done_and_no_traceback(made, engine):
+    with subprocess.Popen(
+        [PROGRAM, *ENDLESS, engine],
+        cwd=made,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        feeder = threading.Thread(target=feed, args=(process.stdin,))
+        feeder.start()
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, said = process.stdout.read(), process.stderr.read().decode()
+        process.wait(60)
+        feeder.join()
+    assert process.returncode == 130
+    assert said.startswith("interrupted after ")
+    assert len(said.splitlines()) == 1
+    for line in (first + rest).splitlines()[:-1]:
+        assert json.loads(line)["path"] == "photos/0.png"
+
+
+def feed(pipe):
+    """Names without end, until nobody reads them."""
+    try:
+        while True:
+            pipe.write(b"photos/0.png\n" * 100)
+    except BrokenPipeError:
+        pass
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            pipe.close()
+
+
+def test_a_reader_that_has_enough_ends_the_run_without_a_word(made):
+    command = f"yes photos/0.png | {PROGRAM} {' '.join(ENDLESS)} native | head -3"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=made, capture_output=True, text=True, timeout=120
+    )
+    assert len(done.stdout.splitlines()) == 3
+    assert done.stderr == ""

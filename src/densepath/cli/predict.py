@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from densepath.predictions import Format, Prediction
 
 
+# What a shell reports for a program that Ctrl-C ended: 128 and SIGINT's number.
+INTERRUPTED = 130
+
+
 class OutputFormat(StrEnum):
     """How answers are written."""
 
@@ -181,12 +185,16 @@ def predict(
     found = itertools.chain(first, found)
     top_k = min(top_k, len(predictor.labels))
     tally = _Tally(stop_at_failure=on_error is OnError.fail)
-    with predictor, _open_output(output) as file:
-        if explain is None:
-            answers = predictor.predict(found, top_k=top_k, batch_size=batch_size)
-        else:
-            answers = _explained(predictor, found, top_k, batch_size, explain)
-        WRITERS[chosen](tally.counting(answers, show=not file.isatty()), file, top_k)
+    try:
+        with predictor, _open_output(output) as file:
+            if explain is None:
+                answers = predictor.predict(found, top_k=top_k, batch_size=batch_size)
+            else:
+                answers = _explained(predictor, found, top_k, batch_size, explain)
+            WRITERS[chosen](tally.counting(answers, show=not file.isatty()), file, top_k)
+    except KeyboardInterrupt:
+        note(f"interrupted after {tally.pace()}")
+        raise typer.Exit(INTERRUPTED) from None
     tally.report(explain)
 
 
@@ -260,7 +268,7 @@ class _Tally:
             for prediction in predictions:
                 self._count(prediction)
                 self.seconds = time.monotonic() - start
-                say(self._pace())
+                say(self.pace())
                 yield prediction
 
     def _count(self, prediction: Prediction) -> None:
@@ -277,7 +285,7 @@ class _Tally:
         if len(self.named) < NAMED_FAILURES:
             self.named.append(f"{prediction.path}: {prediction.error}")
 
-    def _pace(self) -> str:
+    def pace(self) -> str:
         """How many, and how fast."""
         total = self.answered + self.failed
         return f"{total:,} images, {total / max(self.seconds, 1e-9):.1f} images/s"
@@ -292,7 +300,7 @@ class _Tally:
         if not self.answered:
             raise DataError(f"no image was answered; {self.failed:,} could not be read.")
         unread = f"; {self.failed:,} could not be read" if self.failed else ""
-        note(f"{self._pace()}; {self.answered:,} answered{unread}")
+        note(f"{self.pace()}; {self.answered:,} answered{unread}")
         if pictures is not None:
             note(f"pictures in {pictures}")
 

@@ -57,7 +57,7 @@ class Operations(ABC):
 
     @abstractmethod
     def reshape(self, tensor: Any, shape: Sequence[int]) -> Any:
-        """The tensor in another shape, one number of which may be −1."""
+        """The tensor in another shape; one number may be −1, and 0 keeps the size at its place."""
 
     @abstractmethod
     def transpose(self, tensor: Any, order: Sequence[int]) -> Any:
@@ -72,11 +72,17 @@ class Operations(ABC):
         """`yes(*tensors)` where the condition of rank 0 holds, else `no(*tensors)`."""
 
     @abstractmethod
+    def each(self, body: Body, number: int, *tensors: Tensor) -> Tensor:
+        """`body(i, *tensors)` of i = 0 … number − 1 (rank 0), stacked along a new first axis."""
+
+    @abstractmethod
     def rounded_side(self, long: Tensor, short: Tensor, resize_short: int) -> Tensor:
         """Python's `round(long * (resize_short / short))`, to the last half."""
 
     @abstractmethod
-    def resize_like_pillow(self, image: Tensor, rows: Axis, columns: Axis, kernel: str) -> Tensor:
+    def resize_like_pillow(
+        self, image: Tensor, rows: Axis, columns: Axis, kernel: str, channels: int
+    ) -> Tensor:
         """The crop of the byte image [height, width, channels] resized by Pillow's arithmetic."""
 
 

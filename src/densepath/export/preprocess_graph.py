@@ -8,6 +8,7 @@ are counted from the middle of the image, where the crop is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,11 @@ WEIGHT = 2.0**22
 # a of the bicubic kernel. Source: Pillow 13 `Resample.c`, `bicubic_filter`.
 CUBIC_A = -0.5
 
+# New columns that are made at a time.
+GROUP = 8
+# Sizes of windows, four an octave, up to the side of the largest image.
+WINDOWS = [quarter << octave for octave in range(2, 26) for quarter in (4, 5, 6, 7)]
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -31,6 +37,11 @@ class Axis:
     target: Tensor
     first: Tensor
     size: int
+
+    @property
+    def numbers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All but the size."""
+        return self.old, self.target, self.first
 
     @property
     def last(self) -> Tensor:
@@ -52,7 +63,8 @@ def preprocess_graph(image: Tensor, preprocess: Preprocess) -> tuple[Tensor, Ten
     if preprocess.interpolation == "cv2_bilinear":
         pixels = _resize_like_opencv(image, rows, columns)
     else:
-        pixels = image.to.resize_like_pillow(image, rows, columns, preprocess.interpolation)
+        kernel, channels = preprocess.interpolation, preprocess.channels
+        pixels = image.to.resize_like_pillow(image, rows, columns, kernel, channels)
     scale, offset = (
         image.constant(values[None, :, None, None], "real")
         for values in preprocess.scale_and_offset()
@@ -111,26 +123,62 @@ def more_pixels(rows: Axis, columns: Axis, limit: int) -> Tensor:
     return rows.target.cast("real") * columns.target.cast("real") > float(limit)
 
 
-def resize_by_matrices(image: Tensor, rows: Axis, columns: Axis, kernel: str) -> Tensor:
-    """Pillow's resizing as two products of matrices, of that part only which the crop needs.
+def resize_by_matrices(
+    image: Tensor, rows: Axis, columns: Axis, kernel: str, channels: int
+) -> Tensor:
+    """Pillow's resizing as products of matrices, of that part only which the crop needs.
 
-    byte [height, width, channels] → byte [rows.size, columns.size, channels]. Between the two the
-    values are rounded to 0…255, as Pillow does.
+    byte [height, width, channels] → byte [rows.size, columns.size, channels]. Between the two
+    directions the values are rounded to 0…255, as Pillow does.
     """
-    (top, bottom), (left, right) = _reach(rows, kernel), _reach(columns, kernel)
-    planes = image.cut(top, bottom, 0).cut(left, right, 1).transpose(2, 0, 1)
-    down = _weights(rows, kernel, top, bottom)
-    across = _weights(columns, kernel, left, right).transpose(1, 0)
 
-    def height_first(planes: Tensor, down: Tensor, across: Tensor) -> Tensor:
-        return _rounded(_rounded(down @ planes.cast("real")) @ across)
+    def width_first(image: Tensor, *numbers: Tensor) -> Tensor:
+        down, across = _axes_of(numbers, rows.size, columns.size)
+        return _across_then_down(image, down, across, kernel, channels)
 
-    def width_first(planes: Tensor, down: Tensor, across: Tensor) -> Tensor:
-        return _rounded(down @ _rounded(planes.cast("real") @ across))
+    def height_first(image: Tensor, *numbers: Tensor) -> Tensor:
+        down, across = _axes_of(numbers, rows.size, columns.size)
+        turned = _across_then_down(image.transpose(1, 0, 2), across, down, kernel, channels)
+        return turned.transpose(1, 0, 2)
 
     order = vertical_first(rows, columns)
-    crop = order.either(height_first, width_first, planes, down, across)
-    return crop.transpose(1, 2, 0).cast("byte")
+    return order.either(height_first, width_first, image, *rows.numbers, *columns.numbers)
+
+
+def _axes_of(numbers: Sequence[Tensor], *sizes: int) -> tuple[Axis, Axis]:
+    """Two axes of their `numbers`, as the body of a branch is given them."""
+    (old, target, first), (old_2, target_2, first_2) = numbers[:3], numbers[3:]
+    return Axis(old, target, first, sizes[0]), Axis(old_2, target_2, first_2, sizes[1])
+
+
+def _across_then_down(
+    image: Tensor, rows: Axis, columns: Axis, kernel: str, channels: int
+) -> Tensor:
+    """byte [height, width, channels] → byte [rows.size, columns.size, channels].
+
+    A few columns are made at a time, from the window that they need: all other weights are zero,
+    and floats are made of the window only.
+    """
+    num_groups = -(-columns.size // GROUP)
+    same_channel = np.eye(channels).reshape(1, channels, 1, channels)
+
+    def group(place: Tensor, used: Tensor, *numbers: Tensor) -> Tensor:
+        old, target, first = numbers
+        part = Axis(old, target, first + place * GROUP, GROUP)
+        left, width = _window(part, kernel)
+        width = width.least(old)
+        weights = _weights(part, kernel, left, width).transpose(1, 0).reshape(-1, 1, GROUP, 1)
+        weights = (weights * used.constant(same_channel, "real")).reshape(-1, GROUP * channels)
+        window = used.cut(left, left + width, 1).cast("real").reshape(0, -1)
+        return _rounded(window @ weights)
+
+    top, height = _window(rows, kernel)
+    used = image.take((height.count() + top).least(rows.old - 1), 0)
+    across = used.to.each(group, num_groups, used, *columns.numbers).transpose(1, 0, 2)
+    crop = _rounded(_weights(rows, kernel, top, height) @ across.reshape(0, -1))
+    whole = crop.reshape(rows.size, num_groups * GROUP, channels)
+    zero, size = (rows.old.constant(number) for number in (0, columns.size))
+    return whole.cut(zero, size, 1).cast("byte")
 
 
 def _rounded(values: Tensor) -> Tensor:
@@ -138,28 +186,36 @@ def _rounded(values: Tensor) -> Tensor:
     return (values + 0.5).floor().most(0.0).least(255.0)
 
 
-def _reach(axis: Axis, kernel: str) -> tuple[Tensor, Tensor]:
-    """The first old pixel that the crop needs, and the one after the last; a few more may come."""
+def _window(axis: Axis, kernel: str) -> tuple[Tensor, Tensor]:
+    """The first of the old pixels that the crop needs, and a number that reaches over all of them.
+
+    The number is one of a few, and may reach beyond the last pixel: runtimes prepare a product
+    anew for every shape, and keep what they prepared.
+    """
     grid = axis.target * 2
     radius = axis.old.most(axis.target) * (2 * SUPPORT[kernel])
-    at = axis.first * 2 + 1 - axis.target
-    middle = axis.old // 2
-    start = (at * axis.old - radius) // grid + middle - 1
-    stop = ((at + (2 * axis.size - 2)) * axis.old + radius) // grid + middle + 2
-    return start.most(0), stop.least(axis.old)
+    needed = (axis.old * (2 * axis.size - 2) + radius * 2) // grid + 4
+    sizes = axis.old.constant(np.array(WINDOWS))
+    one = sizes.constant(1)
+    place = (sizes < needed).where(one, sizes.constant(0)).sum(0)
+    size = sizes.take(place, 0).reshape()
+    middle = axis.first * 2 + 1 - axis.target
+    start = (middle * axis.old - radius) // grid + axis.old // 2 - 1
+    return start.least(axis.old - size).most(0), size
 
 
-def _weights(axis: Axis, kernel: str, start: Tensor, stop: Tensor) -> Tensor:
-    """[size, stop − start]: what each old pixel adds to each new one.
+def _weights(axis: Axis, kernel: str, start: Tensor, size: Tensor) -> Tensor:
+    """[axis.size, size]: what each old pixel from `start` on adds to each new one.
 
     The distance of the middles over the kernel's scale is a whole number over
     2 · max(old, target), so that nothing is lost where positions are large.
     """
-    old = ((stop - start).count() + start) * 2 + 1 - axis.old
+    old = (size.count() + start) * 2 + 1 - axis.old
     apart = old * axis.target - axis.middles().reshape(axis.size, 1) * axis.old
     scale = (axis.old.most(axis.target) * 2).cast("real")
     t = (apart.absolute().cast("real") / scale).least(float(SUPPORT[kernel]))
-    weights = 1.0 - t if kernel == "bilinear" else _cubic(t)
+    inside = (old < axis.old).cast("real")  # Behind the last pixel there is nothing.
+    weights = (1.0 - t if kernel == "bilinear" else _cubic(t)) * inside
     return (weights / weights.sum(1) * WEIGHT).round() * (1 / WEIGHT)
 
 

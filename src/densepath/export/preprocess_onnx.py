@@ -106,8 +106,7 @@ class _OnnxOperations(Operations):
         return self._constants[key]
 
     def apply(self, name: str, *tensors: str, **attributes: Any) -> str:
-        self._count += 1
-        output = f"{name.lower()}_{self._count}"
+        output = self._name(name.lower())
         self.nodes.append(self._node(name, list(tensors), output, **attributes))
         return output
 
@@ -150,6 +149,20 @@ class _OnnxOperations(Operations):
         output = self.apply("If", condition, then_branch=then[0], else_branch=other[0])
         return Tensor(self, output, then[1])
 
+    def each(self, body: Body, number: int, *tensors: Tensor) -> Tensor:
+        from onnx import TensorProto, helper
+
+        place = self._name("place")
+        graph, kind = self._branch(body, (Tensor(self, place, "whole"), *tensors))
+        goes_on = self._name("goes_on")
+        value = helper.make_tensor_value_info
+        graph.input.append(value(place, TensorProto.INT64, []))
+        graph.input.append(value(goes_on, TensorProto.BOOL, []))
+        graph.node.append(self._node("Identity", [goes_on], f"{goes_on}_still"))
+        graph.output.insert(0, value(f"{goes_on}_still", TensorProto.BOOL, []))
+        stacked = self.apply("Loop", self.constant(number, "whole"), "", body=graph)
+        return Tensor(self, stacked, kind)
+
     def rounded_side(self, long: Tensor, short: Tensor, resize_short: int) -> Tensor:
         from onnx import TensorProto, numpy_helper
 
@@ -160,9 +173,11 @@ class _OnnxOperations(Operations):
         side = self.apply("Mul", exact[0], self.apply("Div", "resize_short", exact[1]))
         return Tensor(self, self.cast(self.apply("Round", side), "whole"), "whole")
 
-    def resize_like_pillow(self, image: Tensor, rows: Axis, columns: Axis, kernel: str) -> Tensor:
+    def resize_like_pillow(
+        self, image: Tensor, rows: Axis, columns: Axis, kernel: str, channels: int
+    ) -> Tensor:
         def in_parts(image: Tensor) -> Tensor:
-            return resize_by_matrices(image, rows, columns, kernel)
+            return resize_by_matrices(image, rows, columns, kernel, channels)
 
         def whole(image: Tensor) -> Tensor:
             return self._resize(image, rows, columns, kernel)
@@ -211,6 +226,11 @@ class _OnnxOperations(Operations):
         inner, self.nodes = self.nodes, outer
         value = helper.make_empty_tensor_value_info(output.handle)
         return helper.make_graph(inner, f"branch_{self._count}", [], [value]), output.kind
+
+    def _name(self, what: str) -> str:
+        """A name that no other tensor has."""
+        self._count += 1
+        return f"{what}_{self._count}"
 
     @staticmethod
     def _node(name: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:

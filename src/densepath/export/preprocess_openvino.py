@@ -140,7 +140,7 @@ class _OpenVinoOperations(Operations):
     def reshape(self, tensor: Any, shape: Sequence[int]) -> Any:
         from openvino import opset13
 
-        return opset13.reshape(tensor, self.constant(shape, "whole"), special_zero=False)
+        return opset13.reshape(tensor, self.constant(shape, "whole"), special_zero=True)
 
     def transpose(self, tensor: Any, order: Sequence[int]) -> Any:
         from openvino import opset13
@@ -164,6 +164,25 @@ class _OpenVinoOperations(Operations):
         output = branch.set_output(bodies[0][0].results[0], bodies[1][0].results[0])
         return Tensor(self, output, bodies[0][2])
 
+    def each(self, body: Body, number: int, *tensors: Tensor) -> Tensor:
+        import openvino
+        from openvino import opset13
+
+        always = opset13.constant(np.array(True))
+        place = opset13.parameter([1], openvino.Type.i32)
+        inputs = [_input_like(tensor.handle) for tensor in tensors]
+        inside = (Tensor(self, i, t.kind) for i, t in zip(inputs, tensors, strict=True))
+        output = body(Tensor(self, place, "whole").reshape(), *inside)
+        row = opset13.unsqueeze(output.handle, self.constant(0, "whole"))
+        loop = opset13.loop(self.constant(number, "whole"), always)
+        goes_on = opset13.constant(np.array(True))
+        loop.set_function(openvino.Model([row, goes_on], [place, *inputs]))
+        loop.set_special_body_ports([0, 1])
+        for tensor, parameter in zip(tensors, inputs, strict=True):
+            loop.set_invariant_input(parameter, tensor.handle.output(0))
+        stacked = loop.get_concatenated_slices(row.output(0), 0, 1, 1, -1, 0)
+        return Tensor(self, stacked, output.kind)
+
     def rounded_side(self, long: Tensor, short: Tensor, resize_short: int) -> Tensor:
         times = long // short
         rest = (long - times * short) * (2 * resize_short)
@@ -177,24 +196,27 @@ class _OpenVinoOperations(Operations):
         half = leaves.where((limit > 0.0).cast("whole"), _is_odd(below))
         return below + (rest - doubled * short > 0).where(odd, half * odd)
 
-    def resize_like_pillow(self, image: Tensor, rows: Axis, columns: Axis, kernel: str) -> Tensor:
-        return resize_by_matrices(image, rows, columns, kernel)
+    def resize_like_pillow(
+        self, image: Tensor, rows: Axis, columns: Axis, kernel: str, channels: int
+    ) -> Tensor:
+        return resize_by_matrices(image, rows, columns, kernel, channels)
 
     def _body(
         self, body: Body, tensors: Sequence[Tensor]
     ) -> tuple[openvino.Model, list[Any], Kind]:
         """The nodes that `body` makes, as a model of their own; its inputs; its output's kind."""
         import openvino
-        from openvino import opset13
 
-        inputs = [
-            opset13.parameter(
-                t.handle.get_output_partial_shape(0), t.handle.get_output_element_type(0)
-            )
-            for t in tensors
-        ]
+        inputs = [_input_like(tensor.handle) for tensor in tensors]
         output = body(*(Tensor(self, i, t.kind) for i, t in zip(inputs, tensors, strict=True)))
         return openvino.Model([output.handle], inputs), inputs, output.kind
+
+
+def _input_like(node: Any) -> Any:
+    """What a body takes where `node` is given to it."""
+    from openvino import opset13
+
+    return opset13.parameter(node.get_output_partial_shape(0), node.get_output_element_type(0))
 
 
 def _is_odd(number: Tensor) -> Tensor:

@@ -31,8 +31,9 @@ class StemMaxPool(nn.Module):
         """[N, C, H, W] → [N, C, ⌈H/2⌉, ⌈W/2⌉]."""
         if self.padding == "pad1":
             return F.max_pool2d(x, 3, stride=2, padding=1)
-        down, right = (max((math.ceil(n / 2) - 1) * 2 + 3 - n, 0) for n in x.shape[2:])
-        pads = (right // 2, right - right // 2, down // 2, down - down // 2)
+        # Not n % 2, for which OpenVINO's converter of torch programs has no rule.
+        odd_height, odd_width = (n - n // 2 * 2 for n in x.shape[2:])
+        pads = (odd_width, 1, odd_height, 1)
         return F.max_pool2d(F.pad(x, pads, value=-math.inf), 3, stride=2)
 
     def extra_repr(self) -> str:

@@ -4,7 +4,8 @@ densepath's command line by several engines and its C++ program, PaddleClas's pa
 on timm, all with the formula's parameters in files on disk, in turns. The files are in the
 system's cache: each command has run once before.
 
-Writes `benchmarks/results/DATE-cold-start.md` and `.json`.
+Writes `benchmarks/results/DATE-cold-start.json` after each round, from which the same command goes
+on, and `.md`.
 
 Run: .venv/bin/python benchmarks/cold_start.py PHOTO [--repeats 7]; the peers' environments first:
      benchmarks/peers/install.sh NAME; the C++ program by `make cpp`
@@ -13,37 +14,31 @@ Run: .venv/bin/python benchmarks/cold_start.py PHOTO [--repeats 7]; the peers' e
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
 from formula_bundle import formula_bundle
-from predict_throughput import HERE, PEERS, hardware
+from harness import PEERS, ROOT, Budget, Results, Spread, add_options, peer_python, table
 
 OURS = "densepath predict"
 ENGINES = ("native", "openvino", "onnxruntime")
 
 
-def commands(photo: str, scratch: Path) -> dict[str, list[str]]:
+def commands(photo: str, bundle: str, scratch: Path) -> dict[str, list[str]]:
     """What is run, by name; what is not installed is left out."""
-    bundle = str(formula_bundle("densenet121", scratch / "bundle"))
     program = str(Path(sys.executable).with_name("densepath"))
     made = {OURS: [program, "predict", bundle, photo, "--json"]}
     made |= {f"{OURS} --engine {name}": [*made[OURS], "--engine", name] for name in ENGINES}
-    cpp = HERE.parent / "build" / "cpp" / "densepath-predict"
+    cpp = ROOT / "build" / "cpp" / "densepath-predict"
     if cpp.exists():
         made["densepath-predict (C++)"] = [str(cpp), bundle, photo]
     for name, peer in (("PaddleClas", "paddleclas"), ("timm", "timm")):
-        python = PEERS / peer / ".venv" / "bin" / "python"
-        if python.exists():
-            script = str(PEERS / peer / "first_answer.py")
-            model = str(scratch / peer)
+        python = peer_python(peer)
+        if python is not None:
+            script, model = str(PEERS / peer / "first_answer.py"), str(scratch / peer)
             subprocess.run([str(python), script, model, "--prepare"], check=True)
             made[name] = [str(python), script, model, photo]
     return made
@@ -56,56 +51,57 @@ def seconds(command: list[str]) -> float:
     taken = time.perf_counter() - start
     if run.returncode or not run.stdout.strip():
         sys.exit(f"{' '.join(command)} failed:\n{run.stderr[-1500:]}")
-    return taken
+    return round(taken, 3)
 
 
-def to_markdown(place: dict, runs: dict[str, list[float]]) -> str:
-    """The table."""
-    ours = median(runs[OURS])
+def report(results: Results) -> str:
+    """The whole page."""
+    rounds = [part["seconds"] for part in results.parts.values()]
+    spreads = {name: Spread.of([part[name] for part in rounds]) for name in rounds[0]}
+    ours = spreads[OURS].median
+    rows = [
+        [name, f"{s.median:.2f}", f"{s.low:.2f}–{s.high:.2f}", f"{s.median / ours:.1f}"]
+        for name, s in spreads.items()
+    ]
     lines = [
         "# From the shell to the first answer",
         "",
-        f"{place['date']}; {place['hardware']} at the start, load {place['load_after']:.1f} after.",
-        f"`{place['command']}`",
+        results.header(),
         "",
-        "One photo, DenseNet-121, a new process each; median seconds, in turns.",
+        f"One photo, DenseNet-121, a new process each, {len(rounds)} rounds in turns; medians, and "
+        "a tenth below and above.",
         "",
-        "| command | s | fastest–slowest | ÷ ours |",
-        "|---|--:|--:|--:|",
+        table(["command", "s", "tenths", "÷ ours"], rows),
     ]
-    lines += [
-        f"| {name} | {median(times):.2f} | {min(times):.2f}–{max(times):.2f} "
-        f"| {median(times) / ours:.1f} |"
-        for name, times in runs.items()
-    ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Runs every command once for the caches, then all in turns."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("photo")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photo", type=Path)
     parser.add_argument("--repeats", type=int, default=7)
+    add_options(parser, "cold-start")
     options = parser.parse_args()
-    place = {
-        "date": datetime.date.today().isoformat(),
-        "hardware": hardware(),
-        "command": f"python benchmarks/cold_start.py PHOTO --repeats {options.repeats}",
-    }
-    with tempfile.TemporaryDirectory() as scratch:
-        made = commands(str(Path(options.photo).resolve()), Path(scratch))
-        runs: dict[str, list[float]] = {name: [] for name in made}
-        for repeat in range(options.repeats + 1):
-            for name, command in made.items():
-                taken = seconds(command)
-                if repeat:
-                    runs[name].append(round(taken, 3))
-                print(f"{repeat}/{options.repeats}  {name}: {taken:.2f} s", flush=True)
-    place["load_after"] = os.getloadavg()[0]
-    stem = HERE / "results" / f"{place['date']}-cold-start"
-    stem.with_suffix(".json").write_text(json.dumps({**place, "seconds": runs}, indent=1) + "\n")
-    stem.with_suffix(".md").write_text(to_markdown(place, runs))
-    print(stem.with_suffix(".md").read_text())
+    results, budget = Results(options.output, options), Budget(options.minutes)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        formula_bundle("densenet121", options.bundles) as bundle,
+    ):
+        made = commands(str(options.photo.resolve()), str(bundle), Path(scratch))
+        for name, command in made.items():
+            print(f"warm-up  {name}: {seconds(command):.2f} s", flush=True)
+        for i in range(len(results.parts), options.repeats):
+            if budget.is_spent():
+                break
+            taken = {name: seconds(command) for name, command in made.items()}
+            results.add(f"round {i + 1}", {"seconds": taken})
+            print(f"{i + 1}/{options.repeats}  {taken}", flush=True)
+    if results.parts:
+        results.write_report(report(results))
+        print(report(results))
 
 
 if __name__ == "__main__":

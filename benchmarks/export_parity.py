@@ -6,33 +6,26 @@ is exported by `densepath.export` in a process of its own, into a folder that is
 afterwards; the figures are those of the bundle's own parity report, the worst over engines and
 batch sizes.
 
-Writes `benchmarks/results/DATE-export-parity.md` and `.json`.
+Writes `benchmarks/results/DATE-export-parity.json` after each model, from which the same command
+goes on, and `.md`.
 
 Run: .venv/bin/python benchmarks/export_parity.py IMAGES.zip|FOLDER [--num-images 50]
-     [--to onnx,openvino,torch] [--models densenet121 dpn68]
+     [--to onnx,openvino,torch] [--models densenet121,dpn68]
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-MODELS = (
-    *("densenet121", "densenet161", "densenet169", "densenet201", "densenet264"),
-    *("dpn68", "dpn92", "dpn98", "dpn107", "dpn131"),
-)
+from harness import MODELS, Budget, Results, add_options, table
+
 BATCH_SIZES = (1, 4, 8)
-PACKAGES = ("densepath", "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "pillow")
 
 
 def export_one(name: str, images: str, num_images: int, to: list[str]) -> dict:
@@ -103,7 +96,7 @@ def spread_answers(checkpoint, images: str):
 
 def in_own_process(name: str, options: argparse.Namespace) -> dict:
     """The report of one model; its memory is free afterwards."""
-    command = [sys.executable, str(HERE / "export_parity.py"), options.images, "--one", name]
+    command = [sys.executable, __file__, str(options.images), "--one", name]
     command += ["--num-images", str(options.num_images), "--to", options.to]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
@@ -134,43 +127,38 @@ def summarise(report: dict) -> list[dict]:
     return rows
 
 
-def write_results(reports: dict[str, dict], place: dict) -> Path:
-    """The Markdown and JSON files of today."""
-    stem = HERE / "results" / f"{datetime.date.today().isoformat()}-export-parity"
-    summary = {name: summarise(report) for name, report in reports.items()}
-    kept = {**place, "summary": summary, "reports": reports}
-    stem.with_suffix(".json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    best = ", ".join(f"{name} {report['num_best']}" for name, report in reports.items())
+def report(results: Results) -> str:
+    """The whole page."""
+    parts = results.parts
+    best = ", ".join(f"{name} {part['num_best']}" for name, part in parts.items())
+    head = ["model", "format", "engines", "resized by", "max abs Δlogit", "over the largest logit"]
+    head += ["top-1", "ties", "top-5", "max abs Δscore", "values not Pillow's"]
+    rows = []
+    for name, part in parts.items():
+        for row in summarise(part):
+            about = [name, row["format"], ", ".join(row["engines"]), row["resized_by"]]
+            figures = [f"{row['max_difference']:.1e}", f"{row['relative']:.1e}"]
+            figures += [f"{row['top1']:.1%}", str(row["ties"]), f"{row['top5']:.1%}"]
+            pixels = "" if row["pixels"] is None else f"{row['pixels']:.4%}"
+            rows.append([*about, *figures, f"{row['score']:.1e}", pixels])
     lines = [
         "# Exported networks beside their checkpoints, from image file to answer",
         "",
-        f"{place['date']}; {place['hardware']}.",
-        f"{place['images']}; batches of {', '.join(map(str, BATCH_SIZES))}; the worst of all.",
-        f"Different best classes among the answers: {best}.",
-        f"`{place['command']}`",
-        ", ".join(f"{name} {number}" for name, number in place["versions"].items()),
+        results.header(),
         "",
-        "| model | format | engines | resized by | max abs Δlogit | over the largest logit | top-1 "
-        "| ties | top-5 | max abs Δscore | values not Pillow's |",
-        "|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for name, rows in summary.items():
-        for row in rows:
-            pixels = "" if row["pixels"] is None else f"{row['pixels']:.4%}"
-            lines.append(
-                f"| {name} | {row['format']} | {', '.join(row['engines'])} | {row['resized_by']} "
-                f"| {row['max_difference']:.1e} | {row['relative']:.1e} | {row['top1']:.1%} "
-                f"| {row['ties']} | {row['top5']:.1%} | {row['score']:.1e} | {pixels} |"
-            )
-    lines += ["", "Broken bounds: " + ("; ".join(broken(reports)) or "none") + ".", ""]
-    lines += [
+        f"{next(iter(parts.values()))['images']}; batches of "
+        f"{', '.join(map(str, BATCH_SIZES))}; the worst of all.",
+        f"Different best classes among the answers: {best}.",
+        "",
+        table(head, rows, names=4),
+        f"Broken bounds: {'; '.join(broken(parts)) or 'none'}.",
+        "",
         "The reference is the network in PyTorch, float32, not rewritten, on images resized by",
         "Pillow. Resized by the graph: from the file to the answer by what the bundle holds. Ties:",
         "images with another best class whose two best logits are nearer to each other than the",
         "bound; top-5: the same classes in the same order.",
     ]
-    stem.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return stem.with_suffix(".md")
+    return "\n".join(lines) + "\n"
 
 
 def broken(reports: dict[str, dict]) -> list[str]:
@@ -178,43 +166,35 @@ def broken(reports: dict[str, dict]) -> list[str]:
     return [f"{name}, {said}" for name, report in reports.items() for said in report["broken"]]
 
 
-def hardware() -> str:
-    """The processor."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-    name = names[0].partition(":")[2].strip() if names else platform.processor()
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
-
-
 def main() -> None:
     """Exports all models, or with --one this one, in this process."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("images", help="a folder or a .zip of images")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("images", type=Path, help="a folder or a .zip of images")
     parser.add_argument("--num-images", type=int, default=50)
     parser.add_argument("--to", default="onnx,openvino,torch")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--one", choices=MODELS, help=argparse.SUPPRESS)
+    add_options(parser, "export-parity")
     options = parser.parse_args()
     if options.one:
         to = options.to.split(",")
-        print(json.dumps(export_one(options.one, options.images, options.num_images, to)))
+        print(json.dumps(export_one(options.one, str(options.images), options.num_images, to)))
         return
-    reports: dict[str, dict] = {}
-    for name in options.models:
-        reports[name] = in_own_process(name, options)
-        worst = max(row["relative"] for row in summarise(reports[name]))
-        wrong = f"; BROKEN: {reports[name]['broken']}" if reports[name]["broken"] else ""
-        print(f"{name}: {reports[name]['seconds']} s, {worst:.1e} at most{wrong}", flush=True)
-    place = {
-        "date": datetime.date.today().isoformat(),
-        "hardware": hardware(),
-        "images": next(iter(reports.values()))["images"],
-        "command": f"python benchmarks/export_parity.py {Path(options.images).name} "
-        f"--num-images {options.num_images} --to {options.to}",
-        "versions": {name: version(name) for name in PACKAGES},
-    }
-    print(write_results(reports, place).read_text(encoding="utf-8"))
-    sys.exit(1 if broken(reports) else 0)
+    results, budget = Results(options.output, options), Budget(options.minutes)
+    for name in options.models.split(","):
+        if name in results.parts or budget.is_spent():
+            continue
+        part = in_own_process(name, options)
+        worst = max(row["relative"] for row in summarise(part))
+        wrong = f"; BROKEN: {part['broken']}" if part["broken"] else ""
+        print(f"{name}: {part['seconds']} s, {worst:.1e} at most{wrong}", flush=True)
+        results.add(name, part)
+    if results.parts:
+        results.write_report(report(results))
+        print(report(results))
+        sys.exit(1 if broken(results.parts) else 0)
 
 
 if __name__ == "__main__":

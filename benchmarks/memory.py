@@ -1,31 +1,42 @@
 """Resident memory over many images: it must not grow.
 
 The images of a folder or zip, again and again in an order that changes by a seed, go through
-`densepath.load(bundle).predict(...)`; after each 500 the resident set is read. The slope after the
-first tenth is fitted by least squares and given with its standard error.
+`densepath.load(bundle).predict(...)`, an engine each in a process of its own; after each 500 images
+the resident set is read. The slope after the first fifth is fitted by least squares and given with
+its standard error.
 
-Writes `benchmarks/results/DATE-memory.md` and `.json`, and `docs/images/memory.png`.
+Writes `benchmarks/results/DATE-memory.json` after each engine, from which the same command goes on,
+`.md` and `docs/images/memory.png`.
 
-Run: .venv/bin/python benchmarks/memory.py IMAGES.zip|FOLDER [--images 20000] [--engine auto]
-     [--model densenet121]
+Run: .venv/bin/python benchmarks/memory.py IMAGES.zip|FOLDER [--images 20000]
+     [--engines native,openvino,onnxruntime] [--model densenet121]
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
+import os
 import random
+import resource
+import subprocess
 import sys
-import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from formula_bundle import formula_bundle
-from predict_throughput import HERE, hardware
+from harness import (
+    OUR_ENVIRONMENT,
+    Budget,
+    Results,
+    add_options,
+    figure_path,
+    list_photos,
+    photos,
+    table,
+)
 
 EVERY = 500
 
@@ -33,7 +44,7 @@ EVERY = 500
 def resident_bytes() -> int:
     """Of this process, as Linux counts it."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+    return pages * resource.getpagesize()
 
 
 def repeated(paths: list[str], count: int) -> Iterator[str]:
@@ -45,25 +56,43 @@ def repeated(paths: list[str], count: int) -> Iterator[str]:
         count -= len(paths)
 
 
-def watch(bundle: str, paths: list[str], count: int, engine: str) -> tuple[list, dict]:
-    """[images, bytes] after each EVERY, and what ran."""
+def watch(bundle: str, paths: list[str], count: int, engine: str, threads: int) -> dict:
+    """[images, bytes] after each EVERY, and how fast."""
     import densepath
 
     samples, start = [], time.perf_counter()
-    with densepath.load(bundle, engine=engine) as predictor:
-        info = predictor.engine.info
+    with densepath.load(bundle, engine=engine, threads=threads) as predictor:
         for done, answer in enumerate(predictor.predict(repeated(paths, count)), start=1):
             assert answer.error is None, answer.error
             if done % EVERY == 0:
                 samples.append([done, resident_bytes()])
                 rate = done / (time.perf_counter() - start)
-                print(f"{done:,} images, {samples[-1][1] / 1e6:.1f} MB, {rate:.1f}/s", flush=True)
-    return samples, {"engine": info.name, "images_per_second": round(rate, 2)}
+                said = f"{engine}: {done:,} images, {samples[-1][1] / 1e6:.1f} MB, {rate:.1f}/s"
+                print(said, file=sys.stderr, flush=True)
+    rate = count / (time.perf_counter() - start)
+    return {"samples": samples, "images_per_second": round(rate, 2)}
+
+
+def watch_apart(bundle: str, engine: str, options: argparse.Namespace, folder: Path) -> dict:
+    """The same, in a process of its own."""
+    command = [sys.executable, __file__, str(folder), "--one", engine, "--bundle", bundle]
+    command += ["--images", str(options.count), "--threads", str(options.threads)]
+    run = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **OUR_ENVIRONMENT}
+    )
+    if run.returncode:
+        sys.exit(f"{engine} failed")
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def settled(samples: list) -> np.ndarray:
+    """Without the first fifth."""
+    return np.array(samples[len(samples) // 5 :], float)
 
 
 def slope(samples: list) -> tuple[float, float]:
-    """kB a thousand images after the first tenth, and its standard error."""
-    kept = np.array(samples[len(samples) // 10 :], float)
+    """kB a thousand images, and its standard error."""
+    kept = settled(samples)
     x, y = kept[:, 0] / 1e3, kept[:, 1] / 1e3
     design = np.stack([x, np.ones_like(x)], 1)
     found, residuals, *_ = np.linalg.lstsq(design, y, rcond=None)
@@ -71,62 +100,79 @@ def slope(samples: list) -> tuple[float, float]:
     return float(found[0]), float(np.sqrt(variance))
 
 
-def draw(samples: list, title: str) -> None:
-    """Memory against images."""
+def draw(parts: dict[str, dict], path: Path) -> None:
+    """Memory against images, a line an engine."""
     import matplotlib.pyplot as plt
 
-    x, y = np.array(samples, float).T
-    figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    axes.plot(x, y / 1e6, marker=".")
-    axes.set(xlabel="images", ylabel="resident memory, MB", ylim=(0, None), title=title)
+    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    for name, part in parts.items():
+        x, y = np.array(part["samples"], float).T
+        axes.plot(x, y / 1e6, marker=".", label=name)
+    axes.set(xlabel="images", ylabel="resident memory, MB", ylim=(0, None))
     axes.grid(alpha=0.3)
-    figure.savefig(HERE.parent / "docs" / "images" / "memory.png", dpi=110)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
-def main() -> None:
-    """Watches, fits, draws, writes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("images")
-    parser.add_argument("--images", dest="count", type=int, default=20_000)
-    parser.add_argument("--engine", default="auto")
-    parser.add_argument("--model", default="densenet121")
-    options = parser.parse_args()
-    place = {
-        "date": datetime.date.today().isoformat(),
-        "hardware": hardware(),
-        "command": "python benchmarks/memory.py " + " ".join(Path(a).name for a in sys.argv[1:]),
-    }
-    given = Path(options.images)
-    with tempfile.TemporaryDirectory() as scratch:
-        if given.suffix == ".zip":
-            with zipfile.ZipFile(given) as archive:
-                archive.extractall(f"{scratch}/images")
-            given = Path(scratch) / "images"
-        paths = sorted(str(p) for p in given.rglob("*") if p.suffix.lower() in (".jpeg", ".jpg"))
-        bundle = str(formula_bundle(options.model, Path(scratch) / "bundle"))
-        samples, what = watch(bundle, paths, options.count, options.engine)
-    rise, error = slope(samples)
-    title = f"{options.model}, {what['engine']}: {rise:.0f} ± {error:.0f} kB a thousand images"
-    draw(samples, title)
-    stem = HERE / "results" / f"{place['date']}-memory"
-    values = {**place, **what, "kb_per_1000_images": rise, "error": error, "samples": samples}
-    stem.with_suffix(".json").write_text(json.dumps(values) + "\n")
+def report(results: Results, model: str, num_photos: int) -> str:
+    """The whole page."""
+    rows = []
+    for name, part in results.parts.items():
+        rise, error = slope(part["samples"])
+        kept = settled(part["samples"])
+        rows.append(
+            [
+                name,
+                f"{part['samples'][-1][0]:,}",
+                f"{part['images_per_second']:.1f}",
+                f"{kept[0, 1] / 1e6:.1f}",
+                f"{kept[-1, 1] / 1e6:.1f}",
+                f"{kept[:, 1].max() / 1e6:.1f}",
+                f"{rise:.1f} ± {error:.1f}",
+            ]
+        )
+    head = ["engine", "images", "images/s", "MB after a fifth", "MB at the end", "most MB"]
     lines = [
         "# Resident memory over many images",
         "",
-        f"{place['date']}; {place['hardware']}.",
-        f"`{place['command']}`",
+        results.header(),
         "",
-        f"{options.model} on {what['engine']}, {len(paths)} photos repeated to {options.count:,} "
-        f"images at {what['images_per_second']}/s.",
-        f"After the first tenth: {rise:.1f} ± {error:.1f} kB a thousand images; "
-        f"{samples[len(samples) // 10][1] / 1e6:.1f} MB then, {samples[-1][1] / 1e6:.1f} MB at the "
-        "end.",
+        f"{model}, {num_photos} photos again and again; the slope is that after the first fifth.",
         "",
+        table([*head, "kB a thousand images"], rows),
         "![resident memory](../../docs/images/memory.png)",
     ]
-    stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    print(stem.with_suffix(".md").read_text())
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Watches each engine, or with --one this one, in this process; fits, draws, writes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--images", dest="count", type=int, default=20_000)
+    parser.add_argument("--engines", default="native,openvino,onnxruntime")
+    parser.add_argument("--model", default="densenet121")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--bundle", help=argparse.SUPPRESS)
+    add_options(parser, "memory")
+    options = parser.parse_args()
+    if options.one:
+        paths = list_photos(options.photos)
+        part = watch(options.bundle, paths, options.count, options.one, options.threads)
+        print(json.dumps(part))
+        return
+    results, budget = Results(options.output, options), Budget(options.minutes)
+    with photos(options.photos) as folder, formula_bundle(options.model, options.bundles) as bundle:
+        for engine in options.engines.split(","):
+            if engine not in results.parts and not budget.is_spent():
+                results.add(engine, watch_apart(str(bundle), engine, options, folder))
+        if results.parts:
+            draw(results.parts, figure_path(options.output))
+            results.write_report(report(results, options.model, len(list_photos(folder))))
+            print(report(results, options.model, len(list_photos(folder))))
 
 
 if __name__ == "__main__":

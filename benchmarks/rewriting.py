@@ -3,7 +3,8 @@
 The network is exported without rewriting, with each step of `densepath.export.rewrite` alone, and
 with all; the forms take turns. Median milliseconds of a batch.
 
-Writes `benchmarks/results/DATE-rewriting.md` and `.json`.
+Writes `benchmarks/results/DATE-rewriting.json` after each model, from which the same command goes
+on, and `.md`.
 
 Run: .venv/bin/python benchmarks/rewriting.py [--models densenet121,dpn92] [--repeats 25]
 """
@@ -11,11 +12,7 @@ Run: .venv/bin/python benchmarks/rewriting.py [--models densenet121,dpn92] [--re
 from __future__ import annotations
 
 import argparse
-import datetime
 import io
-import json
-import os
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -26,7 +23,7 @@ import onnxruntime
 import openvino
 import torch
 from formula_bundle import formula_checkpoint
-from predict_throughput import HERE, hardware
+from harness import Budget, Results, add_options, table
 
 from densepath.export.rewrite import ALL_STEPS, STEPS, rewrite
 from densepath.weights.formula import formula_images
@@ -87,35 +84,44 @@ def measure(made: dict[str, dict[str, Run]], repeats: int) -> list[dict]:
     return rows
 
 
+def report(results: Results) -> str:
+    """The whole page."""
+    rows = []
+    for model, part in results.parts.items():
+        for row in part["rows"]:
+            cells = [f"{row['ms'][form]:.1f}" for form in FORMS]
+            ratio = row["ms"]["all"] / row["ms"]["as it is"]
+            rows.append([model, row["runtime"], str(row["batch"]), *cells, f"{ratio:.2f}"])
+    lines = [
+        "# What each rewriting pays",
+        "",
+        results.header(),
+        "",
+        f"Median milliseconds, {results.place['threads']} threads; last, `all` over `as it is`.",
+        "",
+        table(["model", "runtime", "batch", *FORMS, "ratio"], rows, names=2),
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measures, writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", default="densenet121,dpn92")
     parser.add_argument("--repeats", type=int, default=25)
-    parser.add_argument("--threads", type=int, default=2)
+    add_options(parser, "rewriting")
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # the exporters' own
-    date, at_start = datetime.date.today().isoformat(), hardware()
-    found = {
-        model: measure(runners(model, options.threads), options.repeats)
-        for model in options.models.split(",")
-    }
-    command = "python benchmarks/rewriting.py " + " ".join(sys.argv[1:])
-    lines = ["# What each rewriting pays", ""]
-    lines += [f"{date}; {at_start} at the start, load {os.getloadavg()[0]:.1f} after.", ""]
-    lines += [f"`{command.strip()}`", "", "Median milliseconds; `all` over `as it is` last.", ""]
-    lines += ["| model | runtime | batch | " + " | ".join(FORMS) + " | ratio |"]
-    lines += ["|---|---|--:|" + "--:|" * (len(FORMS) + 1)]
-    for model, rows in found.items():
-        for row in rows:
-            cells = " | ".join(f"{row['ms'][form]:.1f}" for form in FORMS)
-            ratio = row["ms"]["all"] / row["ms"]["as it is"]
-            head = f"| {model} | {row['runtime']} | {row['batch']}"
-            lines.append(f"{head} | {cells} | {ratio:.2f} |")
-    stem = HERE / "results" / f"{date}-rewriting"
-    stem.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    print(stem.with_suffix(".md").read_text())
+    results, budget = Results(options.output, options), Budget(options.minutes)
+    for model in options.models.split(","):
+        if model not in results.parts and not budget.is_spent():
+            rows = measure(runners(model, options.threads), options.repeats)
+            results.add(model, {"rows": rows})
+    if results.parts:
+        results.write_report(report(results))
+        print(report(results))
 
 
 if __name__ == "__main__":

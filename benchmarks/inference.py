@@ -2,15 +2,15 @@
 
 Each system is a process of its own with its network loaded (the formula's parameters in all of
 them; their logits are compared with ours first). All systems of a model take turns, batch size by
-batch size, several rounds, every second one backwards, so that whatever else the machine does meets
-all of them; a system whose turn it is not is stopped. Reported is the median of all runs; nothing
-but the network is timed, from array to array.
+batch size, several rounds (one for those that are far behind), every second one backwards, so that
+whatever else the machine does meets all of them; a system whose turn it is not is stopped. Reported
+is the median of all runs; nothing but the network is timed, from array to array.
 
 Writes `benchmarks/results/DATE-inference.json` after each pair of model and batch size, from which
 the same command goes on, and `.md` and `docs/images/inference.png` after each model.
 
 Run: .venv/bin/python benchmarks/inference.py [--models densenet121,dpn92] [--batches 1,4,8]
-     [--precisions float32,bfloat16] [--minutes 90] [--compiled densenet121,dpn92]
+     [--precisions float32,bfloat16] [--minutes 90] [--slow densenet121,dpn92]
      the peers' environments first: benchmarks/peers/install.sh timm|paddleclas|mindcv
 """
 
@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from formula_bundle import formula_bundle, formula_checkpoint
@@ -33,6 +34,8 @@ from densepath.weights.published import AS_CATALOGUE, Switches
 
 # How far logits may be from ours, over the largest.
 BOUNDS = {"float32": 1e-3, "bfloat16": 0.15}
+# A system that is so many times slower than the quickest has one round.
+FAR_BEHIND = 10
 
 
 def is_done(part: dict | None, systems: Sequence[System]) -> bool:
@@ -50,9 +53,7 @@ def measure(
     model: str, precision: str, results: Results, budget: Budget, options: argparse.Namespace
 ) -> None:
     """The results hold the model's pairs, as many as the minutes allow."""
-    systems = find_systems(
-        model, precision, compiled=model in options.compiled, named=options.systems
-    )
+    systems = find_systems(model, precision, slow=model in options.slow, named=options.systems)
     names = [key(precision, model, batch) for batch in options.batches]
     if all(is_done(results.parts.get(name), systems) for name in names) or budget.is_spent():
         return
@@ -154,6 +155,8 @@ class Field:
         others: list[float] = []
         for i in range(rounds):
             for name in list(self.workers)[:: -1 if i % 2 else 1]:
+                if is_far_behind(ms, name):
+                    continue
                 try:
                     turn = self.workers[name].take_turn(batch, seconds)
                 except WorkerError as error:
@@ -173,6 +176,12 @@ class Field:
             "failed": dict(self.failed),
             "others": asdict(Spread.of(others)) if others else None,
         }
+
+
+def is_far_behind(ms: dict[str, list[list[float]]], name: str) -> bool:
+    """Whether the system has had a turn, and needed `FAR_BEHIND` times the quickest one's time."""
+    first = {other: median(runs[0]) for other, runs in ms.items() if runs}
+    return name in first and first[name] > FAR_BEHIND * min(first.values())
 
 
 def reference(model: str, switches: Switches) -> np.ndarray:
@@ -200,16 +209,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=1.0, help="of one turn")
     parser.add_argument(
-        "--compiled",
+        "--slow",
         default="densenet121,dpn92",
-        help="models that torch.compile is measured with (none: without), minutes for each batch",
+        help="models (or none) that torch.compile and MindSpore are measured with: minutes each",
     )
     options = parser.parse_args()
-    for name in ("models", "precisions", "systems", "compiled"):
+    for name in ("models", "precisions", "systems", "slow"):
         setattr(options, name, [word.strip() for word in getattr(options, name).split(",") if word])
-    options.compiled = [] if options.compiled == ["none"] else options.compiled
+    options.slow = [] if options.slow == ["none"] else options.slow
     options.batches = [int(word) for word in options.batches.split(",")]
-    wrong = {*options.models, *options.compiled} - {*MODELS}
+    wrong = {*options.models, *options.slow} - {*MODELS}
     wrong |= {*options.precisions} - {*BOTH}
     wrong |= {*options.systems} - {system.name for system in SYSTEMS}
     if wrong:

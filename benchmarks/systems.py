@@ -26,7 +26,7 @@ class System:
         models: our names of those that it has, and its own.
         precisions: that it can compute in.
         dpn: how its DPNs differ from ours.
-        slow: measured only for the models of --compiled: it takes minutes to open.
+        slow: measured only for the models of --slow: it takes minutes.
     """
 
     name: str
@@ -68,20 +68,20 @@ SYSTEMS = (
     System("timm eager (channels last)", "timm", "channels_last", TIMM),
     System("timm compiled", "timm", "compiled", TIMM, slow=True),
     System("Paddle Inference (oneDNN)", "paddleclas", "inference", PADDLE, dpn=PADDLE_DPN),
-    System("MindSpore PyNative", "mindcv", "pynative", MINDCV, FLOAT32, MINDCV_DPN),
-    System("MindSpore Graph", "mindcv", "graph", MINDCV, FLOAT32, MINDCV_DPN),
+    System("MindSpore PyNative", "mindcv", "pynative", MINDCV, FLOAT32, MINDCV_DPN, slow=True),
+    System("MindSpore Graph", "mindcv", "graph", MINDCV, FLOAT32, MINDCV_DPN, slow=True),
 )
 
 
 def find_systems(
-    model: str, precision: str, *, compiled: bool, named: Collection[str] = ()
+    model: str, precision: str, *, slow: bool, named: Collection[str] = ()
 ) -> list[System]:
     """The systems that have the model in that precision and are installed.
 
     Args:
         model: our name of it.
         precision: `float32` or `bfloat16`.
-        compiled: with the slow ones.
+        slow: with those that are.
         named: only these, if any is named.
     """
     return [
@@ -89,7 +89,7 @@ def find_systems(
         for system in SYSTEMS
         if model in system.models
         and precision in system.precisions
-        and (compiled or not system.slow)
+        and (slow or not system.slow)
         and (not named or system.name in named)
         and (system.peer is None or peer_python(system.peer) is not None)
     ]

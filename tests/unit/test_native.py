@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from densepath.engines.kernels import compile as compiling
-from densepath.engines.kernels.plan import plan_network
-from densepath.engines.native import NativeEngine, read_tensors
+from densepath.engines.native import NativeEngine, arch_numbers, read_tensors
 from densepath.errors import CheckpointError, EngineError, UsageError
 from densepath.models.build import build_model
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
@@ -127,24 +126,50 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
         read_tensors(tmp_path / "x.safetensors")
 
 
+NORM = "features.denseblock1.denselayer1.norm1"
+
+
 @pytest.mark.parametrize(
-    ("cut", "reason"),
+    ("damage", "reason"),
     [
-        (lambda i, n: (i[:-1], n), "ends too early"),
-        (lambda i, n: (i, n[:-1]), "lacks weights"),
-        (lambda i, n: (i, np.append(n, n[:1])), "more than the network needs"),
-        (lambda i, n: (np.append(i[:1] + 1, i[1:]), n), "another version"),
-        (lambda i, n: (np.append(i[:3], [-1, *i[4:]]), n), "impossible number"),
+        (lambda t: t.pop(f"{NORM}.bias"), f"it has no tensor {NORM}.bias"),
+        (lambda t: t.update({f"{NORM}.bias": np.zeros(5)}), "bias has 5 numbers, and .* needs 24"),
+        (lambda t: t.update({"classifier.bias": np.zeros(0)}), "classes is 0, which no network has"),
+        (lambda t: t.update({"features.conv0.weight": np.zeros(24 * 3 * 8)}), "not square"),
+        (
+            lambda t: t.update({"features.transition1.conv.weight": np.zeros(7)}),
+            "transition1.conv is 0, which",
+        ),
     ],
 )
-def test_a_plan_that_does_not_fit_is_refused(monkeypatch, cut, reason):
-    def damaged(*args, **options):
-        integers, numbers = cut(*plan_network(*args, **options))
-        return integers.astype(np.int32), numbers
-
-    monkeypatch.setattr("densepath.engines.native.plan_network", damaged)
+def test_tensors_that_do_not_fit_are_refused(damage, reason):
+    model = network(SPECS["dense, small stem"])
+    tensors = tensors_of(model)
+    damage(tensors)
     with pytest.raises(EngineError, match=reason):
-        open_engine(network(SPECS["dense, small stem"]))
+        NativeEngine(model.spec, tensors, num_classes=21, in_channels=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "number", "reason"),
+    [
+        ("dense, small stem", 2, 0, "stem_width is 0"),
+        ("dense, small stem", 3, -1, "growth_rate is -1"),
+        ("dense, small stem", 12, 99999, "blocks is 99999"),
+        ("dual, 8 channels a group", 6, 5, "its groups are uneven"),
+        ("dual, 8 channels a group", 7, 1 << 20, "base_factor is 1048576"),
+        ("dual, 8 channels a group", 14, 0, "dense_increment is 0"),
+    ],
+)
+def test_numbers_that_no_network_has_are_refused(monkeypatch, name, place, number, reason):
+    def damaged(*args):
+        numbers = arch_numbers(*args)
+        numbers[place] = number
+        return numbers
+
+    monkeypatch.setattr("densepath.engines.native.arch_numbers", damaged)
+    with pytest.raises(EngineError, match=reason):
+        open_engine(network(SPECS[name]))
 
 
 def test_without_a_compiler_the_message_says_what_to_install(monkeypatch, tmp_path):

@@ -18,7 +18,7 @@ from densepath.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from densepath.bundle.manifest import Manifest
-    from densepath.engines.kernels.plan import Tensors
+    from densepath.engines.native import Tensors
     from densepath.models.spec import ModelSpec
     from densepath.weights.checkpoint import Checkpoint
 

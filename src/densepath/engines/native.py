@@ -10,25 +10,26 @@ from __future__ import annotations
 
 import ctypes
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
 from densepath.engines.kernels.compile import compile_library
-from densepath.engines.kernels.plan import Tensors, plan_network
 from densepath.engines.kernels.resize import Fit, fast_fit
 from densepath.engines.modes import Mode, count_streams
 from densepath.errors import CheckpointError, EngineError, UsageError
-from densepath.models.spec import ModelSpec
+from densepath.models.spec import DPNArch, ModelSpec
 from densepath.preprocess import Preprocess
 
+Tensors: TypeAlias = Mapping[str, NDArray[Any]]
+
+STEM_POOLS = {"pad1": 1, "same": 2}  # StemPool in arch.hpp; 0 is the stem for small images
 # Images of one call that share the reading of the weights; more would only delay their answers.
 IMAGES_A_CALL = 4
-# Threads meet after each layer of an image: below so many pixels a thread the meeting costs more.
-PIXELS_A_THREAD = 2048
 
 
 class NativeEngine:
@@ -55,10 +56,7 @@ class NativeEngine:
         streams, self._threads = count_streams(mode, threads)
         size = size or (spec.input_size, spec.input_size)
         self._library = load_library()
-        integers, numbers = plan_network(spec, tensors, in_channels=in_channels, size=size)
-        self._network = self._library.densepath_open(
-            integers.ctypes.data, len(integers), numbers.ctypes.data, len(numbers)
-        )
+        self._network = _open(self._library, arch_numbers(spec, in_channels, size), spec, tensors)
         if not self._network:
             raise EngineError(f"the kernels refused the network: {self._failure()}.")
         self._least_side = spec.least_side
@@ -93,7 +91,6 @@ class NativeEngine:
                 f"the images are {height} × {width} pixels; this network needs at least {least}."
             )
         images = np.ascontiguousarray(images)
-        threads = min(threads, max(1, count * height * width // PIXELS_A_THREAD))
         if self._library.densepath_run(
             *(self._network, images.ctypes.data, count, height, width),
             *(logits.ctypes.data, threads),
@@ -117,6 +114,36 @@ class NativeEngine:
         """What the library says of its last failure."""
         said: bytes = self._library.densepath_failure()
         return said.decode()
+
+
+def arch_numbers(spec: ModelSpec, in_channels: int, size: tuple[int, int]) -> NDArray[np.int32]:
+    """The architecture as `read_arch` in `library.cpp` reads it; 0 for what the family has not."""
+    arch = spec.arch
+    dual = isinstance(arch, DPNArch)
+    pool = STEM_POOLS[arch.stem_pool] if arch.stem == "imagenet" else 0
+    dense = (0, 0) if isinstance(arch, DPNArch) else (arch.growth_rate, arch.bottleneck)
+    paths = (arch.k_r, arch.groups, arch.base_factor) if isinstance(arch, DPNArch) else (0, 0, 0)
+    increments = arch.dense_increment if isinstance(arch, DPNArch) else ()
+    numbers = (dual, pool, arch.stem_width, *dense, *paths, in_channels, *size)
+    return np.array([*numbers, len(arch.blocks), *arch.blocks, *increments], np.int32)
+
+
+def _open(
+    library: ctypes.CDLL, numbers: NDArray[np.int32], spec: ModelSpec, tensors: Tensors
+) -> Any:
+    """The library's network; None if it refused the tensors."""
+    held = {
+        name: np.ascontiguousarray(tensor, np.float32)
+        for name, tensor in tensors.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    count = len(held)
+    names = (ctypes.c_char_p * count)(*(name.encode() for name in held))
+    places = (ctypes.c_void_p * count)(*(tensor.ctypes.data for tensor in held.values()))
+    sizes = (ctypes.c_int64 * count)(*(tensor.size for tensor in held.values()))
+    return library.densepath_open(
+        numbers.ctypes.data, spec.arch.bn_eps, names, places, sizes, count
+    )
 
 
 def read_tensors(path: Path) -> tuple[ModelSpec, int, dict[str, NDArray[Any]]]:
@@ -145,10 +172,12 @@ def load_library() -> ctypes.CDLL:
     path = compile_library()
     if path not in _loaded:
         library = ctypes.CDLL(str(path))
-        pointer, integer, wide = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+        pointer, integer = ctypes.c_void_p, ctypes.c_int32
         library.densepath_failure.restype = ctypes.c_char_p
         library.densepath_open.restype = pointer
-        library.densepath_open.argtypes = (pointer, wide, pointer, wide)
+        library.densepath_open.argtypes = (
+            *(pointer, ctypes.c_double, pointer, pointer, pointer, integer),
+        )
         library.densepath_run.argtypes = (pointer, pointer, *[integer] * 3, pointer, integer)
         library.densepath_close.argtypes = (pointer,)
         taps = (pointer, pointer, integer, integer)

@@ -1,1 +1,1 @@
-"""Our own kernels for CPUs: the C++ sources, what compiles them and what plans a network."""
+"""Our own kernels for CPUs: the C++ sources, which `deploy/cpp` uses too, and what compiles them."""

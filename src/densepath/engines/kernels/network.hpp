@@ -5,11 +5,10 @@
 #include <stdexcept>
 #include <vector>
 
+#include "arch.hpp"
 #include "layers.hpp"
 
 namespace densepath {
-
-enum class StemPool { none, pad1, same };
 
 struct Stem {
   int channels, kernel, stride, outputs;

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 # Kept from run to run: only what changed is built again. Another folder may be one that was
 # configured with -DDENSEPATH_SANITIZE=ON.
 BUILD = ROOT / os.environ.get("DENSEPATH_CPP_BUILD", "build/cpp")
-NOT_FOUND = ("Missing libraries", "No runtime was found", "No CMAKE_CXX_COMPILER")
+NOT_FOUND = ("Missing libraries", "No back end can be built", "No CMAKE_CXX_COMPILER")
 
 
 @dataclass(frozen=True)

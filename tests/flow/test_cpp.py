@@ -32,7 +32,7 @@ PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 STRANGE = ROOT / "tests" / "unit" / "test_decode_strange_images.py"
 # Kinds that this program leaves to Python.
 ELSEWHERE = "a kind that this program does not read"
-FORMATS = {"openvino": "openvino", "onnxruntime": "onnx"}
+FORMATS = {"native": "torch", "openvino": "openvino", "onnxruntime": "onnx"}
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def bundle(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bundles") / "small"
     run = run_program(
         *(DENSEPATH, "export", "cifar10/densenet_bc_22_12", "-o", folder),
-        *("--to", "onnx,openvino", "--batch-sizes", "4"),
+        *("--to", "onnx,openvino,torch", "--batch-sizes", "4"),
     )
     assert run.returncode == 0, run.stderr
     return folder
@@ -82,20 +82,28 @@ def answers(run: subprocess.CompletedProcess[str]) -> list[dict]:
 
 def changed_copy(bundle: Path, folder: Path, change) -> Path:
     """A copy of the bundle with another manifest, whose hash is right again."""
-    copy = shutil.copytree(bundle, folder / "changed")
+    copy = Path(shutil.copytree(bundle, folder / "changed"))
+    rewrite_manifest(copy, change)
+    return copy
+
+
+def rewrite_manifest(copy, change) -> None:
     manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
     change(manifest)
     text = json.dumps(manifest).encode()
     (copy / "manifest.json").write_bytes(text)
     line = f"{hashlib.sha256(text).hexdigest()}  manifest.json\n"
     (copy / "manifest.json.sha256").write_text(line, encoding="ascii")
-    return copy
+
+
+def skip_without(cpp, backend):
+    if backend not in cpp.backends:
+        pytest.skip(f"the C++ program was built without {backend}: docs/cpp.md says what it needs")
 
 
 @pytest.mark.parametrize("backend", FORMATS)
 def test_answers_are_those_of_the_python_program(cpp, bundle, images, backend):
-    if backend not in cpp.backends:
-        pytest.skip(f"the C++ program was built without {backend}: its headers are not installed")
+    skip_without(cpp, backend)
     python = run_program(DENSEPATH, "predict", bundle, images, "--json", "--engine", backend)
     ours = run_program(cpp.predict, bundle, images, "--backend", backend)
     assert ours.returncode == 0, ours.stderr
@@ -114,11 +122,55 @@ def test_answers_are_those_of_the_python_program(cpp, bundle, images, backend):
     assert compared > 60
 
 
+PREPROCESS = {
+    "bicubic": {"size": [32, 32], "resize_short": 36, "interpolation": "bicubic"},
+    "as PaddleClas": {
+        "size": [32, 32],
+        "resize_short": 37,
+        "interpolation": "cv2_bilinear",
+        "side_rounding": "round",
+        "crop_rounding": "floor",
+    },
+    "straight to an oblong": {"size": [33, 48], "resize_short": None},
+    "an oblong crop": {"size": [48, 32], "resize_short": 33, "crop_rounding": "floor"},
+}
+
+
+@pytest.mark.parametrize("case", PREPROCESS)
+def test_our_kernels_see_the_same_pixels_as_in_python(cpp, bundle, images, tmp_path, case):
+    """Without a graph: what resizes is written in both languages."""
+    skip_without(cpp, "native")
+
+    def change(manifest):
+        manifest["preprocess"].update(PREPROCESS[case])
+        manifest["input"]["shape"] = [None, 3, *PREPROCESS[case]["size"]]
+
+    copy = changed_copy(bundle, tmp_path, change)
+    extreme = tmp_path / "extreme"
+    extreme.mkdir()
+    random = np.random.default_rng(0)
+    # Larger than Pillow resizes whole; a box of it; enlarged; of the size already.
+    for height, width in ((1, 9000), (5000, 2), (3, 3), (32, 32), (33, 48), (700, 41)):
+        pixels = random.integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(extreme / f"{height}x{width}.png")
+    words = [copy, images, extreme]
+    python = answers(run_program(DENSEPATH, "predict", *words, "--json", "--engine", "native"))
+    ours = answers(run_program(cpp.predict, *words, "--backend", "native"))
+    compared = 0
+    for expected, found in zip(python, ours, strict=True):
+        if ELSEWHERE in found.get("error", ""):
+            continue
+        assert found.get("class_ids") == expected.get("class_ids"), found["path"]
+        assert found.get("scores", []) == pytest.approx(expected.get("scores", []), abs=2e-6)
+        compared += 1
+    assert compared > 60
+
+
 def test_scores_of_several_labels_are_those_of_the_python_program(cpp, bundle, tmp_path):
     copy = changed_copy(bundle, tmp_path, lambda manifest: manifest.update(multi_label=True))
     words = ["predict", copy, PHOTOS, "--json", "--engine", "openvino", "--top-k", "10"]
     python = answers(run_program(DENSEPATH, *words))
-    ours = answers(run_program(cpp.predict, copy, PHOTOS, "--top-k", "10"))
+    ours = answers(run_program(cpp.predict, copy, PHOTOS, "--top-k", "10", "--backend", "openvino"))
     assert len(ours) == 2
     for expected, found in zip(python, ours, strict=True):
         assert found["class_ids"] == expected["class_ids"]
@@ -339,15 +391,83 @@ def test_a_damaged_bundle_is_refused(cpp, bundle, images, tmp_path, case):
 
 
 def test_a_bundle_without_the_back_ends_format_says_what_it_has(cpp, bundle, images, tmp_path):
-    def keep_torch(manifest):
-        manifest["formats"] = {"torch": {"model": "model.safetensors"}}
+    def keep_aoti(manifest):
+        manifest["formats"] = {"aoti": {"model": "model.pt2"}}
 
-    copy = changed_copy(bundle, tmp_path, keep_torch)
+    copy = changed_copy(bundle, tmp_path, keep_aoti)
     by_name = run_program(cpp.predict, copy, images, "--backend", "openvino")
     by_itself = run_program(cpp.predict, copy, images)
     assert (by_name.returncode, by_itself.returncode) == (1, 1)
-    assert "has no openvino format; it has torch" in by_name.stderr
-    assert "has no openvino" in by_itself.stderr
+    assert "has no openvino format; it has aoti" in by_name.stderr
+    assert "has no torch or openvino" in by_itself.stderr
+
+
+def rewrite_checkpoint(folder, change):
+    """The bundle's checkpoint with another header, the hashes right again."""
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    rest = change(header, data[8 + length :])
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + rest)
+
+    def list_it(manifest):
+        made = path.read_bytes()
+        manifest["files"][path.name].update(
+            sha256=hashlib.sha256(made).hexdigest(), size_bytes=len(made)
+        )
+
+    rewrite_manifest(folder, list_it)
+
+
+def set_arch(name, value):
+    def change(header, rest):
+        said = json.loads(header["__metadata__"]["densepath"])
+        said["spec"]["arch"][name] = value
+        header["__metadata__"]["densepath"] = json.dumps(said)
+        return rest
+
+    return change
+
+
+def drop_tensor(header, rest):
+    del header["features.norm5.bias"]
+    return rest
+
+
+def move_tensor(header, rest):
+    header["features.norm5.bias"]["data_offsets"] = [len(rest) - 4, len(rest) + 4]
+    return rest
+
+
+def halve_type(header, rest):
+    header["features.norm5.bias"]["dtype"] = "F16"
+    return rest
+
+
+CHECKPOINTS = {
+    "a tensor missing": (drop_tensor, "makes no network: it has no tensor features.norm5.bias"),
+    "a tensor outside": (move_tensor, "features.norm5.bias lies outside the file"),
+    "another type": (halve_type, "features.norm5.bias is of type F16, and only F32 is read"),
+    "weights cut off": (lambda _, rest: rest[:-100], "lies outside the file"),
+    "impossible numbers": (set_arch("growth_rate", 0), "growth_rate is 0, which no network has"),
+    "other numbers": (set_arch("growth_rate", 13), "numbers, and the network needs"),
+    "no number": (set_arch("growth_rate", "x"), "is not a whole checkpoint"),
+    "no blocks": (set_arch("blocks", []), "stages is 0, which no network has"),
+}
+
+
+@pytest.mark.parametrize("case", CHECKPOINTS)
+def test_a_checkpoint_that_is_wrong_is_refused(cpp, bundle, images, tmp_path, case):
+    skip_without(cpp, "native")
+    change, message = CHECKPOINTS[case]
+    copy = Path(shutil.copytree(bundle, tmp_path / "changed"))
+    rewrite_checkpoint(copy, change)
+    run = run_program(cpp.predict, copy, images, "--backend", "native")
+    assert (run.returncode, run.stdout) == (1, "")
+    assert message in run.stderr
+    assert len(run.stderr.splitlines()) == 1
 
 
 USAGE = {
@@ -361,6 +481,7 @@ USAGE = {
     ("BUNDLE", "x.jpg", "--benchmark=yes"): "--benchmark takes no value",
     ("BUNDLE", "x.jpg", "--precision", "int4"): "Choices: bfloat16, float32.",
     ("BUNDLE", "x.jpg", "--backend", "caffe"): "unknown back end 'caffe'. Choices: auto, ",
+    ("BUNDLE", "x.jpg", "--backend", "native", "--precision", "bfloat16"): "computes in float32",
     ("BUNDLE", "https://x.y/z.jpg"): "URLs are not downloaded by this program",
 }
 

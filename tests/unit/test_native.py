@@ -134,7 +134,10 @@ NORM = "features.denseblock1.denselayer1.norm1"
     [
         (lambda t: t.pop(f"{NORM}.bias"), f"it has no tensor {NORM}.bias"),
         (lambda t: t.update({f"{NORM}.bias": np.zeros(5)}), "bias has 5 numbers, and .* needs 24"),
-        (lambda t: t.update({"classifier.bias": np.zeros(0)}), "classes is 0, which no network has"),
+        (
+            lambda t: t.update({"classifier.bias": np.zeros(0)}),
+            "classes is 0, which no network has",
+        ),
         (lambda t: t.update({"features.conv0.weight": np.zeros(24 * 3 * 8)}), "not square"),
         (
             lambda t: t.update({"features.transition1.conv.weight": np.zeros(7)}),

@@ -77,9 +77,15 @@ if(DENSEPATH_ONNXRUNTIME)
   endif()
 endif()
 
-if(NOT DENSEPATH_OPENVINO AND NOT DENSEPATH_ONNXRUNTIME)
+if(DENSEPATH_NATIVE AND NOT CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+  message(STATUS "Back end native: needs GCC or Clang, whose vectors it is written in")
+  set(DENSEPATH_NATIVE OFF)
+endif()
+
+if(NOT DENSEPATH_NATIVE AND NOT DENSEPATH_OPENVINO AND NOT DENSEPATH_ONNXRUNTIME)
   message(FATAL_ERROR
-    "No runtime was found. One of these is needed:\n"
+    "No back end can be built. One of these is needed:\n"
+    "  GCC or Clang                  (our own kernels)\n"
     "  pip install openvino          (or -DOpenVINO_DIR=.../runtime/cmake)\n"
     "  -DONNXRUNTIME_ROOT=FOLDER     (an unpacked onnxruntime release archive)\n"
     "-DDENSEPATH_PYTHON=... names another Python to look into.")

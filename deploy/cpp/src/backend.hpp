@@ -14,7 +14,7 @@
 
 namespace densepath {
 
-/// The preprocess graph, for one thread.
+/// The preprocess graph, or what gives the same bytes, for one thread.
 class Fitter {
  public:
   virtual ~Fitter() = default;
@@ -23,12 +23,12 @@ class Fitter {
   virtual std::vector<float> fit(const Image& image) = 0;
 };
 
-/// A Bundle's graphs, loaded by one runtime.
+/// A Bundle's network, loaded by one runtime.
 class Backend {
  public:
   virtual ~Backend() = default;
 
-  /// A preprocess graph for one more thread. Safe to call from several threads.
+  /// Preprocessing for one more thread. Safe to call from several threads.
   virtual std::unique_ptr<Fitter> make_fitter() = 0;
 
   /// float32 [count, channels, height, width] → logits [count, num_classes], on all cores. One
@@ -45,15 +45,18 @@ class Backend {
 /// The back ends that this program was built with, the preferred one first.
 std::vector<std::string> backend_names();
 
-/// The back end that `name` asks for: itself, or for "auto" the first whose format the Bundle has.
+/// The back end that `settings.backend` names: itself, or for "auto" the first whose format the
+/// Bundle has and that computes in `settings.precision`.
 ///
-/// Throws UsageError (unknown, or not built in) and BundleError (the Bundle has none of them).
-std::string choose_backend(const std::string& name, const Bundle& bundle);
+/// Throws UsageError (unknown, not built in, or not in that precision) and BundleError (the Bundle
+/// has no format of theirs).
+std::string choose_backend(const Settings& settings, const Bundle& bundle);
 
 /// A loaded back end. `settings.backend` must be one of `backend_names()`.
 std::unique_ptr<Backend> make_backend(const Bundle& bundle, const Settings& settings);
 
 // What each runtime's file gives; only those that were built exist.
+std::unique_ptr<Backend> make_native(const Bundle& bundle, const Settings& settings);
 std::unique_ptr<Backend> make_openvino(const Bundle& bundle, const Settings& settings);
 std::unique_ptr<Backend> make_onnxruntime(const Bundle& bundle, const Settings& settings);
 

@@ -74,16 +74,12 @@ class OnnxRuntime : public Backend {
         output_(bundle.output_name),
         size_(bundle.input_size),
         num_classes_(bundle.labels.size()) {
-    if (settings.precision != "float32") {
-      throw UsageError("ONNX Runtime computes a float32 graph in float32, not in " +
-                       settings.precision + "; the back end openvino can.");
-    }
     auto contents = bundle.read("onnx");
     const BundleFormat& parts = bundle.formats.at("onnx");
     model_ = std::move(contents.at(parts.model));
     const std::size_t threads = num_threads(settings);
     try {
-      preprocess_ = load(env_, contents.at(parts.preprocess), 1);
+      preprocess_ = load(env_, contents.at(bundle.preprocess_graph("onnx")), 1);
       const Layout layout = {threads, size_.count(), bundle.labels.size()};
       spread_ = std::make_unique<Spread>(layout, compile(1),
                                          [this, threads] { return compile(threads); });

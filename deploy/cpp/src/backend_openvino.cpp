@@ -75,12 +75,13 @@ class OpenVino : public Backend {
         threads_(static_cast<int>(num_threads(settings))) {
     check_precision(settings);
     const BundleFormat& parts = bundle.formats.at("openvino");
+    const std::string& preprocess = bundle.preprocess_graph("openvino");
     const int readers = static_cast<int>(num_readers(num_threads(settings)));
     try {
       model_ = read_graph(core_, contents_.at(parts.model), weights(parts.model));
       // Each reading thread computes its own image.
       preprocess_ = core_.compile_model(
-          read_graph(core_, contents_.at(parts.preprocess), weights(parts.preprocess)), kDevice,
+          read_graph(core_, contents_.at(preprocess), weights(preprocess)), kDevice,
           ov::num_streams(readers), ov::inference_num_threads(readers),
           ov::hint::inference_precision(ov::element::f32));
       const Layout layout = {num_threads(settings), size_.count(), bundle.labels.size()};

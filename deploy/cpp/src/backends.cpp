@@ -11,20 +11,24 @@ namespace {
 constexpr std::size_t kMostReaders = 64;
 constexpr std::size_t kMostAlone = 8;
 
-/// A back end and the Bundle's format that it reads.
+/// A back end, the Bundle's format that it reads, and whether it computes in bfloat16.
 struct Entry {
   const char* name;
   const char* format;
+  bool bfloat16;
   std::unique_ptr<Backend> (*make)(const Bundle&, const Settings&);
 };
 
 const std::vector<Entry>& entries() {
   static const std::vector<Entry> built = {
+#ifdef DENSEPATH_NATIVE
+      {"native", "torch", false, make_native},
+#endif
 #ifdef DENSEPATH_OPENVINO
-      {"openvino", "openvino", make_openvino},
+      {"openvino", "openvino", true, make_openvino},
 #endif
 #ifdef DENSEPATH_ONNXRUNTIME
-      {"onnxruntime", "onnx", make_onnxruntime},
+      {"onnxruntime", "onnx", false, make_onnxruntime},
 #endif
   };
   return built;
@@ -36,6 +40,14 @@ const Entry* find_entry(const std::string& name) {
   return found == entries().end() ? nullptr : &*found;
 }
 
+[[noreturn]] void refuse_name(const std::string& name) {
+  const bool exists = name == "native" || name == "openvino" || name == "onnxruntime";
+  const std::string why =
+      exists ? "this program was built without the back end '" : "unknown back end '";
+  throw UsageError(why + printable(name) + "'. Choices: auto, " + join(backend_names(), ", ") +
+                   ".");
+}
+
 }  // namespace
 
 std::vector<std::string> backend_names() {
@@ -44,20 +56,27 @@ std::vector<std::string> backend_names() {
   return names;
 }
 
-std::string choose_backend(const std::string& name, const Bundle& bundle) {
+std::string choose_backend(const Settings& settings, const Bundle& bundle) {
+  const std::string& name = settings.backend;
+  const bool bfloat16 = settings.precision == "bfloat16";
   if (name != "auto") {
-    if (find_entry(name) != nullptr) return name;
-    const bool exists = name == "openvino" || name == "onnxruntime";
-    const std::string why =
-        exists ? "this program was built without the back end '" : "unknown back end '";
-    throw UsageError(why + printable(name) + "'. Choices: auto, " + join(backend_names(), ", ") +
-                     ".");
-  }
-  for (const Entry& entry : entries()) {
-    if (bundle.formats.count(entry.format) > 0) return entry.name;
+    const Entry* entry = find_entry(name);
+    if (entry == nullptr) refuse_name(name);
+    if (bfloat16 && !entry->bfloat16) {
+      throw UsageError("the back end '" + name + "' computes in float32; the back end openvino "
+                       "can compute in bfloat16.");
+    }
+    return name;
   }
   std::vector<std::string> wanted;
-  for (const Entry& entry : entries()) wanted.emplace_back(entry.format);
+  for (const Entry& entry : entries()) {
+    if (bfloat16 && !entry.bfloat16) continue;
+    if (bundle.formats.count(entry.format) > 0) return entry.name;
+    wanted.emplace_back(entry.format);
+  }
+  if (wanted.empty()) {
+    throw UsageError("no back end that was built in computes in bfloat16. Choices: float32.");
+  }
   throw BundleError(bundle.folder + " has no " + join(wanted, " or ") + " format; it has " +
                     bundle.format_names() + ". Add it: densepath export SUBJECT --to " + wanted[0] +
                     " -o FOLDER");

@@ -117,6 +117,20 @@ class Reader {
     return json_.get<bool>();
   }
 
+  double number() const {
+    if (!json_.is_number()) wrong("must be a number");
+    return json_.get<double>();
+  }
+
+  /// Whether the text is the second of two choices, of which it must be one.
+  bool is_second(const std::string& first, const std::string& second) const {
+    const std::string found = text();
+    if (found != first && found != second) {
+      wrong("is " + json_string(found, true) + "; choices: " + first + ", " + second);
+    }
+    return found == second;
+  }
+
   std::uint64_t count() const {
     if (!json_.is_number_unsigned()) wrong("must be a whole number of 0 or more");
     return json_.get<std::uint64_t>();
@@ -182,16 +196,43 @@ std::vector<std::size_t> shape_of(const Reader& tensor, std::size_t num_dimensio
   return shape;
 }
 
-/// What the preprocess graph gives, which must be what the model takes.
-InputSize read_input_size(const Reader& manifest) {
+Preprocess read_preprocess(const Reader& fields) {
+  static const std::set<std::string> kinds = {"bilinear", "bicubic", "cv2_bilinear"};
+  Preprocess made;
   std::vector<std::size_t> size;
-  manifest["preprocess"]["size"].each_item(
+  fields["size"].each_item(
       [&](const Reader& side) { size.push_back(static_cast<std::size_t>(side.count())); });
-  std::size_t channels = 0;
-  manifest["preprocess"]["mean"].each_item([&](const Reader&) { ++channels; });
-  if (size.size() != 2 || size[0] * size[1] * channels == 0) {
-    manifest["preprocess"].wrong("must have a size of height and width, and a mean a channel");
+  fields["mean"].each_item([&](const Reader& one) { made.mean.push_back(one.number()); });
+  fields["std"].each_item([&](const Reader& one) {
+    made.std.push_back(one.number());
+    if (!(made.std.back() > 0)) one.wrong("must be above 0");
+  });
+  if (size.size() != 2 || size[0] * size[1] * made.mean.size() == 0) {
+    fields.wrong("must have a size of height and width, and a mean a channel");
   }
+  if (made.mean.size() != made.std.size()) fields["std"].wrong("must have one value a channel");
+  made.height = size[0];
+  made.width = size[1];
+  if (!fields["resize_short"].is_null()) {
+    made.resize_short = static_cast<std::size_t>(fields["resize_short"].count());
+    if (made.resize_short < std::min(size[0], size[1])) {
+      fields["resize_short"].wrong("is less than the size");
+    }
+  }
+  made.interpolation = fields["interpolation"].text();
+  if (kinds.count(made.interpolation) == 0) {
+    fields["interpolation"].wrong("is " + json_string(made.interpolation, true) +
+                                  "; choices: bicubic, bilinear, cv2_bilinear");
+  }
+  made.rounds_side = fields["side_rounding"].is_second("truncate", "round");
+  made.floors_corner = fields["crop_rounding"].is_second("round", "floor");
+  return made;
+}
+
+/// What preprocessing gives, which must be what the model takes.
+InputSize read_input_size(const Reader& manifest, const Preprocess& preprocess) {
+  const std::size_t channels = preprocess.mean.size();
+  const std::vector<std::size_t> size = {preprocess.height, preprocess.width};
   const std::vector<std::size_t> given = {0, channels, size[0], size[1]};
   const std::vector<std::size_t> taken = shape_of(manifest["input"], 4);
   for (std::size_t i = 1; i < given.size(); ++i) {
@@ -226,7 +267,8 @@ void read_fields(const Reader& manifest, Bundle& bundle) {
   bundle.multi_label = manifest["multi_label"].flag();
   bundle.input_name = manifest["input"]["name"].text();
   bundle.output_name = manifest["output"]["name"].text();
-  bundle.input_size = read_input_size(manifest);
+  bundle.preprocess = read_preprocess(manifest["preprocess"]);
+  bundle.input_size = read_input_size(manifest, bundle.preprocess);
   manifest["formats"].each_field([&](const std::string& name, const Reader& format) {
     BundleFormat& parts = bundle.formats[name];
     parts.model = format["model"].file_name();
@@ -280,14 +322,20 @@ std::map<std::string, Contents> Bundle::read(const std::string& format) const {
   }
   const BundleFormat& parts = formats.at(format);
   for (const std::string& name : {parts.model, parts.preprocess}) {
-    if (name.empty())
-      throw BundleError(folder + ": its format " + format + " has no preprocess graph.");
-    if (contents.count(name) == 0) {
+    if (!name.empty() && contents.count(name) == 0) {
       throw BundleError(folder + ": manifest.json: files lacks " + name + ", which the format " +
                         format + " needs.");
     }
   }
   return contents;
+}
+
+const std::string& Bundle::preprocess_graph(const std::string& format) const {
+  const std::string& name = formats.at(format).preprocess;
+  if (name.empty()) {
+    throw BundleError(folder + ": its format " + format + " has no preprocess graph.");
+  }
+  return name;
 }
 
 std::string Bundle::format_names() const {

@@ -11,13 +11,14 @@
 #include <vector>
 
 #include "densepath/predictor.hpp"
+#include "preprocess.hpp"
 
 namespace densepath {
 
 /// The files of one format, by the part they play.
 struct BundleFormat {
-  std::string model;       ///< model.xml, model.onnx
-  std::string preprocess;  ///< preprocess.xml, preprocess.onnx
+  std::string model;       ///< model.xml, model.onnx, model.safetensors
+  std::string preprocess;  ///< preprocess.xml, preprocess.onnx; empty where the format has no graph
 };
 
 /// What a file must be.
@@ -44,6 +45,7 @@ struct Bundle {
   bool multi_label = false;
   std::string input_name, output_name;
   InputSize input_size;
+  Preprocess preprocess;
   std::map<std::string, BundleFormat> formats;
   std::map<std::string, BundleFile> files;
 
@@ -56,6 +58,9 @@ struct Bundle {
   ///
   /// Throws BundleError: the format is not in the Bundle, or a file is missing or differs.
   std::map<std::string, Contents> read(const std::string& format) const;
+
+  /// The name of the format's preprocess graph. Throws BundleError: it has none.
+  const std::string& preprocess_graph(const std::string& format) const;
 
   /// "onnx, openvino".
   std::string format_names() const;

@@ -21,8 +21,8 @@ Names what is in images: one JSON line an image, in order, as `densepath predict
 
   --list FILE          names of images, one a line; - is standard input
   --top-k N            classes in each answer (5)
-  --backend NAME       auto, openvino or onnxruntime (auto: the first that was built in and whose
-                       format the bundle has)
+  --backend NAME       auto, native, openvino or onnxruntime (auto: the first of them that was
+                       built in, whose format the bundle has, and that has the precision)
   --precision NAME     float32 or bfloat16, the type of openvino's arithmetic (float32)
   --batch-size N       images of one run (2 for each of several threads, else 8)
   --threads N          threads of the network (one a core)

@@ -60,7 +60,7 @@ struct Predictor::Parts {
 
   void check_size(const Ready& ready) const {
     if (ready.input.size() != bundle.input_size.count()) {
-      throw Error(bundle.folder + ": the preprocess graph gives " +
+      throw Error(bundle.folder + ": preprocessing gives " +
                   std::to_string(ready.input.size()) + " values, but the manifest says " +
                   std::to_string(bundle.input_size.count()) + ".");
     }
@@ -84,7 +84,7 @@ Predictor::Predictor(const std::string& bundle, const Settings& settings)
                       " channels; files are read with 1 (gray) or 3 (RGB).");
   }
   parts_->settings = settings;
-  parts_->settings.backend = choose_backend(settings.backend, parts_->bundle);
+  parts_->settings.backend = choose_backend(settings, parts_->bundle);
   parts_->backend = make_backend(parts_->bundle, parts_->settings);
   parts_->fitter = parts_->backend->make_fitter();
 }

@@ -3,8 +3,8 @@
 //     densepath::Predictor predictor("my-bundle");
 //     std::cout << densepath::to_json(predictor.predict("cat.jpg"));
 //
-// The arithmetic is the Bundle's own: files are decoded as `densepath` decodes them, the Bundle's
-// preprocess graph resizes and normalises, its model gives the logits.
+// The arithmetic is the Bundle's own: files are decoded as `densepath` decodes them; what resizes,
+// normalises and gives the logits was compared with the checkpoint on real images.
 #pragma once
 
 #include <cstddef>
@@ -76,7 +76,7 @@ struct Source {
 
 /// How a Predictor computes.
 struct Settings {
-  std::string backend = "auto";       ///< auto, openvino or onnxruntime.
+  std::string backend = "auto";       ///< auto, native, openvino or onnxruntime.
   std::string precision = "float32";  ///< float32 or bfloat16 (openvino only).
   std::size_t threads = 0;            ///< Of the network; 0: one a usable core.
   std::size_t batch_size = 0;         ///< Images of one run; 0: 2 for each of several threads.
@@ -91,7 +91,7 @@ class Predictor {
   using Next = std::function<std::optional<Source>()>;
   using Take = std::function<bool(const Prediction&)>;
 
-  /// Opens and verifies the Bundle and compiles its graphs.
+  /// Opens and verifies the Bundle and loads its network.
   ///
   /// Throws UsageError (an unknown back end or precision), BundleError (the Bundle is not whole),
   /// Error (the runtime cannot load it).

@@ -1,1 +1,1 @@
-"""Our own kernels for CPUs: the C++ sources, which `deploy/cpp` uses too, and what compiles them."""
+"""Our own kernels for CPUs: the C++ sources, of `deploy/cpp` too, and what compiles them."""

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "grouped.hpp"
 #include "matrix.hpp"
 #include "winograd.hpp"
 
@@ -190,6 +191,8 @@ struct Convolution {
   int inputs = 0, outputs = 0, stride = 1;
   std::vector<Slice> slices;
   std::vector<Packed> points;  // for Winograd's way, where it is prepared
+  int group_width = 0;
+  std::vector<GroupedSlice> grouped;  // in place of `slices`
   Floats bias;
   bool relu = false;
 
@@ -197,6 +200,11 @@ struct Convolution {
   void set_weights(const float* taps, int groups, bool winograd) {
     if (winograd) points = transform_weights(taps, inputs, outputs);
     const int in = inputs / groups, out = outputs / groups;
+    group_width = in;
+    if (is_grouped(inputs, outputs, groups)) {
+      grouped = slice_groups(taps, outputs, in);
+      return;
+    }
     const int together = groups == 1 ? outputs : out % PANEL == 0 ? PANEL : LANES;
     for (int j = 0; j < outputs; j += together) {
       const int end = std::min(outputs, j + together), first_group = j / out;
@@ -217,6 +225,8 @@ struct Convolution {
   void run(const Padded& in, const Map& out, int column, Part part, Scratch& own) const {
     if (!points.empty())
       run_tiles(in, out, column, part, own);
+    else if (!grouped.empty())
+      run_groups(in, out, column, part);
     else
       run_rows(in, out, column, part, own);
   }
@@ -241,6 +251,22 @@ struct Convolution {
             out.at(p) + column + slice.first_output, out.ld, ending, own.left.get());
       }
     }
+  }
+
+  void run_groups(const Padded& in, const Map& out, int column, Part part) const {
+    int low, high;
+    part.share(out.height, low, high);
+    const long line = in.whole_width * in.ld;
+    for (int y = low; y < high; ++y)
+      for (const GroupedSlice& slice : grouped)
+        for (int x = 0; x < out.width; x += ABREAST) {
+          const float* corner = in.at(y * stride - 1, x * stride - 1) + slice.first_input;
+          const int first = slice.first_output;
+          const Target target{out.at(y * out.width + x) + column + first, out.ld, outputs - first,
+                              bias ? bias.get() + first : nullptr, relu};
+          grouped_tile(std::min(ABREAST, out.width - x), slice, group_width,
+                       {corner, stride * in.ld, line, in.ld}, target);
+        }
   }
 
   static void lay_out(const Padded& in, const float* const* corners, const Slice& slice, int rows,

@@ -1,0 +1,100 @@
+#include "checkpoint.hpp"
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "bytes.hpp"
+#include "text.hpp"
+
+namespace densepath {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::size_t kLengthBytes = 8;
+constexpr char kSkipped[] = "num_batches_tracked";
+
+int whole(const Json& numbers, const char* name) { return numbers.at(name).get<int>(); }
+
+StemPool stem_pool(const Json& numbers) {
+  if (numbers.at("stem") != "imagenet") return StemPool::none;
+  return numbers.at("stem_pool") == "same" ? StemPool::same : StemPool::pad1;
+}
+
+/// `ModelSpec.to_dict` (models/spec.py).
+Arch read_arch(const Json& description) {
+  const Json& spec = description.at("spec");
+  const Json& numbers = spec.at("arch");
+  Arch arch;
+  arch.dual = spec.at("family") == "dpn";
+  arch.stem_pool = stem_pool(numbers);
+  arch.stem_width = whole(numbers, "stem_width");
+  arch.bn_eps = numbers.at("bn_eps").get<double>();
+  arch.blocks = numbers.at("blocks").get<std::vector<int>>();
+  if (arch.dual) {
+    arch.k_r = whole(numbers, "k_r");
+    arch.groups = whole(numbers, "groups");
+    arch.base_factor = whole(numbers, "base_factor");
+    arch.dense_increment = numbers.at("dense_increment").get<std::vector<int>>();
+  } else {
+    arch.growth_rate = whole(numbers, "growth_rate");
+    arch.bottleneck = whole(numbers, "bottleneck");
+  }
+  arch.channels = description.at("in_channels").get<int>();
+  return arch;
+}
+
+/// Floats that a program may read where they stand.
+const float* floats_at(const std::uint8_t* bytes, std::size_t count, Checkpoint& made) {
+  if (reinterpret_cast<std::uintptr_t>(bytes) % alignof(float) == 0) {
+    return reinterpret_cast<const float*>(bytes);
+  }
+  made.aligned.push_back(std::make_unique<float[]>(count));
+  std::memcpy(made.aligned.back().get(), bytes, count * sizeof(float));
+  return made.aligned.back().get();
+}
+
+void add_tensor(const std::string& name, const Json& tensor, Bytes data, Checkpoint& made) {
+  if (tensor.at("dtype") != "F32") {
+    throw std::runtime_error(name + " is of type " + tensor.at("dtype").get<std::string>() +
+                             ", and only F32 is read");
+  }
+  const auto place = tensor.at("data_offsets").get<std::vector<std::uint64_t>>();
+  const bool inside = place.size() == 2 && place[0] <= place[1] && place[1] <= data.size();
+  if (!inside || (place[1] - place[0]) % sizeof(float) != 0) {
+    throw std::runtime_error(name + " lies outside the file");
+  }
+  const std::size_t count = static_cast<std::size_t>(place[1] - place[0]) / sizeof(float);
+  made.tensors[name] = {floats_at(data.data() + place[0], count, made),
+                        static_cast<std::int64_t>(count)};
+}
+
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+}  // namespace
+
+Checkpoint read_checkpoint(const Contents& file, const std::string& name) {
+  try {
+    const Bytes bytes(file);
+    const auto length = bytes.number(0, kLengthBytes, false);
+    if (!length || *length > bytes.size() - kLengthBytes) {
+      throw std::runtime_error("its header is cut off");
+    }
+    const Bytes text = bytes.part(kLengthBytes, static_cast<std::size_t>(*length));
+    const Json header = Json::parse(text.begin(), text.end());
+    const std::string said = header.at("__metadata__").at("densepath").get<std::string>();
+    Checkpoint made;
+    made.arch = read_arch(Json::parse(said));
+    const Bytes data = bytes.part(kLengthBytes + static_cast<std::size_t>(*length));
+    for (const auto& [key, tensor] : header.items()) {
+      if (key != "__metadata__" && !ends_with(key, kSkipped)) add_tensor(key, tensor, data, made);
+    }
+    return made;
+  } catch (const std::exception& error) {
+    throw BundleError(name + " is not a whole checkpoint: " + printable(error.what()) + ".");
+  }
+}
+
+}  // namespace densepath

@@ -1,0 +1,25 @@
+// A checkpoint file (safetensors) → the network's numbers and its tensors.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "arch.hpp"
+#include "bundle.hpp"
+
+namespace densepath {
+
+/// Tensors point into the file's bytes, or into `aligned` where those do not suit.
+struct Checkpoint {
+  Arch arch;
+  Tensors tensors;
+  std::vector<std::unique_ptr<float[]>> aligned;
+};
+
+/// What the bytes of `file` (model.safetensors) hold; they must outlive the result.
+///
+/// Throws BundleError: they are no whole checkpoint of densepath's.
+Checkpoint read_checkpoint(const Contents& file, const std::string& name);
+
+}  // namespace densepath

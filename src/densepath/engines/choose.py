@@ -1,7 +1,8 @@
 """Which engine answers: the one that was named, or the best that there is for what is asked.
 
 `auto` takes the first row of `obstacles.TABLE` that nothing is in the way of. For few images the
-order is that of `opens`, by how soon an engine is ready.
+order is that of `opens`, by how soon an engine is ready; for a large network OpenVINO comes before
+our own kernels.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from densepath.errors import DensepathError, EngineError, UnknownNameError
 
 # So many images are answered in less time than a slower opening costs.
 FEW_IMAGES = 64
+# From so many parameters on OpenVINO is the faster: DPN-98, 107 and 131 (benchmarks/inference.py).
+LARGE_PARAMETERS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def choose(wish: Wish, bundle: Bundle | None) -> Choice:
             raise error
         return Choice(wish.engine, "as asked")
     passed: list[str] = []
-    for row in _by_preference(wish):
+    for row in _by_preference(wish, bundle):
         error = obstacle(row, wish, bundle)
         if error is None:
             reason = f"ready soonest for {_count(wish)}" if _is_few(wish) else row.why
@@ -67,10 +70,14 @@ def _check_names(wish: Wish) -> None:
         raise UnknownNameError("device", wish.device, ("auto", "cpu", "cuda", "cuda:N"))
 
 
-def _by_preference(wish: Wish) -> list[Row]:
-    """The rows that `auto` may take, the best for this number of images first."""
+def _by_preference(wish: Wish, bundle: Bundle | None) -> list[Row]:
+    """The rows that `auto` may take, the best for this network and number of images first."""
     rows = [row for row in TABLE if row.by_itself]
-    return sorted(rows, key=lambda row: row.opens) if _is_few(wish) else rows
+    if _is_few(wish):
+        return sorted(rows, key=lambda row: row.opens)
+    if bundle is not None and bundle.manifest.model["num_parameters"] >= LARGE_PARAMETERS:
+        return sorted(rows, key=lambda row: row.large)
+    return rows
 
 
 def _is_few(wish: Wish) -> bool:

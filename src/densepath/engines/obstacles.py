@@ -44,6 +44,7 @@ class Row:
             can pool otherwise than they do.
         by_itself: `auto` may take it.
         opens: its place among all by the time until the first answer.
+        large: its place among all for a large network.
     """
 
     name: str
@@ -55,14 +56,15 @@ class Row:
     free_size: bool = False
     by_itself: bool = True
     opens: int = 9
+    large: int = 2
 
 
 BOTH: tuple[Precision, ...] = ("float32", "bfloat16")
 ORT, OPENVINO = ("onnxruntime", "onnx"), ("openvino", "openvino")
 TABLE = (
-    Row("cuda", "onnx", "there is a GPU", ORT, gpu=True),
+    Row("cuda", "onnx", "there is a GPU", ORT, gpu=True, large=0),
     Row("native", "torch", "the fastest on a CPU in float32", free_size=True, opens=0),
-    Row("openvino", "openvino", "the fastest there is for this", OPENVINO, BOTH, opens=2),
+    Row("openvino", "openvino", "the fastest there is for this", OPENVINO, BOTH, opens=2, large=1),
     Row("onnxruntime", "onnx", "the fastest there is for this", ORT, opens=1),
     Row("eager", "torch", "PyTorch is always there", None, BOTH, None, free_size=True),
     Row("aoti", "aoti", "the only format there is"),

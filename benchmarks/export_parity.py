@@ -25,7 +25,7 @@ from pathlib import Path
 
 from harness import MODELS, Budget, Results, add_options, table
 
-BATCH_SIZES = (1, 4, 8)
+BATCH_SIZES = (1, 8)
 
 
 def export_one(name: str, images: str, num_images: int, to: list[str]) -> dict:

@@ -156,39 +156,39 @@ def draw(parts: Sequence[dict], order: Sequence[str], path: Path) -> None:
     single = [part for part in parts if part["batch"] == 1 and part["precision"] == "float32"]
     if not single:
         return
-    defaults = [part["default"] for part in single]
-    ours = max(set(defaults), key=defaults.count)
     figure, axes = plt.subplots(figsize=(8.5, 5), layout="constrained")
-    names = [ours, *(name for name in order if name in SHOWN)]
-    for i, name in enumerate(_measured(single, names)):
+    names = ["", *(name for name in _measured(single, order) if name in SHOWN)]
+    for i, name in enumerate(names):
         for family, marker in (("densenet", "o"), ("dpn", "s")):
             points = sorted(
-                (CATALOGUE[part["model"]].seed.top1 * 100, part["ms"][name]["median"])
+                (CATALOGUE[part["model"]].seed.top1 * 100, part["ms"][shown]["median"])
                 for part in single
-                if name in part["ms"] and part["model"].startswith(family)
+                if (shown := name or part["default"]) in part["ms"]
+                and part["model"].startswith(family)
             )
-            accuracies, latencies = [a for a, _ in points], [ms for _, ms in points]
             axes.plot(
-                latencies,
-                accuracies,
-                color="black" if name == ours else f"C{i - 1}",
+                [ms for _, ms in points],
+                [accuracy for accuracy, _ in points],
+                color=f"C{i - 1}" if name else "black",
                 marker=marker,
-                markersize=7 if name == ours else 4,
-                linewidth=2 if name == ours else 1,
-                zorder=3 if name == ours else 2,
-                label=name if family == "densenet" else None,
+                markersize=4 if name else 7,
+                linewidth=1 if name else 2,
+                zorder=2 if name else 3,
+                label=(name or "densepath, its default") if family == "densenet" else None,
             )
     for part in single:
-        where = (part["ms"][ours]["median"], CATALOGUE[part["model"]].seed.top1 * 100)
+        dense = part["model"].startswith("densenet")
         axes.annotate(
             part["model"].replace("densenet", "DenseNet-").replace("dpn", "DPN-"),
-            where,
+            (part["ms"][part["default"]]["median"], CATALOGUE[part["model"]].seed.top1 * 100),
             textcoords="offset points",
-            xytext=(-6, 6),
-            ha="right",
+            xytext=(7, -11) if dense else (-6, 6),
+            ha="left" if dense else "right",
             fontsize=8,
         )
     axes.set_xscale("log")
+    for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        ticks("{x:.0f}")
     axes.set_xlabel("median milliseconds of one image, float32, 2 threads (log scale)")
     axes.set_ylabel("published top-1 accuracy on ImageNet, %")
     axes.grid(alpha=0.3, which="both")

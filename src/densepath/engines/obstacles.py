@@ -162,7 +162,7 @@ def _missing_format(row: Row, bundle: Bundle | None) -> DensepathError | None:
         if row.format == "torch":
             return None
         return UsageError(
-            f"the engine {row.name!r} reads bundles, and this is a checkpoint. Make one: "
+            f"the engine {row.name!r} reads bundles, and the subject is none. Make one: "
             f"densepath export SUBJECT --to {row.format} -o DIR"
         )
     try:

@@ -445,6 +445,7 @@ def test_ctrl_c_ends_a_run_at_once_with_what_was_done_and_no_traceback(made, eng
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=heed_ctrl_c,
     ) as process:
         feeder = threading.Thread(target=feed, args=(process.stdin,))
         feeder.start()
@@ -458,6 +459,11 @@ def test_ctrl_c_ends_a_run_at_once_with_what_was_done_and_no_traceback(made, eng
     assert len(said.splitlines()) == 1
     for line in (first + rest).splitlines()[:-1]:
         assert json.loads(line)["path"] == "photos/0.png"
+
+
+def heed_ctrl_c():
+    """What runs in the background is started by its shell with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def feed(pipe):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -285,6 +286,32 @@ def test_what_an_engine_is_can_be_written_as_json(engine):
     assert said["name"] == engine.info.name
     assert said["streams"] >= 1
     assert said["batch_size"] >= 1
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_closing_an_engine_that_is_still_running_harms_no_answer(name, files):
+    engine = ENGINES[name](files)
+    batch = images(4)
+    wanted, found, running = engine.run(batch), [], threading.Barrier(4)
+
+    def work():
+        running.wait()
+        while len(found) < 300:
+            try:
+                found.append(engine.run_share(batch))
+            except Exception:  # it is closed: what that says is the next test's
+                return
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    running.wait()
+    time.sleep(0.02)
+    engine.close()
+    for thread in threads:
+        thread.join()
+    for answer in found:
+        np.testing.assert_allclose(answer, wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ENGINES)

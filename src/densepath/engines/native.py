@@ -56,9 +56,9 @@ class NativeEngine:
         streams, self._threads = count_streams(mode, threads)
         size = size or (spec.input_size, spec.input_size)
         self._library = load_library()
-        self._network = _open(self._library, arch_numbers(spec, in_channels, size), spec, tensors)
-        if not self._network:
-            raise EngineError(f"the kernels refused the network: {self._failure()}.")
+        self._network: _Network | None = _Network(
+            self._library, arch_numbers(spec, in_channels, size), spec, tensors
+        )
         self._least_side = spec.least_side
         self.info = EngineInfo(
             "native", "cpu", "float32", in_channels, num_classes, IMAGES_A_CALL, streams
@@ -79,7 +79,8 @@ class NativeEngine:
     def _run(self, images: Images, threads: int) -> Logits:
         """The logits, by so many threads at most."""
         check_batch(images, self.info)
-        if not self._network:
+        network = self._network  # held until this call ends, whatever `close` does meanwhile
+        if network is None:
             raise UsageError("the engine is closed; open it again to run images.")
         count, _, height, width = images.shape
         logits = np.empty((count, self.info.num_classes), np.float32)
@@ -92,10 +93,10 @@ class NativeEngine:
             )
         images = np.ascontiguousarray(images)
         if self._library.densepath_run(
-            *(self._network, images.ctypes.data, count, height, width),
+            *(network.address, images.ctypes.data, count, height, width),
             *(logits.ctypes.data, threads),
         ):
-            raise EngineError(f"the kernels failed: {self._failure()}.")
+            raise EngineError(f"the kernels failed: {_failure(self._library)}.")
         return logits
 
     def fitter(self, preprocess: Preprocess) -> Fit:
@@ -105,15 +106,39 @@ class NativeEngine:
         return preprocess.fit
 
     def close(self) -> None:
-        """The network's memory is free."""
-        network, self._network = self._network, None
-        if network:
-            self._library.densepath_close(network)
+        """The network's memory is free, once the calls that are still running have ended."""
+        self._network = None
 
-    def _failure(self) -> str:
-        """What the library says of its last failure."""
-        said: bytes = self._library.densepath_failure()
-        return said.decode()
+
+class _Network:
+    """The library's network; its memory is free when nobody holds this any more."""
+
+    def __init__(
+        self, library: ctypes.CDLL, numbers: NDArray[np.int32], spec: ModelSpec, tensors: Tensors
+    ) -> None:
+        """
+        Raises:
+            EngineError: the library refused the tensors.
+        """
+        self._close = library.densepath_close
+        held = {
+            name: np.ascontiguousarray(tensor, np.float32)
+            for name, tensor in tensors.items()
+            if not name.endswith("num_batches_tracked")
+        }
+        count = len(held)
+        names = (ctypes.c_char_p * count)(*(name.encode() for name in held))
+        places = (ctypes.c_void_p * count)(*(tensor.ctypes.data for tensor in held.values()))
+        sizes = (ctypes.c_int64 * count)(*(tensor.size for tensor in held.values()))
+        self.address: int | None = library.densepath_open(
+            numbers.ctypes.data, spec.arch.bn_eps, names, places, sizes, count
+        )
+        if self.address is None:
+            raise EngineError(f"the kernels refused the network: {_failure(library)}.")
+
+    def __del__(self) -> None:
+        if getattr(self, "address", None) is not None:
+            self._close(self.address)
 
 
 def arch_numbers(spec: ModelSpec, in_channels: int, size: tuple[int, int]) -> NDArray[np.int32]:
@@ -128,22 +153,10 @@ def arch_numbers(spec: ModelSpec, in_channels: int, size: tuple[int, int]) -> ND
     return np.array([*numbers, len(arch.blocks), *arch.blocks, *increments], np.int32)
 
 
-def _open(
-    library: ctypes.CDLL, numbers: NDArray[np.int32], spec: ModelSpec, tensors: Tensors
-) -> Any:
-    """The library's network; None if it refused the tensors."""
-    held = {
-        name: np.ascontiguousarray(tensor, np.float32)
-        for name, tensor in tensors.items()
-        if not name.endswith("num_batches_tracked")
-    }
-    count = len(held)
-    names = (ctypes.c_char_p * count)(*(name.encode() for name in held))
-    places = (ctypes.c_void_p * count)(*(tensor.ctypes.data for tensor in held.values()))
-    sizes = (ctypes.c_int64 * count)(*(tensor.size for tensor in held.values()))
-    return library.densepath_open(
-        numbers.ctypes.data, spec.arch.bn_eps, names, places, sizes, count
-    )
+def _failure(library: ctypes.CDLL) -> str:
+    """What the library says of its last failure."""
+    said: bytes = library.densepath_failure()
+    return said.decode()
 
 
 def read_tensors(path: Path) -> tuple[ModelSpec, int, dict[str, NDArray[Any]]]:

@@ -1,0 +1,1 @@
+"""INT8 program → compiled for an NPU → simulated → profiled."""

@@ -17,7 +17,7 @@ from densepath.errors import UsageError
 
 Images = NDArray[np.float32]
 Logits = NDArray[np.float32]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class EngineInfo:
     Attributes:
         name: the runtime: `eager`, `openvino`, `null`.
         device: where it computes: `cpu`, `cuda:0`.
-        precision: the type of its arithmetic: `float32`, `bfloat16`.
+        precision: the type of its arithmetic: `float32`, `bfloat16`, `int8`.
         in_channels: the channels of the images it takes.
         num_classes: the logits it answers with.
         batch_size: the images of one call of `run_share` that is quick; any number is taken.

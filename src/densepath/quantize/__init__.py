@@ -1,1 +1,1 @@
-"""A float network → its INT8 forms: calibration images, methods, the forms that each runtime runs."""
+"""A float network → INT8: calibration images, methods, and the form that each runtime runs."""

@@ -53,7 +53,7 @@ class Calibration:
 
     def digest(self) -> str:
         """The sha256 of the pixels: the same images give the same."""
-        return hashlib.sha256(np.ascontiguousarray(self.images)).hexdigest()
+        return hashlib.sha256(self.images.tobytes()).hexdigest()
 
 
 def draw_calibration(

@@ -8,8 +8,9 @@ an image that comes alone is run on all cores, by a form that is made when the f
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -74,6 +75,8 @@ class Spread:
         self._build_alone = build_alone
         self._alone: RunPart | None = None
         self._building = threading.Lock()
+        self._running, self._closed = 0, False
+        self._changed = threading.Condition()
         self._bound = threads is not None
         self._pool = threads
         if threads is None and info.streams > 1:
@@ -86,6 +89,11 @@ class Spread:
             UsageError: images of another shape or type.
         """
         check_batch(images, self._info)
+        with self._counted():
+            return self._run(images)
+
+    def _run(self, images: Images) -> Logits:
+        """The logits, by all streams."""
         if not len(images):
             return self._no_logits()
         streams, part = self._info.streams, self._info.batch_size
@@ -100,17 +108,43 @@ class Spread:
     def run_share(self, images: Images) -> Logits:
         """As `run`, by one stream and in one call."""
         check_batch(images, self._info)
-        if not len(images):
-            return self._no_logits()
-        if self._pool is not None and self._bound:
-            return self._pool.submit(self._run_part, images).result()
-        return self._run_part(images)
+        with self._counted():
+            if not len(images):
+                return self._no_logits()
+            if self._pool is not None and self._bound:
+                return self._pool.submit(self._run_part, images).result()
+            return self._run_part(images)
 
     def close(self) -> None:
-        """The threads have ended, and nothing here holds on to the network."""
+        """The calls that were running and the threads have ended, and the network is let go.
+
+        OpenVINO's network must not go while a thread computes with it, nor in another thread than
+        this: other memory of the process is lost with it.
+        """
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._running)
         if self._pool is not None:
             self._pool.shutdown()
-        self._run_part, self._build_alone, self._alone = _closed, lambda: _closed, None
+        self._run_part, self._build_alone, self._alone = _closed, None, None
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """A call, which `close` waits for.
+
+        Raises:
+            UsageError: the engine is closed.
+        """
+        with self._changed:
+            if self._closed:
+                raise UsageError("the engine is closed; open it again to run images.")
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
 
     def _no_logits(self) -> Logits:
         """[0, num_classes]."""

@@ -19,6 +19,7 @@ using Json = nlohmann::json;
 constexpr char kManifest[] = "manifest.json";
 constexpr char kManifestHash[] = "manifest.json.sha256";
 constexpr char kFormat[] = "densepath-bundle";
+constexpr char kQuantization[] = "quantization";  // of an INT8 bundle alone
 constexpr int kSchemaVersion = 1;
 constexpr std::size_t kHashDigits = 64;
 constexpr std::uint64_t kMostManifestBytes = std::uint64_t{64} << 20;
@@ -258,7 +259,7 @@ void check_version(const Reader& manifest, const std::string& folder) {
 /// Fills what is read of the manifest; its other fields only have to be there.
 void read_fields(const Reader& manifest, Bundle& bundle) {
   manifest.each_field([](const std::string& key, const Reader& value) {
-    if (known_fields().count(key) == 0) value.wrong("is a field that version 1 does not have");
+    if (known_fields().count(key) == 0 && key != kQuantization) value.wrong("is a field that version 1 does not have");
   });
   for (const std::string& field : known_fields()) static_cast<void>(manifest[field]);
   bundle.model_name = manifest["model"]["name"].text();

@@ -20,7 +20,8 @@ FORMAT = "densepath-bundle"
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.json.sha256"
-FORMATS = ("onnx", "openvino", "torch", "aoti")
+FORMATS = ("onnx", "openvino", "torch", "aoti", "native", "executorch", "litert")
+PRECISIONS = ("float32", "int8")
 FAMILIES = ("densenet", "dpn")
 MOST_BYTES = 64 << 20  # of a manifest: far above one with a million labels
 
@@ -70,13 +71,14 @@ class Manifest:
         multi_label: every class is a yes or no of its own.
         preprocess: the way from an image to the network's input.
         input, output: of the model graph.
-        precision: of the arithmetic: `float32`.
+        precision: of the arithmetic: `float32` or `int8`.
         formats: by name, the file of each part: `model`, and `preprocess` where it has one.
         files: by name.
         source: `subject`, `sha256` and `provenance` of the checkpoint.
         tools: the versions of what made the Bundle.
         parity: what the export measured; None where it was not asked to.
         created: UTC, ISO 8601.
+        quantization: of an INT8 bundle, how it was made and how its answers compare.
     """
 
     model: dict[str, Any]
@@ -92,6 +94,7 @@ class Manifest:
     tools: dict[str, str]
     parity: dict[str, Any] | None
     created: str
+    quantization: dict[str, Any] | None = None
 
     def to_text(self) -> str:
         """The JSON document."""
@@ -99,6 +102,8 @@ class Manifest:
         values["preprocess"] = self.preprocess.to_dict()
         if not values["output"]["layout"]:
             del values["output"]["layout"]
+        if values["quantization"] is None:
+            del values["quantization"]
         return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
@@ -159,6 +164,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _read(values: dict[str, Any]) -> Manifest:
     """The manifest of a document whose version is right."""
+    values = {"quantization": None, **values}
     fields = _object(values, "the manifest", {"format", "schema_version", *_FIELDS})
     read = {name: check(fields[name], name) for name, check in _FIELDS.items()}
     manifest = Manifest(**read)
@@ -319,7 +325,7 @@ def _tools(value: Any, field: str) -> dict[str, str]:
     return {name: _text(version, f"{field}.{name}") for name, version in value.items()}
 
 
-def _parity(value: Any, field: str) -> dict[str, Any] | None:
+def _mapping_or_none(value: Any, field: str) -> dict[str, Any] | None:
     return None if value is None else dict(_mapping(value, field))
 
 
@@ -330,7 +336,7 @@ def _created(value: Any, field: str) -> str:
 
 
 def _precision(value: Any, field: str) -> str:
-    return _one_of(value, field, ("float32",))
+    return _one_of(value, field, PRECISIONS)
 
 
 def _shown(value: Any) -> str:
@@ -345,6 +351,9 @@ _PARTS = {
     "openvino": {"preprocess"},
     "torch": set(),
     "aoti": {"machine", "system"},
+    "native": set(),
+    "executorch": set(),
+    "litert": set(),
 }
 _FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "model": _model,
@@ -358,6 +367,7 @@ _FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "files": _files,
     "source": _source,
     "tools": _tools,
-    "parity": _parity,
+    "parity": _mapping_or_none,
     "created": _created,
+    "quantization": _mapping_or_none,
 }

@@ -29,6 +29,7 @@ VERBS = {
     "import": ("import_", "import_"),
     "export": ("export", "export"),
     "convert": ("convert", "convert"),
+    "quantize": ("quantize", "quantize"),
 }
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ our own kernels.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from densepath.bundle.bundle import Bundle
+from densepath.engines.engine import Precision
 from densepath.engines.obstacles import AUTO, BOTH, TABLE, Row, Wish, find_row, obstacle
-from densepath.errors import DensepathError, EngineError, UnknownNameError
+from densepath.errors import DensepathError, EngineError, UnknownNameError, UsageError
 
 # So many images are answered in less time than a slower opening costs.
 FEW_IMAGES = 64
@@ -42,6 +43,7 @@ def choose(wish: Wish, bundle: Bundle | None) -> Choice:
         MissingPackageError: its package is not installed.
     """
     _check_names(wish)
+    wish = _as_stored(wish, bundle)
     if wish.engine != AUTO:
         error = obstacle(find_row(wish.engine), wish, bundle)
         if error is not None:
@@ -68,6 +70,23 @@ def _check_names(wish: Wish) -> None:
         raise UnknownNameError("precision", wish.precision, BOTH)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wish.device):
         raise UnknownNameError("device", wish.device, ("auto", "cpu", "cuda", "cuda:N"))
+
+
+def _as_stored(wish: Wish, bundle: Bundle | None) -> Wish:
+    """The wish for an INT8 bundle: its precision is stored in it, not chosen.
+
+    Raises:
+        UsageError: another one is asked for.
+    """
+    if bundle is None or bundle.manifest.precision == "float32":
+        return wish
+    stored: Precision = bundle.manifest.precision  # type: ignore[assignment]
+    if wish.precision != "float32":
+        raise UsageError(
+            f"{bundle.folder} is quantised to {stored}, and cannot be run in {wish.precision}. "
+            "Leave the precision out, or name the float bundle that it was made of."
+        )
+    return replace(wish, precision=stored)
 
 
 def _by_preference(wish: Wish, bundle: Bundle | None) -> list[Row]:

@@ -91,7 +91,7 @@ def _load_bundle(bundle: Bundle, wish: Wish, crop_share: float | None) -> Predic
     manifest = bundle.manifest
     preprocess = _at_size(manifest.preprocess, wish, crop_share)
     choice = choose(wish, bundle)
-    format = find_row(choice.engine).format
+    format = find_row(choice.engine).format_in(bundle)
     bundle.verify(format)
     model = bundle.path_of(format)
     made = _open_graph(choice.engine, model, manifest, wish) or _open_weights(
@@ -111,15 +111,19 @@ def _at_size(preprocess: Preprocess, wish: Wish, crop_share: float | None) -> Pr
 
 def _open_graph(name: str, model: Path, manifest: Manifest, wish: Wish) -> Engine | None:
     """An engine that reads an exported graph; None for one that reads weights."""
+    int8 = manifest.precision == "int8"
+    precision: Precision = "int8" if int8 else wish.precision
     if name == "openvino":
         from densepath.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(model, precision=wish.precision, mode=wish.mode, threads=wish.threads)
+        return OpenVinoEngine(model, precision=precision, mode=wish.mode, threads=wish.threads)
     if name in ("onnxruntime", "cuda", "tensorrt"):
         from densepath.engines.onnxruntime import OnnxRuntimeEngine
 
         provider: Any = name
-        return OnnxRuntimeEngine(model, provider=provider, mode=wish.mode, threads=wish.threads)
+        return OnnxRuntimeEngine(
+            *(model,), provider=provider, precision=precision, mode=wish.mode, threads=wish.threads
+        )
     if name == "aoti":
         from densepath.engines.aoti import AotiEngine
 

@@ -36,6 +36,7 @@ class Row:
     Attributes:
         name: as it is asked for.
         format: what it reads of a bundle.
+        int8_format: what it reads of an INT8 bundle.
         why: why `auto` took it.
         package: the package it needs beyond densepath's own, and the extra that brings it.
         precisions: the types it computes in.
@@ -57,15 +58,32 @@ class Row:
     by_itself: bool = True
     opens: int = 9
     large: int = 2
+    int8_format: str | None = None
+
+    def format_in(self, bundle: Bundle | None) -> str:
+        """What it reads of this bundle, or of a checkpoint."""
+        int8 = bundle is not None and bundle.manifest.precision == "int8"
+        return self.int8_format or self.format if int8 else self.format
 
 
 BOTH: tuple[Precision, ...] = ("float32", "bfloat16")
+FULL_OR_INT8: tuple[Precision, ...] = ("float32", "int8")
+ALL: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 ORT, OPENVINO = ("onnxruntime", "onnx"), ("openvino", "openvino")
+EXECUTORCH, LITERT = ("executorch", "edge"), ("ai_edge_litert", "edge")
 TABLE = (
     Row("cuda", "onnx", "there is a GPU", ORT, gpu=True, large=0),
-    Row("native", "torch", "the fastest on a CPU in float32", free_size=True, opens=0),
-    Row("openvino", "openvino", "the fastest there is for this", OPENVINO, BOTH, opens=2, large=1),
-    Row("onnxruntime", "onnx", "the fastest there is for this", ORT, opens=1),
+    Row(
+        *("native", "torch", "the fastest on a CPU"),
+        precisions=FULL_OR_INT8,
+        free_size=True,
+        opens=0,
+        int8_format="native",
+    ),
+    Row("openvino", "openvino", "the fastest there is for this", OPENVINO, ALL, opens=2, large=1),
+    Row("executorch", "executorch", "the fastest there is for this", EXECUTORCH, FULL_OR_INT8),
+    Row("onnxruntime", "onnx", "the fastest there is for this", ORT, FULL_OR_INT8, opens=1),
+    Row("litert", "litert", "the only format there is", LITERT, FULL_OR_INT8),
     Row("eager", "torch", "PyTorch is always there", None, BOTH, None, free_size=True),
     Row("aoti", "aoti", "the only format there is"),
     Row("compiled", "torch", "", None, BOTH, None, free_size=True, by_itself=False),
@@ -166,7 +184,7 @@ def _missing_format(row: Row, bundle: Bundle | None) -> DensepathError | None:
             f"densepath export SUBJECT --to {row.format} -o DIR"
         )
     try:
-        bundle.path_of(row.format)
+        bundle.path_of(row.format_in(bundle))
     except BundleError as error:
         return error
     return None

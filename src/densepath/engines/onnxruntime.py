@@ -46,7 +46,7 @@ class OnnxRuntimeEngine:
         Args:
             model: the `.onnx` file.
             provider: `onnxruntime` for the CPU, or `cuda` or `tensorrt`.
-            precision: `float32`, the only one that this runtime computes such a graph in.
+            precision: the graph's: `float32`, or `int8` where it is quantised.
             mode: how cores are used, see `modes.py`; a GPU has one stream in every mode.
             threads: CPU threads; by default one a usable core.
 
@@ -56,7 +56,7 @@ class OnnxRuntimeEngine:
             EngineError: this build of ONNX Runtime or this machine does not have the provider.
             BundleError: the file is no ONNX graph.
         """
-        if precision != "float32":
+        if precision == "bfloat16":
             raise UsageError(
                 f"ONNX Runtime computes a float32 graph in float32, not in {precision}; the "
                 "engines 'openvino' and 'eager' can."

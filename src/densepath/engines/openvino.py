@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 DEVICE = "CPU"
 # What OpenVINO calls the types. Named always: by itself it computes a float32 network in bfloat16
-# on processors that are quicker so.
-TYPES: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+# on processors that are quicker so. What of an INT8 network is not quantised stays float32.
+TYPES: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 # Images of one call: few keep the maps of one core in its caches.
 STREAM_PART, LATENCY_PART = 2, 8
 CONVERTER = "openvino.tools.ovc"

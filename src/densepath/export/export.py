@@ -7,25 +7,22 @@ the folder take its name.
 
 from __future__ import annotations
 
-import datetime
 import platform
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from densepath import __version__
 from densepath.bundle.bundle import Bundle, check_target, write_bundle
-from densepath.bundle.manifest import File, Manifest, Tensor
 from densepath.errors import MissingPackageError, UnknownNameError, UsageError
+from densepath.export.describe import describe, input_shape
 from densepath.export.measure import measure_parity
 from densepath.export.parity import Parity, check_parity
 from densepath.export.parity_images import collect_images
 from densepath.export.program import export_program
-from densepath.files import sha256, write_json, write_text
+from densepath.files import write_json, write_text
 from densepath.weights.checkpoint import Checkpoint
-from densepath.weights.subject import checkpoint_in, open_checkpoint
+from densepath.weights.subject import open_checkpoint
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -38,14 +35,6 @@ DEFAULT_BATCH_SIZES = (1, 4, 8)
 PACKAGES: dict[Format, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("openvino",),
-}
-TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
-FORMAT_OF: dict[str, Format] = {
-    ".onnx": "onnx",
-    ".xml": "openvino",
-    ".bin": "openvino",
-    ".safetensors": "torch",
-    ".pt2": "aoti",
 }
 Say: TypeAlias = Callable[[str], None]
 
@@ -107,7 +96,16 @@ def export(
         write_json(folder / "parity.json", parity.to_dict())
         _check(parity, None if failed is None else Path(failed))
         say("hashing the files")
-        seal(_describe(subject, checkpoint, folder, parts, parity, dynamic_size))
+        seal(
+            describe(
+                subject,
+                checkpoint,
+                folder,
+                parts,
+                parity=parity.summary(),
+                dynamic_size=dynamic_size,
+            )
+        )
     return Bundle.open(output)
 
 
@@ -188,7 +186,7 @@ def _write_format(
     if name == "openvino":
         from densepath.export.openvino import write_openvino
 
-        shape = _input_shape(checkpoint, dynamic_size)
+        shape = input_shape(checkpoint, dynamic_size)
         return write_openvino(program, checkpoint.preprocess, folder, shape)
     from densepath.export.aoti import write_aoti
 
@@ -215,77 +213,9 @@ def _at_size(checkpoint: Checkpoint, size: int | tuple[int, int]) -> Checkpoint:
     return replace(checkpoint, preprocess=checkpoint.preprocess.at_size(size))
 
 
-def _input_shape(checkpoint: Checkpoint, dynamic_size: bool) -> tuple[int | None, ...]:
-    """Of the model graph's images, None where any size is taken."""
-    sides = (None, None) if dynamic_size else checkpoint.preprocess.size
-    return (None, checkpoint.in_channels, *sides)
-
-
 def _check(parity: Parity, failed: Path | None) -> None:
     """Returns when no bound is broken; else the report goes to `failed`, if that is named."""
     if failed is not None and parity.broken():
         write_text(failed / "parity.md", parity.to_markdown())
         write_json(failed / "parity.json", parity.to_dict())
     check_parity(parity)
-
-
-def _describe(
-    subject: str | Path | Checkpoint,
-    checkpoint: Checkpoint,
-    folder: Path,
-    parts: dict[str, dict[str, str]],
-    parity: Parity,
-    dynamic_size: bool,
-) -> Manifest:
-    """The manifest of the files in `folder`."""
-    files = {
-        path.name: File(
-            sha256(path),
-            path.stat().st_size,
-            (FORMAT_OF[path.suffix],) if path.suffix in FORMAT_OF else (),
-        )
-        for path in sorted(folder.iterdir())
-    }
-    model = checkpoint.to_model()
-    return Manifest(
-        model={
-            "name": checkpoint.spec.name,
-            "family": checkpoint.spec.family,
-            "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        },
-        labels=checkpoint.labels,
-        multi_label=checkpoint.multi_label,
-        preprocess=checkpoint.preprocess,
-        input=Tensor("images", "float32", _input_shape(checkpoint, dynamic_size), "NCHW"),
-        output=Tensor("logits", "float32", (None, checkpoint.num_classes)),
-        precision="float32",
-        formats=parts,
-        files=files,
-        source=_source(subject, checkpoint),
-        tools=_tools(),
-        parity=parity.summary(),
-        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    )
-
-
-def _source(subject: str | Path | Checkpoint, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Where the weights come from; of a path only the last name."""
-    provenance = checkpoint.provenance
-    if isinstance(subject, Checkpoint) or not Path(subject).exists():
-        name = provenance.get("imported_from") if isinstance(subject, Checkpoint) else subject
-        named = None if name is None else str(name)
-        return {"subject": named, "sha256": provenance.get("sha256"), "provenance": provenance}
-    path = Path(subject)
-    file = checkpoint_in(path) if path.is_dir() else path
-    return {"subject": path.resolve().name, "sha256": sha256(file), "provenance": provenance}
-
-
-def _tools() -> dict[str, str]:
-    """The versions of what made the bundle."""
-    found = {"densepath": __version__, "python": platform.python_version()}
-    for name in TOOLS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch.export import Dim, ExportedProgram
 
-from densepath.export.rewrite import rewrite
+from densepath.export.rewrite import STEPS, Step, rewrite
 from densepath.weights.checkpoint import Checkpoint
 
 # What PyTorch 2.13's exporters say of their own code, and no user can mend.
@@ -23,7 +23,11 @@ OWN_LOGGER = "torch.onnx._internal.exporter._registration"
 
 
 def export_program(
-    checkpoint: Checkpoint, size: tuple[int, int], *, dynamic_size: bool = False
+    checkpoint: Checkpoint,
+    size: tuple[int, int],
+    *,
+    dynamic_size: bool = False,
+    steps: Collection[Step] = STEPS,
 ) -> ExportedProgram:
     """The rewritten network as a graph: `images` [N, C, H, W] → `logits` [N, classes], any N.
 
@@ -31,8 +35,9 @@ def export_program(
         checkpoint: the network and its weights.
         size: height and width of the images.
         dynamic_size: any height and width are taken, not only `size`.
+        steps: see `rewrite`.
     """
-    network = rewrite(checkpoint.to_model())
+    network = rewrite(checkpoint.to_model(), steps)
     # Two images, for torch.export takes a size of 1 for a constant.
     images = torch.zeros(2, checkpoint.in_channels, *size)
     sizes = {0: Dim("n", min=1)}

@@ -1,0 +1,161 @@
+"""`densepath quantize`: a trained network becomes an INT8 Bundle for servers, phones or an NPU."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from densepath.cli import export as exporting
+from densepath.cli.console import note, print_json, stdout
+
+if TYPE_CHECKING:
+    from densepath.bundle.bundle import Bundle
+
+
+class PurposeName(StrEnum):
+    """What the INT8 network is for."""
+
+    server = "server"
+    edge = "edge"
+    npu = "npu"
+
+
+def quantize(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUBJECT",
+            help="A run folder, a checkpoint file, a published name or a bundle with torch.",
+        ),
+    ],
+    output: exporting.Output,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Images like those to come: a data set, folder, zip archive or list.",
+            metavar="DATA",
+        ),
+    ],
+    images: Annotated[
+        int, typer.Option(min=1, help="How many of them ranges are measured on.")
+    ] = 200,
+    held_out: Annotated[
+        int, typer.Option(min=0, help="How many others the methods are compared on.")
+    ] = 100,
+    purpose: Annotated[
+        PurposeName, typer.Option("--for", help="What it is for; says which formats are written.")
+    ] = PurposeName.server,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Formats in place of those, commas between: openvino, onnx, native, executorch, "
+            "litert.",
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(help="Of making ranges: auto tries all, or a format's: minmax, mse, …"),
+    ] = "auto",
+    keep_float: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|NAMES",
+            help="Modules that stay in float32, commas between; auto: the most sensitive ones.",
+            show_default=False,
+        ),
+    ] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Measure and draw what 8 bits do to each layer.")
+    ] = False,
+    functions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.py",
+            help="Your own preprocess(image) or evaluate(logits, names). The file is executed.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the images.")] = 0,
+    overwrite: exporting.Overwrite = False,
+    json: exporting.Json = False,
+) -> None:
+    """Quantise a network to INT8 with calibration images, and say how its answers compare.
+
+    Every format is made by each of its methods, run on images that were held out, and kept by
+    the best one.
+
+    Example: densepath quantize runs/pets --data pets/train -o bundles/pets-int8
+    """
+    from densepath.quantize.quantize import quantize as quantize_network
+
+    kept = exporting.split_names(keep_float or "")
+    with exporting.progress() as say:
+        bundle = quantize_network(
+            subject,
+            output,
+            data=data,
+            num_images=images,
+            num_held_out=held_out,
+            purpose=purpose.value,
+            to=None if to is None else exporting.split_names(to),
+            method=method,
+            keep_float="auto" if kept == ["auto"] else kept,
+            sensitivity=sensitivity,
+            functions=functions,
+            seed=seed,
+            overwrite=overwrite,
+            say=say,
+        )
+    report(bundle, json=json)
+
+
+def report(bundle: Bundle, *, json: bool) -> None:
+    """What the bundle holds, and how its answers compare."""
+    manifest = bundle.manifest
+    said = manifest.quantization or {}
+    if json:
+        print_json(
+            {
+                "output": str(bundle.folder),
+                "model": manifest.model["name"],
+                "keep_float": said["keep_float"],
+                "formats": said["formats"],
+            }
+        )
+        return
+    _print_forms(said)
+    kept = len(said["keep_float"])
+    note(
+        f"{bundle.folder}: {manifest.model['name']} in INT8 as {', '.join(manifest.formats)}"
+        + (f", {kept} layers in float32" if kept else "")
+        + f"; report in {bundle.folder / 'quantization.md'}"
+    )
+
+
+def _print_forms(said: dict) -> None:
+    """The formats and their scores as a table."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("format", "method"):
+        table.add_column(title)
+    for title in ("agreement", "SNR, dB", "in INT8", "size, MB"):
+        table.add_column(title, justify="right")
+    for name, form in said["formats"].items():
+        score, operators = form["tried"][form["method"]], form["operators"]
+        ratio = score["snr_db"]
+        table.add_row(
+            *(name, form["method"], f"{score['agreement']:.1%}"),
+            "exact" if ratio is None else f"{ratio:.1f}",
+            "" if operators is None else f"{operators['share']:.1%}",
+            f"{form['size_bytes'] / 1e6:.2f}",
+        )
+    console = stdout()
+    judged, calibrated = said["judged_on"], said["calibration"]
+    line = f"{judged['num_images']} images; ranges from {calibrated['images']}"
+    console.print(f"compared with the float network on {line}", markup=False, soft_wrap=True)
+    console.print(table)

@@ -1,0 +1,184 @@
+"""The INT8 forms of a network, one a runtime: how each is written, and what runs it.
+
+A new form is one row of `FORMS`; what it needs is imported only when it is written or run.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from densepath.engines.engine import Engine
+from densepath.errors import MissingPackageError, UnknownNameError, UsageError
+from densepath.export.describe import input_shape
+from densepath.export.program import export_program
+from densepath.export.rewrite import STEPS
+from densepath.quantize import onnxruntime, openvino
+from densepath.quantize.calibration import Calibration
+from densepath.quantize.layers import choose_layers, list_layers
+from densepath.weights.checkpoint import Checkpoint
+
+Purpose = Literal["server", "edge", "npu"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be quantised.
+
+    Attributes:
+        checkpoint: the float network.
+        calibration: the images that ranges are measured on.
+        keep_float: names of modules that stay in float32.
+        scratch: a folder for what is made on the way.
+    """
+
+    checkpoint: Checkpoint
+    calibration: Calibration
+    keep_float: tuple[str, ...]
+    scratch: Path
+
+
+# A method's name, the folder of its files, and the file of each part.
+Written: TypeAlias = tuple[str, Path, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """An INT8 form.
+
+    Attributes:
+        format: as the manifest calls it.
+        purposes: what it is for.
+        methods: of making ranges, the one to begin with first.
+        packages: what it needs, and the extra that brings it.
+        write: makes the form by each of some methods.
+        open: the engine that runs its model.
+    """
+
+    format: str
+    purposes: tuple[Purpose, ...]
+    methods: Callable[[], tuple[str, ...]]
+    packages: tuple[tuple[str, str], ...]
+    write: Callable[[Task, Sequence[str]], Iterator[Written]]
+    open: Callable[[Path, Checkpoint], Engine]
+
+
+def choose_forms(purpose: str, formats: Sequence[str] | None) -> list[Form]:
+    """The forms for a purpose, or those that are named.
+
+    Raises:
+        UnknownNameError: no such purpose or form.
+        MissingPackageError: what one needs is not installed.
+    """
+    if purpose not in PURPOSES:
+        raise UnknownNameError("purpose", purpose, PURPOSES)
+    for name in formats or ():
+        if name not in FORMS:
+            raise UnknownNameError("INT8 format", name, FORMS)
+    chosen = [
+        form
+        for name, form in FORMS.items()
+        if (name in formats if formats else purpose in form.purposes)
+    ]
+    for form in chosen:
+        for package, extra in form.packages:
+            if find_spec(package) is None:
+                raise MissingPackageError(package, extra)
+    return chosen
+
+
+def choose_methods(form: Form, method: str) -> tuple[str, ...]:
+    """The methods to try: all of the form's, or the one that is named.
+
+    Raises:
+        UsageError: the form has no such method.
+    """
+    methods = form.methods()
+    if method == "auto":
+        return methods
+    if method not in methods:
+        raise UsageError(
+            f"{form.format} has no method {method!r}; it has auto, {', '.join(methods)}. Name the "
+            "formats that have it with --to."
+        )
+    return (method,)
+
+
+def _write_openvino(task: Task, methods: Sequence[str]) -> Iterator[Written]:
+    from densepath.export.openvino import write_openvino
+
+    checkpoint, size = task.checkpoint, task.checkpoint.preprocess.size
+    plain = _folder(task, "openvino")
+    shape = input_shape(checkpoint, dynamic_size=False)
+    parts = write_openvino(export_program(checkpoint, size), checkpoint.preprocess, plain, shape)
+    kept = choose_layers(list_layers(checkpoint), task.keep_float)
+    for method in methods:
+        folder = _folder(task, f"openvino-{method}")
+        openvino.quantize_openvino(
+            *(plain / parts["model"], folder / parts["model"], task.calibration),
+            method=method,
+            keep_float=kept,
+        )
+        for suffix in (".xml", ".bin"):
+            shutil.copy(plain / f"preprocess{suffix}", folder)
+        yield method, folder, parts
+
+
+def _write_onnx(task: Task, methods: Sequence[str]) -> Iterator[Written]:
+    from densepath.export.onnx import write_onnx
+
+    checkpoint, size = task.checkpoint, task.checkpoint.preprocess.size
+    plain, steps = _folder(task, "onnx"), (*STEPS, "depthwise")
+    program = export_program(checkpoint, size, steps=steps)
+    parts = write_onnx(program, checkpoint.preprocess, plain)
+    kept = choose_layers(list_layers(checkpoint, steps), task.keep_float)
+    for method, path in onnxruntime.quantize_onnx(
+        *(plain / parts["model"], plain, task.calibration), methods=methods, keep_float=kept
+    ):
+        folder = _folder(task, f"onnx-{method}")
+        path.rename(folder / parts["model"])
+        shutil.copy(plain / parts["preprocess"], folder)
+        yield method, folder, parts
+
+
+def _open_openvino(model: Path, checkpoint: Checkpoint) -> Engine:
+    from densepath.engines.openvino import OpenVinoEngine
+
+    return OpenVinoEngine(model, precision="int8", mode="latency")
+
+
+def _open_onnx(model: Path, checkpoint: Checkpoint) -> Engine:
+    from densepath.engines.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(model, precision="int8", mode="latency")
+
+
+def _folder(task: Task, name: str) -> Path:
+    """A new folder for what is made on the way."""
+    folder = task.scratch / name
+    folder.mkdir()
+    return folder
+
+
+FORMS = {
+    form.format: form
+    for form in (
+        Form(
+            *("openvino", ("server",), lambda: openvino.METHODS),
+            packages=(("openvino", "openvino"), ("nncf", "openvino")),
+            write=_write_openvino,
+            open=_open_openvino,
+        ),
+        Form(
+            *("onnx", ("server",), lambda: onnxruntime.METHODS),
+            packages=(("onnx", "onnx"), ("onnxscript", "onnx"), ("onnxruntime", "onnx")),
+            write=_write_onnx,
+            open=_open_onnx,
+        ),
+    )
+}

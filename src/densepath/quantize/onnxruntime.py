@@ -1,0 +1,163 @@
+"""The ONNX graph in INT8, by ONNX Runtime's quantiser: for servers, as QDQ nodes.
+
+The quantiser's own calibrators hold every activation of every image (32 images of DenseNet-121 take
+6.6 GB), so the ranges are measured here, by histograms. BatchNorm has no INT8 form in ONNX Runtime:
+the graph comes with it as a depthwise convolution.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from densepath.errors import EngineError, MissingPackageError
+from densepath.quantize.calibration import Calibration
+from densepath.quantize.layers import Layer
+from densepath.quantize.ranges import RANGE_METHODS, Observer
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+METHODS = RANGE_METHODS
+# What is quantised; the last average and the classifier, too.
+OPERATORS = (
+    "Conv",
+    "Gemm",
+    "MatMul",
+    "Relu",
+    "Concat",
+    "Add",
+    "AveragePool",
+    "MaxPool",
+    "ReduceMean",
+)
+
+
+def quantize_onnx(
+    graph: Path,
+    output: Path,
+    calibration: Calibration,
+    *,
+    methods: Sequence[str],
+    keep_float: Sequence[Layer] = (),
+) -> Iterator[tuple[str, Path]]:
+    """Yields each method with its file in the folder `output`, the float `graph` in INT8.
+
+    The activations are measured once for all methods.
+
+    Args:
+        graph: the `.onnx`, its BatchNorms as depthwise convolutions.
+        output: a folder.
+        calibration: the images that ranges are measured on.
+        methods: of `METHODS`.
+        keep_float: layers that stay in float32.
+
+    Raises:
+        MissingPackageError: onnx or onnxruntime is not installed.
+        UnknownNameError: no such method.
+        EngineError: ONNX Runtime fails on the graph.
+    """
+    try:
+        import onnx
+        from onnxruntime.quantization import QuantFormat  # noqa: F401
+    except ImportError:
+        raise MissingPackageError("onnxruntime", "onnx") from None
+    model = onnx.load(str(graph))
+    observers = _observe(model, calibration)
+    excluded = _graph_names(model, keep_float)
+    for method in methods:
+        path = output / f"model-{method}.onnx"
+        onnx.save(_quantize(model, observers, method, excluded), str(path))
+        yield method, path
+
+
+def _observe(model: ModelProto, calibration: Calibration) -> dict[str, Observer]:
+    """What every float tensor of the graph was on the images."""
+    import onnx
+    import onnxruntime
+
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    inner = list(dict.fromkeys(name for node in model.graph.node for name in node.output if name))
+    outputs = {output.name for output in model.graph.output}
+    shown.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        for name in inner
+        if name not in outputs
+    )
+    options = onnxruntime.SessionOptions()
+    # Nothing may be fused away that is to be looked at.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # Its errors have no common base but this.
+        raise EngineError(f"ONNX Runtime cannot calibrate the network: {error}.") from error
+    image_name = session.get_inputs()[0].name
+    names = [image_name, *(output.name for output in session.get_outputs())]
+    observers = {name: Observer() for name in names}
+    for batch in calibration.batches():
+        values = [batch, *session.run(None, {image_name: batch})]
+        for name, value in zip(names, values, strict=True):
+            if isinstance(value, np.ndarray) and value.dtype == np.float32 and value.size:
+                observers[name].see(value)
+    return {name: observer for name, observer in observers.items() if np.isfinite(observer.low)}
+
+
+def _quantize(
+    model: ModelProto, observers: dict[str, Observer], method: str, excluded: list[str]
+) -> ModelProto:
+    """The graph with quantised weights and QDQ nodes."""
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+    from onnxruntime.quantization.calibrate import TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    ranges = {
+        name: tuple(np.array(end, np.float32) for end in observer.range(method))
+        for name, observer in observers.items()
+    }
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    with _quiet_quantizer():
+        quantizer = QDQQuantizer(
+            copy,
+            True,  # per channel
+            False,  # weights of all 8 bits
+            QuantType.QInt8,
+            QuantType.QUInt8,
+            TensorsData(CalibrationMethod.MinMax, ranges),
+            None,
+            excluded,
+            list(OPERATORS),
+            {"WeightSymmetric": True, "ActivationSymmetric": False},
+        )
+        quantizer.quantize_model()
+    made: ModelProto = quantizer.model.model
+    return made
+
+
+@contextmanager
+def _quiet_quantizer() -> Iterator[None]:
+    """The quantiser's advice on preprocessing, which has been done, stays unsaid."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _graph_names(model: ModelProto, layers: Sequence[Layer]) -> list[str]:
+    """The graph's names of these convolutions: each reads the weights of its module."""
+    weights = {f"{layer.path}.weight" for layer in layers}
+    nodes: Any = model.graph.node
+    return [node.name for node in nodes if weights & set(node.input)]

@@ -1,0 +1,109 @@
+"""Which operators of a written form run in INT8, as its runtime sees them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from densepath.engines.openvino import DEVICE, import_openvino
+
+# What only moves or relabels values, and what feeds constants.
+PASSIVE = {"Const", "Input", "Output", "Reshape", "Reorder", "Convert", "FakeQuantize"}
+BOUNDARY = {"QuantizeLinear", "DequantizeLinear", "Transpose", "Reshape"}
+
+
+@dataclass(frozen=True)
+class Operators:
+    """How many operators compute in INT8, and which do not.
+
+    Attributes:
+        int8: their number.
+        others: of the rest, the number of each kind.
+    """
+
+    int8: int
+    others: dict[str, int]
+
+    @property
+    def share(self) -> float:
+        """Of the operators, those in INT8."""
+        total = self.int8 + sum(self.others.values())
+        return self.int8 / total if total else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"int8": self.int8, "others": self.others, "share": self.share}
+
+
+def count_operators(format: str, model: Path) -> Operators | None:
+    """Of a form's file; None where its runtime does not tell."""
+    count = COUNTERS.get(format)
+    return None if count is None else count(model)
+
+
+def _count_openvino(model: Path) -> Operators:
+    """By the network as it was compiled for this CPU."""
+    core = import_openvino().Core()
+    hints = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(str(model)), DEVICE, hints)
+    kinds: Counter[str] = Counter()
+    int8 = 0
+    for operation in compiled.get_runtime_model().get_ops():
+        info = operation.get_rt_info()
+        kind, precision = (info[key].astype(str) for key in ("layerType", "runtimePrecision"))
+        if kind in PASSIVE:
+            continue
+        if precision in ("u8", "i8"):
+            int8 += 1
+        else:
+            kinds[kind] += 1
+    return Operators(int8, dict(kinds))
+
+
+def _count_onnx(model: Path) -> Operators:
+    """By the graph as ONNX Runtime rewrites it for this CPU."""
+    import onnx
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory(prefix="densepath-") as folder:
+        written = Path(folder) / "optimised.onnx"
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(written)
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        graph = onnx.load(str(written)).graph
+    bytes_of = _byte_tensors(graph)
+    kinds: Counter[str] = Counter()
+    int8 = 0
+    for node in graph.node:
+        if node.op_type in BOUNDARY:
+            continue
+        if (
+            node.op_type.startswith("QLinear")
+            or node.op_type == "QGemm"
+            or (node.output[0] in bytes_of)
+        ):
+            int8 += 1
+        else:
+            kinds[node.op_type] += 1
+    return Operators(int8, dict(kinds))
+
+
+def _byte_tensors(graph: Any) -> set[str]:
+    """The tensors that integer operators make, and what passes them on."""
+    found: set[str] = set()
+    for node in graph.node:
+        makes = node.op_type.startswith("Q")
+        if makes or (node.op_type in ("NhwcMaxPool", "MaxPool") and node.input[0] in found):
+            found.update(node.output)
+    return found
+
+
+COUNTERS: dict[str, Callable[[Path], Operators]] = {
+    "openvino": _count_openvino,
+    "onnx": _count_onnx,
+}

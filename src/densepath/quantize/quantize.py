@@ -1,0 +1,220 @@
+"""`densepath.quantize`: a float network becomes an INT8 Bundle, whole and measured, or nothing.
+
+On the line: Checkpoint → Bundle, as the export, but with images that ranges are measured on. Every
+form is written by every method, run on images that were held out, and kept by the best one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from densepath.bundle.bundle import Bundle, check_target, write_bundle
+from densepath.engines.engine import Logits
+from densepath.errors import ParityError
+from densepath.export.describe import Parts, describe
+from densepath.files import write_json, write_text
+from densepath.quantize.calibration import Calibration, draw_calibration
+from densepath.quantize.figure import draw_sensitivity
+from densepath.quantize.forms import (
+    Form,
+    Purpose,
+    Task,
+    choose_forms,
+    choose_methods,
+)
+from densepath.quantize.layers import choose_layers, list_layers
+from densepath.quantize.operators import count_operators
+from densepath.quantize.report import FormReport, QuantizationReport
+from densepath.quantize.scoring import Evaluate, Score, engine_logits, float_logits, score
+from densepath.quantize.sensitivity import Sensitivity, measure_sensitivity, worst_layers
+from densepath.quantize.user_functions import UserFunctions, load_user_functions
+from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.subject import open_checkpoint
+
+HELD_OUT = 100
+# Of the layers, those that `keep_float="auto"` leaves in float32.
+AUTO_SHARE = 0.03
+# Below this no network answers as the float one does: something is broken.
+LEAST_SNR_DB = 0.0
+
+Say: TypeAlias = Callable[[str], None]
+KeepFloat: TypeAlias = Sequence[str] | Literal["auto"]
+
+
+def quantize(
+    subject: str | Path | Checkpoint,
+    output: str | Path,
+    *,
+    data: str | Path,
+    num_images: int = 200,
+    num_held_out: int = HELD_OUT,
+    purpose: Purpose = "server",
+    to: Sequence[str] | None = None,
+    method: str = "auto",
+    keep_float: KeepFloat = (),
+    sensitivity: bool = False,
+    functions: str | Path | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    say: Say = lambda step: None,
+) -> Bundle:
+    """The INT8 bundle of a network in the folder `output`.
+
+    Args:
+        subject: a checkpoint, or what `open_checkpoint` takes: a run folder, a published name, a
+            bundle with the format torch.
+        output: a new folder; with `overwrite` it may be an old bundle.
+        data: images like those to come: a data set (its training split), or a folder, zip archive
+            or list of images.
+        num_images: that the ranges of activations are measured on.
+        num_held_out: others, that methods are chosen by.
+        purpose: `server`, `edge` or `npu`.
+        to: the formats; by default all for the purpose.
+        method: of making ranges; `auto` tries all and keeps the best.
+        keep_float: names of modules whose convolutions stay in float32, or `auto` for the most
+            sensitive ones.
+        sensitivity: measure what 8 bits do to each layer, and draw it.
+        functions: a Python file with a function `preprocess` or `evaluate`, see
+            `user_functions.py`.
+        seed: draws the images.
+        overwrite: a bundle that stands at `output` is replaced.
+        say: is told of each step.
+
+    Raises:
+        UsageError: an impossible argument.
+        CheckpointError, UnknownNameError, WeightsUnavailableError: no such subject, form or layer.
+        MissingPackageError: what a form needs is not installed.
+        DataError: the images cannot be read.
+        ParityError: a form's answers have nothing to do with the network's.
+        OutputError: the bundle cannot be written.
+    """
+    check_target(Path(output), overwrite=overwrite)
+    forms = choose_forms(purpose, to)
+    methods = {form.format: choose_methods(form, method) for form in forms}
+    own = load_user_functions(functions) if functions is not None else UserFunctions()
+    checkpoint = subject if isinstance(subject, Checkpoint) else open_checkpoint(subject)
+    if keep_float != "auto":
+        choose_layers(list_layers(checkpoint), keep_float)
+    say("reading images")
+    calibration, held_out = draw_calibration(
+        *(data, checkpoint.preprocess),
+        num_images=num_images,
+        num_held_out=num_held_out,
+        seed=seed,
+        prepare=own.preprocess,
+    )
+    judged_on = held_out or calibration
+    measured: list[Sensitivity] = []
+    if sensitivity or keep_float == "auto":
+        measured = measure_sensitivity(checkpoint, judged_on, say=say)
+    kept = worst_layers(measured, AUTO_SHARE) if keep_float == "auto" else list(keep_float)
+    say("computing the reference")
+    expected = float_logits(checkpoint, judged_on)
+    with (
+        tempfile.TemporaryDirectory(prefix="densepath-") as scratch,
+        write_bundle(output, overwrite=overwrite) as (folder, seal),
+    ):
+        task = Task(checkpoint, calibration, tuple(kept), Path(scratch))
+        judge = _Judge(checkpoint, judged_on, expected, own.evaluate)
+        parts: Parts = {}
+        reports = []
+        for form in forms:
+            report, parts[form.format] = _make(form, task, methods[form.format], judge, folder, say)
+            reports.append(report)
+        whole = QuantizationReport(
+            *(checkpoint.spec.name, purpose, calibration, judged_on, seed, kept),
+            float_bytes=_size_of(checkpoint),
+            forms=reports,
+            sensitivity=measured,
+        )
+        _write_report(whole, folder)
+        say("hashing the files")
+        seal(
+            describe(
+                *(subject, checkpoint, folder, parts),
+                precision="int8",
+                quantization=whole.to_dict(),
+            )
+        )
+    return Bundle.open(output)
+
+
+class _Judge:
+    """Runs a form on the images that were held out."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        images: Calibration,
+        expected: Logits,
+        evaluate: Evaluate | None,
+    ) -> None:
+        self._checkpoint, self._images = checkpoint, images
+        self._expected, self._evaluate = expected, evaluate
+
+    def score(self, form: Form, model: Path) -> Score:
+        """The form's score."""
+        engine = form.open(model, self._checkpoint)
+        try:
+            found = engine_logits(engine, self._images)
+        finally:
+            engine.close()
+        return score(found, self._expected, names=self._images.names, evaluate=self._evaluate)
+
+
+def _make(
+    form: Form,
+    task: Task,
+    methods: Sequence[str],
+    judge: _Judge,
+    folder: Path,
+    say: Say,
+) -> tuple[FormReport, dict[str, str]]:
+    """The form's files by its best method are in `folder`; its report and the names of its parts.
+
+    Raises:
+        ParityError: no method's answers are like the network's.
+    """
+    say(f"quantising {form.format}")
+    scores: dict[str, Score] = {}
+    made: dict[str, tuple[Path, dict[str, str]]] = {}
+    for name, files, parts in form.write(task, methods):
+        say(f"running {form.format}, {name}")
+        scores[name] = judge.score(form, files / parts["model"])
+        made[name] = (files, parts)
+        best = max(scores, key=lambda one: scores[one].order)
+        for worse in set(made) - {best}:
+            shutil.rmtree(made.pop(worse)[0])
+        say(f"quantising {form.format}")
+    if not scores[best].snr_db > LEAST_SNR_DB:
+        raise ParityError(
+            f"the INT8 {form.format} does not answer as the network: its best method, {best}, has "
+            f"a signal-to-noise ratio of {scores[best].snr_db:.1f} dB. Calibrate with images like "
+            "those to come, or keep layers in float32: --keep-float auto. No bundle was written."
+        )
+    files, parts = made[best]
+    operators = count_operators(form.format, files / parts["model"])
+    size_bytes = 0
+    for file in sorted(files.iterdir()):
+        if not file.name.startswith("preprocess"):
+            size_bytes += file.stat().st_size
+        shutil.move(file, folder / file.name)
+    return FormReport(form.format, best, scores, operators, size_bytes), parts
+
+
+def _write_report(report: QuantizationReport, folder: Path) -> None:
+    """The report, and the picture of the layers, are in `folder`."""
+    write_text(folder / "quantization.md", report.to_markdown())
+    write_json(folder / "quantization.json", report.to_dict())
+    if report.sensitivity:
+        title = f"{report.model}: each convolution alone in INT8"
+        draw_sensitivity(report.sensitivity, report.keep_float, title, folder / "sensitivity.png")
+
+
+def _size_of(checkpoint: Checkpoint) -> int:
+    """The bytes of its weights in float32."""
+    return sum(4 * tensor.numel() for tensor in checkpoint.tensors.values())

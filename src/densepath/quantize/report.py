@@ -1,0 +1,153 @@
+"""What quantising came to: each form's methods and scores, for the manifest and for a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from densepath.quantize.calibration import Calibration
+from densepath.quantize.operators import Operators
+from densepath.quantize.scoring import Score
+from densepath.quantize.sensitivity import Sensitivity
+
+SHOWN_LAYERS = 10
+
+
+@dataclass(frozen=True)
+class FormReport:
+    """An INT8 form.
+
+    Attributes:
+        format: as the manifest calls it.
+        method: that was chosen.
+        scores: of every method that was tried, on the images that were held out.
+        operators: of the chosen one.
+        size_bytes: of its model's files.
+    """
+
+    format: str
+    method: str
+    scores: dict[str, Score]
+    operators: Operators | None
+    size_bytes: int
+
+    @property
+    def score(self) -> Score:
+        """The chosen method's."""
+        return self.scores[self.method]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "method": self.method,
+            "tried": {name: score.to_dict() for name, score in self.scores.items()},
+            "operators": None if self.operators is None else self.operators.to_dict(),
+            "size_bytes": self.size_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """How an INT8 bundle was made, and how its answers compare with the float network's.
+
+    Attributes:
+        model: the network's name.
+        purpose: what it is for.
+        calibration: the images that ranges were measured on.
+        judged_on: the images that methods were chosen by.
+        seed: drew both.
+        keep_float: the modules that stay in float32.
+        float_bytes: of the checkpoint's weights.
+        forms: one a format.
+        sensitivity: of the convolutions, where it was measured.
+    """
+
+    model: str
+    purpose: str
+    calibration: Calibration
+    judged_on: Calibration
+    seed: int
+    keep_float: list[str]
+    float_bytes: int
+    forms: list[FormReport]
+    sensitivity: list[Sensitivity] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "purpose": self.purpose,
+            "calibration": {
+                "images": self.calibration.description,
+                "num_images": len(self.calibration),
+                "seed": self.seed,
+                "sha256": self.calibration.digest(),
+                "names": self.calibration.names,
+            },
+            "judged_on": {
+                "images": self.judged_on.description,
+                "num_images": len(self.judged_on),
+                "held_out": self.judged_on is not self.calibration,
+            },
+            "keep_float": self.keep_float,
+            "formats": {form.format: form.to_dict() for form in self.forms},
+            "sensitivity": {one.name: round(one.snr_db, 2) for one in self.sensitivity},
+        }
+
+    def to_markdown(self) -> str:
+        """The report for a person."""
+        return "\n".join([*self._opening(), *self._forms(), *self._tried(), *self._layers()]) + "\n"
+
+    def _opening(self) -> list[str]:
+        held = self.judged_on is not self.calibration
+        judged = "others, held out" if held else "the same ones, for there are no others"
+        kept = ", ".join(self.keep_float) or "none"
+        return [
+            f"# {self.model} in INT8, for {self.purpose}",
+            "",
+            f"Ranges of activations: {self.calibration.description}.",
+            f"Methods were chosen by {len(self.judged_on)} images: {judged}.",
+            "Agreement is the share of these images with the same best class as the float network;",
+            "SNR is the power of its logits over that of the difference. Weights have a scale a",
+            "channel.",
+            f"Layers that stay in float32: {kept}.",
+            "",
+        ]
+
+    def _forms(self) -> list[str]:
+        lines = [
+            "| format | method | agreement | SNR, dB | operators in INT8 | others | size, MB |",
+            "|---|---|--:|--:|--:|---|--:|",
+        ]
+        for form in self.forms:
+            share, others = "not told", ""
+            if form.operators is not None:
+                share = f"{form.operators.share:.1%} of {_total(form.operators)}"
+                others = ", ".join(f"{n} {kind}" for kind, n in form.operators.others.items())
+            lines.append(
+                f"| {form.format} | {form.method} | {form.score.agreement:.1%} "
+                f"| {form.score.snr_db:.1f} | {share} | {others or 'none'} "
+                f"| {form.size_bytes / 1e6:.2f} |"
+            )
+        return [*lines, f"| float32 weights | | | | | | {self.float_bytes / 1e6:.2f} |", ""]
+
+    def _tried(self) -> list[str]:
+        lines = ["| format | method tried | agreement | SNR, dB |", "|---|---|--:|--:|"]
+        lines += [
+            f"| {form.format} | {name} | {score.agreement:.1%} | {score.snr_db:.1f} |"
+            for form in self.forms
+            for name, score in form.scores.items()
+        ]
+        return [*lines, ""]
+
+    def _layers(self) -> list[str]:
+        if not self.sensitivity:
+            return []
+        worst = sorted(self.sensitivity, key=lambda one: one.snr_db)[:SHOWN_LAYERS]
+        lines = ["The layers that 8 bits hurt most, each rounded alone:", ""]
+        lines += ["| layer | SNR of the logits, dB |", "|---|--:|"]
+        return [*lines, *(f"| {one.name} | {one.snr_db:.1f} |" for one in worst), ""]
+
+
+def _total(operators: Operators) -> int:
+    """All operators that are counted."""
+    return operators.int8 + sum(operators.others.values())

@@ -30,6 +30,7 @@ VERBS = {
     "export": ("export", "export"),
     "convert": ("convert", "convert"),
     "quantize": ("quantize", "quantize"),
+    "ladder": ("ladder", "ladder"),
 }
 
 if TYPE_CHECKING:

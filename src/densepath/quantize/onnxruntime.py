@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from densepath.quantize.ranges import RANGE_METHODS, Observer
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+Range: TypeAlias = tuple[float, float]
 
 METHODS = RANGE_METHODS
 # What is quantised; the last average and the classifier, too.
@@ -120,9 +122,10 @@ def _quantize(
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+    measured = {name: observer.range(method) for name, observer in observers.items()}
     ranges = {
-        name: tuple(np.array(end, np.float32) for end in observer.range(method))
-        for name, observer in observers.items()
+        name: tuple(np.array(end, np.float32) for end in ends)
+        for name, ends in _share_ranges(model, measured).items()
     }
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -142,6 +145,31 @@ def _quantize(
         quantizer.quantize_model()
     made: ModelProto = quantizer.model.model
     return made
+
+
+def _share_ranges(model: ModelProto, ranges: dict[str, Range]) -> dict[str, Range]:
+    """Ranges that are the same for all that a dense block concatenates.
+
+    Features then pass from layer to layer as they are; with a range for each Concat they would be
+    rounded anew at every layer.
+    """
+    parent = {name: name for name in ranges}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    for node in model.graph.node:
+        if node.op_type == "Concat":
+            names = [name for name in (*node.input, *node.output) if name in parent]
+            for name in names[1:]:
+                parent[root(name)] = root(names[0])
+    widest: dict[str, Range] = {}
+    for name, (low, high) in ranges.items():
+        kept = widest.get(root(name), (low, high))
+        widest[root(name)] = (min(low, kept[0]), max(high, kept[1]))
+    return {name: widest[root(name)] for name in ranges}
 
 
 @contextmanager

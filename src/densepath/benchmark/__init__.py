@@ -1,0 +1,1 @@
+"""Measurements beside each other: accuracy, agreement, size and latency of many forms."""

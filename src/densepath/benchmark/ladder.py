@@ -1,0 +1,263 @@
+"""The accuracy ladder: one network from float to NPU, every form on the same images.
+
+On the line: Bundles and checkpoints enter, each is run by the engine of each of its formats, and
+compared with the first one and with the images' classes.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densepath.benchmark.rungs import Rung, open_rungs
+from densepath.data.dataset import Dataset, Split, Subset
+from densepath.data.loader import EvalLoader
+from densepath.data.open import open_dataset
+from densepath.engines.engine import Images, Logits
+from densepath.errors import LabelMismatchError, UsageError
+from densepath.evaluation.labels import match_labels
+from densepath.quantize.scoring import signal_to_noise
+
+BATCH = 32
+WARM_RUNS, TIMED_RUNS = 5, 30
+TOP = 5
+
+Say: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A form of the network, as it did.
+
+    Attributes:
+        name: the subject's and the format's.
+        engine: what ran it.
+        precision: of its arithmetic.
+        num_images: that it answered.
+        top1, top5: shares of them whose class is the best, or among the best five.
+        agreement: the share with the same best class as the first form.
+        snr_db: of its logits to the first form's; None where they are equal.
+        first_top1: the first form's top-1 on the same images.
+        size_bytes: of its files.
+        latency_ms: of one image on all cores, the median; None where it was not timed.
+    """
+
+    name: str
+    engine: str
+    precision: str
+    num_images: int
+    top1: float
+    top5: float
+    agreement: float
+    snr_db: float | None
+    first_top1: float
+    size_bytes: int
+    latency_ms: float | None
+
+    @property
+    def lost_points(self) -> float:
+        """Percentage points of top-1 that it has less than the first form."""
+        return 100 * (self.first_top1 - self.top1)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The rows, the first of which is what the others are compared with; and the data."""
+
+    rows: list[Row]
+    data: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        rows = [{**asdict(row), "lost_points": row.lost_points} for row in self.rows]
+        return {"data": self.data, "rows": rows}
+
+    def to_markdown(self) -> str:
+        """The table for a person."""
+        first = self.rows[0]
+        lines = [
+            "# Accuracy ladder",
+            "",
+            f"Images: {self.data}. Agreement and SNR of the logits: with {first.name},",
+            f"run by {first.engine}. Latency: one image on all cores, median of {TIMED_RUNS}.",
+            "",
+            "| form | engine | precision | images | top-1 | points lost | top-5 | agreement "
+            "| SNR, dB | size, MB | latency, ms |",
+            "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        ]
+        return "\n".join([*lines, *(f"| {' | '.join(cells(row))} |" for row in self.rows)]) + "\n"
+
+
+def cells(row: Row) -> list[str]:
+    """The figures of a row as text."""
+    return [
+        *(row.name, row.engine, row.precision, f"{row.num_images:,}"),
+        *(f"{row.top1:.2%}", f"{row.lost_points:+.2f}", f"{row.top5:.2%}", f"{row.agreement:.2%}"),
+        "exact" if row.snr_db is None else f"{row.snr_db:.1f}",
+        f"{row.size_bytes / 1e6:.2f}",
+        "" if row.latency_ms is None else f"{row.latency_ms:.2f}",
+    ]
+
+
+def measure_ladder(
+    subjects: Sequence[str | Path],
+    data: str | Path,
+    *,
+    split: Split = "test",
+    num_images: int | None = None,
+    num_simulated: int = 500,
+    timed: bool = True,
+    data_root: str | Path | None = None,
+    say: Say = lambda step: None,
+) -> Ladder:
+    """The ladder of these subjects, in their order.
+
+    Args:
+        subjects: checkpoints, run folders, bundles and compiled NPU programs of one network.
+        data: a labelled data set, see `open_dataset`.
+        split: of it.
+        num_images: of the split, taken evenly; all by default.
+        num_simulated: of them, those that an NPU's simulator answers.
+        timed: measure latencies.
+        data_root: the folder that a list's or table's paths start from.
+        say: is told of each step.
+
+    Raises:
+        UsageError: no subject, or networks of different sizes or classes.
+        DensepathError: a subject or the data set cannot be opened.
+    """
+    if not subjects:
+        raise UsageError("name at least one checkpoint, run folder, bundle or program.")
+    with ExitStack() as stack:
+        rungs = [stack.enter_context(rung) for one in subjects for rung in open_rungs(one)]
+        _check_alike(rungs)
+        first = rungs[0]
+        dataset = open_dataset(
+            *(data,), split=split, channels=first.preprocess.channels, data_root=data_root
+        )
+        _check_labels(dataset, first)
+        dataset = _evenly(dataset, num_images)
+        to_logits = np.array(match_labels(dataset.class_names, first.labels, named=dataset.named))
+        batches = list(_load(dataset, first))
+        sample = np.linspace(0, len(dataset) - 1, min(num_simulated, len(dataset)), dtype=np.int64)
+        answers = [_answer(rung, batches, sample, say) for rung in rungs]
+        latencies = _time(rungs, batches[0][0][:1]) if timed else [None] * len(rungs)
+    targets = np.concatenate([targets for _, targets in batches])
+    rows = [
+        _row(rung, found, answers[0], targets, to_logits, sample, latency)
+        for rung, found, latency in zip(rungs, answers, latencies, strict=True)
+    ]
+    return Ladder(rows, f"{len(dataset):,} of {dataset.description}")
+
+
+def _check_alike(rungs: Sequence[Rung]) -> None:
+    """Returns when all take the same images and name the same classes.
+
+    Raises:
+        UsageError: one does not.
+    """
+    first = rungs[0]
+    for rung in rungs[1:]:
+        if rung.labels != first.labels or rung.preprocess != first.preprocess:
+            raise UsageError(
+                f"{rung.name} has other classes or another preprocessing than {first.name}; a "
+                "ladder compares forms of one network."
+            )
+
+
+def _check_labels(dataset: Dataset, first: Rung) -> None:
+    """Returns when each image has one class.
+
+    Raises:
+        LabelMismatchError: images have several.
+    """
+    if dataset.multi_label:
+        raise LabelMismatchError(
+            f"{dataset.description}: its images have several labels; a ladder needs one an image "
+            f"for {first.name}."
+        )
+
+
+def _evenly(dataset: Dataset, count: int | None) -> Dataset:
+    """So many of the images, taken evenly."""
+    if count is None or count >= len(dataset):
+        return dataset
+    indices = np.linspace(0, len(dataset) - 1, count, dtype=np.int64).tolist()
+    return Subset(dataset, indices, dataset.description)
+
+
+def _load(dataset: Dataset, first: Rung) -> Iterator[tuple[Images, NDArray[np.int64]]]:
+    """Images [n, C, H, W] and their classes, batch after batch."""
+    for batch in EvalLoader(dataset, first.preprocess, batch_size=BATCH):
+        yield batch.images.numpy(), batch.targets.numpy()
+
+
+def _answer(
+    rung: Rung,
+    batches: list[tuple[Images, NDArray[np.int64]]],
+    sample: NDArray[np.int64],
+    say: Say,
+) -> Logits:
+    """The logits [N, classes]; of a simulator those of the sample alone."""
+    if rung.simulated:
+        images = np.concatenate([images for images, _ in batches])[sample]
+        batches = [(part, sample[:0]) for part in np.array_split(images, max(1, len(images) // 8))]
+    parts = []
+    for number, (images, _) in enumerate(batches):
+        say(f"{rung.name}: {number + 1} of {len(batches)} batches")
+        parts.append(rung.run(images))
+    return np.concatenate(parts)
+
+
+def _time(rungs: Sequence[Rung], image: Images) -> list[float | None]:
+    """The median of each, in turns, in milliseconds."""
+    spent: list[list[float]] = [[] for _ in rungs]
+    for turn in range(WARM_RUNS + TIMED_RUNS):
+        for rung, times in zip(rungs, spent, strict=True):
+            if rung.simulated:
+                continue
+            start = time.perf_counter()
+            rung.run(image)
+            if turn >= WARM_RUNS:
+                times.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(times) if times else None for times in spent]
+
+
+def _row(
+    rung: Rung,
+    found: Logits,
+    reference: Logits,
+    targets: NDArray[np.int64],
+    to_logits: NDArray[np.int64],
+    sample: NDArray[np.int64],
+    latency_ms: float | None,
+) -> Row:
+    """The figures of a form."""
+    if rung.simulated:
+        reference, targets = reference[sample], targets[sample]
+    ratio = signal_to_noise(found, reference)
+    top1, top5 = _hits(found[:, to_logits], targets)
+    return Row(
+        *(rung.name, rung.engine, rung.precision, len(found), top1, top5),
+        agreement=float((found.argmax(1) == reference.argmax(1)).mean()),
+        snr_db=ratio if math.isfinite(ratio) else None,
+        first_top1=_hits(reference[:, to_logits], targets)[0],
+        size_bytes=rung.size_bytes,
+        latency_ms=latency_ms,
+    )
+
+
+def _hits(logits: Logits, targets: NDArray[np.int64]) -> tuple[float, float]:
+    """The shares of images whose class is the best, and among the best five."""
+    own = np.take_along_axis(logits, targets[:, None], axis=1)
+    better = (logits > own).sum(axis=1)
+    return float((logits.argmax(1) == targets).mean()), float((better < TOP).mean())

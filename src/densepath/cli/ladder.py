@@ -1,0 +1,77 @@
+"""`densepath ladder`: a network's forms from float to NPU, on the same labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from densepath.cli import export as exporting
+from densepath.cli.console import note, print_json, stdout
+
+
+def ladder(
+    subjects: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SUBJECT...",
+            help="Checkpoints, run folders, bundles and NPU programs of one network; the first "
+            "one is what the others are compared with.",
+        ),
+    ],
+    data: Annotated[str, typer.Option(help="A labelled data set.", metavar="DATA")],
+    split: Annotated[str, typer.Option(help="Of the data set: train, validation or test.")] = (
+        "test"
+    ),
+    images: Annotated[
+        int | None,
+        typer.Option(min=1, help="So many of them, taken evenly; all by default."),
+    ] = None,
+    simulated: Annotated[
+        int, typer.Option(min=1, help="Of these, those that an NPU's simulator answers.")
+    ] = 500,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="A folder for ladder.md, .json and .png.", show_default=False
+        ),
+    ] = None,
+    json: exporting.Json = False,
+) -> None:
+    """Compare a network's forms: top-1, top-5, agreement, signal to noise, size and latency.
+
+    Example: densepath ladder runs/pets bundles/pets-int8 --data pets -o ladder
+    """
+    from densepath.benchmark.ladder import cells, measure_ladder
+    from densepath.files import write_json, write_text
+
+    with exporting.progress() as say:
+        made = measure_ladder(
+            *(subjects, data),
+            split=split,  # type: ignore[arg-type]
+            num_images=images,
+            num_simulated=simulated,
+            say=say,
+        )
+        if output is not None:
+            from densepath.benchmark.ladder_figure import draw_ladder
+
+            write_text(output / "ladder.md", made.to_markdown())
+            write_json(output / "ladder.json", made.to_dict())
+            draw_ladder(made, output / "ladder.png")
+    if json:
+        print_json(made.to_dict())
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("form", "engine", "precision"):
+        table.add_column(title)
+    for title in ("images", "top-1", "lost", "top-5", "agrees", "SNR, dB", "MB", "ms"):
+        table.add_column(title, justify="right")
+    for row in made.rows:
+        table.add_row(*cells(row))
+    stdout().print(table)
+    if output is not None:
+        note(f"written to {output}: ladder.md, ladder.json, ladder.png")

@@ -30,6 +30,10 @@ STREAM_PART, LATENCY_PART, GPU_PART = 1, 8, 64
 ERRORS_ONLY = 3
 
 
+# It would quantise those layers of an INT8 network, too, that were to stay in float32.
+UNWANTED = ["WeightBiasQuantization"]
+
+
 class OnnxRuntimeEngine:
     """An ONNX graph on ONNX Runtime, in float32."""
 
@@ -114,7 +118,9 @@ def _open(model: str | Path, provider: Provider, threads: int) -> InferenceSessi
     # A thread that waits for others would otherwise keep its core from those who read images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(str(model), options, providers=wanted)
+        session = onnxruntime.InferenceSession(
+            str(model), options, providers=wanted, disabled_optimizers=UNWANTED
+        )
     except Exception as error:  # Its errors have no common base but this.
         raise BundleError(f"ONNX Runtime cannot open {model}: {error}") from error
     if wanted[0] not in session.get_providers():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from densepath.engines.onnxruntime import UNWANTED
 from densepath.engines.openvino import DEVICE, import_openvino
 
 # What only moves or relabels values, and what feeds constants.
@@ -74,7 +75,11 @@ def _count_onnx(model: Path) -> Operators:
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(written)
         options.log_severity_level = 3
-        onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            *(str(model), options),
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=UNWANTED,
+        )
         graph = onnx.load(str(written)).graph
     bytes_of = _byte_tensors(graph)
     kinds: Counter[str] = Counter()

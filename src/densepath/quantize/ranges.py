@@ -61,7 +61,7 @@ class Observer:
         loss = self._squared_error if method == "mse" else self._divergence
         losses = [loss(low * share, high * share) for share in SHARES]
         best = SHARES[int(np.argmin(losses))]
-        return low * best, high * best
+        return float(low * best), float(high * best)
 
     def _widen(self, reach: float) -> None:
         """The histogram reaches as far; doubling keeps what was counted in whole bins."""
@@ -84,7 +84,8 @@ class Observer:
         centres = self._centres()
         first = int(np.searchsorted(cumulated, tail))
         last = min(int(np.searchsorted(cumulated, 1 - tail)), len(centres) - 1)
-        return max(low, min(centres[first], 0.0)), min(high, max(centres[last], SMALLEST))
+        ends = max(low, min(centres[first], 0.0)), min(high, max(centres[last], SMALLEST))
+        return float(ends[0]), float(ends[1])
 
     def _squared_error(self, low: float, high: float) -> float:
         """What rounding to this range's levels, and clipping, costs in all."""

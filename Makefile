@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint format cpp web clean
+.PHONY: install install-npu demo test test-npu lint format cpp web clean
 
 install: .venv/.installed
 
@@ -12,11 +12,21 @@ install: .venv/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# What INT8 for phones and NPUs takes besides: ExecuTorch, LiteRT, Vela. docs/quantization.md
+install-npu: .venv/.installed-npu
+
+.venv/.installed-npu: .venv/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,npu]'
+	touch $@
+
 demo: install
 	$(BIN)/python examples/demo.py
 
 test: install
 	$(BIN)/python -m pytest
+
+test-npu: install-npu
+	$(BIN)/python -m pytest tests/conformance tests/unit/test_quantize_edge.py tests/unit/test_npu_*.py tests/cli/test_npu.py
 
 lint: install
 	$(BIN)/ruff check

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
-from densepath.engines.modes import Mode, RunPart, Spread, count_streams
+from densepath.engines.modes import Mode, Spread, count_streams
 from densepath.engines.native_output import quiet_native_output
 from densepath.errors import BundleError, MissingPackageError, UnknownNameError
 from densepath.preprocess import Preprocess

@@ -110,7 +110,7 @@ def find_rewritten(checkpoint: Checkpoint, names: Collection[str]) -> dict[str, 
         if name not in weighty:
             raise UsageError(
                 f"the layer {name} is a {type(every[name]).__name__}; only convolutions and the "
-                f"classifier can stay in floating point. The first of them is {next(iter(weighty))}."
+                f"classifier can stay in floating point, as {next(iter(weighty))}."
             )
     if not names:
         return {}

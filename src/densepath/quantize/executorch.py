@@ -140,7 +140,9 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), quiet_native_output():
-            warnings.filterwarnings("ignore", module=r"(torch|torchao|executorch|copyreg)\b")
+            warnings.filterwarnings("ignore", module=r"(torch|torchao|executorch)\b")
+            for category in (DeprecationWarning, FutureWarning):  # of Python's, in their code
+                warnings.simplefilter("ignore", category)
             yield
     finally:
         logging.disable(before)

@@ -79,7 +79,7 @@ def _extremes(
     interpreter: Interpreter, image: int, tensors: list[int], calibration: Calibration
 ) -> dict[int, Range]:
     """The least and the greatest value of each tensor."""
-    found = {tensor: (np.inf, -np.inf) for tensor in tensors}
+    found = dict.fromkeys(tensors, (np.inf, -np.inf))
     for pixels in calibration.images:
         _run(interpreter, image, pixels)
         for tensor, (low, high) in found.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,9 +166,10 @@ def _check(interpreter: Interpreter, model: str | Path, info: EngineInfo) -> Non
         BundleError: it is not.
     """
     assert info.size is not None
+    kinds = TYPES[cast(Precision, info.precision)]
     wanted = ((1, *info.size, info.in_channels), (1, info.num_classes))
     ends = (interpreter.get_input_details(), interpreter.get_output_details())
-    for end, shape, kind in zip(ends, wanted, TYPES[info.precision], strict=True):  # type: ignore[arg-type]
+    for end, shape, kind in zip(ends, wanted, kinds, strict=True):
         found = [(tuple(int(side) for side in one["shape"]), one["dtype"]) for one in end]
         if found != [(shape, kind)]:
             said = ", ".join(f"{dtype.__name__} {sides}" for sides, dtype in found)

@@ -20,7 +20,7 @@ from densepath.quantize.calibration import Calibration, check_images
 from densepath.quantize.edge_network import build_edge_network, find_rewritten
 from densepath.weights.checkpoint import Checkpoint
 
-Method = Literal["minmax", "histogram"]
+Method = Literal["histogram", "minmax"]
 METHODS: tuple[Method, ...] = get_args(Method)
 # The least scale of an activation, XNNPACKQuantizer's own.
 LEAST_SCALE = 2.0**-12
@@ -31,7 +31,7 @@ def write_executorch(
     path: Path,
     *,
     calibration: Calibration | None,
-    method: Method = "minmax",
+    method: Method = "histogram",
     keep_float: Collection[str] = (),
 ) -> None:
     """`path` is the checkpoint's network as a `.pte` program; the same input gives the same bytes.
@@ -59,13 +59,14 @@ def write_executorch(
         raise UnknownNameError("method", method, METHODS)
     if calibration is None and keep_float:
         raise UsageError("keep_float names layers of an INT8 network; it needs a calibration.")
+    if calibration is not None:
+        check_images(calibration, checkpoint.preprocess)
     kept = [part for parts in find_rewritten(checkpoint, keep_float).values() for part in parts]
     network: nn.Module = build_edge_network(checkpoint.to_model())
     image = torch.zeros(1, checkpoint.in_channels, *checkpoint.preprocess.size)
     with _quiet():
         try:
             if calibration is not None:
-                check_images(calibration, checkpoint.preprocess)
                 network = _quantize(network, image, calibration, method, kept)
             program = _lower(network, image)
         except ImportError as error:

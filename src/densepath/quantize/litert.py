@@ -69,12 +69,13 @@ def write_litert(
         raise UnknownNameError("method", method, METHODS)
     if calibration is None and keep_float:
         raise UsageError("keep_float names layers of an INT8 network; it needs a calibration.")
+    if calibration is not None:
+        check_images(calibration, checkpoint.preprocess)
     kept = find_rewritten(checkpoint, keep_float)
     network = build_edge_network(checkpoint.to_model())
     graph = LiteRtGraph(_convert(checkpoint, network))
     graph.name_ends("images", "logits")
     if calibration is not None:
-        check_images(calibration, checkpoint.preprocess)
         layers = dict(network.named_modules())
         weights = [_weights(layers[part]) for parts in kept.values() for part in parts]
         steps = graph.outputs_of(weights)

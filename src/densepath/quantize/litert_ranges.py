@@ -27,7 +27,9 @@ Range = tuple[float, float]
 # What passes values on as they are: in integers, inputs and output have one scale.
 PASSING = ("CONCATENATION", "MAX_POOL_2D", "AVERAGE_POOL_2D", "PAD", "TRANSPOSE", "RESHAPE")
 # The share of a tensor's values that its range holds, for the method `percentile`.
-SHARE, BINS = 0.9999, 4096
+SHARE, BINS = 0.999999, 4096
+# So that a tensor of one value has a width to divide by.
+LEAST_WIDTH = 1e-30
 PIXELS: Range = (0.0, 255.0)
 
 
@@ -37,7 +39,7 @@ def measure_ranges(network: bytes, calibration: Calibration, method: Method) -> 
     Args:
         network: the `.tflite`; its input is float32 [1, H, W, C], pixels 0 to 255.
         calibration: the images.
-        method: `minmax` holds every value; `percentile` all but one in ten thousand.
+        method: `minmax` holds every value; `percentile` all but one in a million on either side.
     """
     interpreter = _open(network)
     image = int(interpreter.get_input_details()[0]["index"])
@@ -47,10 +49,14 @@ def measure_ranges(network: bytes, calibration: Calibration, method: Method) -> 
     }
     steps = [step for step in steps if step["op_name"] != "DELEGATE"]
     measured = sorted({int(tensor) for step in steps for tensor in step["outputs"]})
-    ranges = _extremes(interpreter, image, measured, calibration)
+    ranges = _extremes(interpreter, image, measured, calibration.images)
     if method == "percentile":
         ranges = _percentiles(interpreter, image, ranges, calibration)
+    # Bytes, and so normalised bytes, have a range that no image need show.
     ranges[image] = PIXELS
+    normalised = int(steps[0]["outputs"][0])
+    ends = np.stack([np.full_like(calibration.images[0], end) for end in (0, 255)])
+    ranges |= _extremes(interpreter, image, [normalised], ends)
     tied = _tie(ranges, steps)
     return {names[tensor]: tied[tensor] for tensor in tied}
 
@@ -76,11 +82,11 @@ def _run(interpreter: Interpreter, image: int, pixels: NDArray[np.uint8]) -> Non
 
 
 def _extremes(
-    interpreter: Interpreter, image: int, tensors: list[int], calibration: Calibration
+    interpreter: Interpreter, image: int, tensors: list[int], images: NDArray[np.uint8]
 ) -> dict[int, Range]:
     """The least and the greatest value of each tensor."""
     found = dict.fromkeys(tensors, (np.inf, -np.inf))
-    for pixels in calibration.images:
+    for pixels in images:
         _run(interpreter, image, pixels)
         for tensor, (low, high) in found.items():
             values = interpreter.get_tensor(tensor)
@@ -96,7 +102,7 @@ def _percentiles(
     for pixels in calibration.images:
         _run(interpreter, image, pixels)
         for tensor, (low, high) in extremes.items():
-            width = max(high - low, np.finfo(np.float32).tiny)
+            width = max(high - low, LEAST_WIDTH)
             bins = (interpreter.get_tensor(tensor).ravel() - low) * np.float32((BINS - 1) / width)
             counts[tensor] += np.bincount(bins.astype(np.int64), minlength=BINS)[:BINS]
     return {tensor: _hold(extremes[tensor], counts[tensor]) for tensor in extremes}

@@ -12,12 +12,18 @@ from densepath.engines.litert import LiteRtEngine
 from densepath.errors import BundleError, UnknownNameError, UsageError
 from densepath.export.parity_images import write_photographs
 from densepath.models.build import build_model
-from densepath.models.spec import DPNArch, ModelSpec
+from densepath.models.layers import StemMaxPool
+from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
 from densepath.preprocess import Preprocess
 from densepath.quantize import executorch as executorch_file
 from densepath.quantize import litert as litert_file
 from densepath.quantize.calibration import Calibration
-from densepath.quantize.edge_network import build_edge_network, find_rewritten
+from densepath.quantize.edge_network import (
+    PositiveMaxPool,
+    UnpaddedMaxPool,
+    build_edge_network,
+    find_rewritten,
+)
 from densepath.quantize.executorch import write_executorch
 from densepath.quantize.litert import write_litert
 from densepath.weights.checkpoint import Checkpoint
@@ -203,6 +209,38 @@ def test_a_layer_of_a_dual_path_network_is_found_as_its_two_halves():
         assert len(parts) == 2
         whole = torch.cat([layers[part].weight for part in parts])
         torch.testing.assert_close(whole, model.get_submodule(name).weight)
+
+
+@pytest.mark.parametrize("pool", [PositiveMaxPool, UnpaddedMaxPool])
+@pytest.mark.parametrize("padding", ["pad1", "same"])
+@pytest.mark.parametrize("size", [(8, 8), (9, 9), (8, 11), (11, 8)])
+def test_the_max_pools_for_integers_are_the_stems_own(pool, padding, size):
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
+    wanted = StemMaxPool(padding)
+    assert torch.equal(pool(wanted)(images), wanted(images))
+
+
+@pytest.mark.parametrize("padding", ["pad1", "same"])
+def test_the_stem_for_large_images_is_written_and_run(tmp_path, padding):
+    """Pads and pools in integers: `load_method` is where XNNPACK refuses what it has not."""
+    pytest.importorskip("litert_torch", reason="it is in the extra edge")
+    pytest.importorskip("executorch.exir", reason="it is in the extra edge")
+    torch.manual_seed(3)
+    arch = DenseNetArch(6, (1, 1), 8, stem_pool=padding)
+    model = build_model(ModelSpec("tiny", arch, 64, "none"), num_classes=7).eval()
+    checkpoint = Checkpoint.of(model, preprocess=Preprocess((64, 64)))
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
+    some = Calibration(pixels, [""] * 20, checkpoint.preprocess, "noise")
+    batch, wanted = plain(checkpoint, some)
+    told = {"in_channels": 3, "num_classes": 7, "size": (64, 64)}
+    write_litert(checkpoint, tmp_path / "tflite", calibration=some)
+    write_executorch(checkpoint, tmp_path / "pte", calibration=some)
+    for engine in (
+        LiteRtEngine(tmp_path / "tflite", preprocess=checkpoint.preprocess, **told),
+        ExecutorchEngine(tmp_path / "pte", **told),
+    ):
+        assert ratio_db(wanted, engine.run(batch)) > 20
+        engine.close()
 
 
 def test_the_edge_network_is_the_same_function_even_where_a_channel_is_switched_off(subject):

@@ -38,6 +38,21 @@ class PositiveMaxPool(nn.Module):
         return F.max_pool2d(F.pad(x, (x.shape[3] % 2, 1, x.shape[2] % 2, 1)), 3, stride=2)
 
 
+class UnpaddedMaxPool(nn.Module):
+    """`StemMaxPool` without a pad of its own before it, which XNNPACK has not in integers."""
+
+    def __init__(self, pool: StemMaxPool) -> None:
+        super().__init__()
+        self.padding = pool.padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] → [N, C, ⌈H/2⌉, ⌈W/2⌉]."""
+        if self.padding == "pad1":
+            return F.max_pool2d(x, 3, stride=2, padding=1)
+        odd = (x.shape[2] % 2, x.shape[3] % 2)
+        return F.max_pool2d(x, 3, stride=2, padding=odd, ceil_mode=True)
+
+
 class PoolingHead(nn.Module):
     """A rewritten network whose mean over positions is a pool, which compilers know in integers."""
 
@@ -71,13 +86,18 @@ class PixelNetwork(nn.Module):
         return self.network(self.normalise(pixels))
 
 
-def build_edge_network(model: Model) -> nn.Module:
-    """The same function as `model`: of convolutions, ReLU, pools, concatenations and sums."""
+def build_edge_network(
+    model: Model, pool: type[PositiveMaxPool | UnpaddedMaxPool] = PositiveMaxPool
+) -> nn.Module:
+    """The same function as `model`: of convolutions, ReLU, pools, concatenations and sums.
+
+    `pool` is the form of the stem's max-pool.
+    """
     network = PoolingHead(cast(Rewritten, rewrite(model, ALL_STEPS)))
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, StemMaxPool):  # both families have a ReLU before it
-                setattr(module, name, PositiveMaxPool(child))
+                setattr(module, name, pool(child))
             elif isinstance(child, nn.Conv2d) and is_depthwise_norm(child):
                 setattr(module, name, _without_zeros(child))
     return network.eval()

@@ -17,7 +17,11 @@ from densepath.engines.native_output import quiet_native_output
 from densepath.errors import EngineError, MissingPackageError, UnknownNameError, UsageError
 from densepath.files import write_atomically
 from densepath.quantize.calibration import Calibration, check_images
-from densepath.quantize.edge_network import build_edge_network, find_rewritten
+from densepath.quantize.edge_network import (
+    UnpaddedMaxPool,
+    build_edge_network,
+    find_rewritten,
+)
 from densepath.weights.checkpoint import Checkpoint
 
 Method = Literal["histogram", "minmax"]
@@ -62,7 +66,7 @@ def write_executorch(
     if calibration is not None:
         check_images(calibration, checkpoint.preprocess)
     kept = [part for parts in find_rewritten(checkpoint, keep_float).values() for part in parts]
-    network: nn.Module = build_edge_network(checkpoint.to_model())
+    network: nn.Module = build_edge_network(checkpoint.to_model(), UnpaddedMaxPool)
     image = torch.zeros(1, checkpoint.in_channels, *checkpoint.preprocess.size)
     with _quiet():
         try:

@@ -15,6 +15,8 @@ from torch import nn
 from densepath.engines.aoti import AotiEngine
 from densepath.engines.compiled import CompiledEngine
 from densepath.engines.eager import EagerEngine
+from densepath.engines.executorch import ExecutorchEngine
+from densepath.engines.litert import LiteRtEngine
 from densepath.engines.native import NativeEngine
 from densepath.engines.null import NullEngine
 from densepath.engines.onnxruntime import OnnxRuntimeEngine
@@ -22,6 +24,10 @@ from densepath.engines.openvino import OpenVinoEngine
 from densepath.errors import UsageError
 from densepath.models.build import build_model
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
+from densepath.preprocess import Preprocess
+from densepath.quantize.executorch import write_executorch
+from densepath.quantize.litert import write_litert
+from densepath.weights.checkpoint import Checkpoint
 
 CLASSES, SIDE = 7, 32
 SHAPE = (CLASSES, 3, SIDE, SIDE)
@@ -86,7 +92,30 @@ def to_aoti(model, path):
     torch._inductor.aoti_compile_and_package(exported(model), package_path=str(path))
 
 
-EXPORTERS = {"onnx": to_onnx, "xml": to_openvino, "pt2": to_aoti}
+def to_litert(model, path):
+    pytest.importorskip("litert_torch", reason="it is in the extra edge")
+    write_litert(checkpoint(model), path, calibration=None)
+
+
+def to_executorch(model, path):
+    pytest.importorskip("executorch.exir", reason="it is in the extra edge")
+    write_executorch(checkpoint(model), path, calibration=None)
+
+
+def checkpoint(model):
+    return Checkpoint.of(model, preprocess=PREPROCESS)
+
+
+PREPROCESS = Preprocess((SIDE, SIDE))
+EXPORTERS = {
+    "onnx": to_onnx,
+    "xml": to_openvino,
+    "pt2": to_aoti,
+    "tflite": to_litert,
+    "pte": to_executorch,
+    "dpn.tflite": lambda _, path: to_litert(network(DUAL), path),
+    "dpn.pte": lambda _, path: to_executorch(network(DUAL), path),
+}
 
 
 def tensors(model):
@@ -106,6 +135,16 @@ def eager_of(threads, **options):
         torch.set_num_threads(before)
 
 
+def litert(file, **options):
+    return LiteRtEngine(file, preprocess=PREPROCESS, **EDGE, **options)
+
+
+EDGE = {
+    "in_channels": 3,
+    "num_classes": CLASSES,
+    "size": (SIDE, SIDE),
+    "precision": "float32",
+}
 ENGINES = {
     "null": lambda _: NullEngine(num_classes=CLASSES),
     "eager, 1 thread": lambda _: eager_of(1),
@@ -123,6 +162,11 @@ ENGINES = {
     "openvino, throughput": lambda files: OpenVinoEngine(files("xml"), mode="throughput"),
     "openvino, 3 streams": lambda files: OpenVinoEngine(files("xml"), threads=3),
     "openvino, of ONNX": lambda files: OpenVinoEngine(files("onnx"), threads=2),
+    "litert, latency": lambda files: litert(files("tflite"), mode="latency"),
+    "litert, 3 streams": lambda files: litert(files("tflite"), threads=3),
+    "litert, DPN": lambda files: litert(files("dpn.tflite"), threads=1),
+    "executorch": lambda files: ExecutorchEngine(files("pte"), **EDGE, threads=2),
+    "executorch, DPN": lambda files: ExecutorchEngine(files("dpn.pte"), **EDGE, threads=1),
     "native, latency": lambda _: native(DENSE, mode="latency", threads=2),
     "native, 3 streams": lambda _: native(DENSE, threads=3),
     "native, DPN": lambda _: native(DUAL, threads=2),

@@ -100,6 +100,20 @@ def draw_calibration(
     return made[0], made[1] if held else None
 
 
+def check_images(calibration: Calibration, preprocess: Preprocess) -> None:
+    """Returns when the images are what a network with this preprocessing takes.
+
+    Raises:
+        UsageError: there are none, or they are of another size or number of channels.
+    """
+    wanted = (*preprocess.size, preprocess.channels)
+    if len(calibration) == 0 or calibration.images.shape[1:] != wanted:
+        raise UsageError(
+            f"the calibration has images {calibration.images.shape}; the network takes uint8 "
+            f"[N, {', '.join(map(str, wanted))}], N at least 1. Draw them with its preprocessing."
+        )
+
+
 Drawn = list[tuple[str, NDArray[np.uint8]]]
 
 

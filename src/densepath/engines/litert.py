@@ -1,0 +1,184 @@
+"""LiteRT as an engine: a bundle's `.tflite` on the CPU, in INT8 or float32.
+
+The network takes pixels and normalises them itself, so that a device needs no floating point; the
+engine takes normalised images as every engine does, and turns them back into pixels.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densepath.engines.engine import EngineInfo, Images, Logits, Precision
+from densepath.engines.modes import Mode, Spread, count_streams
+from densepath.engines.native_output import quiet_native_output
+from densepath.errors import BundleError, MissingPackageError, UnknownNameError
+from densepath.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
+
+# The types of the file's input and output in each precision.
+TYPES: dict[Precision, tuple[type, type]] = {
+    "int8": (np.uint8, np.int8),
+    "float32": (np.float32, np.float32),
+}
+# The network takes one image at a time; a stream gets this many in one go.
+PART = 1
+
+
+class LiteRtEngine:
+    """A `.tflite` network of `densepath.quantize.litert` on the CPU."""
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        preprocess: Preprocess,
+        in_channels: int,
+        num_classes: int,
+        size: tuple[int, int],
+        precision: Precision = "int8",
+        mode: Mode = "auto",
+        threads: int | None = None,
+    ) -> None:
+        """
+        Args:
+            model: the `.tflite` file.
+            preprocess: how pixels were normalised. In INT8 an image that does not come of bytes
+                is rounded to them.
+            in_channels: the channels of the images.
+            num_classes: the logits.
+            size: height and width of the images.
+            precision: the file's.
+            mode: how cores are used; see `modes.py`.
+            threads: CPU threads; by default one a usable core.
+
+        Raises:
+            MissingPackageError: ai-edge-litert is not installed.
+            UnknownNameError: no such precision or mode.
+            UsageError: an impossible number of threads.
+            BundleError: the file is no such network.
+        """
+        if precision not in TYPES:
+            raise UnknownNameError("precision", precision, TYPES)
+        streams, count = count_streams(mode, threads)
+        self.info = EngineInfo(
+            "litert", "cpu", precision, in_channels, num_classes, PART, streams, size
+        )
+        alone = (
+            (lambda: _Interpreters(model, preprocess, self.info, count)) if streams > 1 else None
+        )
+        build_alone = alone if mode == "auto" else None
+        part = _Interpreters(model, preprocess, self.info, count // streams)
+        self._spread = Spread(part, self.info, build_alone=build_alone)
+
+    def run(self, images: Images) -> Logits:
+        """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""
+        return self._spread.run(images)
+
+    def run_share(self, images: Images) -> Logits:
+        """As `run`, on one stream."""
+        return self._spread.run_share(images)
+
+    def close(self) -> None:
+        """The interpreters are free."""
+        self._spread.close()
+
+
+class _Interpreters:
+    """A network as a function; each call takes an idle interpreter, or makes one."""
+
+    def __init__(
+        self, model: str | Path, preprocess: Preprocess, info: EngineInfo, threads: int
+    ) -> None:
+        self._model, self._info, self._threads = model, info, threads
+        scale, offset = preprocess.scale_and_offset()
+        self._scale, self._offset = scale[:, None, None], offset[:, None, None]
+        self._idle = [_open(model, info, threads)]
+
+    def __call__(self, images: Images) -> Logits:
+        """The logits of each image, one after another."""
+        try:
+            interpreter = self._idle.pop()
+        except IndexError:
+            interpreter = _open(self._model, self._info, self._threads)
+        logits = [self._run_one(interpreter, pixels) for pixels in self._to_pixels(images)]
+        self._idle.append(interpreter)
+        answer = np.concatenate(logits)
+        # Bytes, and LiteRT's ReLU, make a number of what is none.
+        answer[~np.isfinite(images.sum(axis=(1, 2, 3)))] = np.nan
+        return answer
+
+    def _to_pixels(self, images: Images) -> NDArray[np.float32] | NDArray[np.uint8]:
+        """Normalised [N, C, H, W] → pixels [N, H, W, C], bytes in INT8."""
+        pixels = ((images - self._offset) / self._scale).transpose(0, 2, 3, 1)
+        if self._info.precision == "float32":
+            return pixels
+        return np.nan_to_num(pixels).round().clip(0, 255).astype(np.uint8)
+
+    def _run_one(
+        self, interpreter: Interpreter, pixels: NDArray[np.float32] | NDArray[np.uint8]
+    ) -> Logits:
+        """[H, W, C] → float32 [1, num_classes], in memory of its own."""
+        image, logits = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        interpreter.set_tensor(image["index"], pixels[None])
+        interpreter.invoke()
+        values = interpreter.get_tensor(logits["index"]).astype(np.float32)
+        if self._info.precision == "float32":
+            return values
+        scale, zero = logits["quantization"]
+        return (values - np.float32(zero)) * np.float32(scale)
+
+
+def _open(model: str | Path, info: EngineInfo, threads: int) -> Interpreter:
+    """An interpreter of the file.
+
+    Raises:
+        MissingPackageError: ai-edge-litert is not installed.
+        BundleError: LiteRT cannot read the file, or its network takes or gives something else.
+    """
+    # The first interpreter of a process announces its delegate on standard error.
+    first = "ai_edge_litert.interpreter" not in sys.modules
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        raise MissingPackageError("ai-edge-litert", "edge") from None
+    try:
+        with quiet_native_output() if first else nullcontext():
+            interpreter = Interpreter(str(model), num_threads=threads)
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise BundleError(f"LiteRT cannot open {model}: {_first_line(error)}") from error
+    _check(interpreter, model, info)
+    return interpreter
+
+
+def _check(interpreter: Interpreter, model: str | Path, info: EngineInfo) -> None:
+    """Returns when the network is what the engine was told.
+
+    Raises:
+        BundleError: it is not.
+    """
+    assert info.size is not None
+    kinds = TYPES[cast(Precision, info.precision)]
+    wanted = ((1, *info.size, info.in_channels), (1, info.num_classes))
+    ends = (interpreter.get_input_details(), interpreter.get_output_details())
+    for end, shape, kind in zip(ends, wanted, kinds, strict=True):
+        found = [(tuple(int(side) for side in one["shape"]), one["dtype"]) for one in end]
+        if found != [(shape, kind)]:
+            said = ", ".join(f"{dtype.__name__} {sides}" for sides, dtype in found)
+            raise BundleError(
+                f"{model} has {said} where the engine needs {kind.__name__} {shape}: it is not "
+                f"the network in {info.precision} that this bundle is of. Export it again."
+            )
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says first."""
+    return next((line for line in str(error).splitlines() if line.strip()), repr(error))

@@ -1,0 +1,157 @@
+"""A Checkpoint's network as a `.tflite` file for LiteRT, in INT8 or float32.
+
+The file takes pixels as they are, [1, H, W, C] from 0 to 255, and normalises them itself, for a
+device has the camera's bytes and no floating point. INT8 is whole: no step computes in float.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from densepath.engines.native_output import quiet_native_output
+from densepath.errors import EngineError, MissingPackageError, UnknownNameError, UsageError
+from densepath.files import write_atomically
+from densepath.quantize.calibration import Calibration, check_images
+from densepath.quantize.edge_network import PixelNetwork, build_edge_network, find_rewritten
+from densepath.quantize.litert_graph import LiteRtGraph
+from densepath.quantize.litert_ranges import Method, Range, measure_ranges
+from densepath.weights.checkpoint import Checkpoint
+
+METHODS: tuple[Method, ...] = get_args(Method)
+# What these packages say of their own code, and no user can mend.
+OWN_WARNINGS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"Warning: Enabling `experimental_preserve_all_tensors`",
+)
+
+
+def write_litert(
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    calibration: Calibration | None,
+    method: Method = "minmax",
+    keep_float: Collection[str] = (),
+) -> None:
+    """`path` is the checkpoint's network as a `.tflite` file; the same input gives the same bytes.
+
+    With a calibration: INT8, weights a scale a channel; the input `images` is uint8 [1, H, W, C],
+    scale 1 and zero point 0, the output `logits` int8 [1, num_classes] with its scale. Without:
+    float32, the same pixels as float32, and float32 logits.
+
+    Args:
+        checkpoint: the network, of its preprocessing's size.
+        path: the file.
+        calibration: images that ranges of activations are measured on; None for float32.
+        method: how a range comes of the values; see `litert_ranges.py`.
+        keep_float: convolutions that compute in float32 in the midst of the integers, by their
+            names in `checkpoint.to_model()`.
+
+    Raises:
+        UnknownNameError: no such method or layer.
+        UsageError: layers to be kept in a network that is float32 anyhow, or images that are not
+            the network's.
+        MissingPackageError: a package of the extra `edge` is not installed.
+        EngineError: the converter failed.
+        OutputError: the file cannot be written.
+    """
+    if method not in METHODS:
+        raise UnknownNameError("method", method, METHODS)
+    if calibration is None and keep_float:
+        raise UsageError("keep_float names layers of an INT8 network; it needs a calibration.")
+    if calibration is not None:
+        check_images(calibration, checkpoint.preprocess)
+    kept = find_rewritten(checkpoint, keep_float)
+    network = build_edge_network(checkpoint.to_model())
+    graph = LiteRtGraph(_convert(checkpoint, network))
+    graph.name_ends("images", "logits")
+    if calibration is not None:
+        layers = dict(network.named_modules())
+        weights = [_weights(layers[part]) for parts in kept.values() for part in parts]
+        steps = graph.outputs_of(weights)
+        made = graph.to_bytes()
+        graph = LiteRtGraph(_quantize(made, measure_ranges(made, calibration, method), steps))
+        graph.take_bytes()
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(graph.to_bytes())
+
+
+def _convert(checkpoint: Checkpoint, network: nn.Module) -> bytes:
+    """The float32 network on pixels as a `.tflite`.
+
+    Raises:
+        MissingPackageError: litert-torch is not installed.
+        EngineError: it failed.
+    """
+    whole = PixelNetwork(network, checkpoint.preprocess).eval()
+    pixels = torch.zeros(1, *checkpoint.preprocess.size, checkpoint.in_channels)
+    with _quiet():
+        try:
+            import litert_torch
+        except ImportError:
+            raise MissingPackageError("litert-torch", "edge") from None
+        try:
+            last = litert_torch.to_channel_last_io(whole, args=[0]).eval()
+            return bytes(litert_torch.convert(last, (pixels,)).model_content())
+        except Exception as error:  # its passes raise many kinds, most of them private
+            raise EngineError(f"LiteRT cannot convert the network: {error}") from error
+
+
+def _quantize(network: bytes, ranges: dict[str, Range], keep_float: list[str]) -> bytes:
+    """The float32 `.tflite` in INT8.
+
+    Args:
+        network: the file.
+        ranges: of each activation, by its name.
+        keep_float: the names of the results of steps that stay float32.
+
+    Raises:
+        MissingPackageError: ai-edge-quantizer is not installed.
+    """
+    with _quiet():
+        try:
+            from ai_edge_quantizer import qtyping, quantizer, recipe
+        except ImportError:
+            raise MissingPackageError("ai-edge-quantizer", "edge") from None
+        whole = quantizer.Quantizer(bytearray(network), recipe.static_wi8_ai8())
+        for name in keep_float:
+            for step in (
+                qtyping.TFLOperationName.CONV_2D,
+                qtyping.TFLOperationName.FULLY_CONNECTED,
+            ):
+                whole.update_quantization_recipe(
+                    re.escape(name), step, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE
+                )
+        measured = {
+            name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
+            for name, (low, high) in ranges.items()
+        }
+        made = whole.quantize(measured, enable_progress_bar=False, enable_progress_report=False)
+    return bytes(made.quantized_model)
+
+
+def _weights(layer: nn.Module) -> np.ndarray:
+    """A layer's weights as LiteRT has them: outputs first, input channels last."""
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    weight = layer.weight.detach().numpy()
+    return np.ascontiguousarray(np.moveaxis(weight, 1, -1))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the converter and the quantizer print of their progress stays unsaid."""
+    with warnings.catch_warnings(), quiet_native_output():
+        for message in OWN_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield

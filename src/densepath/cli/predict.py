@@ -55,6 +55,8 @@ class EngineName(StrEnum):
     native = "native"
     openvino = "openvino"
     onnxruntime = "onnxruntime"
+    executorch = "executorch"
+    litert = "litert"
     eager = "eager"
     compiled = "compiled"
     aoti = "aoti"

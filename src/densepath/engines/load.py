@@ -124,11 +124,13 @@ def _open_graph(name: str, model: Path, manifest: Manifest, wish: Wish) -> Engin
         return OnnxRuntimeEngine(
             *(model,), provider=provider, precision=precision, mode=wish.mode, threads=wish.threads
         )
+    _, channels, height, width = manifest.input.shape
+    size = (height, width) if height is not None and width is not None else None
+    if name in ("executorch", "litert"):
+        return _open_edge(name, model, manifest, precision, wish)
     if name == "aoti":
         from densepath.engines.aoti import AotiEngine
 
-        _, channels, height, width = manifest.input.shape
-        size = (height, width) if height is not None and width is not None else None
         return AotiEngine(
             model,
             in_channels=channels or manifest.preprocess.channels,
@@ -137,6 +139,28 @@ def _open_graph(name: str, model: Path, manifest: Manifest, wish: Wish) -> Engin
             mode=wish.mode,
         )
     return None
+
+
+def _open_edge(
+    name: str, model: Path, manifest: Manifest, precision: Precision, wish: Wish
+) -> Engine:
+    """An engine that phones have, too; its graph takes images of one size."""
+    preprocess = manifest.preprocess
+    options: dict[str, Any] = {
+        "in_channels": preprocess.channels,
+        "num_classes": len(manifest.labels),
+        "size": preprocess.size,
+        "precision": precision,
+        "mode": wish.mode,
+        "threads": wish.threads,
+    }
+    if name == "litert":
+        from densepath.engines.litert import LiteRtEngine
+
+        return LiteRtEngine(model, preprocess=preprocess, **options)
+    from densepath.engines.executorch import ExecutorchEngine
+
+    return ExecutorchEngine(model, **options)
 
 
 def _open_weights(name: str, model: Path, wish: Wish, preprocess: Preprocess) -> Engine:

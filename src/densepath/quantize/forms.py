@@ -17,7 +17,7 @@ from densepath.errors import MissingPackageError, UnknownNameError, UsageError
 from densepath.export.describe import input_shape
 from densepath.export.program import export_program
 from densepath.export.rewrite import STEPS
-from densepath.quantize import onnxruntime, openvino
+from densepath.quantize import executorch, litert, onnxruntime, openvino
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.layers import choose_layers, list_layers
 from densepath.weights.checkpoint import Checkpoint
@@ -146,6 +146,30 @@ def _write_onnx(task: Task, methods: Sequence[str]) -> Iterator[Written]:
         yield method, folder, parts
 
 
+def _write_executorch(task: Task, methods: Sequence[str]) -> Iterator[Written]:
+    for method in methods:
+        folder = _folder(task, f"executorch-{method}")
+        executorch.write_executorch(
+            *(task.checkpoint, folder / "model.pte"),
+            calibration=task.calibration,
+            method=method,  # type: ignore[arg-type]
+            keep_float=task.keep_float,
+        )
+        yield method, folder, {"model": "model.pte"}
+
+
+def _write_litert(task: Task, methods: Sequence[str]) -> Iterator[Written]:
+    for method in methods:
+        folder = _folder(task, f"litert-{method}")
+        litert.write_litert(
+            *(task.checkpoint, folder / "model.tflite"),
+            calibration=task.calibration,
+            method=method,  # type: ignore[arg-type]
+            keep_float=task.keep_float,
+        )
+        yield method, folder, {"model": "model.tflite"}
+
+
 def _open_openvino(model: Path, checkpoint: Checkpoint) -> Engine:
     from densepath.engines.openvino import OpenVinoEngine
 
@@ -156,6 +180,33 @@ def _open_onnx(model: Path, checkpoint: Checkpoint) -> Engine:
     from densepath.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(model, precision="int8", mode="latency")
+
+
+def _open_executorch(model: Path, checkpoint: Checkpoint) -> Engine:
+    from densepath.engines.executorch import ExecutorchEngine
+
+    return ExecutorchEngine(
+        model,
+        in_channels=checkpoint.in_channels,
+        num_classes=checkpoint.num_classes,
+        size=checkpoint.preprocess.size,
+        precision="int8",
+        mode="latency",
+    )
+
+
+def _open_litert(model: Path, checkpoint: Checkpoint) -> Engine:
+    from densepath.engines.litert import LiteRtEngine
+
+    return LiteRtEngine(
+        model,
+        preprocess=checkpoint.preprocess,
+        in_channels=checkpoint.in_channels,
+        num_classes=checkpoint.num_classes,
+        size=checkpoint.preprocess.size,
+        precision="int8",
+        mode="latency",
+    )
 
 
 def _folder(task: Task, name: str) -> Path:
@@ -179,6 +230,21 @@ FORMS = {
             packages=(("onnx", "onnx"), ("onnxscript", "onnx"), ("onnxruntime", "onnx")),
             write=_write_onnx,
             open=_open_onnx,
+        ),
+        Form(
+            *("executorch", ("edge",), lambda: executorch.METHODS),
+            packages=(("executorch", "edge"), ("torchao", "edge")),
+            write=_write_executorch,
+            open=_open_executorch,
+        ),
+        Form(
+            *("litert", ("edge", "npu"), lambda: litert.METHODS),
+            packages=(
+                *(("litert_torch", "edge"), ("ai_edge_quantizer", "edge")),
+                ("ai_edge_litert", "edge"),
+            ),
+            write=_write_litert,
+            open=_open_litert,
         ),
     )
 }

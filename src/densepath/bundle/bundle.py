@@ -18,6 +18,9 @@ from densepath.bundle.manifest import FORMATS, MANIFEST, MANIFEST_HASH, MOST_BYT
 from densepath.errors import BundleError, OutputError, UnknownNameError
 from densepath.files import FILE_MODE, sha256, write_text
 
+# Formats of INT8 bundles alone.
+QUANTIZED = ("native", "executorch", "litert")
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -76,9 +79,11 @@ class Bundle:
         """Returns when the bundle has the format."""
         if format not in self.manifest.formats:
             there = ", ".join(sorted(self.manifest.formats))
+            int8 = format in QUANTIZED or self.manifest.precision == "int8"
+            verb = "quantize SUBJECT --data DATA" if int8 else "export SUBJECT"
             raise BundleError(
                 f"{self.folder} has no {format} format; it has {there}. Add it: "
-                f"densepath export SUBJECT --to {there.replace(', ', ',')},{format} -o DIR"
+                f"densepath {verb} --to {there.replace(', ', ',')},{format} -o DIR"
             )
 
 

@@ -31,6 +31,7 @@ VERBS = {
     "convert": ("convert", "convert"),
     "quantize": ("quantize", "quantize"),
     "ladder": ("ladder", "ladder"),
+    "npu": ("npu", "npu"),
 }
 
 if TYPE_CHECKING:
@@ -50,7 +51,11 @@ def build_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
     made.callback()(_options)
     for verb in verbs:
         module, function = VERBS[verb]
-        made.command(verb)(getattr(importlib.import_module(f"densepath.cli.{module}"), function))
+        found = getattr(importlib.import_module(f"densepath.cli.{module}"), function)
+        if isinstance(found, typer.Typer):
+            made.add_typer(found, name=verb)
+        else:
+            made.command(verb)(found)
     return made
 
 

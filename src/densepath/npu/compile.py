@@ -1,0 +1,168 @@
+"""`densepath.npu.compile_program`: an INT8 bundle becomes a program for an NPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from densepath import __version__
+from densepath.bundle.bundle import Bundle
+from densepath.errors import EngineError, OutputError
+from densepath.files import FILE_MODE, sha256, write_json, write_text
+from densepath.npu.board import write_board
+from densepath.npu.estimate import LayerCost, read_estimate, read_layers
+from densepath.npu.program import (
+    COMPILED,
+    DESCRIPTION,
+    FORMAT,
+    LAYERS,
+    SOURCE,
+    VERSION,
+    Program,
+)
+from densepath.npu.targets import Target
+from densepath.npu.vela import run_vela, vela_version
+
+
+def compile_program(
+    bundle: Bundle | str | Path, target: Target, output: str | Path, *, overwrite: bool = False
+) -> Program:
+    """The bundle's INT8 network for the target, in the folder `output`.
+
+    Args:
+        bundle: one with the format `litert` in INT8.
+        target: see `find_target`.
+        output: a new folder; with `overwrite` it may be an old program.
+
+    Raises:
+        BundleError: the bundle lacks the format, or was changed.
+        MissingPackageError: Vela is not installed.
+        EngineError: Vela cannot compile it.
+        OutputError: the program cannot be written.
+    """
+    if not isinstance(bundle, Bundle):
+        bundle = Bundle.open(bundle)
+    bundle.verify("litert")
+    if bundle.manifest.precision != "int8":
+        raise EngineError(
+            f"{bundle.folder} is {bundle.manifest.precision}; an NPU computes in INT8. Make one: "
+            "densepath quantize SUBJECT --data DATA --for npu -o DIR"
+        )
+    with (
+        tempfile.TemporaryDirectory(prefix="densepath-") as scratch,
+        _new_folder(Path(output), overwrite=overwrite) as folder,
+    ):
+        model = Path(shutil.copy(bundle.path_of("litert"), Path(scratch) / "program.tflite"))
+        said = run_vela(model, target, Path(scratch))
+        shutil.copy(model, folder / SOURCE)
+        shutil.copy(Path(scratch) / "program_vela.tflite", folder / COMPILED)
+        shutil.copy(_only(Path(scratch), "*_per-layer.csv"), folder / LAYERS)
+        layers = read_layers(folder / LAYERS)
+        estimate = read_estimate(_only(Path(scratch), "*_summary_*.csv"), target.sram_bytes)
+        about = _describe(bundle, target, layers, said)
+        about["estimate"] = estimate.to_dict()
+        write_board(folder, about)
+        about["files"] = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+        write_json(folder / DESCRIPTION, about)
+        for path in folder.iterdir():
+            path.chmod(FILE_MODE)
+    return Program.open(output)
+
+
+def _describe(bundle: Bundle, target: Target, layers: list[LayerCost], said: str) -> dict[str, Any]:
+    """What `program.json` says but for the estimate and the files."""
+    manifest = bundle.manifest
+    on_npu = sum(layer.on_npu for layer in layers)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": manifest.model["name"],
+        "target": {
+            "name": target.name,
+            "macs_per_cycle": target.macs_per_cycle,
+            "system_config": target.system_config,
+            "memory_mode": target.memory_mode,
+            "clock_hz": target.clock_hz,
+        },
+        "tools": {"densepath": __version__, "vela": vela_version()},
+        "labels": manifest.labels,
+        "multi_label": manifest.multi_label,
+        "preprocess": manifest.preprocess.to_dict(),
+        "operators": {
+            "npu": on_npu,
+            "cpu": [f"{layer.source} {layer.name}" for layer in layers if not layer.on_npu],
+            "share": on_npu / max(len(layers), 1),
+            "reasons": _reasons(said),
+        },
+    }
+
+
+def _reasons(said: str) -> list[str]:
+    """Why operators stay on the CPU, as Vela says."""
+    lines = [line.strip() for line in said.splitlines()]
+    return [line for line in lines if line.startswith(("Warning", "Info: ", "- "))][:20]
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    """The file of that pattern.
+
+    Raises:
+        EngineError: Vela wrote none, or several.
+    """
+    found = list(folder.glob(pattern))
+    if len(found) != 1:
+        raise EngineError(f"Vela wrote {len(found)} files {pattern}; one was expected.")
+    return found[0]
+
+
+@contextmanager
+def _new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yields an empty folder that becomes `target` when the body ends well.
+
+    Raises:
+        OutputError: something stands at `target` that may not be replaced, or it cannot be written.
+    """
+    is_program = (target / DESCRIPTION).is_file()
+    if target.exists() and not (target.is_dir() and (is_program or not any(target.iterdir()))):
+        raise OutputError(f"{target} is something else than a program; name a new folder.")
+    if is_program and not overwrite:
+        raise OutputError(f"{target} is a program already; --overwrite replaces it.")
+    scratch = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+        if target.exists():
+            shutil.rmtree(target)
+        scratch.rename(target)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_c_array(program: Program, path: Path) -> None:
+    """`path` (.cc) holds the compiled program as an array that is linked into a board's firmware.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    data = (program.folder / COMPILED).read_bytes()
+    rows = (data[start : start + 16] for start in range(0, len(data), 16))
+    lines = ["  " + ", ".join(f"0x{byte:02x}" for byte in row) + "," for row in rows]
+    text = [
+        f"// {program.about['model']} for {program.about['target']['name']}, by densepath.",
+        "#include <cstddef>",
+        "",
+        "alignas(16) extern const unsigned char densepath_program[] = {",
+        *lines,
+        "};",
+        f"extern const std::size_t densepath_program_size = {len(data)};",
+        "",
+    ]
+    write_text(path, "\n".join(text))

@@ -1,0 +1,151 @@
+"""What Vela says a program costs: in total, and a layer at a time.
+
+Vela estimates cycles from its model of the NPU and its memories; it does not run the program.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from densepath.errors import EngineError
+
+# Where Vela counts cycles, and what a layer that spends most there is bound by.
+AREAS = {
+    "NPU": "compute",
+    "SRAM AC": "SRAM",
+    "DRAM AC": "DRAM",
+    "OnFlash AC": "flash",
+    "OffFlash AC": "flash",
+}
+KIB = 1024
+MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """An operator of the program.
+
+    Attributes:
+        name: of its output tensor, shortened to what tells it from others.
+        operator: as Vela runs it.
+        source: as the network had it.
+        on_npu: it runs on the NPU, not on the CPU.
+        cycles: in all.
+        area_cycles: of computing and of each memory; they overlap.
+        macs: multiply-accumulates.
+        utilisation: share of the NPU's multipliers that work.
+        bound_by: `compute`, `SRAM`, `DRAM` or `flash`: where most cycles go.
+    """
+
+    name: str
+    operator: str
+    source: str
+    on_npu: bool
+    cycles: int
+    area_cycles: dict[str, int]
+    macs: int
+    utilisation: float
+    bound_by: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A program on its target.
+
+    Attributes:
+        inference_ms: of one image.
+        cycles: in all.
+        memory_bytes: that is used, an entry a memory.
+        traffic_bytes: that is moved for one image, an entry a memory.
+        sram_limit_bytes: of the SRAM that there is for it.
+        macs: multiply-accumulates of one image.
+    """
+
+    inference_ms: float
+    cycles: int
+    memory_bytes: dict[str, int]
+    traffic_bytes: dict[str, int]
+    sram_limit_bytes: int
+    macs: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether its SRAM is enough."""
+        return self.memory_bytes["sram"] <= self.sram_limit_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "fits": self.fits}
+
+
+def read_estimate(summary: Path, sram_bytes: int) -> Estimate:
+    """The totals of Vela's summary file, for a board with so much SRAM.
+
+    Raises:
+        EngineError: it is not as expected.
+    """
+    try:
+        with summary.open(encoding="utf-8", newline="") as file:
+            (row,) = csv.DictReader(file)
+        return Estimate(
+            inference_ms=1e3 * float(row["inference_time"]),
+            cycles=int(float(row["cycles_total"])),
+            memory_bytes={n: int(KIB * float(row[f"{n}_memory_used"])) for n in MEMORIES},
+            traffic_bytes={n: int(float(row[f"{n}_total_bytes"])) for n in MEMORIES},
+            sram_limit_bytes=min(sram_bytes, int(KIB * float(row["arena_cache_size"]))),
+            macs=int(float(row["nn_macs"])),
+        )
+    except (OSError, KeyError, ValueError) as error:
+        raise EngineError(f"Vela's summary {summary.name} cannot be read: {error!r}.") from error
+
+
+def read_layers(per_layer: Path) -> list[LayerCost]:
+    """The operators of Vela's file of layers; those that cost nothing are part of others.
+
+    Raises:
+        EngineError: it is not as expected.
+    """
+    try:
+        with per_layer.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [_layer(row) for row in rows if _costs(row)]
+    except (OSError, KeyError, ValueError) as error:
+        raise EngineError(f"Vela's layers {per_layer.name} cannot be read: {error!r}.") from error
+
+
+def _costs(row: dict[str, str]) -> bool:
+    """Whether it is an operator of its own."""
+    return float(row["Op Cycles"]) > 0 or row["Target"] != "NPU"
+
+
+def _layer(row: dict[str, str]) -> LayerCost:
+    """One row of the file."""
+    areas: dict[str, int] = {}
+    for column, bound in AREAS.items():
+        areas[bound] = areas.get(bound, 0) + int(float(row[column]))
+    return LayerCost(
+        name=_short(row["Name"]),
+        operator=row["NNG Operator"],
+        source=row["Original Operator"],
+        on_npu=row["Target"] == "NPU",
+        cycles=int(float(row["Op Cycles"])),
+        area_cycles=areas,
+        macs=int(float(row["MAC Count"])),
+        utilisation=float(row["Util% (MAC)"]) / 100,
+        bound_by=max(areas, key=lambda bound: areas[bound]),
+    )
+
+
+def _short(name: str) -> str:
+    """The last modules of a tensor's name, which is made of all modules around it.
+
+    Of an operator that others were joined into it is the longest of their names.
+    """
+    parts = [
+        part.strip() for part in name.split(";") if part.strip() and not part.strip().isdigit()
+    ]
+    longest = max(parts, key=lambda part: part.count("/"), default=name.strip())
+    return "/".join(piece.split(".")[-1] for piece in longest.split("/")[-2:])[-60:]

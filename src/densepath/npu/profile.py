@@ -1,0 +1,195 @@
+"""`densepath.npu.profile`: which layers of a program cost what, why, and what to change."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from densepath.files import write_atomically, write_text
+from densepath.npu.estimate import LayerCost
+from densepath.npu.program import Program
+
+COLOURS = {"compute": "#4c72b0", "SRAM": "#dd8452", "DRAM": "#c44e52", "flash": "#8172b2"}
+LOW_UTILISATION = 0.1
+LARGE_SHARE = 0.15
+DPI = 110
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A program's layers and what they come to.
+
+    Attributes:
+        program: that was compiled.
+        layers: in the order they run.
+    """
+
+    program: Program
+    layers: list[LayerCost]
+
+    @property
+    def cycles(self) -> int:
+        """Of all layers, as if none overlapped."""
+        return sum(layer.cycles for layer in self.layers)
+
+    def share_by(self, key: str) -> dict[str, float]:
+        """The share of the cycles by `operator` or `bound_by`, the largest first."""
+        total: Counter[str] = Counter()
+        for layer in self.layers:
+            total[getattr(layer, key)] += layer.cycles
+        return {name: count / max(self.cycles, 1) for name, count in total.most_common()}
+
+    def milliseconds(self, layer: LayerCost) -> float:
+        """Of a layer, by the NPU's clock."""
+        return 1e3 * layer.cycles / float(self.program.about["target"]["clock_hz"])
+
+    def advice(self) -> list[str]:
+        """What to change, from what costs most."""
+        about = self.program.about
+        said = []
+        bound, operators = self.share_by("bound_by"), self.share_by("operator")
+        memory = about["estimate"]["memory_bytes"]
+        if bound.get("DRAM", 0) > LARGE_SHARE:
+            said.append(
+                f"{bound['DRAM']:.0%} of the cycles wait for DRAM: a memory mode with more SRAM, "
+                "or a faster memory system (--system-config), shortens them."
+            )
+        if bound.get("flash", 0) > LARGE_SHARE:
+            said.append(
+                f"{bound['flash']:.0%} of the cycles wait for weights from flash: a smaller "
+                "classifier, or Sram_Only where the weights fit, shortens them."
+            )
+        if operators.get("DepthwiseConv2D", 0) > LARGE_SHARE:
+            said.append(
+                f"{operators['DepthwiseConv2D']:.0%} of the cycles are BatchNorms behind a Concat, "
+                "as depthwise convolutions, which use few multipliers: a network with fewer, "
+                "wider layers has fewer of them."
+            )
+        if operators.get("MemoryCopy", 0) > LARGE_SHARE:
+            said.append(
+                f"{operators['MemoryCopy']:.0%} of the cycles copy features into a Concat: a "
+                "smaller input has less to copy."
+            )
+        used = self.utilisation()
+        if used < LOW_UTILISATION:
+            said.append(
+                f"{used:.1%} of the multipliers work: a target with fewer takes little longer."
+            )
+        if about["operators"]["cpu"]:
+            names = ", ".join(about["operators"]["cpu"][:3])
+            said.append(f"on the CPU: {names}; every such operator is a way there and back.")
+        if not about["estimate"]["fits"]:
+            limit = about["estimate"]["sram_limit_bytes"] / 1024
+            said.append(
+                f"it needs {memory['sram'] / 1024:.0f} KiB of SRAM, and there are {limit:.0f}: "
+                "a smaller --size, a smaller network, or a Dedicated_Sram memory mode."
+            )
+        return said
+
+    def utilisation(self) -> float:
+        """The share of the multipliers that work, over all cycles."""
+        macs = self.program.about["target"]["macs_per_cycle"]
+        return sum(layer.macs for layer in self.layers) / max(self.cycles * macs, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        about = self.program.about
+        return {
+            "model": about["model"],
+            "target": about["target"],
+            "estimate": about["estimate"],
+            "operators": about["operators"],
+            "utilisation": self.utilisation(),
+            "by_operator": self.share_by("operator"),
+            "by_bound": self.share_by("bound_by"),
+            "advice": self.advice(),
+        }
+
+    def to_csv(self) -> str:
+        """A row a layer."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        areas = list(COLOURS)
+        writer.writerow(
+            [
+                *("name", "operator", "source", "on_npu", "ms", "cycles", "bound_by"),
+                *("macs", "utilisation", *(f"{area}_cycles" for area in areas)),
+            ]
+        )
+        for one in self.layers:
+            writer.writerow(
+                [
+                    *(one.name, one.operator, one.source, one.on_npu),
+                    *(f"{self.milliseconds(one):.5f}", one.cycles, one.bound_by, one.macs),
+                    *(f"{one.utilisation:.4f}", *(one.area_cycles[area] for area in areas)),
+                ]
+            )
+        return text.getvalue()
+
+
+def profile(program: Program) -> Profile:
+    """The program's layers, by Vela's estimate.
+
+    Raises:
+        EngineError: the estimate cannot be read.
+    """
+    return Profile(program, program.layers())
+
+
+def write_csv(made: Profile, path: Path) -> None:
+    """`path` has a row a layer."""
+    write_text(path, made.to_csv())
+
+
+def draw_profile(made: Profile, path: Path) -> None:
+    """`path` (.png) shows every layer's time by what bounds it, and how the time adds up."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+    from matplotlib.ticker import MaxNLocator
+
+    about, layers = made.program.about, made.layers
+    times = [made.milliseconds(layer) for layer in layers]
+    figure = Figure(figsize=(13, 7), dpi=DPI, layout="constrained")
+    top, bottom = figure.subplots(2, 1, height_ratios=(2.2, 1))
+    numbers = range(1, len(layers) + 1)
+    top.bar(numbers, times, color=[COLOURS[one.bound_by] for one in layers], width=0.9)
+    top.set_ylabel("time, ms")
+    top.set_xlabel("layer, in the order they run")
+    top.set_xlim(0, len(layers) + 1)
+    top.xaxis.set_major_locator(MaxNLocator(integer=True))
+    line = top.twinx()
+    total, sums = 0.0, []
+    for one in times:
+        total += one
+        sums.append(total)
+    line.plot(numbers, sums, color="#555555", linewidth=1.2)
+    line.set_ylabel("time so far, ms")
+    line.set_ylim(0, 1.05 * max(total, 1e-9))
+    shares = made.share_by("bound_by")
+    top.legend(
+        handles=[
+            Patch(color=COLOURS[name], label=f"{name}-bound, {share:.0%}")
+            for name, share in shares.items()
+        ],
+        loc="upper center",
+        ncols=4,
+    )
+    by = made.share_by("operator")
+    names = list(by)[:8]
+    bottom.barh(names, [100 * by[name] for name in names], color="#4c72b0")
+    bottom.invert_yaxis()
+    bottom.set_xlabel("share of the cycles, %")
+    estimate, target = about["estimate"], about["target"]
+    figure.suptitle(
+        f"{about['model']} on {target['name']} ({target['system_config']}, "
+        f"{target['memory_mode']}): {estimate['inference_ms']:.2f} ms, "
+        f"{made.utilisation():.1%} of {target['macs_per_cycle']} multipliers at work"
+    )
+    for axes in (top, bottom, line):
+        axes.spines["top"].set_visible(False)
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, format="png")

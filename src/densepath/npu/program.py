@@ -1,0 +1,86 @@
+"""A compiled program and all that belongs to it, in one folder whose hashes are verified.
+
+On the line: `compile.py` writes it; the simulator, the profiler and a board read it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from densepath.errors import BundleError
+from densepath.files import sha256
+from densepath.npu.estimate import LayerCost, read_layers
+from densepath.preprocess import Preprocess
+
+DESCRIPTION = "program.json"
+FORMAT = "densepath-npu-program"
+VERSION = 1
+COMPILED, SOURCE, LAYERS = "program_vela.tflite", "model.tflite", "layers.csv"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network compiled for an NPU.
+
+    Attributes:
+        folder: of its files.
+        about: the description: target, tools, estimate, hashes.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Program:
+        """The program in `folder`, its files verified.
+
+        Raises:
+            BundleError: not a program, of another version, or a file is missing or was changed.
+        """
+        folder = Path(folder)
+        path = folder / DESCRIPTION
+        if not path.is_file():
+            raise BundleError(
+                f"{folder} is not a compiled program: it has no {DESCRIPTION}. "
+                "`densepath npu compile` makes programs."
+            )
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            kind, number = about["format"], about["version"]
+            files = dict(about["files"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(f"{folder}: {DESCRIPTION} cannot be read: {error!r}.") from error
+        if (kind, number) != (FORMAT, VERSION):
+            raise BundleError(
+                f"{folder}: its version is {number!r}; this densepath reads version {VERSION}. "
+                "Compile it again."
+            )
+        for name, digest in files.items():
+            file = folder / name
+            if not file.is_file():
+                raise BundleError(f"{folder}: {name} is missing; compile the program again.")
+            if sha256(file) != digest:
+                raise BundleError(f"{folder}: {name} was changed; compile the program again.")
+        return cls(folder, about)
+
+    @property
+    def model(self) -> Path:
+        """The INT8 network that was compiled, as LiteRT runs it."""
+        return self.folder / SOURCE
+
+    @property
+    def labels(self) -> list[str]:
+        """The name of each class, in the order of the logits."""
+        return list(self.about["labels"])
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The way from an image to the input."""
+        return Preprocess.from_dict(self.about["preprocess"])
+
+    def layers(self) -> list[LayerCost]:
+        """What each operator costs."""
+        return read_layers(self.folder / LAYERS)

@@ -1,0 +1,177 @@
+"""`densepath.npu.simulate`: an image through the program's integers, byte for byte as on the NPU.
+
+Vela keeps the arithmetic of the INT8 network that it compiles: so the network is run by LiteRT's
+reference kernels, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densepath.data.decode import open_picture
+from densepath.errors import DataError, EngineError, MissingPackageError
+from densepath.files import write_atomically, write_text
+from densepath.npu.program import Program
+from densepath.predictions import Prediction, answer
+from densepath.preprocess import Preprocess
+
+SECONDS = 600
+RAW = ".bin"
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A tensor that an operator made.
+
+    Attributes:
+        name: as the file calls it.
+        values: of its integers, [1, H, W, C] or [1, classes].
+        scale, zero_point: value = scale · (integer − zero point).
+    """
+
+    name: str
+    values: NDArray[Any]
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What a program answers to one image.
+
+    Attributes:
+        prediction: the answer.
+        logits: its integers, int8 [classes].
+        layers: what every operator made, in order.
+        seconds: that the simulation took.
+    """
+
+    prediction: Prediction
+    logits: NDArray[np.int8]
+    layers: list[Layer]
+    seconds: float
+
+
+def simulate(program: Program, source: str | Path, *, top_k: int = 5) -> Simulation:
+    """The answer to an image file, or to a `.bin` file of the input's bytes.
+
+    Args:
+        program: compiled.
+        source: an image, which is resized; or raw uint8 [H, W, C], not normalised.
+        top_k: the classes in the answer.
+
+    Raises:
+        DataError: the file cannot be read, or has another number of bytes.
+        MissingPackageError: LiteRT is not installed.
+        EngineError: the simulator fails.
+    """
+    pixels = read_pixels(Path(source), program.preprocess)
+    start = time.monotonic()
+    layers, output = _run(program.model, pixels)
+    seconds = time.monotonic() - start
+    last = layers[output]
+    logits = last.values.reshape(1, -1)
+    real = (last.scale * (logits.astype(np.float32) - last.zero_point)).astype(np.float32)
+    multi_label = bool(program.about["multi_label"])
+    (prediction,) = answer(
+        *(real, [str(source)], program.labels), top_k=top_k, multi_label=multi_label
+    )
+    return Simulation(prediction, logits[0], list(layers.values()), seconds)
+
+
+def read_pixels(path: Path, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """uint8 [1, H, W, C] of an image file, or of a `.bin` file that holds just these bytes.
+
+    Raises:
+        DataError: it cannot be read, or has another number of bytes.
+    """
+    shape = (1, *preprocess.size, preprocess.channels)
+    if path.suffix.lower() != RAW:
+        return preprocess.fit(open_picture(path, channels=preprocess.channels))[None]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    wanted = int(np.prod(shape))
+    if len(data) != wanted:
+        height, width, channels = shape[1:]
+        guess = (
+            " It looks like float32; the program takes the pixels as they are, not normalised."
+            if len(data) == FLOAT_BYTES * wanted
+            else ""
+        )
+        raise DataError(
+            f"{path} has {len(data):,} bytes; the program takes {wanted:,}: uint8, {height} rows "
+            f"of {width} pixels of {channels} channels.{guess}"
+        )
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def dump_layers(simulation: Simulation, folder: Path) -> None:
+    """`folder` has each layer's integers (.npy) and `layers.csv`, which lists them.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    lines = ["file,name,type,shape,scale,zero_point"]
+    for number, layer in enumerate(simulation.layers):
+        name = f"{number:03d}.npy"
+        with write_atomically(folder / name) as temporary, temporary.open("wb") as file:
+            np.save(file, layer.values)
+        shape = "x".join(map(str, layer.values.shape))
+        quoted = layer.name.replace('"', "'")
+        lines.append(
+            f'{name},"{quoted}",{layer.values.dtype},{shape},{layer.scale!r},{layer.zero_point}'
+        )
+    write_text(folder / "layers.csv", "\n".join(lines) + "\n")
+
+
+def _run(model: Path, pixels: NDArray[np.uint8]) -> tuple[dict[int, Layer], int]:
+    """The tensors by their numbers, in the order they are made, and the number of the logits.
+
+    Raises:
+        MissingPackageError: LiteRT is not installed.
+        EngineError: the child process fails.
+    """
+    if find_spec("ai_edge_litert") is None:
+        raise MissingPackageError("ai-edge-litert", "npu")
+    with tempfile.TemporaryDirectory(prefix="densepath-") as folder:
+        source, target = Path(folder) / "input.npy", Path(folder) / "output.npz"
+        np.save(source, pixels)
+        command = [sys.executable, "-m", "densepath.npu.simulator"]
+        try:
+            done = subprocess.run(
+                [*command, str(model), str(source), str(target)],
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise EngineError(f"the simulator did not end in {SECONDS} s.") from None
+        if done.returncode or not target.is_file():
+            said = [line for line in done.stderr.splitlines() if line.strip()]
+            why = said[-1] if said else f"it ended with the code {done.returncode}"
+            raise EngineError(f"the simulator failed on {model.name}: {why}")
+        with np.load(target) as made:
+            layers = {
+                int(index): Layer(
+                    str(made[f"name_{index}"]),
+                    made[f"tensor_{index}"],
+                    float(made[f"scale_{index}"][0]),
+                    int(made[f"scale_{index}"][1]),
+                )
+                for index in made["order"]
+            }
+            return layers, int(made["output"])

@@ -27,7 +27,7 @@ from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation.labels import match_labels
 from densepath.quantize.scoring import signal_to_noise
 
-BATCH = 32
+BATCH, SIMULATED_BATCH = 32, 100
 WARM_RUNS, TIMED_RUNS = 5, 30
 TOP = 5
 
@@ -210,7 +210,10 @@ def _answer(
     """The logits [N, classes]; of a simulator those of the sample alone."""
     if rung.simulated:
         images = np.concatenate([images for images, _ in batches])[sample]
-        batches = [(part, sample[:0]) for part in np.array_split(images, max(1, len(images) // 8))]
+        batches = [
+            (part, sample[:0])
+            for part in np.array_split(images, -(-len(images) // SIMULATED_BATCH))
+        ]
     parts = []
     for number, (images, _) in enumerate(batches):
         say(f"{rung.name}: {number + 1} of {len(batches)} batches")

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.engines.engine import Images, Logits
 from densepath.engines.load import load
+from densepath.npu.program import COMPILED, DESCRIPTION, Program
+from densepath.npu.simulate import simulate_batch
 from densepath.preprocess import Preprocess
 from densepath.weights.subject import open_checkpoint
 
@@ -65,11 +69,14 @@ class Rung:
 
 
 def open_rungs(subject: str | Path) -> Iterator[Rung]:
-    """The forms of a subject: of a bundle each format, of a checkpoint PyTorch's network.
+    """The forms of a subject: of a bundle each format, of a program its simulator.
 
     Raises:
         DensepathError: it cannot be opened.
     """
+    if (Path(subject) / DESCRIPTION).is_file():
+        yield _open_program(Program.open(subject))
+        return
     if is_bundle(subject):
         bundle = Bundle.open(subject)
         for format in bundle.manifest.formats:
@@ -89,6 +96,24 @@ def _open(subject: str | Path, name: str, engine: str, size_bytes: int) -> Rung:
         *(name, info.name, info.precision, predictor.labels, predictor.preprocess, size_bytes),
         run=predictor.engine.run,
         close=predictor.close,
+    )
+
+
+def _open_program(program: Program) -> Rung:
+    """An NPU's program in its simulator."""
+    preprocess = program.preprocess
+    scale, offset = (part[:, None, None] for part in preprocess.scale_and_offset())
+
+    def run(images: Images) -> Logits:
+        pixels = np.clip(np.rint((images - offset) / scale), 0, 255).astype(np.uint8)
+        return simulate_batch(program, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
+
+    target = program.about["target"]["name"]
+    return Rung(
+        *(f"{program.folder.name}, {target}", "simulator", "int8", program.labels, preprocess),
+        size_bytes=(program.folder / COMPILED).stat().st_size,
+        run=run,
+        simulated=True,
     )
 
 

@@ -45,6 +45,10 @@ class Layer:
     scale: float
     zero_point: int
 
+    def reals(self) -> NDArray[np.float32]:
+        """The numbers that the integers stand for."""
+        return (self.scale * (self.values.astype(np.float32) - self.zero_point)).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class Simulation:
@@ -81,13 +85,22 @@ def simulate(program: Program, source: str | Path, *, top_k: int = 5) -> Simulat
     layers, output = _run(program.model, pixels)
     seconds = time.monotonic() - start
     last = layers[output]
-    logits = last.values.reshape(1, -1)
-    real = (last.scale * (logits.astype(np.float32) - last.zero_point)).astype(np.float32)
     multi_label = bool(program.about["multi_label"])
     (prediction,) = answer(
-        *(real, [str(source)], program.labels), top_k=top_k, multi_label=multi_label
+        *(last.reals(), [str(source)], program.labels), top_k=top_k, multi_label=multi_label
     )
-    return Simulation(prediction, logits[0], list(layers.values()), seconds)
+    return Simulation(prediction, last.values.reshape(-1), list(layers.values()), seconds)
+
+
+def simulate_batch(program: Program, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits [N, classes] of images uint8 [N, H, W, C], not normalised.
+
+    Raises:
+        MissingPackageError: LiteRT is not installed.
+        EngineError: the simulator fails.
+    """
+    layers, output = _run(program.model, pixels)
+    return layers[output].reals()
 
 
 def read_pixels(path: Path, preprocess: Preprocess) -> NDArray[np.uint8]:

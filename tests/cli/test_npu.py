@@ -1,0 +1,97 @@
+"""`densepath npu` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+pytest.importorskip("ethosu", reason="Vela comes with make install-npu")
+pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
+
+from densepath.cli.app import main
+from densepath.export.parity_images import write_photographs
+from densepath.quantize.quantize import quantize
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    """A folder with `photos` and the INT8 bundle `int8`."""
+    folder = tmp_path_factory.mktemp("stage")
+    (folder / "photos").mkdir()
+    write_photographs(folder / "photos")
+    quantize(
+        *("cifar10/densenet_bc_22_12", folder / "int8"),
+        **{"data": folder / "photos", "num_images": 6, "purpose": "npu", "method": "minmax"},
+    )
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, stage):
+    """The program in this process, in the stage: arguments → exit code, output, messages."""
+    monkeypatch.chdir(stage)
+
+    def start(*arguments):
+        monkeypatch.setattr(sys, "argv", ["densepath", "npu", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return end.value.code or 0, captured.out, " ".join(captured.err.split())
+
+    return start
+
+
+def test_targets_are_listed_and_say_whether_a_network_fits(run):
+    code, out, _ = run("targets")
+    assert code == 0
+    assert len(out.splitlines()) == 12
+    code, out, _ = run("targets", "int8", "--json")
+    rows = json.loads(out)["targets"]
+    assert {row["fits"] for row in rows} == {True}
+    assert {row["share_on_npu"] for row in rows} == {1.0}
+
+
+def test_a_bundle_is_compiled_simulated_and_profiled(run, tmp_path):
+    code, out, err = run(
+        *("compile", "int8", "--target", "ethos-u85-256", "-o", tmp_path / "p"),
+        *("--c-array", tmp_path / "p.cc"),
+    )
+    assert code == 0
+    assert "operators on the NPU: 100.0%" in out
+    assert "README.md" in err
+    code, out, err = run(
+        *("simulate", tmp_path / "p", "--input", "photos/flower.jpg", "--dump", tmp_path / "d")
+    )
+    assert code == 0
+    assert len(out.splitlines()) == 5
+    assert "layers are in" in err
+    code, out, _ = run("simulate", tmp_path / "p", "--input", "photos/flower.jpg", "--json")
+    assert len(json.loads(out)["logits"]) == 10
+    code, out, _ = run(
+        *("profile", tmp_path / "p", "--csv", tmp_path / "p.csv"),
+        *("--picture", tmp_path / "p.png", "--layers", 3),
+    )
+    assert code == 0
+    assert "ms an image, estimated" in out
+    assert (tmp_path / "p.png").is_file()
+    code, out, _ = run("profile", tmp_path / "p", "--json")
+    assert json.loads(out)["target"]["name"] == "ethos-u85-256"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("compile", "int8", "--target", "ethos-u99", "-o", "p"), "unknown NPU target 'ethos-u99'"),
+        (("compile", "photos", "--target", "ethos-u55-32", "-o", "p"), "is not a bundle"),
+        (("simulate", "photos", "--input", "x.bin"), "is not a compiled program"),
+        (("profile", "none"), "is not a compiled program"),
+    ],
+)
+def test_a_mistake_is_one_line(run, arguments, message):
+    code, out, err = run(*arguments)
+    assert code in (1, 2)
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""

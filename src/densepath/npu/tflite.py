@@ -1,0 +1,204 @@
+"""A fully quantised `.tflite` file as plain values: tensors, constants and operators.
+
+On the line: the quantiser writes the file, the integer executor and the board's C array read it
+here. The flatbuffer is read by the schema classes of `ai-edge-litert`, imported when first used.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densepath.errors import BundleError, MissingPackageError
+
+IDENTIFIER = b"TFL3"
+LEAST_BYTES = 64
+# Source: TensorFlow `lite/schema/schema.fbs`, enum TensorType.
+DTYPES: dict[int, type[np.generic]] = {
+    0: np.float32,
+    2: np.int32,
+    3: np.uint8,
+    4: np.int64,
+    6: np.bool_,
+    7: np.int16,
+    9: np.int8,
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value that flows, or a constant.
+
+    Attributes:
+        index: in the file's list.
+        name: as the converter called it.
+        shape: the sizes.
+        dtype: of the elements.
+        scales: float32 [1] or one a channel; empty where it is not quantised.
+        zero_points: int64, as many.
+        axis: the dimension whose channels have scales of their own.
+        data: of a constant, else None.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    scales: NDArray[np.float32]
+    zero_points: NDArray[np.int64]
+    axis: int
+    data: NDArray[Any] | None
+
+    @property
+    def scale(self) -> np.float32:
+        """The one scale of a tensor that has no scales by channel."""
+        return np.float32(self.scales[0])
+
+    @property
+    def zero_point(self) -> int:
+        """The one zero point."""
+        return int(self.zero_points[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its elements."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator: `inputs` has None where an optional one is absent."""
+
+    index: int
+    kind: str
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Network:
+    """The first, only subgraph of a file."""
+
+    path: Path
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    input: Tensor
+    output: Tensor
+
+
+def read_network(path: str | Path) -> Network:
+    """The network in a `.tflite` file.
+
+    Raises:
+        BundleError: no such file, not a TFLite model, damaged, or with more than one subgraph,
+            input or output.
+        MissingPackageError: `ai-edge-litert` is not installed.
+    """
+    path = Path(path)
+    schema = _schema()
+    model = _parse(path, _read_bytes(path), schema)
+    if len(model.subgraphs) != 1:
+        raise BundleError(f"{path} has {len(model.subgraphs)} subgraphs; one is supported.")
+    graph = model.subgraphs[0]
+    for what, listed in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        if len(listed) != 1:
+            raise BundleError(f"{path} has {len(listed)} {what}; image classifiers have one.")
+    try:
+        tensors = tuple(_tensor(i, one, model.buffers) for i, one in enumerate(graph.tensors))
+        kinds = [_kind(code, schema) for code in model.operatorCodes]
+        operators = tuple(
+            _operator(i, one, kinds[one.opcodeIndex], tensors)
+            for i, one in enumerate(graph.operators)
+        )
+        ends = tensors[int(graph.inputs[0])], tensors[int(graph.outputs[0])]
+    except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
+    return Network(path, tensors, operators, *ends)
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The file's bytes, which begin as those of a TFLite model do."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if len(content) < LEAST_BYTES or content[4:8] != IDENTIFIER:
+        raise BundleError(f"{path} is not a TFLite model: it does not say {IDENTIFIER.decode()}.")
+    return content
+
+
+def _schema() -> Any:
+    """The schema classes."""
+    try:
+        from ai_edge_litert import schema_py_generated
+    except ImportError as error:
+        raise MissingPackageError("ai-edge-litert", "npu") from error
+    return schema_py_generated
+
+
+def _parse(path: Path, content: bytes, schema: Any) -> Any:
+    """The unpacked model."""
+    try:
+        return schema.ModelT.InitFromPackedBuf(content, 0)
+    except (
+        struct.error,
+        IndexError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> BundleError:
+    return BundleError(f"{path} is a damaged TFLite model ({error}); write it again.")
+
+
+def _kind(code: Any, schema: Any) -> str:
+    """The operator's name, as in `CONV_2D`; files of before 2021 have it in another field."""
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    if number == schema.BuiltinOperator.CUSTOM:
+        return (code.customCode or b"CUSTOM").decode("utf-8", "replace")
+    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
+    return names.get(number, f"operator {number}")
+
+
+def _tensor(index: int, one: Any, buffers: list[Any]) -> Tensor:
+    """A tensor; its constant is a view of the buffer."""
+    if one.type not in DTYPES:
+        raise ValueError(f"tensor {index} is of type {one.type}")
+    dtype = np.dtype(DTYPES[one.type])
+    shape = tuple(int(size) for size in (one.shape if one.shape is not None else ()))
+    quantised = one.quantization
+    scales = () if quantised is None or quantised.scale is None else quantised.scale
+    zeros = () if not len(scales) or quantised.zeroPoint is None else quantised.zeroPoint
+    held = buffers[one.buffer].data
+    data = None
+    if held is not None and len(held):
+        data = np.asarray(held, np.uint8).view(dtype).reshape(shape)
+    return Tensor(
+        index=index,
+        name=(one.name or b"").decode("utf-8", "replace"),
+        shape=shape,
+        dtype=dtype,
+        scales=np.asarray(scales, np.float32),
+        zero_points=np.asarray(zeros, np.int64),
+        axis=int(quantised.quantizedDimension) if len(scales) else 0,
+        data=data,
+    )
+
+
+def _operator(index: int, one: Any, kind: str, tensors: tuple[Tensor, ...]) -> Operator:
+    """An operator with its tensors in place of their numbers."""
+    options = vars(one.builtinOptions) if one.builtinOptions is not None else {}
+    inputs = tuple(tensors[i] if i >= 0 else None for i in map(int, one.inputs))
+    outputs = tuple(tensors[int(i)] for i in one.outputs)
+    return Operator(index, kind, inputs, outputs, dict(options))

@@ -28,7 +28,7 @@ from densepath.training.optimizer import build_optimizer, freeze
 from densepath.training.parts import Training
 from densepath.training.progress import Progress
 from densepath.training.recipe import Recipe
-from densepath.training.resolve import build_preprocess, resolve
+from densepath.training.resolve import build_preprocess, is_resolved, resolve
 from densepath.training.run_folder import STATE_NAME, RunFolder
 from densepath.training.signals import StopRequest
 from densepath.training.state import Position
@@ -65,7 +65,8 @@ def assemble(
     with ranks.together(device) as exchange:
         exchange.value = resume and (folder / STATE_NAME).is_file()
     goes_on = bool(exchange.values[0])
-    checkpoint = _in_turn(place, lambda: None if goes_on else open_weights(recipe.model))
+    needs_none = goes_on and is_resolved(recipe)
+    checkpoint = _in_turn(place, lambda: None if needs_none else open_weights(recipe.model))
     with ranks.together(device):
         recipe = resolve(recipe, checkpoint)
         share = _share_of_batch(recipe, ranks)

@@ -51,6 +51,12 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
     return make_recipe(values | {"preprocess": preprocess, "augment": augment})
 
 
+def is_resolved(recipe: Recipe) -> bool:
+    """Whether nothing is left open that the weights would fill in, as in a run folder's recipe."""
+    left_open = [recipe.model.name, recipe.data.channels, *dict(recipe.preprocess).values()]
+    return None not in left_open
+
+
 def find_model(recipe: Recipe, checkpoint: Checkpoint | None) -> ModelSpec:
     """The network that the recipe asks for.
 

@@ -17,7 +17,7 @@ from densepath import Checkpoint, train
 from densepath.errors import RecipeError
 from densepath.models.build import build_model
 from densepath.training.ema import Ema
-from densepath.training.qat import FakeQuantised, batch_norms
+from densepath.training.qat import FakeQuantised, Teacher, batch_norms, besides
 from densepath.training.qat_points import find_points
 from densepath.training.qat_ranges import Ranges, fake_quantize, fake_quantize_weight
 from densepath.training.recipe import QuantizationSection
@@ -208,6 +208,19 @@ def test_the_average_is_rounded_with_the_same_ranges():
     assert torch.equal(average.eval()(images), quantised.eval()(images))
 
 
+def test_the_teacher_gives_scores_and_a_share_of_the_labels():
+    network, _, images = make()
+    labels = torch.tensor([0, 1, 2, 4])
+    scores = network.eval()(images).softmax(1)
+    for share in (0.25, 1.0):
+        targets = Teacher(network, share, multi_label=False).targets(images, labels)
+        expected = share * scores + (1 - share) * torch.eye(5)[labels]
+        assert torch.allclose(targets, expected, atol=1e-6)
+    several = torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0]]).expand(4, 5)
+    targets = Teacher(network, 1.0, multi_label=True).targets(images, several)
+    assert torch.allclose(targets, network(images).sigmoid(), atol=1e-6)
+
+
 def test_the_layout_of_memory_is_kept():
     network, quantised, images = make()
     network.to(memory_format=torch.channels_last)
@@ -229,12 +242,16 @@ def test_bfloat16_autocast_computes():
     assert torch.isfinite(logits).all()
 
 
-def test_ranges_are_part_of_the_state(tmp_path):
+def test_ranges_and_teacher_are_part_of_the_state(tmp_path):
     network, quantised, _ = make()
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
-    write_state(tmp_path / "state", Position(), network, optimizer, None, quantised.ranges)
+    mine = besides(quantised, Teacher(network, 1.0, multi_label=False))
+    write_state(tmp_path / "state", Position(), network, optimizer, None, mine)
     fresh = FakeQuantised(network, quantised.section)
-    read_state(tmp_path / "state", network, optimizer, None, fresh.ranges)
+    teacher = Teacher(build_model("densenet_bc_22_12", num_classes=5), 1.0, multi_label=False)
+    read_state(tmp_path / "state", network, optimizer, None, besides(fresh, teacher))
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(teacher.network.state_dict()[name], tensor), name
     assert torch.equal(fresh.ranges.highs, quantised.ranges.highs)
     assert torch.equal(fresh.ranges.num_batches, quantised.ranges.num_batches)
 
@@ -373,5 +390,5 @@ def test_the_state_of_a_plain_training_has_no_ranges_and_no_start_scores(float_r
     from safetensors import safe_open
 
     with safe_open(str(float_run / "state/state.safetensors"), framework="pt") as file:
-        assert not [name for name in file.keys() if name.startswith("ranges.")]  # noqa: SIM118
+        assert not [name for name in file.keys() if name.startswith("quantised.")]  # noqa: SIM118
         assert json.loads(file.metadata()["densepath_state"])["position"]["start"] == {}

@@ -18,6 +18,7 @@ from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.mixing import Mixing
 from densepath.data.open import open_dataset
 from densepath.errors import LabelMismatchError, RecipeError
+from densepath.models.build import Model
 from densepath.preprocess import Preprocess
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
@@ -26,7 +27,7 @@ from densepath.training.network import build_network, open_weights
 from densepath.training.optimizer import build_optimizer, freeze
 from densepath.training.parts import Training
 from densepath.training.progress import Progress
-from densepath.training.qat import FakeQuantised, batch_norms
+from densepath.training.qat import FakeQuantised, Teacher, batch_norms, besides
 from densepath.training.recipe import Recipe
 from densepath.training.resolve import build_preprocess, is_resolved, resolve
 from densepath.training.run_folder import STATE_NAME, RunFolder
@@ -78,11 +79,9 @@ def assemble(
         network = build_network(recipe, checkpoint, train_data.class_names, device)
         _check_labels(recipe, checkpoint, train_data)
         frozen = freeze(network, recipe.model.freeze)
-        quantised = None
-        if recipe.quantization.target != "none":
-            quantised = FakeQuantised(network, recipe.quantization).to(device)
-            if recipe.quantization.norm_statistics == "frozen":
-                frozen += batch_norms(network)
+        quantised, teacher = _for_int8(recipe, network, train_data, device)
+        if quantised is not None and recipe.quantization.norm_statistics == "frozen":
+            frozen += batch_norms(network)
         optimizer = build_optimizer(network, recipe.optimizer)
         run_folder = RunFolder(
             folder,
@@ -106,7 +105,7 @@ def assemble(
                 network,
                 optimizer,
                 ema,
-                quantised.ranges if quantised is not None else None,
+                besides(quantised, teacher),
             )
     sharing: dict[str, Any] = {
         "batch_size": share,
@@ -125,6 +124,7 @@ def assemble(
         optimizer=optimizer,
         ema=ema,
         quantised=quantised,
+        teacher=teacher,
         loss=Loss(multi_label=train_data.multi_label, label_smoothing=recipe.loss.label_smoothing),
         mixing=_build_mixing(recipe, train_data),
         train_loader=TrainLoader(
@@ -222,6 +222,19 @@ def _check_labels(recipe: Recipe, checkpoint: Checkpoint | None, data: Dataset) 
         "with the same classes; fine-tune in float first: densepath train --weights "
         f"{recipe.model.weights} --data {recipe.data.source}"
     )
+
+
+def _for_int8(
+    recipe: Recipe, network: Model, data: Dataset, device: torch.device
+) -> tuple[FakeQuantised | None, Teacher | None]:
+    """The rounded network and its teacher, as far as the recipe asks for them."""
+    section = recipe.quantization
+    if section.target == "none":
+        return None, None
+    quantised = FakeQuantised(network, section).to(device)
+    if not section.teacher:
+        return quantised, None
+    return quantised, Teacher(network, section.teacher, multi_label=data.multi_label)
 
 
 def _wrap(network: nn.Module, recipe: Recipe, place: Place) -> nn.Module:

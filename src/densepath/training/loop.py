@@ -135,7 +135,8 @@ def _step(training: Training, batch: Batch, num_images: int) -> None:
         with _keep_gradients(training.stepped, exchange=part == parts):
             with _autocast(training):
                 logits = training.stepped(x)
-            loss = training.loss(logits.float(), y)
+                aim = y if training.teacher is None else training.teacher.targets(x, y)
+            loss = training.loss(logits.float(), aim)
             (loss * (ranks.world_size / num_images)).backward()
         training.sums[0] += loss.detach()
         training.sums[1] += training.loss.count_right(logits.detach(), y)
@@ -242,13 +243,12 @@ def _save_state(training: Training) -> None:
         raise _leader_says(training, "a weight became NaN or infinite")
     with training.ranks.together(training.device):
         if training.ranks.leads:
-            quantised = training.quantised
             training.folder.save_state(
                 training.position,
                 training.network,
                 training.optimizer,
                 training.ema,
-                quantised.ranges if quantised is not None else None,
+                training.besides,
             )
     training.saved_at = time.monotonic()
 

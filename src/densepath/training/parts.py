@@ -15,7 +15,7 @@ from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
 from densepath.training.loss import Loss
 from densepath.training.progress import Progress
-from densepath.training.qat import FakeQuantised
+from densepath.training.qat import FakeQuantised, Teacher, besides
 from densepath.training.recipe import Recipe
 from densepath.training.run_folder import RunFolder
 from densepath.training.schedule import learning_rate
@@ -41,6 +41,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     ema: Ema | None
     quantised: FakeQuantised | None
+    teacher: Teacher | None
     loss: Loss
     mixing: Mixing
     train_loader: TrainLoader
@@ -61,6 +62,11 @@ class Training:
     def kept(self) -> Model:
         """What checkpoints hold: the average of the network, else the network."""
         return self.ema.model if self.ema is not None else self.network
+
+    @property
+    def besides(self) -> nn.Module | None:
+        """What the state of a quantisation-aware training holds besides the network."""
+        return besides(self.quantised, self.teacher)
 
     @property
     def judged(self) -> nn.Module:

@@ -7,11 +7,13 @@ are those of any checkpoint, and its weights have learned to be rounded.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -139,6 +141,36 @@ def _on_input(visit: Visit, number: int) -> Callable[[nn.Module, Any], Tensor]:
 def _on_output(visit: Visit, number: int) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     """A hook after a module."""
     return lambda module, inputs, output: visit(number, output)
+
+
+class Teacher(nn.Module):
+    """The float network as it was at the start, whose answers the rounded one learns to give.
+
+    Labels alone would move a trained network about, and cost it more than rounding does;
+    against its own answers there is only the error of rounding to learn from (arXiv:1503.02531).
+    """
+
+    def __init__(self, network: Model, share: float, *, multi_label: bool) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.share, self.multi_label = share, multi_label
+
+    @torch.no_grad()
+    def targets(self, images: Tensor, labels: Tensor) -> Tensor:
+        """`share` of the network's scores and the rest of the labels, float32 [N, classes]."""
+        logits = self.network(images).float()
+        scores = logits.sigmoid() if self.multi_label else logits.softmax(1)
+        if not labels.is_floating_point():
+            labels = F.one_hot(labels, logits.shape[1]).float()
+        return labels.lerp(scores, self.share)
+
+
+def besides(quantised: FakeQuantised | None, teacher: Teacher | None) -> nn.ModuleDict | None:
+    """The ranges and the teacher, which the state of a training holds besides the network."""
+    if quantised is None:
+        return None
+    parts: dict[str, nn.Module] = {"ranges": quantised.ranges}
+    return nn.ModuleDict(parts if teacher is None else parts | {"teacher": teacher})
 
 
 def batch_norms(network: nn.Module) -> list[nn.Module]:

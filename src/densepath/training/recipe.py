@@ -223,6 +223,9 @@ class QuantizationSection(Section):
     """Training batches of the float network that give the first ranges."""
     observe: Share = 0.5
     """The share of the training in which ranges follow the batches; then they stay."""
+    teacher: Share = 1.0
+    """The share of the targets that are the answers of the float network at the start; the rest
+    are the labels."""
     norm_statistics: Literal["frozen", "moving"] = "frozen"
     """BatchNorm's: those of the weights, as the deployed graph has them, or of the batches."""
 

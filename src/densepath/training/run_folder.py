@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_atomically, write_json, write_text
@@ -27,7 +28,6 @@ from densepath.models.build import Model
 from densepath.preprocess import Preprocess
 from densepath.training.ema import Ema
 from densepath.training.environment import describe_environment
-from densepath.training.qat_ranges import Ranges
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import (
     find_differences,
@@ -129,14 +129,14 @@ class RunFolder:
         network: Model,
         optimizer: torch.optim.Optimizer,
         ema: Ema | None,
-        ranges: Ranges | None = None,
+        quantised: nn.Module | None = None,
     ) -> None:
         """The state is written.
 
         Raises:
             OutputError: it cannot be; the state before it is kept.
         """
-        write_state(self.state_path, position, network, optimizer, ema, ranges)
+        write_state(self.state_path, position, network, optimizer, ema, quantised)
 
     def load_state(
         self,
@@ -144,14 +144,14 @@ class RunFolder:
         network: Model,
         optimizer: torch.optim.Optimizer,
         ema: Ema | None,
-        ranges: Ranges | None = None,
+        quantised: nn.Module | None = None,
     ) -> Position:
         """Where the training stands; `num_images` is what its data sets hold now.
 
         Raises:
             CheckpointError: there is no state, it is damaged, or the data has changed.
         """
-        position = read_state(self.state_path, network, optimizer, ema, ranges)
+        position = read_state(self.state_path, network, optimizer, ema, quantised)
         if position.num_images != num_images:
             raise CheckpointError(
                 f"{self.path} was trained and evaluated on {position.num_images} images; "

@@ -1,9 +1,10 @@
 """The state of an unfinished training: one safetensors file, enough to go on bit for bit.
 
 The file is written under a temporary name and renamed, so a kill at any moment leaves either
-the old state or the new one. Tensors hold the network, the optimiser, the average and the
-ranges of a quantisation-aware training; the metadata holds the rest as JSON. No random state is
-kept: every draw of a training comes from the recipe's seed and the place in the training.
+the old state or the new one. Tensors hold the network, the optimiser, the average and what a
+quantisation-aware training has besides (ranges, teacher); the metadata holds the rest as JSON. No
+random state is kept: every draw of a training comes from the recipe's seed and the place in the
+training.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def write_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     ema: Ema | None,
-    ranges: nn.Module | None = None,
+    quantised: nn.Module | None = None,
 ) -> None:
     """The file `path` holds the training as it stands.
 
@@ -75,8 +76,8 @@ def write_state(
                 tensors[f"optimizer.{index}.{slot}"] = tensor
     if ema is not None:
         tensors |= {f"ema.{name}": tensor for name, tensor in ema.model.state_dict().items()}
-    if ranges is not None:
-        tensors |= {f"ranges.{name}": tensor for name, tensor in ranges.state_dict().items()}
+    if quantised is not None:
+        tensors |= {f"quantised.{name}": t for name, t in quantised.state_dict().items()}
     values = {
         "format": FORMAT,
         "position": dataclasses.asdict(position),
@@ -91,9 +92,9 @@ def read_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     ema: Ema | None,
-    ranges: nn.Module | None = None,
+    quantised: nn.Module | None = None,
 ) -> Position:
-    """The network, the optimiser, the average and the ranges are as `write_state` left them.
+    """The network, the optimiser, the average and `quantised` are as `write_state` left them.
 
     Raises:
         CheckpointError: no state, a damaged one, or one of another network.
@@ -102,7 +103,7 @@ def read_state(
         "model": {},
         "optimizer": {},
         "ema": {},
-        "ranges": {},
+        "quantised": {},
     }
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -117,8 +118,8 @@ def read_state(
         if ema is not None:
             ema.model.load_state_dict(tensors["ema"])
             ema.num_updates = values["ema_updates"]
-        if ranges is not None:
-            ranges.load_state_dict(tensors["ranges"])
+        if quantised is not None:
+            quantised.load_state_dict(tensors["quantised"])
         return Position(**values["position"])
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no state to resume from.") from error

@@ -104,3 +104,42 @@ def test_a_signal_stops_between_steps_and_the_training_goes_on_later(number, cod
     assert process.returncode == code, err
     assert f"Go on with: densepath train {folder}" in " ".join(err.split())
     assert (folder / "state" / "state.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--qat", "densenet_bc_22_12"], "is a model without weights"),
+        (["--qat", "cifar10/densenet_bc_22"], "Did you mean cifar10/densenet_bc_22_12"),
+        (["--qat", "a", "--weights", "b"], "model.weights is given twice: 'b' and 'a'"),
+        (["densenet121", "--qat", "cifar10/densenet_bc_22_12"], "are of densenet_bc_22_12"),
+        (["--qat", "a", "--set", "quantization.observ=1"], "Did you mean quantization.observe"),
+        (["--qat", "a", "--compile"], "compute.compile=false"),
+        (["densenet121", "--set", "quantization.target=int8"], "--qat SUBJECT"),
+    ],
+)
+def test_wrong_ways_to_train_for_int8_end_with_2(densepath, tmp_path, arguments, part):
+    status, out, err = densepath("train", *arguments, "--output", tmp_path / "run")
+    assert (status, out) == (2, "")
+    assert part in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_for_int8_on_other_classes_is_refused(densepath, tmp_path):
+    subject = "cifar10/densenet_bc_22_12"
+    status, out, err = densepath(
+        "train", "--qat", subject, "--data", "digits", "--output", tmp_path / "run"
+    )
+    assert (status, out) == (1, "")
+    assert f"digits has other classes than {subject}" in err
+    assert f"densepath train --weights {subject} --data digits" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_under_way_is_not_turned_into_one_for_int8(densepath, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.yaml").write_text("epochs: 1\n")
+    status, _, err = densepath("train", run, "--qat", "cifar10/densenet_bc_22_12")
+    assert status == 2
+    assert "recipe options cannot be changed on the way" in err

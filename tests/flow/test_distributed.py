@@ -127,3 +127,19 @@ def test_an_error_in_one_process_ends_all_with_one_message(images_with_one_broke
     said = [line for line in run.stderr.splitlines() if line.startswith("error:")]
     assert len(said) == 1, run.stderr
     assert "3.png" in run.stderr
+
+
+def test_two_processes_train_for_int8_as_one_does(tmp_path):
+    """The first process's images make the ranges, so the grids differ by a little."""
+    start, base = tmp_path / "float", [sys.executable, "-m", "densepath"]
+    assert launch(base, *TRAINING, "--output", str(start)).returncode == 0
+    data = [*("--data", "digits", "--batch-size", "256", "--epochs", "2", "--device", "cpu")]
+    options = [*data, "--progress", "none", "--set", "augment.padding=1"]
+    losses = []
+    for name, launcher in (("one", base), ("two", TORCHRUN)):
+        folder = tmp_path / name
+        run = launch(launcher, "train", "--qat", str(start), *options, "--output", str(folder))
+        assert run.returncode == 0, run.stderr
+        assert "Grad strides" not in run.stderr
+        losses.append([row["train_loss"] for row in curve(folder)])
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)

@@ -100,6 +100,21 @@ def test_a_state_read_back_goes_on_bit_for_bit(name, tmp_path):
             assert torch.equal(tensor, right.state_dict()[key]), key
 
 
+def test_the_same_command_with_resume_goes_on_with_fine_tuning(run_folder, tmp_path):
+    """The recipe leaves the model and the preprocessing to the weights, the second time too."""
+    for _ in range(2):
+        result = train(
+            data="digits",
+            epochs=1,
+            output=tmp_path / "tuned",
+            resume=True,
+            settings={"model.weights": str(run_folder), "data.batch_size": 512},
+            device="cpu",
+            progress="none",
+        )
+        assert result.finished
+
+
 def test_a_damaged_or_foreign_state_is_refused(tmp_path):
     parts = trained_parts("sgd")
     write_state(tmp_path / "state", Position(), *parts)

@@ -88,6 +88,15 @@ def train(
             rich_help_panel=RECIPE,
         ),
     ] = None,
+    qat: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SUBJECT",
+            help="Fine-tune these trained weights so that INT8 loses next to nothing: a run "
+            "folder, checkpoint, bundle or published name.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
     freeze: Annotated[
         str | None,
         typer.Option(
@@ -163,7 +172,7 @@ def train(
     ranks = find_ranks(os.environ)
     try:
         given = merge_flags(parse_settings(settings or []), flags)
-        planned, folder, resumes = plan(subject, recipe, given, output, resume=resume)
+        planned, folder, resumes = plan(subject, recipe, given, output, resume=resume, qat=qat)
         pick_device(device, ranks)
     except UsageError as error:
         if ranks.leads:

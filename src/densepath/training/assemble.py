@@ -27,12 +27,14 @@ from densepath.training.network import build_network, open_weights
 from densepath.training.optimizer import build_optimizer, freeze
 from densepath.training.parts import Training
 from densepath.training.progress import Progress
+from densepath.training.qat import FakeQuantised, Teacher, batch_norms, besides
 from densepath.training.recipe import Recipe
-from densepath.training.resolve import build_preprocess, resolve
+from densepath.training.resolve import build_preprocess, is_resolved, resolve
 from densepath.training.run_folder import STATE_NAME, RunFolder
 from densepath.training.signals import StopRequest
 from densepath.training.state import Position
 from densepath.training.sync_bn import synchronise
+from densepath.weights.checkpoint import Checkpoint
 
 T = TypeVar("T")
 
@@ -65,7 +67,8 @@ def assemble(
     with ranks.together(device) as exchange:
         exchange.value = resume and (folder / STATE_NAME).is_file()
     goes_on = bool(exchange.values[0])
-    checkpoint = _in_turn(place, lambda: None if goes_on else open_weights(recipe.model))
+    needs_none = goes_on and is_resolved(recipe)
+    checkpoint = _in_turn(place, lambda: None if needs_none else open_weights(recipe.model))
     with ranks.together(device):
         recipe = resolve(recipe, checkpoint)
         share = _share_of_batch(recipe, ranks)
@@ -74,7 +77,11 @@ def assemble(
         preprocess = build_preprocess(recipe)
         _check_data(recipe, train_data, eval_data)
         network = build_network(recipe, checkpoint, train_data.class_names, device)
+        _check_labels(recipe, checkpoint, train_data)
         frozen = freeze(network, recipe.model.freeze)
+        quantised, teacher = _for_int8(recipe, network, train_data, device)
+        if quantised is not None and recipe.quantization.norm_statistics == "frozen":
+            frozen += batch_norms(network)
         optimizer = build_optimizer(network, recipe.optimizer)
         run_folder = RunFolder(
             folder,
@@ -93,7 +100,13 @@ def assemble(
     with ranks.together(device):
         position = Position(num_images=[len(train_data), len(eval_data)])
         if goes_on:
-            position = run_folder.load_state(position.num_images, network, optimizer, ema)
+            position = run_folder.load_state(
+                position.num_images,
+                network,
+                optimizer,
+                ema,
+                besides(quantised, teacher),
+            )
     sharing: dict[str, Any] = {
         "batch_size": share,
         "rank": ranks.rank,
@@ -106,10 +119,12 @@ def assemble(
         ranks=ranks,
         device=device,
         network=network,
-        stepped=_wrap(network, recipe, place),
+        stepped=_wrap(network if quantised is None else quantised, recipe, place),
         frozen=frozen,
         optimizer=optimizer,
         ema=ema,
+        quantised=quantised,
+        teacher=teacher,
         loss=Loss(multi_label=train_data.multi_label, label_smoothing=recipe.loss.label_smoothing),
         mixing=_build_mixing(recipe, train_data),
         train_loader=TrainLoader(
@@ -189,9 +204,42 @@ def _check_data(recipe: Recipe, train_data: Dataset, eval_data: Dataset) -> None
         raise RecipeError("augment.cutmix mixes one class with another; this data is multi-label.")
 
 
-def _wrap(network: Model, recipe: Recipe, place: Place) -> nn.Module:
+def _check_labels(recipe: Recipe, checkpoint: Checkpoint | None, data: Dataset) -> None:
+    """Returns unless a training for INT8 would lose the classifier that it is to fine-tune.
+
+    Raises:
+        LabelMismatchError: the weights know other classes than the data has.
+    """
+    if recipe.quantization.target == "none" or checkpoint is None:
+        return
+    if checkpoint.labels == data.class_names and checkpoint.multi_label == data.multi_label:
+        return
+    differing = sorted(set(checkpoint.labels) ^ set(data.class_names))
+    shown = ", ".join(differing[:6]) + (", …" if len(differing) > 6 else "")
+    raise LabelMismatchError(
+        f"{recipe.data.source} has other classes than {recipe.model.weights} "
+        f"({shown or 'the same in another order or use'}). Quantisation-aware training goes on "
+        "with the same classes; fine-tune in float first: densepath train --weights "
+        f"{recipe.model.weights} --data {recipe.data.source}"
+    )
+
+
+def _for_int8(
+    recipe: Recipe, network: Model, data: Dataset, device: torch.device
+) -> tuple[FakeQuantised | None, Teacher | None]:
+    """The rounded network and its teacher, as far as the recipe asks for them."""
+    section = recipe.quantization
+    if section.target == "none":
+        return None, None
+    quantised = FakeQuantised(network, section).to(device)
+    if not section.teacher:
+        return quantised, None
+    return quantised, Teacher(network, section.teacher, multi_label=data.multi_label)
+
+
+def _wrap(network: nn.Module, recipe: Recipe, place: Place) -> nn.Module:
     """What computes the steps: the network, compiled and spread over processes as asked."""
-    stepped: nn.Module = network
+    stepped = network
     if recipe.compute.compile:
         stepped = torch.compile(stepped)  # type: ignore[assignment]
     if place.ranks.world_size > 1:

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -42,11 +43,35 @@ def run(training: Training) -> None:
         ImageError: an image cannot be read, and the recipe says `data.on_error: fail`.
         PeerError: another process failed.
     """
+    if training.quantised is not None and not training.quantised.ranges.num_batches:
+        _calibrate(training)
     while training.position.epoch < training.recipe.epochs:
         if not _train_epoch(training):
             return
-        summary = _evaluate(training)
+        summary = _evaluate(training, training.judged)
         _finish_epoch(training, summary)
+
+
+def _calibrate(training: Training) -> None:
+    """The ranges of activations are known, and how the rounded network does before it learns.
+
+    The leading process's images count, so that all processes have the same ranges.
+    """
+    quantised, loader = training.quantised, training.train_loader
+    assert quantised is not None
+    batches = _agreed(training, loader.epoch(0))
+    for batch, num_images in islice(batches, training.recipe.quantization.calibration_batches):
+        if num_images:
+            images = batch.images.to(training.device)
+            quantised.calibrate(images.contiguous(memory_format=training.memory_format))
+    training.ranks.take_leaders(list(quantised.ranges.buffers()))
+    training.position.start = {
+        "top1": _evaluate(training, training.judged).top1,
+        "float_top1": _evaluate(training, training.kept).top1,
+    }
+    if training.ranks.leads:
+        scores = "top-1 {top1:.4f}, as float32 {float_top1:.4f}"
+        training.folder.log(f"rounded at the start: {scores.format(**training.position.start)}")
 
 
 def _train_epoch(training: Training) -> bool:
@@ -95,6 +120,8 @@ def _step(training: Training, batch: Batch, num_images: int) -> None:
     recipe, position, ranks = training.recipe, training.position, training.ranks
     torch.manual_seed(_draw_seed(recipe.seed, position.epoch, position.step, ranks.rank))
     set_learning_rate(training.optimizer, training.lr_at(position.step))
+    if training.quantised is not None:
+        training.quantised.observing = training.share_done < recipe.quantization.observe
     images = batch.images.to(training.device, non_blocking=True)
     targets = batch.targets.to(training.device, non_blocking=True)
     images, targets = training.mixing(
@@ -108,7 +135,8 @@ def _step(training: Training, batch: Batch, num_images: int) -> None:
         with _keep_gradients(training.stepped, exchange=part == parts):
             with _autocast(training):
                 logits = training.stepped(x)
-            loss = training.loss(logits.float(), y)
+                aim = y if training.teacher is None else training.teacher.targets(x, y)
+            loss = training.loss(logits.float(), aim)
             (loss * (ranks.world_size / num_images)).backward()
         training.sums[0] += loss.detach()
         training.sums[1] += training.loss.count_right(logits.detach(), y)
@@ -216,13 +244,17 @@ def _save_state(training: Training) -> None:
     with training.ranks.together(training.device):
         if training.ranks.leads:
             training.folder.save_state(
-                training.position, training.network, training.optimizer, training.ema
+                training.position,
+                training.network,
+                training.optimizer,
+                training.ema,
+                training.besides,
             )
     training.saved_at = time.monotonic()
 
 
-def _evaluate(training: Training) -> Summary:
-    """The summary of the network, or of its average, over the evaluation images of all ranks.
+def _evaluate(training: Training, model: nn.Module) -> Summary:
+    """The summary of `model` over the evaluation images of all ranks.
 
     Computed in float32, so that `densepath evaluate` of the checkpoint gives the same numbers.
 
@@ -230,7 +262,6 @@ def _evaluate(training: Training) -> Summary:
         ImageError: an image cannot be read, and the recipe says `data.on_error: fail`.
         DatasetError: not one image could be read.
     """
-    model = training.ema.model if training.ema is not None else training.network
     # Without SyncBN each process has its own running statistics; the leader's are kept.
     training.ranks.take_leaders(list(model.buffers()))
     training.progress.start_evaluation(len(training.eval_loader))
@@ -281,11 +312,13 @@ def _finish_epoch(training: Training, summary: Summary) -> None:
         "seconds": position.seconds,
     }
     better = position.best is None or summary.top1 > position.best
+    if training.quantised is not None:
+        row["float_top1"] = _evaluate(training, training.kept).top1
     if better:
         position.best, position.best_epoch = summary.top1, position.epoch + 1
     position.rows.append(row)
     position.epoch, position.step, position.sums = position.epoch + 1, 0, [0.0] * 4
-    model = training.ema.model if training.ema is not None else training.network
+    model = training.kept
     if not all_finite(list(model.parameters())):
         position.epoch -= 1
         raise _leader_says(training, "a weight became NaN or infinite")

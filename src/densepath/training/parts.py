@@ -15,6 +15,7 @@ from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
 from densepath.training.loss import Loss
 from densepath.training.progress import Progress
+from densepath.training.qat import FakeQuantised, Teacher, besides
 from densepath.training.recipe import Recipe
 from densepath.training.run_folder import RunFolder
 from densepath.training.schedule import learning_rate
@@ -27,8 +28,8 @@ class Training:
     """One training as it stands.
 
     `network` is the bare network; `stepped` is what computes the steps: the network itself, or
-    compiled, or wrapped for many processes. `sums` holds this process's loss, right answers,
-    images and unreadable images since the last exchange.
+    compiled, rounded as INT8 (`quantised`), or wrapped for many processes. `sums` holds this
+    process's loss, right answers, images and unreadable images since the last exchange.
     """
 
     recipe: Recipe
@@ -39,6 +40,8 @@ class Training:
     frozen: list[nn.Module]
     optimizer: torch.optim.Optimizer
     ema: Ema | None
+    quantised: FakeQuantised | None
+    teacher: Teacher | None
     loss: Loss
     mixing: Mixing
     train_loader: TrainLoader
@@ -56,6 +59,21 @@ class Training:
         self.seconds_before = self.position.seconds
 
     @property
+    def kept(self) -> Model:
+        """What checkpoints hold: the average of the network, else the network."""
+        return self.ema.model if self.ema is not None else self.network
+
+    @property
+    def besides(self) -> nn.Module | None:
+        """What the state of a quantisation-aware training holds besides the network."""
+        return besides(self.quantised, self.teacher)
+
+    @property
+    def judged(self) -> nn.Module:
+        """What epochs are judged on: the kept network, rounded if the training is for that."""
+        return self.kept if self.quantised is None else self.quantised.of(self.kept)
+
+    @property
     def memory_format(self) -> torch.memory_format:
         """The layout of images and weights."""
         return torch.channels_last if self.recipe.compute.channels_last else torch.contiguous_format
@@ -63,6 +81,13 @@ class Training:
     def count_time(self) -> None:
         """The position knows the time spent up to now."""
         self.position.seconds = self.seconds_before + time.monotonic() - self.started
+
+    @property
+    def share_done(self) -> float:
+        """The share of all steps that are done."""
+        steps_per_epoch = self.train_loader.steps_per_epoch
+        done = self.position.epoch * steps_per_epoch + self.position.step
+        return done / (self.recipe.epochs * steps_per_epoch)
 
     def lr_at(self, step: int) -> float:
         """The learning rate of that step of the epoch that runs."""

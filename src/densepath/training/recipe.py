@@ -109,7 +109,7 @@ class AugmentSection(Section):
     """None: `pad_crop` up to 64 pixels, `random_resized_crop` above; `clamped_crop` is PaddleClas's
     way to draw the latter."""
     scale: Range = (0.08, 1.0)
-    """The area that a random crop keeps."""
+    """The area that a random crop keeps; with quantization, by default (0.5, 1.0)."""
     ratio: Range = (3 / 4, 4 / 3)
     """Its width over its height."""
     padding: Index = 4
@@ -208,6 +208,28 @@ class DistributedSection(Section):
     """BatchNorm statistics over the images of all processes."""
 
 
+class QuantizationSection(Section):
+    """Fine-tuning for INT8: weights and activations are rounded as a deployed graph does."""
+
+    target: Literal["none", "int8"] = "none"
+    """`int8`: train and evaluate so, from `model.weights`; the checkpoint stays a float one."""
+    weight_bits: Literal[7, 8] = 8
+    """7: for x86 processors without VNNI, whose INT8 kernels overflow with 8."""
+    ranges: Literal["min_max", "percentile"] = "min_max"
+    """The range of an activation in a batch: its extremes, or what `percentile` leaves of them."""
+    percentile: Annotated[float, Field(gt=50.0, lt=100.0)] = 99.99
+    """Of the values at either end, in percent."""
+    calibration_batches: Count = 8
+    """Training batches of the float network that give the first ranges."""
+    observe: Share = 0.5
+    """The share of the training in which ranges follow the batches; then they stay."""
+    teacher: Share = 1.0
+    """The share of the targets that are the answers of the float network at the start; the rest
+    are the labels."""
+    norm_statistics: Literal["frozen", "moving"] = "frozen"
+    """BatchNorm's: those of the weights, as the deployed graph has them, or of the batches."""
+
+
 class CheckpointSection(Section):
     """When the state for an exact resume is written, beside the end of every epoch."""
 
@@ -242,6 +264,12 @@ _BELONGINGS: tuple[tuple[str, str, dict[str, tuple[str, ...]]], ...] = (
             "none": (),
         },
     ),
+    (
+        "quantization",
+        "target",
+        {"none": (), "int8": tuple(n for n in QuantizationSection.model_fields if n != "target")},
+    ),
+    ("quantization", "ranges", {"min_max": (), "percentile": ("percentile",)}),
 )
 
 
@@ -284,6 +312,7 @@ class Recipe(Section):
     ema: EmaSection = EmaSection()
     compute: ComputeSection = ComputeSection()
     distributed: DistributedSection = DistributedSection()
+    quantization: QuantizationSection = QuantizationSection()
     checkpoint: CheckpointSection = CheckpointSection()
 
     @model_validator(mode="after")
@@ -311,7 +340,27 @@ class Recipe(Section):
             low, high = getattr(self.augment, name)
             if low > high:
                 raise ValueError(f"augment.{name} is ({low:g}, {high:g}); the first is the lower")
+        if self.quantization.target != "none":
+            self._check_quantization()
         return self
+
+    def _check_quantization(self) -> None:
+        """Returns when a training for INT8 has what it needs, and nothing that it ignores."""
+        target = self.quantization.target
+        if self.model.weights is None:
+            raise ValueError(
+                f"quantization.target is {target}, which fine-tunes a trained network; name it: "
+                "densepath train --qat SUBJECT, or set model.weights"
+            )
+        if self.compute.compile:
+            raise ValueError(
+                f"quantization.target is {target}, which runs uncompiled; set compute.compile=false"
+            )
+        if self.distributed.sync_bn and self.quantization.norm_statistics == "frozen":
+            raise ValueError(
+                "distributed.sync_bn has nothing to do where quantization.norm_statistics is "
+                "frozen; set distributed.sync_bn=false or quantization.norm_statistics=moving"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON."""

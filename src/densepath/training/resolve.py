@@ -19,6 +19,8 @@ CROP_SHARE = 0.875
 # Up to this side images are trained at their own size with shifts of a few pixels
 # (arXiv:1608.06993, section 4.1), above it with random resized crops (arXiv:1409.4842).
 LARGEST_SMALL_SIDE = 64
+# A few epochs for INT8 are to see images as the network knows them, not to teach it new ones.
+MILD_SCALE = (0.5, 1.0)
 
 
 def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
@@ -40,6 +42,10 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
         augment["crop"] = "pad_crop" if small else "random_resized_crop"
     if augment["hflip"] is None:
         augment["hflip"] = 0.0 if recipe.data.source == "digits" else 0.5
+    random_crops = augment["crop"] in ("random_resized_crop", "clamped_crop")
+    given = recipe.augment.model_fields_set
+    if recipe.quantization.target != "none" and random_crops and "scale" not in given:
+        augment["scale"] = MILD_SCALE
     values = recipe.model_dump(exclude_unset=True)
     values["model"] = recipe.model.model_dump() | {
         "name": spec.name,
@@ -49,6 +55,12 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
     }
     values["data"] = recipe.data.model_dump() | {"channels": channels}
     return make_recipe(values | {"preprocess": preprocess, "augment": augment})
+
+
+def is_resolved(recipe: Recipe) -> bool:
+    """Whether nothing is left open that the weights would fill in, as in a run folder's recipe."""
+    left_open = [recipe.model.name, recipe.data.channels, *dict(recipe.preprocess).values()]
+    return None not in left_open
 
 
 def find_model(recipe: Recipe, checkpoint: Checkpoint | None) -> ModelSpec:

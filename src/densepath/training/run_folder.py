@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_atomically, write_json, write_text
@@ -128,13 +129,14 @@ class RunFolder:
         network: Model,
         optimizer: torch.optim.Optimizer,
         ema: Ema | None,
+        quantised: nn.Module | None = None,
     ) -> None:
         """The state is written.
 
         Raises:
             OutputError: it cannot be; the state before it is kept.
         """
-        write_state(self.state_path, position, network, optimizer, ema)
+        write_state(self.state_path, position, network, optimizer, ema, quantised)
 
     def load_state(
         self,
@@ -142,13 +144,14 @@ class RunFolder:
         network: Model,
         optimizer: torch.optim.Optimizer,
         ema: Ema | None,
+        quantised: nn.Module | None = None,
     ) -> Position:
         """Where the training stands; `num_images` is what its data sets hold now.
 
         Raises:
             CheckpointError: there is no state, it is damaged, or the data has changed.
         """
-        position = read_state(self.state_path, network, optimizer, ema)
+        position = read_state(self.state_path, network, optimizer, ema, quantised)
         if position.num_images != num_images:
             raise CheckpointError(
                 f"{self.path} was trained and evaluated on {position.num_images} images; "
@@ -178,6 +181,7 @@ class RunFolder:
                 "seed": self.recipe.seed,
                 "top1": row["top1"],
                 "evaluated_on": self.recipe.data.evaluate_on,
+                **self._quantization(row),
             },
         )
         if is_best:
@@ -188,6 +192,14 @@ class RunFolder:
             f"epoch {row['epoch']}: train loss {row['train_loss']:.4f}, loss {row['loss']:.4f}, "
             f"top-1 {row['top1']:.4f}"
         )
+
+    def _quantization(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What a checkpoint of a quantisation-aware training says of it; else nothing."""
+        section = self.recipe.quantization
+        if section.target == "none":
+            return {}
+        said = {"aware_of": section.target, "weight_bits": section.weight_bits}
+        return {"quantization": said | {"float_top1": row["float_top1"]}}
 
     def write_metrics(self, position: Position) -> None:
         """`metrics.csv` and `README.md` hold the epochs of `position`; so do the curves, unless

@@ -36,7 +36,7 @@ def _text(recipe: Recipe, position: Position, labels: Sequence[str], data: str) 
 {recipe.epochs} epochs ({done}), batches of {recipe.data.batch_size}, {recipe.optimizer.name} with
 a peak learning rate of {recipe.optimizer.lr:g} ({recipe.schedule.name}), from {start}{average}.
 Time so far: {_duration(position.seconds)}.
-
+{_quantization(recipe, position)}
 | | epoch | {score} | loss |
 |---|---|---|---|
 | best | {position.best_epoch} | {position.best:.2%} | {_best_loss(position):.4f} |
@@ -64,6 +64,26 @@ densepath train recipe.yaml --output NEW_FOLDER      repeats it
 `metrics.csv` has a row an epoch: `train_loss` and `train_accuracy` are means over the epoch, with
 the augmentation and while the weights moved; `loss`, `top1` and `top5` are those of the
 evaluation. `environment.json` has versions and hardware, `recipe.yaml` every setting.
+"""
+
+
+def _quantization(recipe: Recipe, position: Position) -> str:
+    """A paragraph on a quantisation-aware training; else nothing."""
+    section = recipe.quantization
+    if section.target == "none":
+        return ""
+    assert position.best_epoch is not None
+    best = position.rows[position.best_epoch - 1]
+    start = position.start
+    return f"""
+Quantisation-aware, for {section.target.upper()} with weights of {section.weight_bits} bits: the
+weights are ordinary float32 ones that have learned to be rounded. The scores below are of the
+rounded network, emulated in float32; `densepath quantize` makes the real one.
+
+| score | rounded | as float32 |
+|---|---|---|
+| start | {start["top1"]:.2%} | {start["float_top1"]:.2%} |
+| best epoch | {best["top1"]:.2%} | {best["float_top1"]:.2%} |
 """
 
 

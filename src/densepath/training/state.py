@@ -1,9 +1,10 @@
 """The state of an unfinished training: one safetensors file, enough to go on bit for bit.
 
 The file is written under a temporary name and renamed, so a kill at any moment leaves either
-the old state or the new one. Tensors hold the network, the optimiser and the average; the
-metadata holds the rest as JSON. No random state is kept: every draw of a training comes from
-the recipe's seed and the place in the training.
+the old state or the new one. Tensors hold the network, the optimiser, the average and what a
+quantisation-aware training has besides (ranges, teacher); the metadata holds the rest as JSON. No
+random state is kept: every draw of a training comes from the recipe's seed and the place in the
+training.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Position:
         rows: a row of `metrics.csv` for each finished epoch.
         seconds: the time spent so far, over all starts.
         num_images: of training and of evaluation.
+        start: `top1` and `float_top1` of a quantisation-aware training before its first step.
     """
 
     epoch: int = 0
@@ -51,6 +53,7 @@ class Position:
     rows: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     num_images: list[int] = field(default_factory=list)
+    start: dict[str, float] = field(default_factory=dict)
 
 
 def write_state(
@@ -59,6 +62,7 @@ def write_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     ema: Ema | None,
+    quantised: nn.Module | None = None,
 ) -> None:
     """The file `path` holds the training as it stands.
 
@@ -72,6 +76,8 @@ def write_state(
                 tensors[f"optimizer.{index}.{slot}"] = tensor
     if ema is not None:
         tensors |= {f"ema.{name}": tensor for name, tensor in ema.model.state_dict().items()}
+    if quantised is not None:
+        tensors |= {f"quantised.{name}": t for name, t in quantised.state_dict().items()}
     values = {
         "format": FORMAT,
         "position": dataclasses.asdict(position),
@@ -82,14 +88,23 @@ def write_state(
 
 
 def read_state(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ema: Ema | None,
+    quantised: nn.Module | None = None,
 ) -> Position:
-    """The network, the optimiser and the average are as `write_state` left them.
+    """The network, the optimiser, the average and `quantised` are as `write_state` left them.
 
     Raises:
         CheckpointError: no state, a damaged one, or one of another network.
     """
-    tensors: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "ema": {}}
+    tensors: dict[str, dict[str, Tensor]] = {
+        "model": {},
+        "optimizer": {},
+        "ema": {},
+        "quantised": {},
+    }
     try:
         with safe_open(str(path), framework="pt") as file:
             values = json.loads((file.metadata() or {})[METADATA_KEY])
@@ -103,6 +118,8 @@ def read_state(
         if ema is not None:
             ema.model.load_state_dict(tensors["ema"])
             ema.num_updates = values["ema_updates"]
+        if quantised is not None:
+            quantised.load_state_dict(tensors["quantised"])
         return Position(**values["position"])
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no state to resume from.") from error

@@ -18,6 +18,7 @@ from densepath.training.distributed import find_ranks, pick_device, process_grou
 from densepath.training.loop import run
 from densepath.training.parts import Training
 from densepath.training.progress import Style, make_progress
+from densepath.training.qat import QAT_RECIPE
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import make_recipe, merge_disjoint, merge_flags, read_recipe
 from densepath.training.run_folder import is_run_folder, read_run_recipe
@@ -67,6 +68,7 @@ def train(
     output: str | Path | None = None,
     recipe: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    qat: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
     workers: int | None = None,
@@ -89,6 +91,8 @@ def train(
         output: the run folder; by default `runs/MODEL-DATA`.
         recipe: a YAML file with further settings; the arguments here have the last word.
         settings: fields of the recipe by their full names.
+        qat: weights to fine-tune so that INT8 loses next to nothing (quantisation-aware
+            training): a published name, a checkpoint file, a run folder or a bundle.
         resume: go on if the run folder already holds this training.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         workers: processes that load images; changes nothing but the speed.
@@ -102,7 +106,7 @@ def train(
     """
     source = str(data) if data is not None else None
     given = merge_flags(merge_flags({}, settings or {}), {"data.source": source, "epochs": epochs})
-    planned, folder, resume = plan(subject, recipe, given, output, resume=resume)
+    planned, folder, resume = plan(subject, recipe, given, output, resume=resume, qat=qat)
     return train_recipe(
         planned, folder, resume=resume, device=device, workers=workers, progress=progress
     )
@@ -115,6 +119,7 @@ def plan(
     output: str | Path | None,
     *,
     resume: bool,
+    qat: str | Path | None = None,
 ) -> tuple[Recipe, Path, bool]:
     """The recipe, the run folder, and whether to go on with what that folder holds.
 
@@ -122,6 +127,9 @@ def plan(
         RecipeError: a field is unknown or wrong.
         UsageError: options for a run that already has its recipe.
     """
+    if qat is not None:
+        aware = {"model.weights": str(qat), "quantization.target": "int8"}
+        given = merge_flags(given, aware)
     if subject is not None and Path(subject).is_dir():
         folder = _check_resume(Path(subject), given, recipe_file, output)
         return read_run_recipe(folder), folder, True
@@ -133,11 +141,14 @@ def plan(
         layers = [read_recipe(subject)]
     elif subject is not None:
         named = {"model": _name_or_weights(str(subject))}
+    if qat is not None:
+        layers.insert(0, QAT_RECIPE)
     recipe = make_recipe(*layers, merge_disjoint(named, given))
     if output is not None:
         return recipe, Path(output), resume
     model = recipe.model.name or Path(str(recipe.model.weights)).stem
-    return recipe, Path("runs") / f"{model}-{Path(recipe.data.source).stem}", resume
+    name = f"{model}-{Path(recipe.data.source).stem}"
+    return recipe, Path("runs") / (name if qat is None else f"{name}-qat"), resume
 
 
 def _check_resume(

@@ -69,8 +69,9 @@ def prepare_depthwise(operator: Operator) -> Layer:
         sums = np.zeros(output.shape, np.int32)
         for y in range(height):
             for x in range(width):
-                rows = slice(y * step_y, y * step_y + (output.shape[1] - 1) * stride_y + 1, stride_y)
-                cols = slice(x * step_x, x * step_x + (output.shape[2] - 1) * stride_x + 1, stride_x)
+                top, left = y * step_y, x * step_x
+                rows = slice(top, top + (output.shape[1] - 1) * stride_y + 1, stride_y)
+                cols = slice(left, left + (output.shape[2] - 1) * stride_x + 1, stride_x)
                 sums += shifted[:, rows, cols] * kernel[y, x]
         return finish(sums.reshape(-1, count)).reshape(output.shape)
 
@@ -94,7 +95,8 @@ def prepare_fully_connected(operator: Operator) -> Layer:
 def _inputs(operator: Operator) -> tuple[Tensor, Tensor]:
     """The image and the weights of a layer."""
     source, weights = operator.inputs[0], operator.inputs[1]
-    assert source is not None and weights is not None
+    assert source is not None
+    assert weights is not None
     return source, weights
 
 

@@ -1,56 +1,80 @@
-"""The child process of `simulate.py`: LiteRT's reference kernels on images.
+"""The child process of `simulate.py`: images through the integers of a network.
 
-Run as `python -m densepath.npu.simulator MODEL INPUT.npy OUTPUT.npz`; whatever happens here is an
-error message there. Of one image every tensor is kept, of several the logits.
+Run as `python -m densepath.npu.simulator KERNELS MODEL INPUT.npy OUTPUT.npz`; whatever happens here
+is an error message there. Of one image every tensor is kept, of several the logits.
 
-The reference kernels are the definition of the arithmetic: integers alone, the same on every
-machine, and what Arm's compiler says that the NPU computes.
+KERNELS are `densepath`, our own executor (`integer.py`), or `litert`, LiteRT's reference kernels:
+the definition of the arithmetic, and an independent executor of the same program.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.errors import DensepathError
+from densepath.npu.integer import IntegerExecutor
+from densepath.npu.litert_reference import LiteRTReference
+from densepath.npu.tflite import Network, read_network
 
-def main(model: str, source: str, target: str) -> None:
-    """`target` has the tensors that were kept, by their numbers, and the names of them."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+# An image → the logits and, by their numbers, the tensors that were kept.
+Run: TypeAlias = Callable[[NDArray[np.uint8]], tuple[NDArray[np.int8], dict[int, NDArray[Any]]]]
 
+
+def main(kernels: str, model: str, source: str, target: str) -> None:
+    """`target` has the tensors that were kept, by their numbers, with names and scales."""
     images = np.load(source)
-    interpreter: Any = Interpreter(
-        model_path=model,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-        experimental_preserve_all_tensors=len(images) == 1,
-    )
-    interpreter.allocate_tensors()
-    output = interpreter.get_output_details()[0]["index"]
-    answers = [_run(interpreter, image, output) for image in images]
-    kept = [output]
-    if len(images) == 1:
-        kept = [i for operator in interpreter._get_ops_details() for i in operator["outputs"]]
-    made: dict[str, Any] = {"order": np.array(kept), "output": np.array(output)}
-    details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
-    for index in kept:
-        made[f"tensor_{index}"] = interpreter.get_tensor(index)
-        made[f"name_{index}"] = np.array(details[index]["name"])
-        made[f"scale_{index}"] = np.array(details[index]["quantization"], np.float64)
-    made[f"tensor_{output}"] = np.concatenate(answers)
+    network = read_network(model)
+    run = _own(network) if kernels == "densepath" else _reference(network, len(images) == 1)
+    answers = [run(image) for image in images]
+    kept = answers[0][1] if len(images) == 1 else {}
+    output = network.output.index
+    made: dict[str, Any] = {"output": np.array(output)}
+    made["order"] = np.array([index for index in kept if index != output] + [output])
+    known = {one.index: one for operator in network.operators for one in operator.outputs}
+    for index in made["order"]:
+        tensor = known[int(index)]
+        made[f"tensor_{index}"] = kept.get(int(index))
+        made[f"name_{index}"] = np.array(tensor.name)
+        made[f"scale_{index}"] = np.array([float(tensor.scale), float(tensor.zero_point)])
+    made[f"tensor_{output}"] = np.concatenate([logits for logits, _ in answers])
     with Path(target).open("wb") as file:
         np.savez(file, **made)
 
 
-def _run(interpreter: Any, image: NDArray[np.uint8], output: int) -> NDArray[np.int8]:
-    """The logits [1, classes] of an image [H, W, C]."""
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
-    interpreter.invoke()
-    logits: NDArray[np.int8] = interpreter.get_tensor(output)
-    return logits
+def _own(network: Network) -> Run:
+    """Our executor."""
+    executor = IntegerExecutor(network)
+
+    def run(image: NDArray[np.uint8]) -> tuple[NDArray[np.int8], dict[int, NDArray[Any]]]:
+        kept: dict[int, NDArray[Any]] = {}
+        logits = executor.run(
+            image, see=lambda one, values: kept.__setitem__(one.outputs[0].index, values)
+        )
+        return logits, kept
+
+    return run
+
+
+def _reference(network: Network, keep_all: bool) -> Run:
+    """LiteRT's reference kernels."""
+    reference = LiteRTReference(network, keep_all=keep_all)
+
+    def run(image: NDArray[np.uint8]) -> tuple[NDArray[np.int8], dict[int, NDArray[Any]]]:
+        logits = reference.run(image)
+        indices = [one.outputs[0].index for one in network.operators] if keep_all else []
+        return logits, {index: reference.tensor(index) for index in indices}
+
+    return run
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    try:
+        main(*sys.argv[1:5])
+    except DensepathError as error:
+        sys.exit(str(error))

@@ -58,14 +58,18 @@ inline Integers to_levels(Vector x) {
   return (Integers)(x + splat(12582912.0f));  // 1.5 · 2²³: what is left of the mantissa is whole
 }
 
-typedef uint8_t Narrow __attribute__((vector_size(LANES), aligned(1), may_alias));
-
 inline void store_bytes(uint8_t* to, Integers lanes, int count) {
-  const Narrow narrow = __builtin_convertvector(lanes, Narrow);
+#if defined(__AVX512F__)
+  const __m128i bytes = _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)lanes);
   if (count >= LANES)
-    *reinterpret_cast<Narrow*>(to) = narrow;
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
   else
-    std::memcpy(to, &narrow, count);
+    std::memcpy(to, &bytes, count);
+#else
+  uint8_t held[LANES];
+  for (int k = 0; k < LANES; ++k) held[k] = static_cast<uint8_t>(lanes[k]);
+  std::memcpy(to, held, count >= LANES ? LANES : count);
+#endif
 }
 
 struct Release {
@@ -82,6 +86,14 @@ inline ByteBuffer bytes(size_t count) {
   std::memset(p, 0, whole);
   return ByteBuffer(static_cast<uint8_t*>(p));
 }
+
+#if defined(__AVX512F__)
+// Not the plain intrinsics, of whose undefined operands GCC 12 warns.
+inline __m512i nearest(__m512 x) { return _mm512_maskz_cvtps_epi32(0xffff, x); }
+inline __m512i permuted(__m512i places, __m512i x) {
+  return _mm512_maskz_permutexvar_epi32(0xffff, places, x);
+}
+#endif
 
 // Floats of a map → levels of what a product reads.
 struct Levels {
@@ -100,8 +112,7 @@ struct Levels {
       __m512i four[4];
 #pragma GCC unroll 4
       for (int k = 0; k < 4; ++k)
-        four[k] = _mm512_cvtps_epi32(
-            _mm512_min_ps(_mm512_set1_ps(255.0f), (__m512)apply(from, c + 16 * k)));
+        four[k] = nearest(_mm512_min_ps(_mm512_set1_ps(255.0f), (__m512)apply(from, c + 16 * k)));
       store_64(to + c, four);
     }
 #endif
@@ -126,7 +137,7 @@ struct Levels {
     const __m512i mixed = _mm512_packus_epi16(low, high);
     const __m512i order =
         _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    _mm512_storeu_si512(to, _mm512_permutexvar_epi32(order, mixed));
+    _mm512_storeu_si512(to, permuted(order, mixed));
   }
 #endif
 };
@@ -191,10 +202,10 @@ inline void finish_floats(Integers sums, const Finish& how, int column, int want
 inline void finish_pair(Integers low, Integers high, const Finish& how, int column, Row row) {
 #if defined(__AVX512BW__)
   const __m512i words =
-      _mm512_packs_epi32(_mm512_cvtps_epi32((__m512)finished(low, how, column)),
-                         _mm512_cvtps_epi32((__m512)finished(high, how, column + LANES)));
+      _mm512_packs_epi32(nearest((__m512)finished(low, how, column)),
+                         nearest((__m512)finished(high, how, column + LANES)));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
-  const __m512i levels = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(words, words));
+  const __m512i levels = permuted(order, _mm512_packus_epi16(words, words));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(static_cast<uint8_t*>(row) + column),
                       _mm512_castsi512_si256(levels));
 #else

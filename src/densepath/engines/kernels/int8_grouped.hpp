@@ -13,7 +13,7 @@ namespace densepath {
 #if defined(__AVX512F__)
 constexpr bool PERMUTES = true;
 inline Integers permute(Integers x, Integers places) {
-  return (Integers)_mm512_permutexvar_epi32((__m512i)places, (__m512i)x);
+  return (Integers)permuted((__m512i)places, (__m512i)x);
 }
 #elif defined(__AVX2__)
 constexpr bool PERMUTES = true;

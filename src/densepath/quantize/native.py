@@ -29,6 +29,7 @@ from densepath.quantize.ranges import (
     LEVELS,
     METHODS,
     ChannelStatistics,
+    Method,
     QuantLayer,
     check_method,
     measure_statistics,
@@ -38,7 +39,7 @@ from densepath.weights.checkpoint import METADATA_KEY, Checkpoint
 
 __all__ = ["METHODS", "measure_ranges", "write_native"]
 
-FILE_NAME = "model-int8.safetensors"
+FILE_NAME = "model-int8.safetensors"  # in a bundle
 FORMAT = "int8-1"  # in the place of a float checkpoint's format number
 MOST_WEIGHT = 127
 # The least range of a channel, of the widest of its layer: it may be silent on the images only.
@@ -119,7 +120,7 @@ def _stem(spec: ModelSpec) -> QuantLayer:
 
 
 def _quantise(
-    checkpoint: Checkpoint, found: dict[str, ChannelStatistics], method: Any, kept: set[str]
+    checkpoint: Checkpoint, found: dict[str, ChannelStatistics], method: Method, kept: set[str]
 ) -> Tensors:
     """The tensors of the file: of INT8 layers their numbers, of others what they were."""
     network = _Floats(checkpoint)
@@ -187,7 +188,7 @@ class _Rounded:
 
 
 def _quantise_layer(
-    network: _Floats, layer: QuantLayer, found: ChannelStatistics, method: Any
+    network: _Floats, layer: QuantLayer, found: ChannelStatistics, method: Method
 ) -> Tensors:
     """A convolution that reads levels ≥ 0."""
     limits = found.limits(method)
@@ -196,7 +197,9 @@ def _quantise_layer(
     weight, bias = network.folded(layer)
     channels = _inputs_of_outputs(weight, len(step))
     mean, square = found.mean / step, found.mean_square / step**2
-    rounded = _round(weight * step[channels][:, :, None, None], bias, mean[channels], square[channels])
+    rounded = _round(
+        weight * step[channels][:, :, None, None], bias, mean[channels], square[channels]
+    )
     scale, shift = (
         network.norm(layer.before) if layer.before else (np.ones(len(step)), np.zeros(len(step)))
     )

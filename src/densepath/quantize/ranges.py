@@ -132,7 +132,7 @@ LIMITS: dict[Method, Callable[[ChannelStatistics], Array]] = {
 
 
 def quant_layers(spec: ModelSpec) -> list[QuantLayer]:
-    """The convolutions of a network that read a ReLU's outputs, in their order: all but the stem."""
+    """The convolutions that read a ReLU's outputs, in their order: all but the stem."""
     arch, made = spec.arch, []
     if isinstance(arch, DenseNetArch):
         for i, layers in enumerate(arch.blocks, start=1):
@@ -151,9 +151,7 @@ def quant_layers(spec: ModelSpec) -> list[QuantLayer]:
             name = f"features.conv{i}_{j}"
             if j == 1:
                 made.append(QuantLayer(f"{name}.c1x1_w.conv", f"{name}.c1x1_w.bn"))
-            made.append(
-                QuantLayer(f"{name}.c1x1_a.conv", f"{name}.c1x1_a.bn", f"{name}.c3x3_b.bn")
-            )
+            made.append(QuantLayer(f"{name}.c1x1_a.conv", f"{name}.c1x1_a.bn", f"{name}.c3x3_b.bn"))
             made.append(QuantLayer(f"{name}.c3x3_b.conv", behind=f"{name}.c1x1_c.bn"))
             made.append(QuantLayer(f"{name}.c1x1_c.conv"))
     return made

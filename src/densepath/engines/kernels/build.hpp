@@ -311,7 +311,8 @@ class Builder {
       block.column = width;
       const std::string last = name + ".c1x1_c.conv";
       squeeze(block.a, block.byte_a,
-              {name + ".c1x1_a.bn", name + ".c1x1_a.conv", name + ".c3x3_b.bn", name + ".c3x3_b.conv"},
+              {name + ".c1x1_a.bn", name + ".c1x1_a.conv", name + ".c3x3_b.bn",
+               name + ".c3x3_b.conv"},
               in, middle);
       spread(block.b, block.byte_b, {"", name + ".c3x3_b.conv", name + ".c1x1_c.bn", last}, middle,
              middle, arch_.groups, stride, false);

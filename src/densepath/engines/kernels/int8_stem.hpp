@@ -38,7 +38,8 @@ struct ByteStem {
     part.share(height, low, high);
     for (int y = low; y < high; ++y) {
       uint8_t* row = to.data + (static_cast<size_t>(y + pad) * to.whole + pad) * room;
-      for (int first = 0; first < channels; first += 4) enter_quads(image, first, height, width, y, row);
+      for (int first = 0; first < channels; first += 4)
+        enter_quads(image, first, height, width, y, row);
     }
   }
 
@@ -50,10 +51,9 @@ struct ByteStem {
     for (int u = 0; u < pieces; ++u) {
       const int x = width * u / pieces, count = width * (u + 1) / pieces - x;
       for (int r = 0; r < count; ++r) rows[r] = to + (x + r) * ld;
-      const uint8_t* corner = in.data + y * in.stride * line + static_cast<long>(x) * in.stride * room;
-      multiply_bytes(weights,
-                     {corner, static_cast<long>(in.stride) * room, in.kernel * room / 4, 1,
-                      in.kernel, 0, line},
+      const long step = static_cast<long>(in.stride) * room;
+      const uint8_t* corner = in.data + y * in.stride * line + x * step;
+      multiply_bytes(weights, {corner, step, in.kernel * room / 4, 1, in.kernel, 0, line},
                      count, ending.at(0, false), rows);
     }
   }

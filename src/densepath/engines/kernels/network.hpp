@@ -114,7 +114,7 @@ struct Network {
     if (stem.pool != StemPool::none) made->stem = floats(static_cast<size_t>(h) * w * stem.outputs);
     h = stem.pooled(h);
     w = stem.pooled(w);
-    size_t map = 0, padded = 0, between = 0, byte_padded = 0;
+    size_t map = 0, padded = 0, between = 0, byte_padded = 0, byte_between = 0;
     for (const Stage& stage : stages) {
       for (const DenseLayer& layer : stage.layers) {
         padded = std::max(padded, padded_map(nullptr, h, w, layer.conv).size());
@@ -126,6 +126,8 @@ struct Network {
         h = (h - 1) / block.b.stride + 1;
         w = (w - 1) / block.b.stride + 1;
         between = std::max(between, static_cast<size_t>(h) * w * block.b.outputs);
+        byte_between = std::max(byte_between,
+                                static_cast<size_t>(h) * w * round_up(block.b.outputs, 4));
       }
       map = std::max(map, static_cast<size_t>(h) * w * stage.ld);
       if (!stage.last()) {
@@ -140,7 +142,7 @@ struct Network {
     made->padded = floats(padded);
     made->between = floats(between);
     made->byte_padded = bytes(byte_padded);
-    made->byte_between = bytes(between);
+    made->byte_between = bytes(byte_between);
     return made;
   }
 

@@ -189,9 +189,11 @@ def test_the_limits_are_those_of_what_each_convolution_reads():
     values = torch.cat(read).transpose(0, 1).flatten(1).numpy()
     limits = {method: measure_ranges(checkpoint, calibration, method=method) for method in METHODS}
     np.testing.assert_allclose(limits["min_max"][name], values.max(1), rtol=1e-6)
-    # A bin is a 128th to a 256th of the largest value.
-    exact = np.quantile(values, 0.9999, axis=1)
-    np.testing.assert_allclose(limits["percentile"][name], exact, atol=values.max() / 100)
+    # A bin is at most a 128th of the largest value.
+    limit, most = limits["percentile"][name], values.max(1)
+    above = np.quantile(values, 0.9999, axis=1, method="higher")
+    assert ((values > limit[:, None]).mean(1) <= 1e-4 * 1.001).all()
+    assert (limit <= above + most / 64).all()
     assert (limits["mse"][name] <= limits["min_max"][name] * 1.0001).all()
 
 
@@ -226,7 +228,7 @@ def test_the_file_says_how_it_was_made(tmp_path):
 def test_a_method_or_layer_that_does_not_exist_is_refused_with_the_choices(tmp_path):
     checkpoint = checkpoint_of(SPECS["dense, small stem"])
     calibration = calibration_of(checkpoint)
-    with pytest.raises(UnknownNameError, match=r"entropy.*min_max, percentile, mse"):
+    with pytest.raises(UnknownNameError, match=r"entropy.*min_max, mse, percentile"):
         measure_ranges(checkpoint, calibration, method="entropy")
     with pytest.raises(UnknownNameError, match=r"features\.conv9"):
         write_native(

@@ -83,7 +83,7 @@ class Emulation:
             weight = torch.from_numpy(self.tensors[f"{name}.weight"])
             x = F.conv2d(x, weight, **options)
             x = self._norm(x, behind) if behind else x
-            return self._levels(x, after) if after and self.has(after) else x
+            return x  # `after` makes its own levels of it
         if before or x.dtype != torch.float64:
             x = self._levels(x, name).double()
         scale, bias = (self.tensors[f"{name}.{part}"] for part in ("scale", "bias"))

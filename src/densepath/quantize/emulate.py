@@ -82,8 +82,7 @@ class Emulation:
             x = self._norm(x, before) if before else x
             weight = torch.from_numpy(self.tensors[f"{name}.weight"])
             x = F.conv2d(x, weight, **options)
-            x = self._norm(x, behind) if behind else x
-            return x  # `after` makes its own levels of it
+            return self._norm(x, behind) if behind else x  # `after` makes levels of it
         if before or x.dtype != torch.float64:
             x = self._levels(x, name).double()
         scale, bias = (self.tensors[f"{name}.{part}"] for part in ("scale", "bias"))
@@ -117,7 +116,7 @@ class Emulation:
         stride = 2 if arch.stem == "imagenet" else 1
         dense = isinstance(arch, DenseNetArch)
         name = "features.conv0" if dense else "features.conv1_1.conv"
-        behind = "features.norm0" if dense else "features.conv1_1.bn"
+        behind: str | None = "features.norm0" if dense else "features.conv1_1.bn"
         if dense and arch.stem != "imagenet":
             behind = None
         x = self._stem(images, name, behind, stride=stride)

@@ -33,8 +33,7 @@ inline Integers dot(Integers sums, Integers levels, Integers weights) {
   asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(levels), "v"(weights));
   return sums;
 #elif defined(__AVXVNNI__) && !defined(__AVX512F__)
-  asm("{vex} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(levels), "x"(weights));
-  return sums;
+  return (Integers)_mm256_dpbusd_avx_epi32((__m256i)sums, (__m256i)levels, (__m256i)weights);
 #elif defined(__ARM_FEATURE_MATMUL_INT8)
   return (Integers)vusdotq_s32((int32x4_t)sums, (uint8x16_t)levels, (int8x16_t)weights);
 #elif defined(__AVX2__) && !defined(__AVX512F__)
@@ -44,6 +43,12 @@ inline Integers dot(Integers sums, Integers levels, Integers weights) {
                                          _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
   const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(a, 8), _mm256_srai_epi16(w, 8));
   return sums + (Integers)_mm256_add_epi32(even, odd);
+#elif defined(__AVX512BW__)
+  const __m512i a = (__m512i)levels, w = (__m512i)weights;
+  const __m512i even = _mm512_madd_epi16(_mm512_and_si512(a, _mm512_set1_epi16(255)),
+                                         _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8));
+  const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(a, 8), _mm512_srai_epi16(w, 8));
+  return sums + (Integers)_mm512_add_epi32(even, odd);
 #else
   for (int shift = 0; shift < 32; shift += 8)
     sums += (levels >> shift & 255) * (weights << (24 - shift) >> 24);

@@ -67,6 +67,9 @@ def test_a_bundle_is_compiled_simulated_and_profiled(run, tmp_path):
     assert code == 0
     assert len(out.splitlines()) == 5
     assert "layers are in" in err
+    code, _, err = run("simulate", tmp_path / "p", "--input", "photos/flower.jpg", "--check")
+    assert code == 0
+    assert "have the bytes of LiteRT's reference kernels" in err
     code, out, _ = run("simulate", tmp_path / "p", "--input", "photos/flower.jpg", "--json")
     assert len(json.loads(out)["logits"]) == 10
     code, out, _ = run(

@@ -82,7 +82,7 @@ def test_nothing_is_said_by_the_quantisers_themselves(photographs, tmp_path):
         check=True,
     )
     assert len(done.stderr.splitlines()) == 1
-    assert len(done.stdout.splitlines()) == 4
+    assert len(done.stdout.splitlines()) == 5
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("ethosu", reason="Vela comes with make install-npu")
 pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
@@ -25,15 +26,25 @@ from densepath.errors import (
     UnknownNameError,
 )
 from densepath.export.parity_images import write_photographs
+from densepath.models.build import build_model
+from densepath.models.spec import DPNArch, ModelSpec
 from densepath.npu import simulate as simulating
 from densepath.npu import vela
 from densepath.npu.compile import compile_program, write_c_array
 from densepath.npu.estimate import read_layers
 from densepath.npu.profile import draw_profile, profile, write_csv
 from densepath.npu.program import LAYERS, Program
-from densepath.npu.simulate import dump_layers, read_pixels, simulate, simulate_batch
+from densepath.npu.simulate import (
+    differing_layers,
+    dump_layers,
+    read_pixels,
+    simulate,
+    simulate_batch,
+)
 from densepath.npu.targets import find_target, memory_modes, target_names
+from densepath.preprocess import Preprocess
 from densepath.quantize.quantize import quantize
+from densepath.weights.checkpoint import Checkpoint
 
 SHIPPED = "cifar10/densenet_bc_22_12"
 
@@ -205,6 +216,31 @@ def test_the_simulator_gives_the_same_bytes_again(program, photographs):
         assert one.values.tobytes() == other.values.tobytes()
 
 
+def test_our_integers_are_those_of_litert_in_every_layer(program, photographs):
+    for file in sorted(photographs.iterdir())[:4]:
+        ours, theirs = (
+            simulate(program, file, kernels=kernels) for kernels in ("densepath", "litert")
+        )
+        assert differing_layers(ours, theirs) == []
+        assert ours.logits.tobytes() == theirs.logits.tobytes()
+
+
+def test_our_integers_are_those_of_litert_for_a_dual_path_network(photographs, tmp_path):
+    torch.manual_seed(0)
+    spec = ModelSpec("tiny", DPNArch(8, 3, 16, 4, (2, 1), (4, 8), 1, stem="small"), 16, "none")
+    labels = [str(number) for number in range(7)]
+    model = build_model(spec, num_classes=len(labels))
+    checkpoint = Checkpoint.of(model, preprocess=Preprocess((16, 16)), labels=labels)
+    options = {"num_images": 6, "purpose": "npu", "method": "minmax"}
+    made = quantize(checkpoint, tmp_path / "b", data=photographs, **options)
+    dual = compile_program(made, find_target("ethos-u65-256"), tmp_path / "p")
+    assert dual.about["operators"]["share"] == 1
+    ours, theirs = (
+        simulate(dual, photo(photographs), kernels=kernels) for kernels in ("densepath", "litert")
+    )
+    assert differing_layers(ours, theirs) == []
+
+
 def test_the_simulator_answers_as_the_float_network_does(program, photographs):
     files = sorted(photographs.iterdir())
     pixels = np.concatenate([read_pixels(file, program.preprocess) for file in files])
@@ -277,6 +313,7 @@ def test_every_layer_is_written_with_its_scale(program, photographs, tmp_path):
 def test_the_layers_add_up_to_what_the_program_does(program):
     made = profile(program)
     about = program.about
+    # An average may be counted as a convolution.
     assert sum(layer.macs for layer in made.layers) == pytest.approx(
         about["estimate"]["macs"], rel=0.01
     )
@@ -299,7 +336,10 @@ def test_a_profile_is_a_table_and_a_picture(program, tmp_path):
 
 def test_the_simulator_is_a_process_that_says_what_is_wrong():
     done = subprocess.run(
-        [sys.executable, "-m", "densepath.npu.simulator", "none.tflite", "none.npy", "none.npz"],
+        [
+            *(sys.executable, "-m", "densepath.npu.simulator"),
+            *("densepath", "none.tflite", "none.npy", "none.npz"),
+        ],
         capture_output=True,
         text=True,
         check=False,

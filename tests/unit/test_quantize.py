@@ -259,13 +259,15 @@ def server(photographs, tmp_path_factory):
 def test_each_form_is_the_best_of_its_methods_and_all_of_it_is_in_int8(server):
     said = server.manifest.quantization
     assert server.manifest.precision == "int8"
-    assert set(said["formats"]) == {"openvino", "onnx"}
+    assert set(said["formats"]) == {"native", "openvino", "onnx"}
     for form in said["formats"].values():
         ratios = {name: score["snr_db"] for name, score in form["tried"].items()}
         assert ratios[form["method"]] == max(ratios.values()) > 20
+        assert form["size_bytes"] < 300_000
+    for name in ("openvino", "onnx"):
+        form = said["formats"][name]
         assert form["operators"]["share"] > 0.95
         assert "Convolution" not in form["operators"]["others"]
-        assert form["size_bytes"] < 300_000
     assert said["calibration"]["num_images"] == 10
     assert len(said["calibration"]["names"]) == 10
     assert said["judged_on"] == {
@@ -282,7 +284,7 @@ def test_a_bundle_in_int8_is_verified_and_answers_by_every_engine_of_its_formats
     reference = load(SHIPPED, engine="eager")
     files = sorted(photographs.iterdir())[:6]
     wanted = list(reference.predict(files))
-    for engine in ("openvino", "onnxruntime"):
+    for engine in ("native", "openvino", "onnxruntime"):
         with load(server.folder, engine=engine) as predictor:
             assert predictor.engine.info.precision == "int8"
             found = list(predictor.predict(files))
@@ -365,7 +367,7 @@ def test_a_users_measure_chooses_the_method_and_its_failure_is_told(photographs,
     [
         ({"to": ["coreml"]}, UnknownNameError, "INT8 format"),
         ({"purpose": "cloud"}, UnknownNameError, "edge, npu, server"),
-        ({"method": "median"}, UsageError, "openvino has no method 'median'; it has auto"),
+        ({"method": "median"}, UsageError, "native has no method 'median'; it has auto"),
         ({"keep_float": ["conv"]}, UnknownNameError, "layer"),
         ({"num_images": 0}, UsageError, "name 1 or more"),
     ],

@@ -74,7 +74,7 @@ class Native : public Backend {
         num_classes_(bundle.labels.size()),
         threads_(static_cast<int>(num_threads(settings))),
         session_(build(bundle)) {
-    const auto found = static_cast<std::size_t>(session_.network().classifier.outputs);
+    const auto found = static_cast<std::size_t>(session_.network().classes());
     if (found != num_classes_) {
       throw BundleError(bundle.folder + ": the model gives " + std::to_string(found) +
                         " logits, but the manifest says " + std::to_string(num_classes_) + ".");

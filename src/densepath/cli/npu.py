@@ -9,6 +9,7 @@ import typer
 
 from densepath.cli import export as exporting
 from densepath.cli.console import note, print_json, stdout
+from densepath.errors import EngineError
 
 if TYPE_CHECKING:
     from densepath.npu.simulate import Simulation
@@ -69,8 +70,6 @@ def targets(
 
 def _try(compile_program, bundle: Path, target, folder: Path) -> dict:  # type: ignore[no-untyped-def]
     """The estimate for a target, or why there is none."""
-    from densepath.errors import EngineError
-
     try:
         about = compile_program(bundle, target, folder).about
     except EngineError as error:
@@ -187,6 +186,12 @@ def simulate(
         Path | None,
         typer.Option(metavar="DIR", help="Write what every layer made.", show_default=False),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Run LiteRT's reference kernels, too, and compare every layer's bytes."
+        ),
+    ] = False,
     json: exporting.Json = False,
 ) -> None:
     """Run an image through a program's integers, as the NPU computes them.
@@ -194,7 +199,7 @@ def simulate(
     Example: densepath npu simulate pets-u65 --input model_input.bin
     """
     from densepath.npu.program import Program
-    from densepath.npu.simulate import dump_layers
+    from densepath.npu.simulate import differing_layers, dump_layers
     from densepath.npu.simulate import simulate as run
 
     opened = Program.open(program)
@@ -203,7 +208,18 @@ def simulate(
         made = run(opened, source, top_k=min(top_k, len(opened.labels)))
         if dump is not None:
             dump_layers(made, dump)
+        differing = []
+        if check:
+            say("simulating by LiteRT's reference kernels")
+            differing = differing_layers(made, run(opened, source, kernels="litert", top_k=1))
     _print_simulation(made, json=json)
+    if differing:
+        raise EngineError(
+            f"{len(differing)} of {len(made.layers)} layers differ from LiteRT's reference "
+            f"kernels; the first is {differing[0]}."
+        )
+    if check:
+        note(f"all {len(made.layers)} layers have the bytes of LiteRT's reference kernels")
     if dump is not None:
         note(f"{len(made.layers)} layers are in {dump}")
 

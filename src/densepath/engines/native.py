@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
+from densepath.engines.engine import EngineInfo, Images, Logits, Precision, check_batch
 from densepath.engines.kernels.compile import compile_library
 from densepath.engines.kernels.resize import Fit, fast_fit
 from densepath.engines.modes import Mode, count_streams
@@ -60,8 +60,9 @@ class NativeEngine:
             self._library, arch_numbers(spec, in_channels, size), spec, tensors
         )
         self._least_side = spec.least_side
+        precision: Precision = "int8" if any(map(is_quantised, tensors.values())) else "float32"
         self.info = EngineInfo(
-            "native", "cpu", "float32", in_channels, num_classes, IMAGES_A_CALL, streams
+            "native", "cpu", precision, in_channels, num_classes, IMAGES_A_CALL, streams
         )
 
     def run(self, images: Images) -> Logits:
@@ -122,7 +123,7 @@ class _Network:
         """
         self._close = library.densepath_close
         held = {
-            name: np.ascontiguousarray(tensor, np.float32)
+            name: np.ascontiguousarray(tensor, np.int8 if is_quantised(tensor) else np.float32)
             for name, tensor in tensors.items()
             if not name.endswith("num_batches_tracked")
         }
@@ -130,8 +131,9 @@ class _Network:
         names = (ctypes.c_char_p * count)(*(name.encode() for name in held))
         places = (ctypes.c_void_p * count)(*(tensor.ctypes.data for tensor in held.values()))
         sizes = (ctypes.c_int64 * count)(*(tensor.size for tensor in held.values()))
+        quantised = (ctypes.c_int32 * count)(*map(is_quantised, held.values()))
         self.address: int | None = library.densepath_open(
-            numbers.ctypes.data, spec.arch.bn_eps, names, places, sizes, count
+            numbers.ctypes.data, spec.arch.bn_eps, names, places, sizes, quantised, count
         )
         if self.address is None:
             raise EngineError(f"the kernels refused the network: {_failure(library)}.")
@@ -139,6 +141,11 @@ class _Network:
     def __del__(self) -> None:
         if getattr(self, "address", None) is not None:
             self._close(self.address)
+
+
+def is_quantised(tensor: NDArray[Any]) -> bool:
+    """Whether the tensor is the weights of an INT8 layer."""
+    return tensor.dtype == np.int8
 
 
 def arch_numbers(spec: ModelSpec, in_channels: int, size: tuple[int, int]) -> NDArray[np.int32]:
@@ -189,7 +196,7 @@ def load_library() -> ctypes.CDLL:
         library.densepath_failure.restype = ctypes.c_char_p
         library.densepath_open.restype = pointer
         library.densepath_open.argtypes = (
-            *(pointer, ctypes.c_double, pointer, pointer, pointer, integer),
+            *(pointer, ctypes.c_double, pointer, pointer, pointer, pointer, integer),
         )
         library.densepath_run.argtypes = (pointer, pointer, *[integer] * 3, pointer, integer)
         library.densepath_close.argtypes = (pointer,)

@@ -62,6 +62,13 @@ def multiply(values: NDArray[Any], multiplier: Any, shift: Any) -> NDArray[np.in
     return product
 
 
+def multiply_once(values: NDArray[Any], multiplier: Any, shift: Any) -> NDArray[np.int64]:
+    """As `multiply`, rounded once: upwards at half."""
+    product = np.multiply(values, multiplier, dtype=np.int64)
+    cut = 31 - np.asarray(shift, np.int64)
+    return (product + np.left_shift(np.int64(1), cut - 1)) >> cut
+
+
 class Requantiser:
     """int8 of sums [rows, channels]: multiplied, moved by the zero point, held in `bounds`.
 
@@ -69,11 +76,19 @@ class Requantiser:
         multiplier, shift: of all channels or one a channel.
         zero_point: of the result.
         bounds: its least and largest value.
+        once: round once, as LiteRT 2.3.0's fully connected layers do, not twice.
     """
 
     def __init__(
-        self, multiplier: Any, shift: Any, zero_point: int, bounds: tuple[int, int]
+        self,
+        multiplier: Any,
+        shift: Any,
+        zero_point: int,
+        bounds: tuple[int, int],
+        *,
+        once: bool = False,
     ) -> None:
+        self._multiply = multiply_once if once else multiply
         self.multiplier, self.shift = np.asarray(multiplier, np.int64), np.asarray(shift, np.int64)
         self.zero_point, self.bounds = zero_point, bounds
 
@@ -82,7 +97,7 @@ class Requantiser:
         made = np.empty(sums.shape, np.int8)
         rows = max(CHUNK // max(sums.shape[-1], 1), 1)
         for start in range(0, len(sums), rows):
-            part = multiply(sums[start : start + rows], self.multiplier, self.shift)
+            part = self._multiply(sums[start : start + rows], self.multiplier, self.shift)
             part += self.zero_point
             np.maximum(part, self.bounds[0], out=part)
             np.minimum(part, self.bounds[1], out=part)

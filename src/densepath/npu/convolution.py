@@ -30,9 +30,7 @@ def prepare_convolution(operator: Operator) -> Layer:
     options, output = operator.options, operator.outputs[0]
     count, height, width, depth = weights.shape
     groups = source.shape[3] // depth
-    matrices = _matrices(
-        _constant(weights).reshape(groups, count // groups, -1), source.zero_point
-    )
+    matrices = _matrices(_constant(weights).reshape(groups, count // groups, -1), source.zero_point)
     finish = _finisher(operator)
     pads, window = _window(source.shape, output.shape, (height, width), options)
 
@@ -134,7 +132,8 @@ def _finisher(operator: Operator) -> Callable[[NDArray[Any]], NDArray[np.int8]]:
     multiplier, shift = quantize_multipliers(real)
     activation = operator.options.get("fusedActivationFunction", 0)
     bounds = activation_bounds(activation, output.scale, output.zero_point)
-    requantise = Requantiser(multiplier, shift, output.zero_point, bounds)
+    once = operator.kind == "FULLY_CONNECTED"
+    requantise = Requantiser(multiplier, shift, output.zero_point, bounds, once=once)
 
     def finish(sums: NDArray[Any]) -> NDArray[np.int8]:
         whole = sums.astype(np.int32) if sums.dtype != np.int32 else sums

@@ -54,9 +54,7 @@ def prepare_product(operator: Operator) -> Layer:
     requantise = Requantiser(*quantize_multiplier(real), output.zero_point, _bounds(operator))
 
     def run(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int8]:
-        product = (a.astype(np.int64) - first.zero_point) * (
-            b.astype(np.int64) - second.zero_point
-        )
+        product = (a.astype(np.int64) - first.zero_point) * (b.astype(np.int64) - second.zero_point)
         flat = product.reshape(-1, product.shape[-1])
         return requantise(flat).reshape(output.shape)
 

@@ -1,7 +1,8 @@
 """`densepath.npu.simulate`: an image through the program's integers, byte for byte as on the NPU.
 
-Vela keeps the arithmetic of the INT8 network that it compiles: so the network is run by LiteRT's
-reference kernels, in a process of its own.
+Vela keeps the arithmetic of the INT8 network that it compiles: so that network is run, by our own
+executor of its integers, in a process of its own. LiteRT's reference kernels are an independent
+executor of the same program: `differing_layers` holds one against the other.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from densepath.npu.program import Program
 from densepath.predictions import Prediction, answer
 from densepath.preprocess import Preprocess
 
+Kernels = Literal["densepath", "litert"]
 SECONDS = 600
 RAW = ".bin"
 FLOAT_BYTES = 4
@@ -67,22 +69,25 @@ class Simulation:
     seconds: float
 
 
-def simulate(program: Program, source: str | Path, *, top_k: int = 5) -> Simulation:
+def simulate(
+    program: Program, source: str | Path, *, top_k: int = 5, kernels: Kernels = "densepath"
+) -> Simulation:
     """The answer to an image file, or to a `.bin` file of the input's bytes.
 
     Args:
         program: compiled.
         source: an image, which is resized; or raw uint8 [H, W, C], not normalised.
         top_k: the classes in the answer.
+        kernels: our own executor, or LiteRT's reference kernels, which give the same bytes.
 
     Raises:
         DataError: the file cannot be read, or has another number of bytes.
-        MissingPackageError: LiteRT is not installed.
+        MissingPackageError: what reads the program is not installed.
         EngineError: the simulator fails.
     """
     pixels = read_pixels(Path(source), program.preprocess)
     start = time.monotonic()
-    layers, output = _run(program.model, pixels)
+    layers, output = _run(program.model, pixels, kernels)
     seconds = time.monotonic() - start
     last = layers[output]
     multi_label = bool(program.about["multi_label"])
@@ -101,6 +106,15 @@ def simulate_batch(program: Program, pixels: NDArray[np.uint8]) -> NDArray[np.fl
     """
     layers, output = _run(program.model, pixels)
     return layers[output].reals()
+
+
+def differing_layers(one: Simulation, other: Simulation) -> list[str]:
+    """The names of the layers whose bytes are not the same in both."""
+    return [
+        mine.name
+        for mine, theirs in zip(one.layers, other.layers, strict=True)
+        if mine.values.tobytes() != theirs.values.tobytes()
+    ]
 
 
 def read_pixels(path: Path, preprocess: Preprocess) -> NDArray[np.uint8]:
@@ -150,7 +164,9 @@ def dump_layers(simulation: Simulation, folder: Path) -> None:
     write_text(folder / "layers.csv", "\n".join(lines) + "\n")
 
 
-def _run(model: Path, pixels: NDArray[np.uint8]) -> tuple[dict[int, Layer], int]:
+def _run(
+    model: Path, pixels: NDArray[np.uint8], kernels: Kernels = "densepath"
+) -> tuple[dict[int, Layer], int]:
     """The tensors by their numbers, in the order they are made, and the number of the logits.
 
     Raises:
@@ -165,7 +181,7 @@ def _run(model: Path, pixels: NDArray[np.uint8]) -> tuple[dict[int, Layer], int]
         command = [sys.executable, "-m", "densepath.npu.simulator"]
         try:
             done = subprocess.run(
-                [*command, str(model), str(source), str(target)],
+                [*command, kernels, str(model), str(source), str(target)],
                 capture_output=True,
                 text=True,
                 timeout=SECONDS,

@@ -17,7 +17,7 @@ from densepath.errors import MissingPackageError, UnknownNameError, UsageError
 from densepath.export.describe import input_shape
 from densepath.export.program import export_program
 from densepath.export.rewrite import STEPS
-from densepath.quantize import executorch, litert, onnxruntime, openvino
+from densepath.quantize import executorch, litert, native, onnxruntime, openvino
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.layers import choose_layers, list_layers
 from densepath.weights.checkpoint import Checkpoint
@@ -153,7 +153,7 @@ def _write_executorch(task: Task, methods: Sequence[str]) -> Iterator[Written]:
             *(task.checkpoint, folder / "model.pte"),
             calibration=task.calibration,
             method=method,  # type: ignore[arg-type]
-            keep_float=task.keep_float,
+            keep_float=_kept_names(task),
         )
         yield method, folder, {"model": "model.pte"}
 
@@ -165,9 +165,21 @@ def _write_litert(task: Task, methods: Sequence[str]) -> Iterator[Written]:
             *(task.checkpoint, folder / "model.tflite"),
             calibration=task.calibration,
             method=method,  # type: ignore[arg-type]
-            keep_float=task.keep_float,
+            keep_float=_kept_names(task),
         )
         yield method, folder, {"model": "model.tflite"}
+
+
+def _write_native(task: Task, methods: Sequence[str]) -> Iterator[Written]:
+    for method in methods:
+        folder = _folder(task, f"native-{method}")
+        native.write_native(
+            *(task.checkpoint, folder / native.FILE_NAME),
+            calibration=task.calibration,
+            method=method,
+            keep_float=_kept_names(task),
+        )
+        yield method, folder, {"model": native.FILE_NAME}
 
 
 def _open_openvino(model: Path, checkpoint: Checkpoint) -> Engine:
@@ -209,6 +221,25 @@ def _open_litert(model: Path, checkpoint: Checkpoint) -> Engine:
     )
 
 
+def _open_native(model: Path, checkpoint: Checkpoint) -> Engine:
+    from densepath.engines.native import NativeEngine, read_tensors
+
+    spec, in_channels, tensors = read_tensors(model)
+    return NativeEngine(
+        *(spec, tensors),
+        num_classes=checkpoint.num_classes,
+        in_channels=in_channels,
+        size=checkpoint.preprocess.size,
+        mode="latency",
+    )
+
+
+def _kept_names(task: Task) -> list[str]:
+    """The convolutions that stay in float32, each by its own name."""
+    chosen = choose_layers(list_layers(task.checkpoint), task.keep_float)
+    return list(dict.fromkeys(layer.name for layer in chosen))
+
+
 def _folder(task: Task, name: str) -> Path:
     """A new folder for what is made on the way."""
     folder = task.scratch / name
@@ -219,6 +250,12 @@ def _folder(task: Task, name: str) -> Path:
 FORMS = {
     form.format: form
     for form in (
+        Form(
+            *("native", ("server",), lambda: native.METHODS),
+            packages=(),
+            write=_write_native,
+            open=_open_native,
+        ),
         Form(
             *("openvino", ("server",), lambda: openvino.METHODS),
             packages=(("openvino", "openvino"), ("nncf", "openvino")),

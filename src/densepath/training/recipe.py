@@ -215,7 +215,7 @@ class QuantizationSection(Section):
     """`int8`: train and evaluate so, from `model.weights`; the checkpoint stays a float one."""
     weight_bits: Literal[7, 8] = 8
     """7: for x86 processors without VNNI, whose INT8 kernels overflow with 8."""
-    ranges: Literal["min_max", "percentile"] = "min_max"
+    ranges: Literal["minmax", "percentile"] = "minmax"
     """The range of an activation in a batch: its extremes, or what `percentile` leaves of them."""
     percentile: Annotated[float, Field(gt=50.0, lt=100.0)] = 99.99
     """Of the values at either end, in percent."""
@@ -269,7 +269,7 @@ _BELONGINGS: tuple[tuple[str, str, dict[str, tuple[str, ...]]], ...] = (
         "target",
         {"none": (), "int8": tuple(n for n in QuantizationSection.model_fields if n != "target")},
     ),
-    ("quantization", "ranges", {"min_max": (), "percentile": ("percentile",)}),
+    ("quantization", "ranges", {"minmax": (), "percentile": ("percentile",)}),
 )
 
 

@@ -32,9 +32,11 @@ struct Arch {
   }
 };
 
+// Floats, or the bytes of quantised weights.
 struct Tensor {
   const float* data;
   int64_t count;
+  const int8_t* bytes = nullptr;
 };
 
 // By the names of `build_model`'s network.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "arch.hpp"
+#include "int8_build.hpp"
 #include "network.hpp"
 
 namespace densepath {
@@ -22,7 +23,7 @@ constexpr size_t MOST_STAGES = 16;
 class Builder {
  public:
   // Both must live as long as the builder.
-  Builder(const Arch& arch, const Tensors& tensors) : arch_(arch), tensors_(tensors) {}
+  Builder(const Arch& arch, const Tensors& tensors) : arch_(arch), tensors_(tensors), bytes_(tensors) {}
 
   // Throws std::runtime_error: a number that no network has; a tensor that is missing or has
   // another size.
@@ -38,6 +39,10 @@ class Builder {
     const int64_t classes = tensor("classifier.bias").count;
     within("classes", classes, 1 << 24);
     const int outputs = static_cast<int>(classes);
+    if (bytes_.has("classifier")) {
+      net.byte_classifier = bytes_.classifier(width, outputs);
+      return net;
+    }
     const float* weight = tensor("classifier.weight", classes * width);
     net.classifier = Packed(turned(weight, width, 1, 0, outputs).data(), width, outputs);
     net.classifier_bias = vector(tensor("classifier.bias", classes), outputs);
@@ -88,6 +93,7 @@ class Builder {
     if (found.count != count)
       throw std::runtime_error(name + " has " + std::to_string(found.count) +
                                " numbers, and the network needs " + std::to_string(count));
+    if (!found.data) throw std::runtime_error(name + " is bytes, and the network needs floats");
     return found.data;
   }
 
@@ -192,6 +198,33 @@ class Builder {
     return layer;
   }
 
+  // A convolution, the BatchNorms before and behind it, and the convolution that reads it.
+  struct Names {
+    std::string before, conv, behind, next;
+  };
+
+  // A 1×1 convolution in one of its two forms.
+  void squeeze(Pointwise& floats, BytePointwise& bytes, const Names& names, int inputs,
+               int all) const {
+    if (bytes_.has(names.conv))
+      bytes = bytes_.pointwise(names.conv, inputs, all, 0, all, names.next);
+    else
+      floats = pointwise(names.before, names.conv, names.behind, inputs, all);
+  }
+
+  // A 3×3 convolution in one of its two forms.
+  void spread(Convolution& floats, ByteConvolution& bytes, const Names& names, int inputs, int all,
+              int groups, int stride, bool winograd) const {
+    if (bytes_.has(names.conv)) {
+      bytes = bytes_.convolution(names.conv, inputs, all, groups, stride, names.next);
+      floats.inputs = inputs;  // the sizes of the maps are those of the float form
+      floats.outputs = all;
+      floats.stride = stride;
+    } else {
+      floats = convolution(names.conv, names.behind, inputs, all, groups, stride, winograd);
+    }
+  }
+
   // The channels that it makes.
   int add_stem(Network& net) const {
     const std::string conv = arch_.dual ? "features.conv1_1.conv" : "features.conv0";
@@ -208,6 +241,10 @@ class Builder {
     stem.kernel = static_cast<int>(std::lround(std::sqrt(static_cast<double>(taps))));
     if (stem.kernel > 15 || static_cast<int64_t>(stem.kernel) * stem.kernel != taps)
       throw std::runtime_error(conv + " is not square");
+    if (bytes_.has(conv)) {
+      stem.bytes = bytes_.stem(conv, stem.channels, static_cast<int>(taps), stem.outputs, stem.relu);
+      return stem.outputs;
+    }
     Folded folded =
         fold(conv, behind, stem.channels, static_cast<int>(taps), arch_.stem_width);
     const int rows = static_cast<int>(taps) * stem.channels;
@@ -228,21 +265,23 @@ class Builder {
       const std::string name = block + std::to_string(i + 1);
       DenseLayer layer;
       layer.column = width;
+      const std::string last = name + (middle ? ".conv2" : ".conv1");
       if (middle)
-        layer.squeeze =
-            pointwise(name + ".norm1", name + ".conv1", name + ".norm2", width, middle);
-      else
+        squeeze(layer.squeeze, layer.byte_squeeze,
+                {name + ".norm1", name + ".conv1", name + ".norm2", last}, width, middle);
+      else if (!bytes_.has(last))
         layer.norm = norm(name + ".norm1", width);
-      layer.conv = convolution(name + (middle ? ".conv2" : ".conv1"), "", middle ? middle : width,
-                               growth, 1, 1, winograd);
+      spread(layer.conv, layer.byte_conv, {"", last, "", ""}, middle ? middle : width, growth, 1, 1,
+             winograd);
       stage.layers.push_back(std::move(layer));
     }
     stage.ld = round_up(width, LANES);
     if (index + 1 < arch_.blocks.size()) {
       const std::string name = "features.transition" + std::to_string(index + 1);
       const int next = outputs(name + ".conv", width);
-      stage.transition = pointwise(name + ".norm", name + ".conv", "", width, next);
-      stage.transition.reading = Reading::averages;
+      squeeze(stage.transition, stage.byte_transition, {name + ".norm", name + ".conv", "", ""},
+              width, next);
+      stage.transition.reading = stage.byte_transition.reading = Reading::averages;
       width = next;
     }
     return stage;
@@ -264,17 +303,27 @@ class Builder {
       const int in = width, stride = block.first && index ? 2 : 1;
       if (block.first) {
         width = base + 2 * increment;
-        block.project = pointwise(name + ".c1x1_w.bn", name + ".c1x1_w.conv", "", in, width);
-        if (stride == 2) block.project.reading = Reading::every_second;
+        squeeze(block.project, block.byte_project,
+                {name + ".c1x1_w.bn", name + ".c1x1_w.conv", "", ""}, in, width);
+        if (stride == 2)
+          block.project.reading = block.byte_project.reading = Reading::every_second;
       }
       block.column = width;
-      block.a = pointwise(name + ".c1x1_a.bn", name + ".c1x1_a.conv", name + ".c3x3_b.bn", in,
-                          middle);
-      block.b = convolution(name + ".c3x3_b.conv", name + ".c1x1_c.bn", middle, middle,
-                            arch_.groups, stride, false);
       const std::string last = name + ".c1x1_c.conv";
-      block.to_residual = part(last, middle, base + increment, 0, base);
-      block.to_dense = part(last, middle, base + increment, base, increment);
+      squeeze(block.a, block.byte_a,
+              {name + ".c1x1_a.bn", name + ".c1x1_a.conv", name + ".c3x3_b.bn",
+               name + ".c3x3_b.conv"},
+              in, middle);
+      spread(block.b, block.byte_b, {"", name + ".c3x3_b.conv", name + ".c1x1_c.bn", last}, middle,
+             middle, arch_.groups, stride, false);
+      if (bytes_.has(last)) {
+        const int all = base + increment;
+        block.byte_to_residual = bytes_.pointwise(last, middle, all, 0, base, "");
+        block.byte_to_dense = bytes_.pointwise(last, middle, all, base, increment, "");
+      } else {
+        block.to_residual = part(last, middle, base + increment, 0, base);
+        block.to_dense = part(last, middle, base + increment, base, increment);
+      }
       width += increment;
       stage.blocks.push_back(std::move(block));
     }
@@ -284,6 +333,7 @@ class Builder {
 
   const Arch& arch_;
   const Tensors& tensors_;
+  const ByteBuilder bytes_;
 };
 
 }  // namespace densepath

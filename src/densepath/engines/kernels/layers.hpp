@@ -55,50 +55,63 @@ struct Scratch {
   Floats left = floats(static_cast<size_t>(ROWS) * LDA);
   Floats entered = floats(static_cast<size_t>(POINTS) * TILES * LDA);
   std::vector<float> results;
+  std::vector<uint8_t> levels, middle;
   float* result(size_t count) {
     if (results.size() < count + LANES) results.resize(count + LANES);
     return results.data();
   }
+  uint8_t* level(size_t count) {
+    if (levels.size() < count) levels.resize(count);
+    return levels.data();
+  }
+  uint8_t* between(size_t count) {
+    if (middle.size() < count) middle.resize(count);
+    return middle.data();
+  }
 };
 
-struct Map {
-  float* data;
+template <class T>
+struct MapOf {
+  T* data;
   int height, width;
   long ld;
   int pixels() const { return height * width; }
-  float* at(int pixel) const { return data + static_cast<size_t>(pixel) * ld; }
+  T* at(int pixel) const { return data + static_cast<size_t>(pixel) * ld; }
 };
+using Map = MapOf<float>;
 
 // A map with a border of zeros: one pixel, and what whole tiles need to the right and below.
-struct Padded {
-  float* data;
+template <class T>
+struct PaddedOf {
+  T* data;
   int height, width, whole_height, whole_width;
   long ld;
-  float* at(int y, int x) const {  // of the inside; −1 is the border
+  T* at(int y, int x) const {  // of the inside; −1 is the border
     return data + (static_cast<size_t>(y + 1) * whole_width + x + 1) * ld;
   }
-  static Padded of(float* data, int height, int width, long ld) {
+  static PaddedOf of(T* data, int height, int width, long ld) {
     return {data, height, width, round_up(height, TILE) + 2, round_up(width, TILE) + 2, ld};
   }
   size_t size() const { return static_cast<size_t>(whole_height) * whole_width * ld; }
-  bool like(const Padded& other) const {
+  bool like(const PaddedOf& other) const {
     return data == other.data && height == other.height && width == other.width && ld == other.ld;
   }
   void clear_border(Part part) const {
     int low, high;
     part.share(whole_height, low, high);
     for (int y = low; y < high; ++y) {
-      float* row = data + static_cast<size_t>(y) * whole_width * ld;
+      T* row = data + static_cast<size_t>(y) * whole_width * ld;
       const bool outside = y == 0 || y > height;
       if (outside) {
-        std::memset(row, 0, sizeof(float) * whole_width * ld);
+        std::memset(row, 0, sizeof(T) * whole_width * ld);
       } else {
-        std::memset(row, 0, sizeof(float) * ld);
-        std::memset(row + (width + 1) * ld, 0, sizeof(float) * (whole_width - width - 1) * ld);
+        std::memset(row, 0, sizeof(T) * ld);
+        std::memset(row + (width + 1) * ld, 0, sizeof(T) * (whole_width - width - 1) * ld);
       }
     }
   }
 };
+using Padded = PaddedOf<float>;
 
 // A BatchNorm that stands in front of a ReLU, as a factor and a summand.
 struct Norm {

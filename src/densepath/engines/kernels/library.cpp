@@ -34,12 +34,20 @@ extern "C" {
 // The reason of the last failure in this thread.
 const char* densepath_failure() { return densepath::failure.c_str(); }
 
-// A network of `count` tensors, or null. They are not needed afterwards.
+// A network of `count` tensors, or null. They are not needed afterwards. Those that are not
+// `quantised` are floats, the others bytes.
 void* densepath_open(const int32_t* numbers, double bn_eps, const char* const* names,
-                     const float* const* tensors, const int64_t* sizes, int32_t count) {
+                     const void* const* tensors, const int64_t* sizes, const int32_t* quantised,
+                     int32_t count) {
   try {
     densepath::Tensors named;
-    for (int i = 0; i < count; ++i) named[names[i]] = {tensors[i], sizes[i]};
+    for (int i = 0; i < count; ++i) {
+      densepath::Tensor& tensor = named[names[i]] = {nullptr, sizes[i]};
+      if (quantised[i])
+        tensor.bytes = static_cast<const int8_t*>(tensors[i]);
+      else
+        tensor.data = static_cast<const float*>(tensors[i]);
+    }
     const densepath::Arch arch = densepath::read_arch(numbers, bn_eps);
     return new densepath::Session(densepath::Builder(arch, named).build());
   } catch (const std::exception& error) {

@@ -62,6 +62,8 @@ class Session {
 
  private:
   void classify(const float* features, int count, float* logits, Scratch& own) const {
+    if (network_.byte_classifier)
+      return network_.byte_classifier.run(features, count, network_.num_features, logits, own);
     const Packed& weights = network_.classifier;
     for (int p = 0; p < count; p += ROWS) {
       const int rows = std::min(ROWS, count - p);

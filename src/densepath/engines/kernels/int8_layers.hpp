@@ -1,0 +1,154 @@
+// The INT8 forms of the layers: maps of features stay floats, what a product reads is bytes.
+//
+// A 1×1 convolution makes levels of floats while it lays its input out, in place of the float
+// form's BatchNorm and ReLU. A 3×3 reads a padded map of levels where it stands: the convolution
+// before it has written levels, and a border of zeros is a border of zeros.
+#pragma once
+
+#include "int8.hpp"
+#include "int8_grouped.hpp"
+#include "layers.hpp"
+
+namespace densepath {
+
+using ByteMap = MapOf<uint8_t>;
+using PaddedBytes = PaddedOf<uint8_t>;
+
+// What follows an INT8 product; the scales of levels that the next layer reads are in it already.
+struct ByteEnding {
+  Floats scale, bias;
+  bool relu = false, levels = false;
+  Finish at(int column, bool add) const {
+    return {scale.get() + column, bias.get() + column, add, relu, levels};
+  }
+};
+
+// BN-ReLU-1×1, or 1×1 alone, on levels.
+struct BytePointwise {
+  int inputs = 0;
+  Levels entry;  // what the BatchNorm, the ReLU and the quantisation do; none: levels come in
+  PackedBytes weights;
+  ByteEnding ending;
+  Reading reading = Reading::every_pixel;
+
+  explicit operator bool() const { return weights.outputs > 0; }
+
+  // row_of(pixel) of the output, `width` pixels a line and `total` in all; after(pixel, count) when
+  // so many rows are written, at most ROWS.
+  template <class RowOf, class After>
+  void run(const Map& in, int width, int total, const RowOf& row_of, bool add, Part part,
+           Scratch& own, const After& after) const {
+    const long lda = round_up(inputs, 64) + 64;
+    const int step = part.rows(total);
+    int low, high;
+    part.share((total + step - 1) / step, low, high);
+    uint8_t* left = own.level(static_cast<size_t>(ROWS) * lda);
+    Row rows[ROWS];
+    for (int u = low; u < high; ++u) {
+      const int p = u * step, count = std::min(step, total - p);
+      for (int r = 0; r < count; ++r) {
+        lay_out(in, width, p + r, left + r * lda);
+        rows[r] = row_of(p + r);
+      }
+      multiply_bytes(weights, {left, lda, weights.quads}, count, ending.at(0, add), rows);
+      after(p, count);
+    }
+  }
+  template <class RowOf>
+  void run(const Map& in, int width, int total, const RowOf& row_of, bool add, Part part,
+           Scratch& own) const {
+    run(in, width, total, row_of, add, part, own, [](int, int) {});
+  }
+
+  // Of levels, to the same pixels.
+  template <class RowOf>
+  void run(const ByteMap& in, const RowOf& row_of, bool add, Part part) const {
+    const int total = in.pixels(), step = part.rows(total);
+    int low, high;
+    part.share((total + step - 1) / step, low, high);
+    Row rows[ROWS];
+    for (int u = low; u < high; ++u) {
+      const int p = u * step, count = std::min(step, total - p);
+      for (int r = 0; r < count; ++r) rows[r] = row_of(p + r);
+      multiply_bytes(weights, {in.at(p), in.ld, weights.quads}, count, ending.at(0, add), rows);
+    }
+  }
+
+ private:
+  void lay_out(const Map& in, int width, int p, uint8_t* to) const {
+    if (reading == Reading::every_pixel) return entry.enter(in.at(p), inputs, to);
+    const float* from = in.at(p / width * 2 * in.width + p % width * 2);
+    if (reading == Reading::every_second) return entry.enter(from, inputs, to);
+    entry.enter_average(from, in.ld, in.width * in.ld, inputs, to);
+  }
+};
+
+// A 3×3 convolution with one pixel of padding, in groups or whole, on a padded map of levels.
+struct ByteConvolution {
+  int inputs = 0, outputs = 0, stride = 1;
+  int group_width = 0, group_room = 0;  // channels of a group, and the bytes that they take
+  long ld = 0;                          // bytes of a pixel of the padded map
+  Levels entry;                         // of the floats before it, where those are not levels
+  std::vector<PackedBytes> groups;      // one of a convolution that is whole
+  std::vector<NarrowGroups> narrow;     // in place of `groups`
+  ByteEnding ending;
+
+  explicit operator bool() const { return outputs > 0; }
+  bool spread() const { return group_room != group_width; }
+
+  // One pixel's channels into the padded map, each group in its own room.
+  void place(const uint8_t* from, uint8_t* to) const {
+    if (!spread()) {
+      std::memcpy(to, from, inputs);
+      return;
+    }
+    for (int c = 0; c < inputs; c += group_width, to += group_room)
+      std::memcpy(to, from + c, group_width);
+  }
+
+  // The levels of one pixel's floats.
+  void enter(const float* from, uint8_t* to, Scratch& own) const {
+    uint8_t* held = own.level(inputs + 64);
+    entry.enter(from, inputs, held);
+    place(held, to);
+  }
+
+  // row_of(pixel) of the output, `height` × `width`.
+  template <class RowOf>
+  void run(const PaddedBytes& in, int height, int width, const RowOf& row_of, Part part) const {
+    const int pieces = (width + MR - 1) / MR;
+    int low, high;
+    part.share(height * pieces, low, high);
+    const long line = in.whole_width * in.ld;
+    Row rows[MR];
+    for (int u = low; u < high; ++u) {
+      const int y = u / pieces, x = width * (u % pieces) / pieces;
+      const int count = width * (u % pieces + 1) / pieces - x;
+      for (int r = 0; r < count; ++r) rows[r] = row_of(y * width + x + r);
+      const uint8_t* corner = in.at(y * stride - 1, x * stride - 1);
+      for (const NarrowGroups& some : narrow)
+        some.run(corner, stride * in.ld, line, in.ld, count, ending.at(0, false), rows);
+      if (groups.size() == 1)
+        multiply_bytes(groups[0],
+                       {corner, stride * in.ld, static_cast<int>(3 * in.ld / 4), 1, 3, 0, line},
+                       count, ending.at(0, false), rows);
+      else
+        run_groups(corner, line, in.ld, count, rows);
+    }
+  }
+
+ private:
+  void run_groups(const uint8_t* corner, long line, long pixel, int count, const Row* rows) const {
+    Row shifted[MR];
+    const long size = ending.levels ? 1 : sizeof(float);
+    for (size_t g = 0; g < groups.size(); ++g) {
+      const int first = static_cast<int>(g) * group_width;
+      for (int r = 0; r < count; ++r) shifted[r] = static_cast<uint8_t*>(rows[r]) + first * size;
+      multiply_bytes(groups[g],
+                     {corner + g * group_room, stride * pixel, group_room / 4, 3, 3, pixel, line},
+                     count, ending.at(first, false), shifted);
+    }
+  }
+};
+
+}  // namespace densepath

@@ -74,11 +74,12 @@ def _quantization(recipe: Recipe, position: Position) -> str:
         return ""
     assert position.best_epoch is not None
     best = position.rows[position.best_epoch - 1]
-    start = position.start
+    start, share = position.start, section.teacher
+    taught = f" Of its targets {share:.0%} were the float network's first answers." if share else ""
     return f"""
 Quantisation-aware, for {section.target.upper()} with weights of {section.weight_bits} bits: the
 weights are ordinary float32 ones that have learned to be rounded. The scores below are of the
-rounded network, emulated in float32; `densepath quantize` makes the real one.
+rounded network, emulated in float32; `densepath quantize` makes the real one.{taught}
 
 | score | rounded | as float32 |
 |---|---|---|

@@ -49,6 +49,10 @@ def options_table(verb: str) -> str:
     from densepath.cli.app import app
 
     verbs = {command.name: command.callback for command in app.registered_commands}
+    for group in app.registered_groups:  # `npu compile` is called npu_compile here
+        for command in group.typer_instance.registered_commands:
+            named = command.name or command.callback.__name__
+            verbs[f"{group.name}_{named}"] = command.callback
     if verb not in verbs:
         sys.exit(f"a page names the verb {verb!r}; the verbs are {', '.join(map(str, verbs))}")
     rows = ["| option | value | default | meaning |", "|---|---|---|---|"]

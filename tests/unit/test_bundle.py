@@ -199,7 +199,7 @@ WRONG_FIELDS = [
     ("input.shape", [None, 3, 32], "input.shape must be 4 sizes above 0 or null"),
     ("input.shape", [None, 3, 0, 24], "input.shape must be 4 sizes above 0 or null"),
     ("output.shape", "many", "output.shape must be 2 sizes above 0 or null, not 'many'"),
-    ("precision", "float8", "precision must be one of float32, not 'float8'"),
+    ("precision", "float8", "precision must be one of float32, int8, not 'float8'"),
     ("formats", {}, "formats is empty"),
     ("formats.tensorrt", {"model": "model.xml"}, "must be one of onnx, openvino, torch, aoti"),
     ("formats.torch.preprocess", "preprocess.xml", "formats.torch has the unknown member"),
@@ -334,7 +334,10 @@ def test_a_part_that_a_format_lacks_is_named(folder):
 
 
 def test_an_unknown_verification_is_refused_with_the_choices(folder):
-    with pytest.raises(UnknownNameError, match="all, aoti, manifest, onnx, openvino, torch"):
+    with pytest.raises(
+        UnknownNameError,
+        match="all, aoti, executorch, litert, manifest, native, onnx, openvino, torch",
+    ):
         Bundle.open(folder, verify="everything")
 
 

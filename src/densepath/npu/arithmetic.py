@@ -3,7 +3,8 @@
 A layer's int32 sum becomes an int8 by a multiplication with a real number that is kept as an int32
 `multiplier` of 31 fractional bits and a power of two, `shift`. What is cut off is rounded twice:
 the doubling product at its 31st bit (upwards at half), then the shift (away from zero at half).
-LiteRT 2.3.0's BUILTIN_REF kernels do this in every operator, measured on all intermediate tensors,
+LiteRT 2.3.0's BUILTIN_REF kernels do this in every operator but the fully connected one, which
+rounds once (`multiply_once`); measured on all intermediate tensors,
 though TFLite can be built with one rounding in place of two (TFLITE_SINGLE_ROUNDING). It is also
 Ethos-U's rounding mode TFL, which Vela gives such layers.
 

@@ -22,16 +22,11 @@ install-npu: .venv/.installed-npu
 demo: install
 	$(BIN)/python examples/demo.py
 
-# The runtimes of the engines share a process in tests/conformance alone: threads of one have been
-# seen to damage the memory of others (garbage in the data loader's batches, a crash at the end).
 test: install
-	$(BIN)/python -m pytest tests/cli tests/contract tests/parity
-	$(BIN)/python -m pytest tests/unit
-	$(BIN)/python -m pytest tests/flow
-	$(BIN)/python -m pytest tests/conformance
+	$(BIN)/python -m pytest
 
 test-npu: install-npu
-	$(BIN)/python -m pytest tests/conformance tests/unit/test_quantize_edge.py tests/unit/test_npu_*.py tests/cli/test_npu.py
+	$(BIN)/python -m pytest tests/conformance tests/unit/test_quantize_edge.py tests/unit/test_npu.py tests/cli/test_npu.py
 
 lint: install
 	$(BIN)/ruff check

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_sample_image
 
 from densepath.data.decode import open_image
+from densepath.engines.openvino import shared_core
 from densepath.errors import MissingPackageError
 from densepath.export.preprocess_onnx import build_preprocess_onnx
 from densepath.export.preprocess_openvino import build_preprocess_openvino, half_rule
@@ -46,8 +47,8 @@ def run_onnx(preprocess):
 
 
 def run_openvino(preprocess):
-    openvino = pytest.importorskip("openvino")
-    compiled = openvino.Core().compile_model(
+    pytest.importorskip("openvino")
+    compiled = shared_core().compile_model(
         build_preprocess_openvino(preprocess),
         "CPU",
         {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from densepath.engines.modes import Mode, RunPart, Spread, count_streams
 from densepath.errors import BundleError, EngineError, MissingPackageError, UnknownNameError
 
 if TYPE_CHECKING:
-    from openvino import CompiledModel, InferRequest
+    from openvino import CompiledModel, Core, InferRequest
 
 DEVICE = "CPU"
 # What OpenVINO calls the types. Named always: by itself it computes a float32 network in bfloat16
@@ -53,7 +54,7 @@ class OpenVinoEngine:
         if precision not in TYPES:
             raise UnknownNameError("precision", precision, TYPES)
         streams, count = count_streams(mode, threads)
-        core = import_openvino().Core()
+        core = shared_core()
         if precision == "bfloat16" and "BF16" not in _capabilities(core):
             raise EngineError("this processor has no bfloat16 arithmetic; use --precision float32.")
         network = _read(core, model)
@@ -117,6 +118,22 @@ class _Requests:
         # OpenVINO's ReLU makes 0 of what is not a number, and an answer of nothing.
         logits[~np.isfinite(images.sum(axis=(1, 2, 3)))] = np.nan
         return logits
+
+
+@cache
+def shared_core() -> Core:
+    """The Core of this process, made once and never freed.
+
+    The CPU plugin of a Core gives the thread that loads it a signal stack, and puts the one before
+    it back when it is freed (`SigAltStackSetup` in OpenVINO's src/plugins/intel_cpu). Of two Cores
+    that are not freed in turn, the second puts back what the first has unmapped; the next signal
+    that Python handles, such as that of a data loader's worker that ends, then crashes the process
+    or writes over whatever is mapped there by then.
+
+    Raises:
+        MissingPackageError: openvino is not installed.
+    """
+    return import_openvino().Core()
 
 
 def import_openvino() -> ModuleType:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from densepath.engines.openvino import import_openvino
+from densepath.engines.openvino import import_openvino, shared_core
 from densepath.errors import EngineError, MissingPackageError, UnknownNameError
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.layers import Layer
@@ -51,7 +51,7 @@ def quantize_openvino(
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
     nncf, openvino = import_nncf(), import_openvino()
-    model = openvino.Core().read_model(graph)
+    model = shared_core().read_model(graph)
     advanced = nncf.AdvancedQuantizationParameters(
         activations_range_estimator_params=_range_of(method)
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from densepath.engines.onnxruntime import UNWANTED
-from densepath.engines.openvino import DEVICE, import_openvino
+from densepath.engines.openvino import DEVICE, shared_core
 
 # What only moves or relabels values, and what feeds constants.
 PASSIVE = {"Const", "Input", "Output", "Reshape", "Reorder", "Convert", "FakeQuantize"}
@@ -48,7 +48,7 @@ def count_operators(format: str, model: Path) -> Operators | None:
 
 def _count_openvino(model: Path) -> Operators:
     """By the network as it was compiled for this CPU."""
-    core = import_openvino().Core()
+    core = shared_core()
     hints = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(str(model)), DEVICE, hints)
     kinds: Counter[str] = Counter()

@@ -1,0 +1,27 @@
+"""What holds after every test."""
+
+import ctypes
+import sys
+from pathlib import Path
+
+import pytest
+
+
+class SignalStack(ctypes.Structure):
+    """C's `stack_t`."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@pytest.fixture(autouse=sys.platform == "linux")
+def _signals_have_a_stack():
+    """Python's handlers run on the thread's alternate stack: one that a library has set and freed
+    lets the next signal crash the process, or write over what has been mapped there since.
+    """
+    yield
+    stack = SignalStack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    if stack.start:
+        regions = (line.split()[0] for line in Path("/proc/self/maps").read_text().splitlines())
+        bounds = ([int(bound, 16) for bound in region.split("-")] for region in regions)
+        assert any(low <= stack.start < high for low, high in bounds), "it has been freed"

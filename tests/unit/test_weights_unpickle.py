@@ -6,6 +6,7 @@ import collections
 import os
 import pickle
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,29 @@ def test_a_shape_that_its_bytes_do_not_fill_is_refused():
     assert shape in content
     with pytest.raises(WeightsError, match="48 bytes instead of"):
         read_pickle(content.replace(shape, huge), "file")
+
+
+LARGE = 2**31 - 1
+GREEDY = {
+    "a memo of a large number": b"\x80\x02]r" + LARGE.to_bytes(4, "little") + b".",
+    "a bytearray that is not there": b"\x80\x05\x96" + (2**36).to_bytes(8, "little") + b"x.",
+    "bytes that are not there": b"\x80\x05\x8e" + (2**36).to_bytes(8, "little") + b"x.",
+    "text that is not there": b"\x80\x05\x8d" + (2**36).to_bytes(8, "little") + b"x.",
+    "a frame that is not there": b"\x80\x05\x95" + (2**36).to_bytes(8, "little") + b"].",
+}
+
+
+@pytest.mark.parametrize("content", GREEDY.values(), ids=GREEDY)
+def test_a_file_takes_no_more_memory_than_it_has_bytes_for(content):
+    tracemalloc.start()
+    try:
+        assert read_pickle(content, "file") == []
+    except WeightsError:
+        pass
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 @given(st.integers(min_value=0, max_value=10_000))

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import DatasetError
+from densepath.pickles import ThriftyUnpickler
 
 SIDE = 32
 NUM_CLASSES = 10
@@ -99,7 +100,7 @@ def _parse_pickle(data: bytes) -> Arrays:
     return np.asarray(batch["data"]), np.array(batch["labels"], np.uint8)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+class _ArrayUnpickler(ThriftyUnpickler):
     """Reads dictionaries, lists, numbers, strings and NumPy arrays, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from densepath.errors import UnsafeFileError, WeightsError
+from densepath.pickles import ThriftyUnpickler
 
 NUMERIC_KINDS = "biuf"
 
@@ -138,7 +138,7 @@ _TABLE: dict[str, Callable[..., Any]] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(ThriftyUnpickler):
     """Python's unpickler, with every name answered from the table."""
 
     def find_class(self, module: str, name: str) -> Any:

@@ -449,7 +449,10 @@ def halve_type(header, rest):
 CHECKPOINTS = {
     "a tensor missing": (drop_tensor, "makes no network: it has no tensor features.norm5.bias"),
     "a tensor outside": (move_tensor, "features.norm5.bias lies outside the file"),
-    "another type": (halve_type, "features.norm5.bias is of type F16, and only F32 is read"),
+    "another type": (
+        halve_type,
+        "norm5.bias is of type F16, and only F32 and I8 are read",
+    ),
     "weights cut off": (lambda _, rest: rest[:-100], "lies outside the file"),
     "impossible numbers": (set_arch("growth_rate", 0), "growth_rate is 0, which no network has"),
     "other numbers": (set_arch("growth_rate", 13), "numbers, and the network needs"),

@@ -1,4 +1,4 @@
-// Our own kernels: model.safetensors on the CPU, without a runtime.
+// Our own kernels: model.safetensors or model-int8.safetensors on the CPU, without a runtime.
 //
 // The only file that is compiled for the CPU's own instructions (CMakeLists.txt): it has all of
 // the vectors.
@@ -43,8 +43,9 @@ class NativeFitter : public Fitter {
 };
 
 Network build(const Bundle& bundle) {
-  const std::string& name = bundle.formats.at("torch").model;
-  const auto contents = bundle.read("torch");
+  const std::string format = bundle.is_quantised() ? "native" : "torch";
+  const auto contents = bundle.read(format);
+  const std::string& name = bundle.formats.at(format).model;
   Checkpoint checkpoint = read_checkpoint(contents.at(name), bundle.folder + ": " + name);
   const InputSize& size = bundle.input_size;
   checkpoint.arch.height = static_cast<int>(size.height);

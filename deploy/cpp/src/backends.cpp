@@ -11,24 +11,30 @@ namespace {
 constexpr std::size_t kMostReaders = 64;
 constexpr std::size_t kMostAlone = 8;
 
-/// A back end, the Bundle's format that it reads, and whether it computes in bfloat16.
+/// A back end, the formats that it reads of a float and of an INT8 Bundle, and whether it computes
+/// in bfloat16.
 struct Entry {
   const char* name;
-  const char* format;
+  const char* float_format;
+  const char* int8_format;
   bool bfloat16;
   std::unique_ptr<Backend> (*make)(const Bundle&, const Settings&);
+
+  const char* format_in(const Bundle& bundle) const {
+    return bundle.is_quantised() ? int8_format : float_format;
+  }
 };
 
 const std::vector<Entry>& entries() {
   static const std::vector<Entry> built = {
 #ifdef DENSEPATH_NATIVE
-      {"native", "torch", false, make_native},
+      {"native", "torch", "native", false, make_native},
 #endif
 #ifdef DENSEPATH_OPENVINO
-      {"openvino", "openvino", true, make_openvino},
+      {"openvino", "openvino", "openvino", true, make_openvino},
 #endif
 #ifdef DENSEPATH_ONNXRUNTIME
-      {"onnxruntime", "onnx", false, make_onnxruntime},
+      {"onnxruntime", "onnx", "onnx", false, make_onnxruntime},
 #endif
   };
   return built;
@@ -59,6 +65,10 @@ std::vector<std::string> backend_names() {
 std::string choose_backend(const Settings& settings, const Bundle& bundle) {
   const std::string& name = settings.backend;
   const bool bfloat16 = settings.precision == "bfloat16";
+  if (bfloat16 && bundle.is_quantised()) {
+    throw UsageError(bundle.folder + " is quantised to int8, and cannot be run in bfloat16. Leave "
+                     "the precision out, or name the float bundle that it was made of.");
+  }
   if (name != "auto") {
     const Entry* entry = find_entry(name);
     if (entry == nullptr) refuse_name(name);
@@ -71,15 +81,13 @@ std::string choose_backend(const Settings& settings, const Bundle& bundle) {
   std::vector<std::string> wanted;
   for (const Entry& entry : entries()) {
     if (bfloat16 && !entry.bfloat16) continue;
-    if (bundle.formats.count(entry.format) > 0) return entry.name;
-    wanted.emplace_back(entry.format);
+    if (bundle.formats.count(entry.format_in(bundle)) > 0) return entry.name;
+    wanted.emplace_back(entry.format_in(bundle));
   }
   if (wanted.empty()) {
     throw UsageError("no back end that was built in computes in bfloat16. Choices: float32.");
   }
-  throw BundleError(bundle.folder + " has no " + join(wanted, " or ") + " format; it has " +
-                    bundle.format_names() + ". Add it: densepath export SUBJECT --to " + wanted[0] +
-                    " -o FOLDER");
+  bundle.refuse_format(wanted);
 }
 
 std::unique_ptr<Backend> make_backend(const Bundle& bundle, const Settings& settings) {

@@ -305,10 +305,7 @@ Bundle Bundle::open(const std::string& folder) {
 }
 
 std::map<std::string, Contents> Bundle::read(const std::string& format) const {
-  if (formats.count(format) == 0) {
-    throw BundleError(folder + " has no " + format + " format; it has " + format_names() +
-                      ". Add it: densepath export SUBJECT --to " + format + " -o FOLDER");
-  }
+  if (formats.count(format) == 0) refuse_format({format});
   std::map<std::string, Contents> contents;
   for (const auto& [name, file] : files) {
     if (std::count(file.formats.begin(), file.formats.end(), format) == 0) continue;
@@ -339,10 +336,17 @@ const std::string& Bundle::preprocess_graph(const std::string& format) const {
   return name;
 }
 
-std::string Bundle::format_names() const {
+void Bundle::refuse_format(const std::vector<std::string>& wanted) const {
+  const std::string verb = is_quantised() ? "quantize SUBJECT --data DATA" : "export SUBJECT";
+  throw BundleError(folder + " has no " + join(wanted, " or ") + " format; it has " +
+                    format_names(", ") + ". Add it: densepath " + verb + " --to " +
+                    format_names(",") + "," + wanted.front() + " -o DIR");
+}
+
+std::string Bundle::format_names(const std::string& between) const {
   std::vector<std::string> names;
   for (const auto& [name, parts] : formats) names.push_back(name);
-  return join(names, ", ");
+  return join(names, between);
 }
 
 }  // namespace densepath

@@ -62,8 +62,14 @@ struct Bundle {
   /// The name of the format's preprocess graph. Throws BundleError: it has none.
   const std::string& preprocess_graph(const std::string& format) const;
 
-  /// "onnx, openvino".
-  std::string format_names() const;
+  /// Whether its weights and its activations are bytes.
+  bool is_quantised() const { return precision == "int8"; }
+
+  /// Throws BundleError: it has none of the `wanted` formats, and how it gets the first.
+  [[noreturn]] void refuse_format(const std::vector<std::string>& wanted) const;
+
+ private:
+  std::string format_names(const std::string& between) const;
 };
 
 }  // namespace densepath

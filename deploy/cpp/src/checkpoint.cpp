@@ -55,18 +55,25 @@ const float* floats_at(const std::uint8_t* bytes, std::size_t count, Checkpoint&
 }
 
 void add_tensor(const std::string& name, const Json& tensor, Bytes data, Checkpoint& made) {
-  if (tensor.at("dtype") != "F32") {
-    throw std::runtime_error(name + " is of type " + tensor.at("dtype").get<std::string>() +
-                             ", and only F32 is read");
+  const std::string type = tensor.at("dtype").get<std::string>();
+  const bool quantised = type == "I8";
+  if (type != "F32" && !quantised) {
+    throw std::runtime_error(name + " is of type " + type + ", and only F32 and I8 are read");
   }
   const auto place = tensor.at("data_offsets").get<std::vector<std::uint64_t>>();
   const bool inside = place.size() == 2 && place[0] <= place[1] && place[1] <= data.size();
-  if (!inside || (place[1] - place[0]) % sizeof(float) != 0) {
+  const std::size_t item_size = quantised ? sizeof(std::int8_t) : sizeof(float);
+  if (!inside || (place[1] - place[0]) % item_size != 0) {
     throw std::runtime_error(name + " lies outside the file");
   }
-  const std::size_t count = static_cast<std::size_t>(place[1] - place[0]) / sizeof(float);
-  made.tensors[name] = {floats_at(data.data() + place[0], count, made),
-                        static_cast<std::int64_t>(count)};
+  const std::size_t count = static_cast<std::size_t>(place[1] - place[0]) / item_size;
+  const std::uint8_t* start = data.data() + place[0];
+  Tensor& read = made.tensors[name] = {nullptr, static_cast<std::int64_t>(count)};
+  if (quantised) {
+    read.bytes = reinterpret_cast<const std::int8_t*>(start);
+  } else {
+    read.data = floats_at(start, count, made);
+  }
 }
 
 bool ends_with(const std::string& text, const std::string& end) {

@@ -15,7 +15,7 @@ constexpr char kHelp[] =
 
 Names what is in images: one JSON line an image, in order, as `densepath predict --json` does.
 
-  BUNDLE               a folder that `densepath export` wrote
+  BUNDLE               a folder that `densepath export` or `quantize` wrote
   PATH                 JPEG and PNG files, folders (all images below them), or - for a list of
                        names on standard input
 

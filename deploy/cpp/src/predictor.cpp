@@ -84,6 +84,7 @@ Predictor::Predictor(const std::string& bundle, const Settings& settings)
                       " channels; files are read with 1 (gray) or 3 (RGB).");
   }
   parts_->settings = settings;
+  if (parts_->bundle.is_quantised()) parts_->settings.precision = parts_->bundle.precision;
   parts_->settings.backend = choose_backend(settings, parts_->bundle);
   parts_->backend = make_backend(parts_->bundle, parts_->settings);
   parts_->fitter = parts_->backend->make_fitter();

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
-from densepath.engines.modes import Mode, Spread, check_one_stream
+from densepath.engines.modes import Mode, Spread, SpreadEngine, check_one_stream
 from densepath.errors import BundleError, UsageError
 
 PART = 8
 
 
-class AotiEngine:
+class AotiEngine(SpreadEngine):
     """An AOTInductor package on the CPU; all threads share each of its layers."""
 
     def __init__(
@@ -60,17 +60,9 @@ class AotiEngine:
         self._one_at_a_time = threading.Lock()
         self._spread = Spread(self._run_part, self.info)
 
-    def run(self, images: Images) -> Logits:
-        """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""
-        return self._spread.run(images)
-
-    def run_share(self, images: Images) -> Logits:
-        """As `run`: there is one stream."""
-        return self._spread.run(images)
-
     def close(self) -> None:
         """The package is free."""
-        self._spread.close()
+        super().close()
         self._package = None
 
     def _run_part(self, images: Images) -> Logits:

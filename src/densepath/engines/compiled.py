@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
-from densepath.engines.modes import Mode, Spread, check_one_stream
+from densepath.engines.modes import Mode, Spread, SpreadEngine, check_one_stream
 from densepath.errors import EngineError, UnknownNameError
 from densepath.models.build import Model
 from densepath.models.device import find_device
@@ -27,7 +27,7 @@ TYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": tor
 PART = 8
 
 
-class CompiledEngine:
+class CompiledEngine(SpreadEngine):
     """A network compiled by `torch.compile`; all threads share each of its layers."""
 
     def __init__(
@@ -68,17 +68,9 @@ class CompiledEngine:
         self._one_at_a_time = threading.Lock()
         self._spread = Spread(self._run_part, self.info)
 
-    def run(self, images: Images) -> Logits:
-        """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""
-        return self._spread.run(images)
-
-    def run_share(self, images: Images) -> Logits:
-        """As `run`: there is one stream."""
-        return self._spread.run(images)
-
     def close(self) -> None:
         """The network is free."""
-        self._spread.close()
+        super().close()
         self._network = None
 
     def _run_part(self, images: Images) -> Logits:

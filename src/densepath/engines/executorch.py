@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
-from densepath.engines.modes import Mode, Spread, check_one_stream, count_streams
+from densepath.engines.modes import Mode, Spread, SpreadEngine, check_one_stream, count_streams
 from densepath.engines.native_output import quiet_native_output
 from densepath.errors import BundleError, MissingPackageError, UnknownNameError, UsageError
 
@@ -21,7 +21,7 @@ PART = 1
 _POOL = threading.RLock()
 
 
-class ExecutorchEngine:
+class ExecutorchEngine(SpreadEngine):
     """An ExecuTorch program of `densepath.quantize.executorch` on the CPU.
 
     The runtime holds Python's lock while it computes: all threads share each layer, and there is
@@ -71,17 +71,9 @@ class ExecutorchEngine:
         _check(self._method, model, self.info)
         self._spread = Spread(self._run_part, self.info)
 
-    def run(self, images: Images) -> Logits:
-        """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""
-        return self._spread.run(images)
-
-    def run_share(self, images: Images) -> Logits:
-        """As `run`: there is one stream."""
-        return self._spread.run(images)
-
     def close(self) -> None:
         """The program is free."""
-        self._spread.close()
+        super().close()
         with _POOL:
             self._method = self._program = _closed
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
-from densepath.engines.modes import Mode, Spread, count_streams
+from densepath.engines.modes import Mode, Spread, SpreadEngine, count_streams
 from densepath.engines.native_output import quiet_native_output
 from densepath.errors import BundleError, MissingPackageError, UnknownNameError
 from densepath.preprocess import Preprocess
@@ -32,7 +32,7 @@ TYPES: dict[Precision, tuple[type, type]] = {
 PART = 1
 
 
-class LiteRtEngine:
+class LiteRtEngine(SpreadEngine):
     """A `.tflite` network of `densepath.quantize.litert` on the CPU."""
 
     def __init__(
@@ -77,18 +77,6 @@ class LiteRtEngine:
         build_alone = alone if mode == "auto" else None
         part = _Interpreters(model, preprocess, self.info, count // streams)
         self._spread = Spread(part, self.info, build_alone=build_alone)
-
-    def run(self, images: Images) -> Logits:
-        """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""
-        return self._spread.run(images)
-
-    def run_share(self, images: Images) -> Logits:
-        """As `run`, on one stream."""
-        return self._spread.run_share(images)
-
-    def close(self) -> None:
-        """The interpreters are free."""
-        self._spread.close()
 
 
 class _Interpreters:

@@ -106,7 +106,9 @@ class Spread:
         return np.concatenate(list(self._pool.map(self._run_part, parts)))
 
     def run_share(self, images: Images) -> Logits:
-        """As `run`, by one stream and in one call."""
+        """As `run`, by one stream; where there are several, in one call."""
+        if self._info.streams == 1:
+            return self.run(images)
         check_batch(images, self._info)
         with self._counted():
             if not len(images):
@@ -118,8 +120,7 @@ class Spread:
     def close(self) -> None:
         """The calls that were running and the threads have ended, and the network is let go.
 
-        OpenVINO's network must not go while a thread computes with it, nor in another thread than
-        this: other memory of the process is lost with it.
+        A runtime's network must not go while a thread computes with it.
         """
         with self._changed:
             self._closed = True
@@ -157,6 +158,29 @@ class Spread:
                 assert self._build_alone is not None
                 self._alone = self._build_alone()
         return self._alone(images)
+
+
+class SpreadEngine:
+    """An engine whose runs a `Spread` shares out.
+
+    Attributes:
+        info: what it is.
+    """
+
+    info: EngineInfo
+    _spread: Spread
+
+    def run(self, images: Images) -> Logits:
+        """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""
+        return self._spread.run(images)
+
+    def run_share(self, images: Images) -> Logits:
+        """As `run`, on one stream."""
+        return self._spread.run_share(images)
+
+    def close(self) -> None:
+        """The network's memory is free."""
+        self._spread.close()
 
 
 def _closed(images: Images) -> Logits:

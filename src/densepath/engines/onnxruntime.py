@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
-from densepath.engines.modes import Mode, RunPart, Spread, count_streams
+from densepath.engines.modes import Mode, RunPart, Spread, SpreadEngine, count_streams
 from densepath.errors import BundleError, EngineError, MissingPackageError, UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ ERRORS_ONLY = 3
 UNWANTED = ["WeightBiasQuantization"]
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(SpreadEngine):
     """An ONNX graph on ONNX Runtime, in float32."""
 
     def __init__(
@@ -82,18 +82,6 @@ class OnnxRuntimeEngine:
         )
         alone = (lambda: _runner(_open(model, provider, count))) if mode == "auto" else None
         self._spread = Spread(_runner(session), self.info, build_alone=alone)
-
-    def run(self, images: Images) -> Logits:
-        """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""
-        return self._spread.run(images)
-
-    def run_share(self, images: Images) -> Logits:
-        """As `run`, on one stream."""
-        return self._spread.run_share(images)
-
-    def close(self) -> None:
-        """The sessions are free."""
-        self._spread.close()
 
 
 def _open(model: str | Path, provider: Provider, threads: int) -> InferenceSession:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
-from densepath.engines.modes import Mode, RunPart, Spread, count_streams
+from densepath.engines.modes import Mode, RunPart, Spread, SpreadEngine, count_streams
 from densepath.errors import BundleError, EngineError, MissingPackageError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ STREAM_PART, LATENCY_PART = 2, 8
 CONVERTER = "openvino.tools.ovc"
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(SpreadEngine):
     """An OpenVINO network on the CPU."""
 
     def __init__(
@@ -85,18 +85,6 @@ class OpenVinoEngine:
         )
         alone = (lambda: build(1)) if mode == "auto" else None
         self._spread = Spread(build(streams), self.info, build_alone=alone)
-
-    def run(self, images: Images) -> Logits:
-        """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""
-        return self._spread.run(images)
-
-    def run_share(self, images: Images) -> Logits:
-        """As `run`, on one stream."""
-        return self._spread.run_share(images)
-
-    def close(self) -> None:
-        """The compiled networks are free."""
-        self._spread.close()
 
 
 class _Requests:

@@ -6,7 +6,7 @@ On the line: `quantize.py` draws one set to calibrate and another, disjoint one 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,12 +100,19 @@ def draw_calibration(
     return made[0], made[1] if held else None
 
 
-def check_images(calibration: Calibration, preprocess: Preprocess) -> None:
-    """Returns when the images are what a network with this preprocessing takes.
+def check_calibration(
+    calibration: Calibration | None, preprocess: Preprocess, keep_float: Collection[str]
+) -> None:
+    """Returns when the images are what a network with this preprocessing takes, or none are needed.
 
     Raises:
-        UsageError: there are none, or they are of another size or number of channels.
+        UsageError: there are none, or they are of another size or number of channels; or layers
+            are to be kept in a network that is float32 anyhow.
     """
+    if calibration is None:
+        if keep_float:
+            raise UsageError("keep_float names layers of an INT8 network; it needs a calibration.")
+        return
     wanted = (*preprocess.size, preprocess.channels)
     if len(calibration) == 0 or calibration.images.shape[1:] != wanted:
         raise UsageError(

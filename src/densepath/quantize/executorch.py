@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from densepath.engines.native_output import quiet_native_output
-from densepath.errors import EngineError, MissingPackageError, UnknownNameError, UsageError
+from densepath.errors import EngineError, MissingPackageError, UnknownNameError
 from densepath.files import write_atomically
-from densepath.quantize.calibration import Calibration, check_images
+from densepath.quantize.calibration import Calibration, check_calibration
 from densepath.quantize.edge_network import (
     UnpaddedMaxPool,
     build_edge_network,
@@ -61,10 +61,7 @@ def write_executorch(
     """
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
-    if calibration is None and keep_float:
-        raise UsageError("keep_float names layers of an INT8 network; it needs a calibration.")
-    if calibration is not None:
-        check_images(calibration, checkpoint.preprocess)
+    check_calibration(calibration, checkpoint.preprocess, keep_float)
     kept = [part for parts in find_rewritten(checkpoint, keep_float).values() for part in parts]
     network: nn.Module = build_edge_network(checkpoint.to_model(), UnpaddedMaxPool)
     image = torch.zeros(1, checkpoint.in_channels, *checkpoint.preprocess.size)

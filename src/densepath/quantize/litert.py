@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from densepath.engines.native_output import quiet_native_output
-from densepath.errors import EngineError, MissingPackageError, UnknownNameError, UsageError
+from densepath.errors import EngineError, MissingPackageError, UnknownNameError
 from densepath.files import write_atomically
-from densepath.quantize.calibration import Calibration, check_images
+from densepath.quantize.calibration import Calibration, check_calibration
 from densepath.quantize.edge_network import PixelNetwork, build_edge_network, find_rewritten
 from densepath.quantize.litert_graph import LiteRtGraph
 from densepath.quantize.litert_ranges import Method, Range, measure_ranges
@@ -67,10 +67,7 @@ def write_litert(
     """
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
-    if calibration is None and keep_float:
-        raise UsageError("keep_float names layers of an INT8 network; it needs a calibration.")
-    if calibration is not None:
-        check_images(calibration, checkpoint.preprocess)
+    check_calibration(calibration, checkpoint.preprocess, keep_float)
     kept = find_rewritten(checkpoint, keep_float)
     network = build_edge_network(checkpoint.to_model())
     graph = LiteRtGraph(_convert(checkpoint, network))

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ from densepath.errors import (
 )
 from densepath.export import export as exporting
 from densepath.export.parity_images import write_photographs
+from densepath.export.rewrite import Step, rewrite
 from densepath.models.build import build_model
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
 from densepath.preprocess import Preprocess
@@ -251,11 +253,9 @@ def test_an_image_that_cannot_be_read_is_named_and_passed_over(checkpoint, photo
         to_torch(checkpoint, tmp_path / "c", images=[tmp_path / "photos"])
 
 
-def broken_rewrite(model: nn.Module) -> nn.Module:
+def broken_rewrite(model: nn.Module, steps: Collection[Step]) -> nn.Module:
     """A rewriting that gets one class wrong."""
-    from densepath.export.rewrite import rewrite
-
-    made = rewrite(model)
+    made = rewrite(model, steps)
     with torch.no_grad():
         made.classifier.bias[2] += 1.0
     return made

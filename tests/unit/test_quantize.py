@@ -264,7 +264,7 @@ def test_each_form_is_the_best_of_its_methods_and_all_of_it_is_in_int8(server):
         ratios = {name: score["snr_db"] for name, score in form["tried"].items()}
         assert ratios[form["method"]] == max(ratios.values()) > 20
         assert form["size_bytes"] < 300_000
-    for name in ("openvino", "onnx"):
+    for name in ("native", "openvino", "onnx"):
         form = said["formats"][name]
         assert form["operators"]["share"] > 0.95
         assert "Convolution" not in form["operators"]["others"]
@@ -329,6 +329,7 @@ def test_layers_that_are_kept_stay_float_in_both_forms(photographs, tmp_path):
     )
     kept = [layer for layer in list_layers(dual_path()) if "conv2_1." in layer.name]
     formats = bundle.manifest.quantization["formats"]
+    assert convolutions(formats["native"]) == len({layer.name for layer in kept})
     assert convolutions(formats["onnx"]) == len(kept)
     assert convolutions(formats["openvino"]) == len(kept)
 

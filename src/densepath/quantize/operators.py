@@ -46,6 +46,22 @@ def count_operators(format: str, model: Path) -> Operators | None:
     return None if count is None else count(model)
 
 
+def _count_native(model: Path) -> Operators:
+    """By the file: our kernels are convolutions, with all else within them, and pooling."""
+    from safetensors import safe_open
+
+    with safe_open(str(model), framework="numpy") as file:
+        layers = [
+            (file.get_slice(name).get_dtype(), len(file.get_slice(name).get_shape()))
+            for name in file.keys()  # noqa: SIM118
+            if name.endswith(".weight")
+        ]
+    convolutions = [dtype for dtype, dimensions in layers if dimensions > 1]
+    int8 = convolutions.count("I8")
+    kept = len(convolutions) - int8
+    return Operators(int8, {"Convolution": kept} if kept else {})
+
+
 def _count_openvino(model: Path) -> Operators:
     """By the network as it was compiled for this CPU."""
     core = shared_core()
@@ -109,6 +125,7 @@ def _byte_tensors(graph: Any) -> set[str]:
 
 
 COUNTERS: dict[str, Callable[[Path], Operators]] = {
+    "native": _count_native,
     "openvino": _count_openvino,
     "onnx": _count_onnx,
 }

@@ -26,6 +26,7 @@ from densepath.quantize.edge_network import (
 )
 from densepath.quantize.executorch import write_executorch
 from densepath.quantize.litert import write_litert
+from densepath.quantize.operators import count_operators
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
@@ -186,6 +187,9 @@ def test_litert_can_keep_a_layer_in_floating_point(subject, calibrations, tmp_pa
         if kinds[step["inputs"][0]] == kinds[step["outputs"][0]] == np.float32
     ]
     assert floats == ["CONV_2D"]
+    counted = count_operators("litert", path)
+    assert counted.others == {"CONV_2D": 1}
+    assert counted.int8 == count_operators("litert", tflite).int8 - 1 > 40
     check_agreement(litert_engine(subject, path), subject, calibrations[1], 20)
 
 

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from densepath.engines.native_output import quiet_native_output
 from densepath.engines.onnxruntime import UNWANTED
 from densepath.engines.openvino import DEVICE, shared_core
 
 # What only moves or relabels values, and what feeds constants.
 PASSIVE = {"Const", "Input", "Output", "Reshape", "Reorder", "Convert", "FakeQuantize"}
 BOUNDARY = {"QuantizeLinear", "DequantizeLinear", "Transpose", "Reshape"}
+LITERT_BOUNDARY = {"QUANTIZE", "DEQUANTIZE", "TRANSPOSE", "RESHAPE"}
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,27 @@ def _count_onnx(model: Path) -> Operators:
     return Operators(int8, dict(kinds))
 
 
+def _count_litert(model: Path) -> Operators:
+    """By the file, before a delegate takes its operators over."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    with quiet_native_output():
+        interpreter = Interpreter(str(model), experimental_op_resolver_type=plain)
+        interpreter.allocate_tensors()
+    types = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    kinds: Counter[str] = Counter()
+    int8 = 0
+    for operator in interpreter._get_ops_details():
+        if operator["op_name"] in LITERT_BOUNDARY:
+            continue
+        if types[operator["outputs"][0]] is np.int8:
+            int8 += 1
+        else:
+            kinds[operator["op_name"]] += 1
+    return Operators(int8, dict(kinds))
+
+
 def _byte_tensors(graph: Any) -> set[str]:
     """The tensors that integer operators make, and what passes them on."""
     found: set[str] = set()
@@ -128,4 +153,5 @@ COUNTERS: dict[str, Callable[[Path], Operators]] = {
     "native": _count_native,
     "openvino": _count_openvino,
     "onnx": _count_onnx,
+    "litert": _count_litert,
 }

@@ -42,5 +42,5 @@ def draw_ladder(ladder: Ladder, path: Path) -> None:
 
 def _said(row: Row) -> str:
     """`77.58 (−0.02), agrees 99.0 %`."""
-    lost = "" if row.snr_db is None else f" ({-row.lost_points:+.2f})"
+    lost = "" if row.snr_db is None else f" ({0 - row.lost_points:+.2f})"
     return f"{row.top1:.2%}{lost}, agrees {row.agreement:.1%}"

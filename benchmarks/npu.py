@@ -20,6 +20,7 @@ from harness import MODELS, RESULTS, ROOT, Budget, Results, add_options, list_ph
 
 TARGETS = ("ethos-u55-256", "ethos-u65-512", "ethos-u85-1024")
 DRAWN = "densenet121"
+AGREEMENT = "agreement"  # its part of the results, beside those of the models
 KIB = 1024
 
 
@@ -31,6 +32,9 @@ def main() -> None:
     parser.add_argument("photos", type=Path, help="a zip archive of photographs")
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--images", type=int, default=16, help="to calibrate with")
+    parser.add_argument(
+        "--compared", type=int, default=100, help=f"photographs that {DRAWN} answers in both"
+    )
     parser.add_argument("--simulated", type=int, default=2, help="photographs in the simulator")
     add_options(parser, "npu")
     options = parser.parse_args()
@@ -41,21 +45,54 @@ def main() -> None:
             continue
         results.add(model, measure(model, options, drawn))
         results.write_report(report(results))
+    if AGREEMENT not in results.parts and DRAWN in results.parts and not budget.is_spent():
+        results.add(AGREEMENT, compare(options))
     results.write_report(report(results))
 
 
 def measure(model: str, options: argparse.Namespace, drawn: Path | None) -> dict[str, Any]:
     """The model on every target."""
     with TemporaryDirectory() as scratch:
-        kept = (options.bundles or Path(scratch)).resolve()
-        bundle = kept / f"{model}-npu"
-        if not bundle.exists():
-            # In a process of its own, whose memory is free afterwards.
-            command = [sys.executable, __file__, "--quantise", model, str(bundle)]
-            subprocess.run([*command, str(options.photos), str(options.images)], check=True)
+        bundle = quantised(model, (options.bundles or Path(scratch)).resolve(), options)
         part = {name: compile_for(bundle, name, Path(scratch), model, drawn) for name in TARGETS}
         part["simulation"] = simulate(bundle, Path(scratch), options)
         return part
+
+
+def quantised(model: str, kept: Path, options: argparse.Namespace) -> Path:
+    """The model's INT8 bundle, one that is there or a new one."""
+    bundle = kept / f"{model}-npu"
+    if not bundle.exists():
+        # In a process of its own, whose memory is free afterwards.
+        command = [sys.executable, __file__, "--quantise", model, str(bundle)]
+        subprocess.run([*command, str(options.photos), str(options.images)], check=True)
+    return bundle
+
+
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """The simulator's answers and the float network's to the same photographs."""
+    from formula_bundle import formula_bundle
+
+    import densepath
+    from densepath.npu.compile import compile_program
+    from densepath.npu.simulate import simulate as run
+    from densepath.npu.targets import find_target
+
+    with (
+        TemporaryDirectory() as scratch,
+        formula_bundle(DRAWN, options.bundles, "torch") as plain,
+        photos(options.photos) as folder,
+        densepath.load(plain, engine="native") as predictor,
+    ):
+        bundle = quantised(DRAWN, (options.bundles or Path(scratch)).resolve(), options)
+        program = compile_program(bundle, find_target(TARGETS[0]), Path(scratch) / "program")
+        files = list_photos(folder)[: options.compared]
+        same, common = 0, 0
+        for file, expected in zip(files, predictor.predict(files), strict=True):
+            found = run(program, file).prediction
+            same += found.class_ids[0] == expected.class_ids[0]
+            common += len({*found.class_ids} & {*expected.class_ids})
+    return {"photos": len(files), "same_best": same, "common_of_five": common / len(files)}
 
 
 def quantise(model: str, folder: str, archive: str, images: str) -> None:
@@ -127,7 +164,8 @@ def simulate(bundle: Path, scratch: Path, options: argparse.Namespace) -> dict[s
 def report(results: Results) -> str:
     """The page."""
     rows, checks = [], []
-    for model, part in results.parts.items():
+    models = {name: part for name, part in results.parts.items() if name != AGREEMENT}
+    for model, part in models.items():
         for name in TARGETS:
             rows.append([model, name, *_cells(part[name])])
         one = part["simulation"]
@@ -157,8 +195,22 @@ def report(results: Results) -> str:
             "",
             table(second, checks),
             "",
+            *_agreement(results.parts.get(AGREEMENT)),
         ]
     )
+
+
+def _agreement(part: dict[str, Any] | None) -> list[str]:
+    """How often the simulator answers as the float network does."""
+    if part is None:
+        return []
+    return [
+        f"{DRAWN}, whose weights are a formula's, so that its best classes lie close together: on",
+        f"{part['photos']} photographs the simulator's best class is the float network's on "
+        f"{part['same_best']};",
+        f"of the float network's five best it has {part['common_of_five']:.2f} among its own.",
+        "",
+    ]
 
 
 def _cells(one: dict[str, Any]) -> list[str]:

@@ -307,10 +307,14 @@ def executorch_engine(subject, path, **options):
     return ExecutorchEngine(path, **{**ends(subject), **options})
 
 
-def test_a_file_that_is_not_there_is_refused(subject, tmp_path):
-    for open_engine in (litert_engine, executorch_engine):
-        with pytest.raises(BundleError, match="absent"):
-            open_engine(subject, tmp_path / "absent")
+@pytest.mark.parametrize(
+    ("package", "open_engine"),
+    [("ai_edge_litert", litert_engine), ("executorch", executorch_engine)],
+)
+def test_a_file_that_is_not_there_is_refused(subject, tmp_path, package, open_engine):
+    pytest.importorskip(package, reason="it is in the extra edge")
+    with pytest.raises(BundleError, match="absent"):
+        open_engine(subject, tmp_path / "absent")
 
 
 def test_another_network_than_the_engine_was_told_is_refused(subject, tflite, pte):

@@ -121,7 +121,19 @@ def shared_core() -> Core:
     Raises:
         MissingPackageError: openvino is not installed.
     """
-    return import_openvino().Core()
+    openvino = import_openvino()
+    _fill_tables_of_types(openvino)
+    return openvino.Core()
+
+
+def _fill_tables_of_types(openvino: ModuleType) -> None:
+    """OpenVINO's tables between its types and NumPy's are filled, by this thread.
+
+    They are static variables of functions in its Python binding (`Common::type_helpers` in
+    src/bindings/python), and lose the interpreter's lock while they are filled: a second thread
+    that comes then waits for the variable with the lock, and the first one for the lock.
+    """
+    _ = openvino.Tensor(np.zeros(1, np.float32), shared_memory=True).data
 
 
 def import_openvino() -> ModuleType:

@@ -1,10 +1,12 @@
 """Checkpoints and Bundles whose parameters are the formula's: what the benchmarks run.
 
 Run: .venv/bin/python benchmarks/formula_bundle.py MODEL FOLDER [FORMAT,FORMAT]   a Bundle in FOLDER
+     and --int8 IMAGES.zip NUMBER for one in INT8, calibrated with as many of the images
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,19 +56,68 @@ def formula_bundle(model: str, kept: Path | None, formats: str = FORMATS) -> Ite
     Raises:
         SystemExit: the export failed.
     """
-    with TemporaryDirectory() as scratch:
-        folder = (kept or Path(scratch)).resolve() / model
-        if not folder.exists():
-            command = [sys.executable, __file__, model, str(folder), formats]
-            run = subprocess.run(command, capture_output=True, text=True)
-            if run.returncode:
-                sys.exit(f"{model} cannot be exported:\n{run.stderr[-2000:]}")
+    with _made(model, kept, model, [formats]) as folder:
         yield folder
 
 
-if __name__ == "__main__":
-    from densepath.export.export import export
+@contextmanager
+def int8_bundle(
+    model: str, kept: Path | None, images: Path, number: int, formats: str
+) -> Iterator[Path]:
+    """As `formula_bundle` in INT8, calibrated with `number` of the images.
 
-    model, folder, *formats = sys.argv[1:]
-    wanted: Any = (formats or [FORMATS])[0].split(",")
-    export(formula_checkpoint(model), folder, to=wanted, num_images=2, batch_sizes=(1,))
+    It is kept under the model's name and `-int8`.
+
+    Raises:
+        SystemExit: the quantisation failed.
+    """
+    words = [formats, "--int8", str(images), str(number)]
+    with _made(f"{model}-int8", kept, model, words) as folder:
+        yield folder
+
+
+@contextmanager
+def _made(name: str, kept: Path | None, model: str, words: list[str]) -> Iterator[Path]:
+    """The folder that this script makes of the model with `words`, or has made before."""
+    with TemporaryDirectory() as scratch:
+        folder = (kept or Path(scratch)).resolve() / name
+        if not folder.exists():
+            command = [sys.executable, __file__, model, str(folder), *words]
+            run = subprocess.run(command, capture_output=True, text=True)
+            if run.returncode:
+                sys.exit(f"{name} cannot be made:\n{run.stderr[-2000:]}")
+        yield folder
+
+
+def main() -> None:
+    """Makes one Bundle."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model")
+    parser.add_argument("folder")
+    parser.add_argument("formats", nargs="?", default=FORMATS)
+    parser.add_argument("--int8", nargs=2, metavar=("IMAGES", "NUMBER"))
+    options = parser.parse_args()
+    wanted: Any = options.formats.split(",")
+    if options.int8:
+        from densepath.quantize.quantize import quantize
+
+        images, number = options.int8
+        quantize(
+            *(formula_checkpoint(options.model), options.folder),
+            data=images,
+            num_images=int(number),
+            num_held_out=16,
+            to=wanted,
+            method="minmax",
+        )
+    else:
+        from densepath.export.export import export
+
+        checkpoint = formula_checkpoint(options.model)
+        export(checkpoint, options.folder, to=wanted, num_images=2, batch_sizes=(1,))
+
+
+if __name__ == "__main__":
+    main()

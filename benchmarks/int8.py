@@ -10,13 +10,11 @@ no environment are left out.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from formula_bundle import formula_bundle
+from formula_bundle import formula_bundle, int8_bundle
 from harness import HERE, MODELS, OUR_ENVIRONMENT, Budget, Results, Spread, add_options, table
 from systems import find_systems
 from workers import Worker, WorkerError
@@ -56,11 +54,11 @@ def main() -> None:
 
 def measure(model: str, options: argparse.Namespace) -> dict[str, Any]:
     """Every system's milliseconds for one image."""
-    with TemporaryDirectory() as scratch, formula_bundle(model, options.bundles) as bundle:
-        int8 = (options.bundles or Path(scratch)).resolve() / f"{model}-int8"
-        if not int8.exists():
-            words = [model, str(int8), str(options.photos), str(options.images), options.to]
-            subprocess.run([sys.executable, __file__, "--quantise", *words], check=True)
+    wanted = options.photos, options.images, options.to
+    with (
+        formula_bundle(model, options.bundles) as bundle,
+        int8_bundle(model, options.bundles, *wanted) as int8,
+    ):
         workers, failed = open_workers(model, bundle, int8, options)
         try:
             runs: dict[str, list[float]] = {name: [] for name in workers}
@@ -75,23 +73,6 @@ def measure(model: str, options: argparse.Namespace) -> dict[str, Any]:
             "failed": failed,
             "quantization": quantization_of(int8),
         }
-
-
-def quantise(model: str, folder: str, archive: str, images: str, formats: str) -> None:
-    """The model's INT8 bundle."""
-    from formula_bundle import formula_checkpoint
-
-    from densepath.quantize.quantize import quantize
-
-    quantize(
-        *(formula_checkpoint(model), folder),
-        data=archive,
-        num_images=int(images),
-        num_held_out=16,
-        to=formats.split(","),
-        method="minmax",
-        say=lambda step: print(f"{model}: {step}", flush=True),
-    )
 
 
 def quantization_of(bundle: Path) -> dict[str, Any]:
@@ -175,7 +156,4 @@ def _quality(form: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--quantise"]:
-        quantise(*sys.argv[2:7])
-    else:
-        main()
+    main()

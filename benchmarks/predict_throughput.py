@@ -1,11 +1,11 @@
 """Images per second from files to the five best classes: densepath, timm and PaddleClas.
 
 DenseNet-121 with the same parameters (those of `densepath.weights.formula`) in all, ours from a
-Bundle by several of its engines; the same folder of images, the same number of threads; each
-system goes its own way of prediction in a process of its own. The systems take turns, every second
-round backwards, so that whatever else the machine does meets all of them. `seconds` runs from the
-start of reading to the last answer; the process also has the interpreter, the imports and the
-loading of the network.
+Bundle by several of its engines, and in INT8, of which the peers have none; the same folder of
+images, the same number of threads; each system goes its own way of prediction in a process of its
+own. The systems take turns, every second round backwards, so that whatever else the machine does
+meets all of them. `seconds` runs from the start of reading to the last answer; the process also has
+the interpreter, the imports and the loading of the network.
 
 Writes `benchmarks/results/DATE-predict-throughput.json` after each round, from which the same
 command goes on, and `.md`.
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from formula_bundle import formula_bundle
+from formula_bundle import formula_bundle, int8_bundle
 from harness import (
     HERE,
     OUR_ENVIRONMENT,
@@ -41,7 +41,7 @@ from harness import (
 )
 
 MODEL = "densenet121"
-OURS = "densepath"
+OURS, OURS_INT8 = "densepath", "densepath, INT8"
 # Our rows, by the engine that the bundle is opened with; the first is what a user gets.
 OUR_ENGINES = {
     OURS: "auto",
@@ -88,12 +88,12 @@ class System:
     environment: dict[str, str]
 
 
-def systems(folder: str, threads: int, bundle: str) -> dict[str, System]:
+def systems(folder: str, threads: int, bundle: str, int8: str) -> dict[str, System]:
     """What is measured; peers that are not installed are left out."""
     made = {}
-    for name, engine in OUR_ENGINES.items():
+    for name, engine in (*OUR_ENGINES.items(), (OURS_INT8, "auto")):
         command = [sys.executable, str(HERE / "predict_throughput.py"), folder, "--one", engine]
-        command += ["--bundle", bundle, "--threads", str(threads)]
+        command += ["--bundle", int8 if name == OURS_INT8 else bundle, "--threads", str(threads)]
         made[name] = System(command, HERE, OUR_ENVIRONMENT)
     for name, peer, more, environment in (
         ("timm", "timm", [], {}),
@@ -152,7 +152,7 @@ def report(results: Results) -> str:
         results.header(),
         "",
         f"{results.place['threads']} threads, {len(rounds)} rounds, the systems in turns; medians, "
-        "and a tenth below and above; float32.",
+        "and a tenth below and above; float32 where nothing else is said.",
         "",
         table(head, rows),
         *said,
@@ -184,8 +184,12 @@ def main() -> None:
         print(json.dumps(row))
         return
     results, budget = Results(options.output, options), Budget(options.minutes)
-    with photos(options.images) as folder, formula_bundle(MODEL, options.bundles) as bundle:
-        made = systems(str(folder), options.threads, str(bundle))
+    with (
+        photos(options.images) as folder,
+        formula_bundle(MODEL, options.bundles) as bundle,
+        int8_bundle(MODEL, options.bundles, options.images, 16, "native") as int8,
+    ):
+        made = systems(str(folder), options.threads, str(bundle), str(int8))
         for i in range(len(results.parts), options.repeats):
             if budget.is_spent():
                 break

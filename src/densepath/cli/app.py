@@ -32,6 +32,7 @@ VERBS = {
     "quantize": ("quantize", "quantize"),
     "ladder": ("ladder", "ladder"),
     "npu": ("npu", "npu"),
+    "serve": ("serve", "serve"),
 }
 
 if TYPE_CHECKING:

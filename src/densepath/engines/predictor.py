@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.data.decode import MAX_PIXELS
 from densepath.engines.engine import Engine, Images, Logits
 from densepath.engines.flow import flow
 from densepath.engines.reading import ReadImage, is_single, name_of, read_image
@@ -120,6 +121,10 @@ class Predictor:
 
         return flow(named, read=self._read, answer=answer, batch_size=batch_size, streams=1)
 
+    def read(self, image: Readable, name: str, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
+        """One image, read, resized and cropped; or why it cannot be."""
+        return read_image(image, name, self.preprocess.channels, self._fit, max_pixels)
+
     def close(self) -> None:
         """The engine's memory is free."""
         self.engine.close()
@@ -172,7 +177,7 @@ class Predictor:
     def _read(self, named: tuple[str, Readable]) -> ReadImage:
         """The image, read and resized; or why it cannot be."""
         name, image = named
-        return read_image(image, name, self.preprocess.channels, self._fit)
+        return self.read(image, name)
 
     def _answer(self, batch: list[ReadImage], top_k: int, run: Run) -> list[Prediction]:
         """The answers of one batch, failures in their places."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.decode import from_pillow, open_picture
+from densepath.data.decode import MAX_PIXELS, from_pillow, open_picture
 from densepath.engines.download import Url
 from densepath.errors import ImageError, UsageError
 from densepath.preprocess import Image
@@ -35,32 +35,37 @@ class ReadImage:
 
 
 def read_image(
-    image: Readable, name: str, channels: int, fit: Callable[[Image | Picture], Image]
+    image: Readable,
+    name: str,
+    channels: int,
+    fit: Callable[[Image | Picture], Image],
+    max_pixels: int = MAX_PIXELS,
 ) -> ReadImage:
     """The image, read and resized by `fit`; or why it cannot be."""
     if isinstance(image, ReadImage):
         return image
     try:
-        return ReadImage(name, fit(open_readable(image, channels)))
+        return ReadImage(name, fit(open_readable(image, channels, max_pixels)))
     except ImageError as error:
         return ReadImage(name, None, error.reason)
     except UsageError as error:
         return ReadImage(name, None, str(error))
 
 
-def open_readable(image: Any, channels: int) -> Image | Picture:
+def open_readable(image: Any, channels: int, max_pixels: int = MAX_PIXELS) -> Image | Picture:
     """A path, bytes, array, Pillow image or Url → what `Preprocess.fit` takes.
 
-    Gray arrays [height, width] are taken too, and gray and RGB become one another.
+    Gray arrays [height, width] are taken too, and gray and RGB become one another. A file's
+    height × width may be `max_pixels`.
 
     Raises:
         ImageError: it cannot be read.
         UsageError: an object that is none of these.
     """
     if isinstance(image, str | Path | bytes):
-        return open_picture(image, channels=channels)
+        return open_picture(image, channels=channels, max_pixels=max_pixels)
     if isinstance(image, Url):
-        return open_picture(image.fetch(), channels=channels)
+        return open_picture(image.fetch(), channels=channels, max_pixels=max_pixels)
     if not isinstance(image, np.ndarray):
         if not hasattr(image, "getbands"):
             kind = type(image).__name__

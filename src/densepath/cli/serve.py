@@ -1,0 +1,135 @@
+"""`densepath serve`: bundles behind REST and gRPC."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from densepath.cli.console import note
+from densepath.cli.predict import EngineName
+
+KEY_VARIABLE = "DENSEPATH_API_KEY"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MEGABYTE = 1_000_000
+
+
+class LogFormat(StrEnum):
+    """How the log's lines look."""
+
+    json = "json"
+    text = "text"
+
+
+def serve(
+    bundles: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BUNDLE...",
+            help="Bundles, as PATH, NAME=PATH or NAME@VERSION=PATH; a name is the folder's by "
+            "default, a version 1.",
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 is all of this machine's.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of REST; 0 is any free one.")] = 8080,
+    grpc_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of gRPC; 0 is any free one.")
+    ] = 8081,
+    no_grpc: Annotated[bool, typer.Option("--no-grpc", help="REST alone.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes behind the same ports, each with its network.")
+    ] = 1,
+    engine: Annotated[EngineName, typer.Option(help="What runs the networks.")] = EngineName.auto,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of a network in a worker; the cores by the workers by default."),
+    ] = None,
+    max_batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images of one run; what the engine prefers by default."),
+    ] = None,
+    max_delay_ms: Annotated[
+        float,
+        typer.Option(min=0, help="How long a batch waits for images that are being read."),
+    ] = 2.0,
+    max_queue: Annotated[
+        int,
+        typer.Option(min=1, help="Images of a model and worker at once; more are refused (429)."),
+    ] = 64,
+    max_images: Annotated[int, typer.Option(min=1, help="Of one request.")] = 32,
+    max_body_mb: Annotated[float, typer.Option(min=0.001, help="Of one request.")] = 32.0,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Height × width of an image, by its header.")
+    ] = 50_000_000,
+    max_connections: Annotated[int, typer.Option(min=1, help="At once, of a worker.")] = 512,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds from a request's arrival to its answer.")
+    ] = 30.0,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds for what runs when the server is told to end.")
+    ] = 30.0,
+    linger: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds in which it is not ready, but takes requests still."),
+    ] = 0.5,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help=f"A file with the key that clients must send; or set {KEY_VARIABLE}."),
+    ] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file of the chain.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file of its key.")
+    ] = None,
+    no_page: Annotated[bool, typer.Option("--no-page", help="Without the page at /.")] = False,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Of the lines on standard error.")
+    ] = LogFormat.json,
+) -> None:
+    """Answer images over REST and gRPC, with a page at / and metrics at /metrics.
+
+    SIGTERM and Ctrl-C end it once all that it took is answered; SIGHUP opens the bundles anew.
+
+    Example: densepath serve bundles/pets --port 8080
+    """
+    from densepath.engines.cores import usable_cores
+    from densepath.serving.run import run
+    from densepath.serving.settings import Settings, check_key, parse_sources, read_key
+
+    key = os.environ.get(KEY_VARIABLE)
+    if api_key_file is not None:
+        key = read_key(api_key_file)
+    elif key is not None:
+        key = check_key(key, KEY_VARIABLE)
+    settings = Settings(
+        host=host,
+        port=port,
+        grpc_port=None if no_grpc else grpc_port,
+        workers=workers,
+        engine=engine.value,
+        threads=threads or max(1, usable_cores() // workers),
+        max_batch=max_batch,
+        max_delay_s=max_delay_ms / 1000,
+        max_queue=max_queue,
+        max_images=max_images,
+        max_body_bytes=round(max_body_mb * MEGABYTE),
+        max_pixels=max_pixels,
+        max_connections=max_connections,
+        timeout_s=timeout,
+        grace_s=grace,
+        linger_s=linger,
+        api_key=key,
+        certificate=tls_certificate,
+        key=tls_key,
+        pages=not no_page,
+        log_format=log_format.value,
+    )
+    if host not in LOOPBACK and key is None:
+        note(f"warning: anybody who reaches {host} may use this server; --api-key-file asks a key.")
+    run(settings, parse_sources(bundles), note)

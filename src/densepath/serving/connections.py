@@ -1,0 +1,114 @@
+"""Uvicorn's HTTP connections, each held to the time and size that its headers may take.
+
+By itself uvicorn waits for ever for the end of a request's headers: a client that sends a byte
+now and then ("slow loris") would keep its connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from densepath.serving.settings import Settings
+
+MOST_HEADER_BYTES = 64 << 10
+KEEP_ALIVE_S = 30
+
+
+def limited_protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
+    """The class of connections with the limits of the settings."""
+
+    class Limited(_LimitedProtocol):
+        header_timeout_s = settings.header_timeout_s
+        max_connections = settings.max_connections
+
+    return Limited
+
+
+class _LimitedProtocol(HttpToolsProtocol):
+    """A connection; it is closed when headers are late or too large, or there are too many."""
+
+    header_timeout_s: float
+    max_connections: int
+    _alarm: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has come."""
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self._refuse(503, "too many connections; come back later.")
+        else:
+            self._watch(self.header_timeout_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes; none are parsed of a connection that is being closed."""
+        if self.transport.is_closing():
+            return
+        if self._alarm is not None:
+            self._header_bytes += len(data)
+        super().data_received(data)
+        if self._alarm is not None and self._header_bytes > MOST_HEADER_BYTES:
+            self._refuse(431, f"the headers are larger than {MOST_HEADER_BYTES} bytes.")
+
+    def on_headers_complete(self) -> None:
+        """A request begins."""
+        self._unwatch()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """It is answered; the next one has the time of keep-alive, and of its headers."""
+        self._watch(KEEP_ALIVE_S + self.header_timeout_s)
+        super().on_response_complete()
+
+    def _watch(self, seconds: float) -> None:
+        """The alarm rings unless headers are complete before."""
+        self._unwatch()
+        self._alarm = self.loop.call_later(seconds, self._late)
+
+    def _unwatch(self) -> None:
+        """No alarm rings."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._header_bytes = 0
+
+    def _late(self) -> None:
+        """The headers did not come in time."""
+        self._alarm = None
+        self._refuse(408, "the request's headers did not arrive in time.")
+
+    def _refuse(self, status: int, error: str) -> None:
+        """Says why, and closes."""
+        self._unwatch()
+        if self.transport is None or self.transport.is_closing():
+            return
+        body = b'{"error": "%s", "request_id": ""}' % error.encode()
+        head = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+        self.transport.write(STATUS_LINE[status] + head + b"connection: close\r\n\r\n" + body)
+        self.transport.close()
+
+
+def protocol_options(settings: Settings) -> dict[str, Any]:
+    """The part of uvicorn's configuration that is about connections."""
+    return {
+        "http": limited_protocol(settings),
+        "ws": "none",
+        "loop": "asyncio",
+        "lifespan": "off",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_keep_alive": KEEP_ALIVE_S,
+        "ssl_certfile": settings.certificate,
+        "ssl_keyfile": settings.key,
+    }

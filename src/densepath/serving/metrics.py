@@ -1,0 +1,74 @@
+"""What Prometheus reads at `/metrics`: of one process, or of all workers together."""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from densepath.serving.batcher import RowAnswer
+
+# prometheus_client's files of several processes; `workers.py` sets it before they start.
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+MODEL = ("model", "version")
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """The counters of one server."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        request = ("protocol", "route", "status")
+        self.requests = Counter(
+            "densepath_requests", "Requests by what they asked for and came to.", request,
+            registry=registry,
+        )  # fmt: skip
+        self.request_seconds = Histogram(
+            "densepath_request_seconds", "From a request's arrival to its answer.",
+            ("protocol", "route"), buckets=SECONDS, registry=registry,
+        )  # fmt: skip
+        self.images = Counter(
+            "densepath_images", "Images by outcome: answered, unreadable, failed.",
+            (*MODEL, "outcome"), registry=registry,
+        )  # fmt: skip
+        self.refused = Counter(
+            "densepath_refused", "Requests refused because the queue was full.", MODEL,
+            registry=registry,
+        )  # fmt: skip
+        self.queue_seconds = Histogram(
+            "densepath_queue_seconds", "What the first row of a batch waited.", MODEL,
+            buckets=SECONDS, registry=registry,
+        )  # fmt: skip
+        self.network_seconds = Histogram(
+            "densepath_network_seconds", "One run of the network.", MODEL, buckets=SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self.batch_size = Histogram(
+            "densepath_batch_size", "Rows of one run of the network.", MODEL, buckets=SIZES,
+            registry=registry,
+        )  # fmt: skip
+        self.pending = Gauge(
+            "densepath_pending_images", "Images that are read, wait or run.", MODEL,
+            registry=registry, multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.ready = Gauge(
+            "densepath_model_ready", "1 for a model that answers.", MODEL,
+            registry=registry, multiprocess_mode="livemin",
+        )  # fmt: skip
+
+    def observe_batch(self, model: tuple[str, str], answer: RowAnswer) -> None:
+        """Counts one run of the network, by its first row."""
+        self.queue_seconds.labels(*model).observe(answer.queue_s)
+        self.network_seconds.labels(*model).observe(answer.network_s)
+        self.batch_size.labels(*model).observe(answer.batch_size)
+
+    def to_text(self) -> bytes:
+        """Prometheus's text format."""
+        if SHARED_FOLDER not in os.environ:
+            return generate_latest(self._registry)
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged)
+        return generate_latest(merged)

@@ -1,0 +1,1 @@
+"""REST: the image routes, KServe's V1, the Open Inference Protocol V2, and the page."""

@@ -1,0 +1,93 @@
+"""What every REST request goes through: its id, the API key, a line in the log, the counters.
+
+The outermost piece: nothing that a route raises goes past it, and no answer says more of a failure
+than that there was one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import orjson
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from densepath.serving.access import FAILED, NOT_ALLOWED, is_key, key_in, request_id
+from densepath.serving.logs import log, log_request
+from densepath.serving.service import Service
+
+CLIENT_GONE = 499  # as nginx logs it
+# Orchestrators ask these without a key; the page's files hold no secret.
+OPEN = ("/", "/v2/health/live", "/v2/health/ready", "/page/page.js", "/page/style.css")
+
+
+class Guard:
+    """The app behind all this."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        state = scope.setdefault("state", {})
+        state["request_id"] = name = request_id(headers.get("x-request-id"))
+        state["fields"] = {}
+        started, answered = time.monotonic(), _Answer(send, name, self._service)
+        try:
+            key = self._service.settings.api_key
+            if key and scope["path"] not in OPEN and not is_key(key_in(headers), key):
+                await answered.refuse(401, NOT_ALLOWED, {"WWW-Authenticate": "Bearer"})
+            else:
+                await self._app(scope, receive, answered)
+        except ClientDisconnect:
+            answered.status = CLIENT_GONE
+        except Exception as error:
+            log("failed", level=logging.ERROR, request_id=name, exc_info=error)
+            if answered.status is None:
+                await answered.refuse(500, FAILED)
+        finally:
+            self._write(scope, name, answered.status or CLIENT_GONE, started)
+
+    def _write(self, scope: Scope, name: str, status: int, started: float) -> None:
+        """The line in the log, and the counters."""
+        route = getattr(scope.get("route"), "path", "none")
+        fields = scope["state"]["fields"]
+        log_request(name, "rest", f"{scope['method']} {route}", status, started, **fields)
+        metrics = self._service.metrics
+        metrics.requests.labels("rest", route, status).inc()
+        metrics.request_seconds.labels("rest", route).observe(time.monotonic() - started)
+
+
+class _Answer:
+    """`send`, with the headers of every answer; remembers the status."""
+
+    def __init__(self, send: Send, request_id: str, service: Service) -> None:
+        self._send, self._request_id, self._service = send, request_id, service
+        self.status: int | None = None
+
+    async def __call__(self, message: Message) -> None:
+        """Sends a part of the answer."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self._request_id
+            headers["X-Content-Type-Options"] = "nosniff"
+            headers.setdefault("Cache-Control", "no-store")
+            if self._service.draining:
+                headers["Connection"] = "close"
+        await self._send(message)
+
+    async def refuse(self, status: int, error: str, headers: dict[str, str] | None = None) -> None:
+        """Sends a whole refusal."""
+        body = orjson.dumps({"error": error, "request_id": self._request_id})
+        pairs = {"content-type": "application/json", "content-length": str(len(body))}
+        pairs |= headers or {}
+        raw = [(name.lower().encode(), value.encode()) for name, value in pairs.items()]
+        await self({"type": "http.response.start", "status": status, "headers": raw})
+        await self({"type": "http.response.body", "body": body})

@@ -1,0 +1,123 @@
+"""`/classify` and `/models`: what people and their programs use first."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from densepath.serving.errors import UnreadableError
+from densepath.serving.rest.answers import as_json, explanation, image_answer
+from densepath.serving.rest.bodies import asked_seconds, read_images, while_connected
+from densepath.serving.rest.schemas import (
+    WORKING,
+    Classification,
+    Models,
+    refusals,
+)
+from densepath.serving.service import Classified, Service
+
+MOST_CLASSES = 1_000_000
+BASE64 = {"type": "string", "contentEncoding": "base64"}
+FORM = {
+    "type": "object",
+    "properties": {
+        "files": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+    },
+    "required": ["files"],
+}
+LISTED = {
+    "type": "object",
+    "properties": {
+        "images": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "anyOf": [
+                    BASE64,
+                    {
+                        "type": "object",
+                        "properties": {"name": {"type": "string"}, "b64": BASE64},
+                        "required": ["b64"],
+                    },
+                ]
+            },
+        }
+    },
+    "required": ["images"],
+}
+BODY = {
+    "required": True,
+    "description": "Files under any field's name, one image as it is, or base64 in JSON.",
+    "content": {
+        "multipart/form-data": {"schema": FORM},
+        "application/json": {"schema": LISTED},
+        "image/jpeg": {"schema": {"type": "string", "format": "binary"}},
+        "image/png": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+
+
+def image_routes(service: Service) -> APIRouter:
+    """The routes."""
+    router = APIRouter(tags=["images"])
+
+    @router.get("/models", response_model=Models, responses=refusals(401, 500))
+    async def models() -> Response:
+        """Every model and version that answers, and what it is."""
+        return as_json({"models": service.repository.to_dicts()})
+
+    unread: dict[int | str, dict[str, Any]] = {
+        422: {"model": Classification, "description": "None of the images could be read."}
+    }
+
+    @router.post(
+        "/classify",
+        response_model=Classification,
+        responses=refusals(*WORKING) | unread,
+        openapi_extra={"requestBody": BODY},
+    )
+    async def classify(
+        request: Request,
+        model: Annotated[str, Query(description="Needed where several are served.")] = "",
+        version: Annotated[str, Query(description="By default the latest.")] = "",
+        top_k: Annotated[int, Query(ge=1, le=MOST_CLASSES, description="Classes an image.")] = 5,
+        explain: Annotated[bool, Query(description="With heat maps, by Grad-CAM.")] = False,
+    ) -> Response:
+        """Name what is in images: the likeliest classes of each."""
+        started = time.monotonic()
+        served = service.repository.find(model, version)
+        deadline = service.deadline(asked_seconds(request))
+        images = await read_images(request, service.settings)
+        run = service.explain if explain else service.classify
+        done = await while_connected(request, run(served, images, top_k=top_k, deadline=deadline))
+        request.state.fields.update(model=str(served.source), images=len(images))
+        values = await asyncio.to_thread(_values, done) if explain else _values(done)
+        values["request_id"] = request.state.request_id
+        values["timing_ms"]["total"] = round((time.monotonic() - started) * 1000, 3)
+        if not any(prediction.error is None for prediction in done.predictions):
+            values["error"] = f"none of the {len(images)} images could be read."
+            return as_json(values, UnreadableError.http_status)
+        return as_json(values)
+
+    return router
+
+
+def _values(done: Classified) -> dict[str, Any]:
+    """The answers as JSON has them."""
+    rows = [image_answer(prediction) for prediction in done.predictions]
+    for row, explained in zip(rows, done.explanations or (), strict=False):
+        if explained is not None and explained.heat is not None:
+            row["explanation"] = explanation(explained)
+    source = done.model.source
+    timing = {"read": done.times.read, "queue": done.times.queue, "network": done.times.network}
+    return {
+        "model": source.name,
+        "version": source.version,
+        "predictions": rows,
+        "timing_ms": timing,
+    }

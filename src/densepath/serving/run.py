@@ -1,0 +1,74 @@
+"""`densepath serve` from its settings to its end, in one process or several."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from densepath.errors import MissingPackageError, UsageError
+from densepath.serving.settings import ModelSource, Settings
+from densepath.serving.sockets import find_port, open_socket
+
+PACKAGES = {"fastapi": "fastapi", "grpc": "grpcio", "httptools": "httptools", "orjson": "orjson",
+            "prometheus_client": "prometheus-client", "google.protobuf": "protobuf",
+            "python_multipart": "python-multipart", "uvicorn": "uvicorn"}  # fmt: skip
+
+
+def run(
+    settings: Settings, sources: Sequence[ModelSource], announce: Callable[[str], None]
+) -> None:
+    """Serves until a signal.
+
+    Args:
+        settings: checked here.
+        sources: the bundles.
+        announce: is given the line that says what is served and where.
+
+    Raises:
+        UsageError, DensepathError: what a user can mend.
+        MissingPackageError: the extra `serve` is not installed.
+    """
+    settings.check()
+    _check_packages()
+    from densepath.serving.logs import start_logging
+
+    start_logging(settings.log_format)
+    if settings.grpc_port is not None:
+        settings = replace(settings, grpc_port=find_port(settings.host, settings.grpc_port))
+        if settings.grpc_port == settings.port:
+            raise UsageError(f"REST and gRPC cannot share the port {settings.port}.")
+    with open_socket(settings.host, settings.port) as listening:
+        if settings.workers > 1:
+            from densepath.serving.workers import supervise
+
+            supervise(settings, sources, listening, announce)
+            return
+        from densepath.serving.server import describe, serve
+
+        port = listening.getsockname()[1]
+        asyncio.run(
+            serve(
+                settings,
+                sources,
+                listening,
+                ready=lambda service: announce(describe(service, port)),
+            )
+        )
+
+
+def _check_packages() -> None:
+    """Returns when all are installed.
+
+    Raises:
+        MissingPackageError: one is not.
+    """
+    from importlib.util import find_spec
+
+    for module, package in PACKAGES.items():
+        try:
+            found = find_spec(module)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            raise MissingPackageError(package, "serve")

@@ -1,0 +1,152 @@
+"""One process that serves: from its sockets to the last answer before it ends.
+
+SIGTERM and SIGINT drain it: it says that it is not ready, takes requests for a moment longer, so
+that balancers have seen that, then listens no more, answers what it has taken, and ends. SIGHUP
+opens all bundles anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import uvicorn
+
+from densepath.serving.connections import protocol_options
+from densepath.serving.errors import RequestError
+from densepath.serving.grpc_server import build_server, credentials
+from densepath.serving.logs import log
+from densepath.serving.repository import Repository
+from densepath.serving.rest.app import build_app
+from densepath.serving.service import Service
+from densepath.serving.settings import ModelSource, Settings
+from densepath.serving.sockets import BACKLOG, PortError, address_of
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+class _Rest(uvicorn.Server):
+    """Uvicorn without its signals: they are handled here, for REST and gRPC alike."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves them alone."""
+        yield
+
+
+async def serve(
+    settings: Settings,
+    sources: Sequence[ModelSource],
+    listening: socket.socket,
+    *,
+    ready: Callable[[Service], None] = lambda service: None,
+) -> None:
+    """Serves until a signal, and returns when all that was taken is answered.
+
+    Args:
+        settings: `grpc_port` is the port itself, not 0.
+        sources: the bundles.
+        listening: the bound socket of REST.
+        ready: called when requests are answered.
+
+    Raises:
+        DensepathError: a bundle cannot be opened, or a port cannot be had.
+    """
+    service = Service(settings, sources)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(_reload(service))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for number in STOPPING:
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    starting = asyncio.ensure_future(service.start())
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():  # told to end before it was ready
+        return
+    starting.result()
+    grpc = await _start_grpc(service)
+    rest = _Rest(
+        uvicorn.Config(
+            build_app(service),
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=max(1, int(settings.grace_s)),
+            **protocol_options(settings),
+        )
+    )
+    serving = asyncio.ensure_future(rest.serve(sockets=[listening]))
+    while not rest.started and not serving.done():
+        await asyncio.sleep(0.01)
+    ready(service)
+    await stop.wait()
+    await _drain(service, rest, serving, grpc)
+    await service.stop()
+    log("ended")
+
+
+async def _drain(service: Service, rest: _Rest, serving: Any, grpc: Any) -> None:
+    """All that was taken is answered, or the grace is over."""
+    settings = service.settings
+    service.draining = True
+    log("draining", linger_s=settings.linger_s, grace_s=settings.grace_s)
+    await asyncio.sleep(settings.linger_s)
+    rest.should_exit = True
+    ends = [serving]
+    if grpc is not None:
+        ends.append(asyncio.ensure_future(grpc.stop(settings.grace_s)))
+    await asyncio.gather(*ends)
+
+
+async def _start_grpc(service: Service) -> Any:
+    """The gRPC server, listening; None where none is wanted.
+
+    Raises:
+        PortError: its port cannot be had.
+    """
+    settings = service.settings
+    if settings.grpc_port is None:
+        return None
+    server, secret = build_server(service), credentials(settings)
+    address = address_of(settings.host, settings.grpc_port)
+    try:
+        if secret is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, secret)
+    except RuntimeError as error:
+        raise PortError(f"gRPC cannot listen on {address}; name another --grpc-port.") from error
+    await server.start()
+    return server
+
+
+async def _reload(service: Service) -> None:
+    """Every model was opened anew, where its bundle can be."""
+    repository: Repository = service.repository
+    for name in repository.names:
+        # The log has said why; the others are opened all the same.
+        with contextlib.suppress(RequestError):
+            await service.order("load", name)
+
+
+def describe(service: Service, port: int) -> str:
+    """The line that says what is served, where and by which engine."""
+    settings, rows = service.settings, service.repository.to_dicts()
+    scheme = "http" if settings.certificate is None else "https"
+    models = ", ".join(f"{row['name']} {row['version']}" for row in rows)
+    engines = sorted({f"engine {row['engine']}: {row['reason']}" for row in rows})
+    grpc = ""
+    if settings.grpc_port is not None:
+        grpc = f", gRPC {address_of(settings.host, settings.grpc_port)}"
+    rest = f"{scheme}://{address_of(settings.host, port)}"
+    return f"serving {models}: REST {rest}{grpc}, {'; '.join(engines)}"

@@ -1,0 +1,177 @@
+"""Small bundles, and real servers of them in processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+PROGRAM = Path(sys.executable).with_name("densepath")
+ANNOUNCED = re.compile(r"serving .*: REST (https?://\S+?)(?:, gRPC (\S+))?, engine")
+START_S, STOP_S = 120, 60
+
+
+@dataclass
+class Server:
+    """A running `densepath serve`."""
+
+    process: subprocess.Popen
+    url: str
+    grpc: str
+    lines: list[str] = field(default_factory=list)
+    reader: threading.Thread | None = None
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """What it has written, line by line."""
+        return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+    def http(self, **options: Any) -> httpx.Client:
+        """A client of its REST."""
+        return httpx.Client(base_url=self.url, timeout=60, **options)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Its exit code after the signal."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(STOP_S)
+        self.reader.join(STOP_S)
+        return code
+
+
+def start_server(folder: Path, *words: str, environment: dict[str, str] | None = None) -> Server:
+    """A server in `folder`, once it answers."""
+    process = subprocess.Popen(
+        [PROGRAM, "serve", *words, "--port", "0", "--grpc-port", "0"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    server = Server(process, "", "")
+    found = threading.Event()
+
+    def read() -> None:
+        with process.stderr:
+            for line in process.stderr:
+                server.lines.append(line.rstrip("\n"))
+                if match := ANNOUNCED.match(line):
+                    server.url, server.grpc = match.groups()
+                    found.set()
+        found.set()
+
+    server.reader = threading.Thread(target=read, daemon=True)
+    server.reader.start()
+    if not found.wait(START_S) or not server.url:
+        process.kill()
+        pytest.fail("the server did not start:\n" + "\n".join(server.lines))
+    return server
+
+
+@pytest.fixture
+def start(bundles) -> Iterator[Callable[..., Server]]:
+    """Starts servers of the bundles; they end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(*words: str, **options: Any) -> Server:
+            server = start_server(bundles, *words, **options)
+            stack.callback(end, server)
+            return server
+
+        yield begin
+
+
+def end(server: Server) -> None:
+    """The server is gone, whatever it did."""
+    try:
+        server.stop()
+    except subprocess.TimeoutExpired:
+        server.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def server(bundles) -> Iterator[Server]:
+    """One for all tests that leave it as it is: `colour` in two versions, and `gray`."""
+    running = start_server(bundles, "colour", "colour@2=newer", "gray")
+    yield running
+    end(running)
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory) -> Path:
+    """A folder with the bundles `colour`, `newer` and `gray`, and the folder `images`."""
+    torch = pytest.importorskip("torch")
+    from densepath.export.export import export
+    from densepath.models.build import build_model
+    from densepath.models.spec import DenseNetArch, ModelSpec
+    from densepath.preprocess import Preprocess
+    from densepath.weights.checkpoint import Checkpoint
+
+    folder = tmp_path_factory.mktemp("serving")
+    spec = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")
+    labels = ["daisy", "<b>tulip</b>", "rose, wild", "Löwenzahn", '"lily"', "蘭", "a & b"]
+    colour = Preprocess((32, 32), 40, "bicubic")
+    gray = Preprocess((28, 36), 36, "cv2_bilinear", "round", "floor", mean=(0.5,), std=(0.2,))
+    for seed, (name, preprocess) in enumerate(
+        {"colour": colour, "newer": colour, "gray": gray}.items()
+    ):
+        torch.manual_seed(seed)
+        model = build_model(spec, num_classes=7, in_channels=preprocess.channels)
+        torch.nn.init.normal_(model.classifier.weight, 0, 0.3)
+        checkpoint = Checkpoint.of(model.eval(), preprocess=preprocess, labels=labels)
+        export(checkpoint, folder / name, to=["torch", "onnx"], num_images=2, batch_sizes=[1])
+    images = folder / "images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        small = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        picture = Image.fromarray(small).resize((80 + i, 60), Image.Resampling.BICUBIC)
+        picture.save(images / f"{i:02}.{'jpg' if i % 2 else 'png'}", quality=95)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def files(bundles) -> list[Path]:
+    """The images."""
+    return sorted((bundles / "images").iterdir())
+
+
+@pytest.fixture(scope="session")
+def answers(bundles, files) -> dict[str, list[dict[str, Any]]]:
+    """By bundle, what `densepath predict` says of the images."""
+    found = {}
+    for name in ("colour", "newer", "gray"):
+        run = subprocess.run(
+            [PROGRAM, "predict", name, *files, "--json", "--engine", "native"],
+            cwd=bundles,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found[name] = [json.loads(line) for line in run.stdout.splitlines()]
+    return found
+
+
+@pytest.fixture(scope="session")
+def tensor(bundles, files) -> np.ndarray:
+    """The images as `colour` takes them: float32 [12, 3, 32, 32]."""
+    from densepath.bundle.bundle import Bundle
+    from densepath.data.decode import open_image
+
+    preprocess = Bundle.open(bundles / "colour").manifest.preprocess
+    return np.stack([preprocess(open_image(file)) for file in files])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -94,6 +95,68 @@ def start(bundles) -> Iterator[Callable[..., Server]]:
             return server
 
         yield begin
+
+
+class InProcess:
+    """A server in a thread of this process, with settings that are no options."""
+
+    def __init__(self, bundles: Path, **settings: Any) -> None:
+        from densepath.serving.settings import ModelSource, Settings
+        from densepath.serving.sockets import open_socket
+
+        self._settings = Settings(grpc_port=None, linger_s=0, engine="native", **settings)
+        self._source = ModelSource("colour", "1", bundles / "colour")
+        self._listening = open_socket("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._ready, self._failed = threading.Event(), None
+
+    def http(self) -> httpx.Client:
+        """A client of its REST."""
+        return httpx.Client(base_url=self.url, timeout=60)
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._ready.wait(60)
+        if self._failed:
+            raise self._failed
+        return self
+
+    def _run(self):
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._failed = error
+            self._ready.set()
+
+    async def _serve(self):
+        import uvicorn
+
+        from densepath.serving.connections import protocol_options
+        from densepath.serving.rest.app import build_app
+        from densepath.serving.server import Rest
+        from densepath.serving.service import Service
+
+        service = Service(self._settings, [self._source])
+        await service.start()
+        self._server = Rest(uvicorn.Config(build_app(service), **protocol_options(self._settings)))
+        serving = asyncio.ensure_future(self._server.serve(sockets=[self._listening]))
+        while not self._server.started:
+            await asyncio.sleep(0.01)
+        self._ready.set()
+        await serving
+        await service.stop()
+
+    def __exit__(self, *_):
+        self._server.should_exit = True
+        self._server.force_exit = True
+        self._thread.join(60)
+
+
+@pytest.fixture
+def in_process(bundles) -> Callable[..., InProcess]:
+    """Makes servers of `colour` with any settings."""
+    return lambda **settings: InProcess(bundles, **settings)
 
 
 def end(server: Server) -> None:

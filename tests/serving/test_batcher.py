@@ -12,7 +12,6 @@ import pytest
 from densepath.engines.engine import EngineInfo
 from densepath.engines.null import NullEngine
 from densepath.preprocess import Preprocess
-
 from densepath.serving.batcher import Batcher
 from densepath.serving.errors import LateError, NotReadyError
 

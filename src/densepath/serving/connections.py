@@ -16,6 +16,8 @@ from densepath.serving.settings import Settings
 
 MOST_HEADER_BYTES = 64 << 10
 KEEP_ALIVE_S = 30
+# For a client to read why it was refused; and for a request on its way when the server stops.
+FAREWELL_S = 1.0
 
 
 def limited_protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
@@ -35,6 +37,7 @@ class _LimitedProtocol(HttpToolsProtocol):
     max_connections: int
     _alarm: asyncio.TimerHandle | None = None
     _header_bytes = 0
+    _is_refused = _is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
@@ -51,7 +54,7 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes; none are parsed of a connection that is being closed."""
-        if self.transport.is_closing():
+        if self._is_refused or self.transport.is_closing():
             return
         if self._alarm is not None:
             self._header_bytes += len(data)
@@ -63,6 +66,16 @@ class _LimitedProtocol(HttpToolsProtocol):
         """A request begins."""
         self._unwatch()
         super().on_headers_complete()
+        if self._is_ending:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """The server is being stopped: a request that is on its way already is still answered."""
+        self._is_ending = True
+        if self.cycle is None or self.cycle.response_complete:
+            self._watch(FAREWELL_S)
+        else:
+            self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
         """It is answered; the next one has the time of keep-alive, and of its headers."""
@@ -84,17 +97,28 @@ class _LimitedProtocol(HttpToolsProtocol):
     def _late(self) -> None:
         """The headers did not come in time."""
         self._alarm = None
-        self._refuse(408, "the request's headers did not arrive in time.")
+        if self._is_ending and not self._header_bytes:
+            self.transport.close()
+        else:
+            self._refuse(408, "the request's headers did not arrive in time.")
 
     def _refuse(self, status: int, error: str) -> None:
-        """Says why, and closes."""
+        """Says why, and closes; what still comes meanwhile is not looked at.
+
+        A connection that is closed while bytes come is reset, and the client never reads why.
+        """
         self._unwatch()
-        if self.transport is None or self.transport.is_closing():
+        if self._is_refused or self.transport is None or self.transport.is_closing():
             return
+        self._is_refused = True
         body = b'{"error": "%s", "request_id": ""}' % error.encode()
         head = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
         self.transport.write(STATUS_LINE[status] + head + b"connection: close\r\n\r\n" + body)
-        self.transport.close()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.loop.call_later(FAREWELL_S, self.transport.close)
+        else:
+            self.transport.close()
 
 
 def protocol_options(settings: Settings) -> dict[str, Any]:

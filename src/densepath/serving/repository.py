@@ -46,9 +46,9 @@ class Repository:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every model that was not unloaded answers."""
-        slots = [slot for versions in self._slots.values() for slot in versions.values()]
-        return any(slot.model for slot in slots) and all(slot.state != LOADING for slot in slots)
+        """Whether no model is being loaded for the first time."""
+        slots = (slot for versions in self._slots.values() for slot in versions.values())
+        return all(slot.state != LOADING for slot in slots)
 
     def find(self, name: str | None, version: str | None = None) -> ServedModel:
         """The model; of several versions the latest that is loaded, of one model that one.

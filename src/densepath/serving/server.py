@@ -29,13 +29,40 @@ from densepath.serving.sockets import BACKLOG, PortError, address_of
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
-class _Rest(uvicorn.Server):
+class Rest(uvicorn.Server):
     """Uvicorn without its signals: they are handled here, for REST and gRPC alike."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leaves them alone."""
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but connections that wait to be accepted are not reset: they are served."""
+        loop, config = asyncio.get_running_loop(), self.config
+        waiting = list(_accept_all(sockets or []))
+
+        def protocol() -> Any:
+            made: Any = config.http_protocol_class
+            return made(config=config, server_state=self.server_state, app_state={})
+
+        async def welcome(connection: socket.socket) -> None:
+            _, made = await loop.connect_accepted_socket(protocol, connection, ssl=config.ssl)
+            made.shutdown()
+
+        tasks = [loop.create_task(welcome(connection)) for connection in waiting]
+        await super().shutdown(sockets)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _accept_all(sockets: list[socket.socket]) -> Iterator[socket.socket]:
+    """The connections that wait."""
+    for listening in sockets:
+        with contextlib.suppress(OSError):  # BlockingIOError: there are no more
+            while True:
+                connection, _ = listening.accept()
+                connection.setblocking(False)
+                yield connection
 
 
 async def serve(
@@ -77,7 +104,7 @@ async def serve(
         return
     starting.result()
     grpc = await _start_grpc(service)
-    rest = _Rest(
+    rest = Rest(
         uvicorn.Config(
             build_app(service),
             backlog=BACKLOG,
@@ -95,7 +122,7 @@ async def serve(
     log("ended")
 
 
-async def _drain(service: Service, rest: _Rest, serving: Any, grpc: Any) -> None:
+async def _drain(service: Service, rest: Rest, serving: Any, grpc: Any) -> None:
     """All that was taken is answered, or the grace is over."""
     settings = service.settings
     service.draining = True

@@ -186,6 +186,8 @@ class _Supervisor:
     def _end(self) -> None:
         """All workers have drained, or are killed after their grace."""
         settings = self._settings
+        # What the workers listen no more on must not go on taking connections that nobody accepts.
+        self._listening.close()
         for worker in self._workers:
             if worker.process.is_alive():
                 worker.process.terminate()

@@ -152,7 +152,10 @@ async def _from_form(request: Request, body: bytes, settings: Settings) -> list[
     except (KeyError, ValueError, UnicodeError) as error:
         raise RequestError("the form cannot be read: a damaged header of a part.") from error
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-    return [(file.filename or f"image {i}", await file.read()) for i, file in enumerate(files)]
+    try:
+        return [(file.filename or f"image {i}", await file.read()) for i, file in enumerate(files)]
+    finally:
+        await form.close()
 
 
 def _from_json(body: bytes) -> list[NamedFile]:

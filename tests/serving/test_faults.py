@@ -104,6 +104,15 @@ def test_ctrl_c_ends_it_with_0(start):
     assert server.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_signal_ends_it_at_once(start, workers):
+    server = start("colour", "--linger", "1000", "--workers", workers)
+    server.process.send_signal(signal.SIGINT)
+    while not any(line["event"] == "draining" for line in server.log):
+        time.sleep(0.01)
+    assert server.stop(signal.SIGINT) == (1 if workers == "1" else 0)
+
+
 def copy_bundles(bundles: Path, folder: Path) -> Path:
     for name in ("colour", "newer"):
         shutil.copytree(bundles / name, folder / name)

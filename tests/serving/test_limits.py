@@ -336,3 +336,12 @@ def certificate(tmp_path):
     words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(chain)]
     subprocess.run(["openssl", *words], check=True, capture_output=True)
     return chain, key
+
+
+def test_pages_of_other_sites_may_not_use_it(server):
+    """A form of any page reaches a server on its visitor's own machine."""
+    with server.http() as client:
+        own = server.url
+        for origin, status in ((own, 200), ("https://evil.example", 403), ("null", 403)):
+            reply = client.post("/v2/repository/index", headers={"Origin": origin})
+            assert reply.status_code == status

@@ -114,6 +114,22 @@ def test_models_says_what_each_is(client):
     assert all(row["explains"] and row["num_classes"] == 7 for row in rows)
 
 
+def test_nothing_that_clients_are_told_names_a_folder(start, bundles, files, tmp_path):
+    """Why an engine was passed over, say, or what a bundle lacks."""
+    from densepath.export.export import export
+
+    export("cifar10/densenet_bc_22_12", tmp_path / "b", to=["onnx"], num_images=1, batch_sizes=[1])
+    server = start(f"graph={tmp_path / 'b'}")
+    with server.http() as client:
+        said = client.get("/models").text
+        said += client.post("/classify?explain=1", files={"f": files[0].read_bytes()}).text
+        (tmp_path / "b" / "manifest.json").unlink()
+        said += client.post("/v2/repository/models/graph/load").text
+        said += client.post("/v2/repository/index").text
+    assert "model graph" in said
+    assert str(tmp_path) not in said
+
+
 def test_v1_answers_images_and_tensors(client, files, tensor, answers):
     images = [{"b64": encoded(files[0])}, {"image_bytes": {"b64": encoded(files[1])}}]
     rows = client.post("/v1/models/colour:predict", json={"instances": images}).json()

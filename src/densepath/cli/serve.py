@@ -15,6 +15,7 @@ from densepath.cli.predict import EngineName
 KEY_VARIABLE = "DENSEPATH_API_KEY"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MEGABYTE = 1_000_000
+MOST_IMAGES = 32
 
 
 class LogFormat(StrEnum):
@@ -61,7 +62,10 @@ def serve(
         int,
         typer.Option(min=1, help="Images of a model and worker at once; more are refused (429)."),
     ] = 64,
-    max_images: Annotated[int, typer.Option(min=1, help="Of one request.")] = 32,
+    max_images: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of one request; 32 by default, or what the queue holds."),
+    ] = None,
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="Of one request.")] = 32.0,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Height × width of an image, by its header.")
@@ -117,7 +121,7 @@ def serve(
         max_batch=max_batch,
         max_delay_s=max_delay_ms / 1000,
         max_queue=max_queue,
-        max_images=max_images,
+        max_images=max_images or min(MOST_IMAGES, max_queue),
         max_body_bytes=round(max_body_mb * MEGABYTE),
         max_pixels=max_pixels,
         max_connections=max_connections,

@@ -16,7 +16,6 @@ import numpy as np
 
 from densepath.bundle.bundle import Bundle
 from densepath.engines.load import load
-from densepath.errors import DensepathError
 from densepath.serving.batcher import Batcher, Row, RowAnswer
 from densepath.serving.errors import BusyError, NotReadyError, RequestError, TooLargeError
 from densepath.serving.metrics import Metrics
@@ -165,7 +164,7 @@ class ServedModel:
             "input_size": list(self.predictor.preprocess.size),
             "precision": info.precision,
             "engine": info.name,
-            "reason": choice.reason if choice else "",
+            "reason": without_path(choice.reason, self.source) if choice else "",
             "explains": self.explains,
             "multi_label": self.predictor.multi_label,
         }
@@ -198,6 +197,6 @@ class ServedModel:
         return max(1, round(self.batcher.seconds_for(self._pending) / 2))
 
 
-def without_path(error: DensepathError, source: ModelSource) -> str:
+def without_path(said: object, source: ModelSource) -> str:
     """The message for clients: the model's name in place of its folder."""
-    return str(error).replace(str(source.path), f"model {source.name}")
+    return str(said).replace(str(source.path), f"model {source.name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -134,12 +135,12 @@ class Repository:
             known = isinstance(error, DensepathError)
             said = without_path(error, slot.source) if isinstance(error, DensepathError) else ""
             slot.reason = said or "it failed to load; the server's log says why"
-            log("load failed", model=str(slot.source), reason=slot.reason,
-                exc_info=None if known else error)  # fmt: skip
             if old is None:
                 slot.state = UNAVAILABLE
             if not told:
                 raise
+            log("load failed", level=logging.WARNING, model=str(slot.source), reason=slot.reason,
+                exc_info=None if known else error)  # fmt: skip
             goes_on = " What was loaded before goes on answering." if old else ""
             raise LoadError(f"{slot.reason}{goes_on}") from error
         slot.model, slot.state, slot.reason = model, READY, ""

@@ -1,14 +1,15 @@
 """One process that serves: from its sockets to the last answer before it ends.
 
 SIGTERM and SIGINT drain it: it says that it is not ready, takes requests for a moment longer, so
-that balancers have seen that, then listens no more, answers what it has taken, and ends. SIGHUP
-opens all bundles anew.
+that balancers have seen that, then listens no more, answers what it has taken, and ends. A second
+SIGINT ends it at once. SIGHUP opens all bundles anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +26,6 @@ from densepath.serving.rest.app import build_app
 from densepath.serving.service import Service
 from densepath.serving.settings import ModelSource, Settings
 from densepath.serving.sockets import BACKLOG, PortError, address_of
-
-STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Rest(uvicorn.Server):
@@ -71,6 +70,7 @@ async def serve(
     listening: socket.socket,
     *,
     ready: Callable[[Service], None] = lambda service: None,
+    interruptible: bool = True,
 ) -> None:
     """Serves until a signal, and returns when all that was taken is answered.
 
@@ -79,12 +79,13 @@ async def serve(
         sources: the bundles.
         listening: the bound socket of REST.
         ready: called when requests are answered.
+        interruptible: SIGINT drains it, too, and a second one ends it at once.
 
     Raises:
         DensepathError: a bundle cannot be opened, or a port cannot be had.
     """
     service = Service(settings, sources)
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
 
@@ -93,13 +94,17 @@ async def serve(
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
-    for number in STOPPING:
-        loop.add_signal_handler(number, stop.set)
+    def interrupt() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    if interruptible:
+        loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGHUP, reload)
     starting = asyncio.ensure_future(service.start())
-    stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
+    told = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
     if not starting.done():  # told to end before it was ready
         return
     starting.result()
@@ -115,9 +120,18 @@ async def serve(
     serving = asyncio.ensure_future(rest.serve(sockets=[listening]))
     while not rest.started and not serving.done():
         await asyncio.sleep(0.01)
+    if serving.done():
+        serving.result()
     ready(service)
     await stop.wait()
-    await _drain(service, rest, serving, grpc)
+    draining = loop.create_task(_drain(service, rest, serving, grpc))
+    hurrying = loop.create_task(hurry.wait())
+    await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
+    if not draining.done():  # a second Ctrl-C: no more patience
+        log("ended at once")
+        os._exit(1)
+    hurrying.cancel()
+    draining.result()
     await service.stop()
     log("ended")
 

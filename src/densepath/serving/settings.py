@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class ModelSource:
             UsageError: a name or version of other characters than clients' addresses bear.
         """
         named, equals, path = text.partition("=")
-        if not equals or "/" in named:
+        if not equals or Path(text).exists():
             named, path = "", text
         if not path:
             raise UsageError(f"{text!r} names no bundle; write NAME=PATH.")
@@ -142,8 +143,21 @@ class Settings:
                 f"--max-images is {self.max_images}, more than the --max-queue of "
                 f"{self.max_queue}: such a request would never be taken."
             )
-        if (self.certificate is None) != (self.key is None):
+        self._check_tls()
+
+    def _check_tls(self) -> None:
+        """Returns when TLS is off, or its files belong together."""
+        if self.certificate is None and self.key is None:
+            return
+        if self.certificate is None or self.key is None:
             raise UsageError("TLS takes both --tls-certificate and --tls-key.")
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key)
+        except (ssl.SSLError, OSError) as error:
+            raise UsageError(
+                f"{self.certificate} and {self.key} are not a certificate and its key in PEM "
+                f"format: {error.strerror or error}."
+            ) from error
 
 
 def read_key(path: Path) -> str:

@@ -8,6 +8,7 @@ repository (load, unload) come from whichever worker a client reached, and go to
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import shutil
@@ -83,11 +84,12 @@ class _Supervisor:
         self._left: list[_Worker] = []
         self._said: str | None = None
         self._orders: list[tuple[_Worker | None, str, str]] = []
+        self._signals: list[int] = []
         self._wake, self._woken = socket.socketpair()
 
     def run(self) -> None:
         """Until a signal, and the end of the last worker."""
-        signals: list[int] = []
+        signals = self._signals
         self._wake.setblocking(False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: signals.append(number))
@@ -160,7 +162,7 @@ class _Supervisor:
             self._left.remove(worker)
         code = worker.process.exitcode
         worker.pipe.close()
-        log("worker died", pid=worker.process.pid, exit_code=code)
+        log("worker died", level=logging.WARNING, pid=worker.process.pid, exit_code=code)
         self._failures += time.monotonic() - worker.started < SHORT_LIFE_S
         if self._failures >= MOST_FAILURES and not self._announced:
             raise DensepathError(f"workers end as soon as they start, with exit code {code}.")
@@ -192,18 +194,22 @@ class _Supervisor:
             if worker.process.is_alive():
                 worker.process.terminate()
         end = time.monotonic() + settings.linger_s + settings.grace_s + 5
-        for worker in self._workers:
-            worker.process.join(max(0.0, end - time.monotonic()))
-            if worker.process.is_alive():
-                log("worker killed after its grace", pid=worker.process.pid)
-                worker.process.kill()
-                worker.process.join()
+        interrupts = self._signals.count(signal.SIGINT)
+        while any(worker.process.is_alive() for worker in self._workers):
+            wait([worker.process.sentinel for worker in self._workers], 0.1)
+            again = self._signals.count(signal.SIGINT) > interrupts
+            if again or time.monotonic() > end:
+                log("workers killed", level=logging.WARNING)
+                for worker in self._workers:
+                    worker.process.kill()
+                return
 
 
 def _work(
     settings: Settings, sources: Sequence[ModelSource], listening: socket.socket, pipe: Connection
 ) -> None:
     """A worker's life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor hears it, too, and tells all
     start_logging(settings.log_format)
     try:
         asyncio.run(_serve(settings, sources, listening, pipe))
@@ -257,4 +263,4 @@ async def _serve(
         pipe.send((OBEYED, said))
 
     tasks: set[asyncio.Task[None]] = set()
-    await serve(settings, sources, listening, ready=ready)
+    await serve(settings, sources, listening, ready=ready, interruptible=False)

@@ -14,7 +14,15 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from densepath.serving.access import FAILED, NOT_ALLOWED, is_key, key_in, request_id
+from densepath.serving.access import (
+    FAILED,
+    FOREIGN,
+    NOT_ALLOWED,
+    is_foreign,
+    is_key,
+    key_in,
+    request_id,
+)
 from densepath.serving.logs import log, log_request
 from densepath.serving.service import Service
 
@@ -41,7 +49,9 @@ class Guard:
         started, answered = time.monotonic(), _Answer(send, name, self._service)
         try:
             key = self._service.settings.api_key
-            if key and scope["path"] not in OPEN and not is_key(key_in(headers), key):
+            if is_foreign(headers):
+                await answered.refuse(403, FOREIGN)
+            elif key and scope["path"] not in OPEN and not is_key(key_in(headers), key):
                 await answered.refuse(401, NOT_ALLOWED, {"WWW-Authenticate": "Bearer"})
             else:
                 await self._app(scope, receive, answered)

@@ -189,6 +189,7 @@ class V1Explanation(Schema):
 WHY = {
     400: "The request is not what the route takes; the message says what is wrong.",
     401: "The API key is missing or wrong.",
+    403: "A page of another site sent it.",
     404: "No such model or version, or it is not loaded.",
     408: "The body did not arrive in time.",
     409: "The model could not be loaded; what answered before answers still.",

@@ -148,6 +148,35 @@ def test_headers_that_never_end_cost_a_connection_no_longer_than_they_may(in_pro
         still_answers(running, files)
 
 
+def test_bodies_that_are_too_large_together_are_refused_until_some_are_gone(in_process, files):
+    with in_process(max_body_bytes=100_000) as running:
+        head = (
+            b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+            b"Content-Length: 99000\r\n\r\n"
+        )
+        slow = [socket.create_connection(address(running), timeout=30) for _ in range(8)]
+        for connection in slow:
+            connection.sendall(head + bytes(98_999))
+        with running.http() as client:
+            for _ in range(200):
+                kind = {"Content-Type": "image/png"}
+                reply = client.post("/classify", content=bytes(60_000), headers=kind)
+                if reply.status_code == 429:
+                    break
+                time.sleep(0.01)
+            assert reply.status_code == 429
+            assert "too large together" in reply.json()["error"]
+            for connection in slow:
+                connection.close()
+            for _ in range(200):
+                reply = client.post("/classify", content=bytes(60_000), headers=kind)
+                if reply.status_code == 422:
+                    break
+                time.sleep(0.01)
+            assert reply.status_code == 422
+        still_answers(running, files)
+
+
 def test_a_body_that_never_ends_is_given_up(in_process, files):
     with in_process(body_timeout_s=0.3) as running:
         said = raw(

@@ -46,6 +46,8 @@ CONTENTS = {
 }
 # Room for what a message has beside the tensors.
 MARGIN = MEGABYTE
+# Calls beyond what a queue can hold: health, metadata, and those that are refused.
+SPARE_CALLS = 32
 
 
 def build_server(service: Service) -> grpc.aio.Server:
@@ -61,7 +63,8 @@ def build_server(service: Service) -> grpc.aio.Server:
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
         ],
-        maximum_concurrent_rpcs=settings.max_connections,
+        # Each may hold a message of the largest size, before anybody can refuse it.
+        maximum_concurrent_rpcs=settings.max_queue + SPARE_CALLS,
     )
     calls = _Calls(service)
     handlers = {

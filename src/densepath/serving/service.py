@@ -23,13 +23,22 @@ from densepath.engines.reading import ReadImage
 from densepath.errors import UsageError
 from densepath.predictions import Prediction, answer
 from densepath.serving.batcher import Row, RowAnswer
-from densepath.serving.errors import LateError, NotReadyError, RequestError, UnreadableError
+from densepath.serving.errors import (
+    BusyError,
+    LateError,
+    NotReadyError,
+    RequestError,
+    UnreadableError,
+)
 from densepath.serving.metrics import Metrics
 from densepath.serving.model import ServedModel
 from densepath.serving.repository import Repository
 from densepath.serving.settings import ModelSource, Settings
 
 Result = TypeVar("Result")
+# Bodies of the largest size that may be in memory at once; smaller ones are as many more.
+BODIES = 8
+HELD = "held_bytes"
 NamedImage = tuple[str, bytes | NDArray[np.uint8]]
 # An operation on the models, which every worker must do: "load" or "unload", and a name.
 Order = Callable[[str, str], Awaitable[None]]
@@ -69,11 +78,12 @@ class Service:
         metrics: the counters.
         repository: the models.
         draining: no new request should come: the server is being stopped.
+        held_bytes: of all bodies that are in memory.
     """
 
     def __init__(self, settings: Settings, sources: Sequence[ModelSource]) -> None:
         self.settings, self.metrics = settings, Metrics()
-        self.draining = False
+        self.draining, self.held_bytes = False, 0
         self.repository = Repository(
             sources, lambda source: ServedModel.open(source, settings, self.metrics), self.metrics
         )
@@ -107,6 +117,22 @@ class Service:
     def is_ready(self) -> bool:
         """Whether new requests are welcome."""
         return self.repository.is_ready and not self.draining
+
+    def hold(self, request: dict[str, Any], size_bytes: int) -> None:
+        """A body, or a part of one, is in memory until `let_go` of the same request.
+
+        Raises:
+            BusyError: all bodies together would be too large.
+        """
+        limit = BODIES * self.settings.max_body_bytes
+        if self.held_bytes + size_bytes > limit:
+            raise BusyError("the bodies of all requests are too large together; try again.", 1)
+        self.held_bytes += size_bytes
+        request[HELD] = request.get(HELD, 0) + size_bytes
+
+    def let_go(self, request: dict[str, Any]) -> None:
+        """The request is over."""
+        self.held_bytes -= request.pop(HELD, 0)
 
     def deadline(self, asked_s: float | None = None) -> float:
         """When a request that comes now must be answered, by `time.monotonic`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import orjson
@@ -18,7 +18,8 @@ from densepath.serving.errors import (
     SlowBodyError,
     TooLargeError,
 )
-from densepath.serving.settings import MEGABYTE, Settings
+from densepath.serving.service import Service
+from densepath.serving.settings import MEGABYTE
 from densepath.serving.tensors import from_base64
 
 Result = TypeVar("Result")
@@ -27,18 +28,22 @@ NamedFile = tuple[str, bytes]
 TIMEOUT_HEADER = "X-Request-Timeout"
 # What a client that was refused may still send before it hears of it.
 MOST_DISCARDED, LONGEST_DISCARDING_S = 64 * MEGABYTE, 2.0
+# What takes so many bytes takes long: it is done beside the event loop.
+LARGE = 256_000
 WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
-async def read_body(request: Request, settings: Settings) -> bytes:
+async def read_body(request: Request, service: Service) -> bytes:
     """The whole body, without its compression.
 
     Raises:
         TooLargeError: it is larger than allowed.
+        BusyError: with it all bodies together would be.
         SlowBodyError: it did not arrive in time.
         MediaTypeError: it is compressed in a way that is not read.
         RequestError: its compression is damaged.
     """
+    settings = service.settings
     limit = settings.max_body_bytes
     too_large = TooLargeError(
         f"the body is larger than the {limit / MEGABYTE:g} MB allowed; send fewer or smaller "
@@ -56,6 +61,7 @@ async def read_body(request: Request, settings: Settings) -> bytes:
                 size += len(part)
                 if size > limit:
                     break
+                service.hold(request.state.fields, len(part))
                 parts.append(part)
     except TimeoutError:
         raise SlowBodyError(
@@ -65,7 +71,20 @@ async def read_body(request: Request, settings: Settings) -> bytes:
         parts.clear()
         await _discard(stream)
         raise too_large
-    return _unpacked(b"".join(parts), request.headers.get("content-encoding", ""), too_large, limit)
+    body = b"".join(parts)
+    encoding = request.headers.get("content-encoding", "").lower()
+    if encoding in ("", "identity"):
+        return body
+    plain = await beside(size, _unpack, body, encoding, too_large, limit)
+    service.hold(request.state.fields, len(plain))
+    return plain
+
+
+async def beside(size: int, work: Callable[..., Result], *values: Any) -> Result:
+    """What the work comes to; beside the event loop where `size` bytes take long."""
+    if size < LARGE:
+        return work(*values)
+    return await asyncio.to_thread(work, *values)
 
 
 async def _discard(stream: AsyncIterator[bytes]) -> None:
@@ -81,15 +100,13 @@ async def _discard(stream: AsyncIterator[bytes]) -> None:
         return
 
 
-def _unpacked(body: bytes, encoding: str, too_large: TooLargeError, limit: int) -> bytes:
+def _unpack(body: bytes, encoding: str, too_large: TooLargeError, limit: int) -> bytes:
     """The body without gzip or deflate."""
-    if encoding.lower() in ("", "identity"):
-        return body
-    if encoding.lower() not in WINDOW:
+    if encoding not in WINDOW:
         raise MediaTypeError(
             f"content-encoding {encoding[:32]!r} is not read; gzip and deflate are."
         )
-    unpacker = zlib.decompressobj(WINDOW[encoding.lower()])
+    unpacker = zlib.decompressobj(WINDOW[encoding])
     try:
         plain = unpacker.decompress(body, limit + 1)
     except zlib.error as error:
@@ -107,7 +124,7 @@ class _InMemory(MultiPartParser):
     spool_max_size = 1 << 62
 
 
-async def read_images(request: Request, settings: Settings) -> list[NamedFile]:
+async def read_images(request: Request, service: Service) -> list[NamedFile]:
     """The images of a body: a form of files, an image as it is, or JSON with base64.
 
     Raises:
@@ -121,11 +138,11 @@ async def read_images(request: Request, settings: Settings) -> list[NamedFile]:
             f"the content type is {kind[:64]!r}; send multipart/form-data with files, an image as "
             'image/jpeg or the like, or application/json: {"images": ["BASE64", …]}.'
         )
-    body = await read_body(request, settings)
+    body = await read_body(request, service)
     if kind == "multipart/form-data":
-        images = await _from_form(request, body, settings)
+        images = await _from_form(request, body, service.settings.max_images)
     elif kind == "application/json":
-        images = _from_json(body)
+        images = await beside(len(body), _from_json, body)
     else:
         images = [("image", body)] if body else []
     if not images:
@@ -133,13 +150,12 @@ async def read_images(request: Request, settings: Settings) -> list[NamedFile]:
     return images
 
 
-async def _from_form(request: Request, body: bytes, settings: Settings) -> list[NamedFile]:
-    """The files of a form, whatever their fields are called."""
+async def _from_form(request: Request, body: bytes, most: int) -> list[NamedFile]:
+    """The files of a form, whatever their fields are called; at most so many."""
 
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
 
-    most = settings.max_images
     parser = _InMemory(request.headers, whole(), max_files=most, max_fields=most)
     try:
         form = await parser.parse()

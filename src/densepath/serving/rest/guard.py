@@ -62,6 +62,7 @@ class Guard:
             if answered.status is None:
                 await answered.refuse(500, FAILED)
         finally:
+            self._service.let_go(state["fields"])
             self._write(scope, name, answered.status or CLIENT_GONE, started)
 
     def _write(self, scope: Scope, name: str, status: int, started: float) -> None:

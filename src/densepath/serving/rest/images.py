@@ -92,7 +92,7 @@ def image_routes(service: Service) -> APIRouter:
         started = time.monotonic()
         served = service.repository.find(model, version)
         deadline = service.deadline(asked_seconds(request))
-        images = await read_images(request, service.settings)
+        images = await read_images(request, service)
         run = service.explain if explain else service.classify
         done = await while_connected(request, run(served, images, top_k=top_k, deadline=deadline))
         request.state.fields.update(model=str(served.source), images=len(images))

@@ -6,6 +6,7 @@ normalised tensor as nested lists [C, H, W].
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastapi import APIRouter
@@ -17,7 +18,13 @@ from densepath.serving.errors import RequestError, UnreadableError
 from densepath.serving.infer import TOP_K
 from densepath.serving.model import ServedModel
 from densepath.serving.rest.answers import as_json, explanation
-from densepath.serving.rest.bodies import asked_seconds, read_body, read_json, while_connected
+from densepath.serving.rest.bodies import (
+    asked_seconds,
+    beside,
+    read_body,
+    read_json,
+    while_connected,
+)
 from densepath.serving.rest.schemas import (
     READING,
     WORKING,
@@ -70,7 +77,9 @@ def v1_routes(service: Service) -> APIRouter:
         """The best classes of each instance."""
         model, instances, deadline = await _read(request, service, name)
         if isinstance(instances[0], list):
-            tensor = to_array(instances, "FP32", _shape(instances), "instances")
+            shape = _shape(instances)
+            large = 4 * math.prod(shape)
+            tensor = await beside(large, to_array, instances, "FP32", shape, "instances")
             work = service.infer(model, tensor, deadline)
         else:
             work = service.read_and_infer(model, _images(instances), deadline)
@@ -113,7 +122,8 @@ async def _read(
     """The model, the instances and the deadline of a request."""
     model = service.repository.find(name)
     deadline = service.deadline(asked_seconds(request))
-    instances = read_json(await read_body(request, service.settings)).get("instances")
+    body = await read_body(request, service)
+    instances = (await beside(len(body), read_json, body)).get("instances")
     if not isinstance(instances, list) or not instances:
         raise RequestError('the JSON has no list "instances" with something in it.')
     request.state.fields.update(model=str(model.source), images=len(instances))

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from densepath.serving.errors import RequestError
 from densepath.serving.infer import infer, metadata, server_metadata
 from densepath.serving.rest.answers import as_json
-from densepath.serving.rest.bodies import asked_seconds, read_body, while_connected
+from densepath.serving.rest.bodies import asked_seconds, beside, read_body, while_connected
 from densepath.serving.rest.schemas import (
     BINARY,
     JSON,
@@ -126,8 +126,8 @@ def v2_routes(service: Service) -> APIRouter:
         """The network's outputs for one batch of tensors, pixels or image files."""
         model = service.repository.find(name, version)
         asked_s = asked_seconds(request)
-        body = await read_body(request, service.settings)
-        called = read_request(body, _json_length(request))
+        body = await read_body(request, service)
+        called = await beside(len(body), read_request, body, _json_length(request))
         outputs = await while_connected(request, infer(service, model, called, asked_s))
         request.state.fields.update(model=str(model.source), images=len(outputs[0].array))
         values = {"model_name": model.source.name, "model_version": model.source.version}

@@ -15,25 +15,21 @@ import grpc
 import numpy as np
 
 from densepath.serving.access import FAILED, NOT_ALLOWED, is_key, key_in, request_id
+from densepath.serving.calls import (
+    InferRequest,
+    Input,
+    Output,
+    Parameters,
+    WantedOutput,
+    wanted_best,
+)
 from densepath.serving.errors import BusyError, NotAllowedError, NotFoundError, RequestError
 from densepath.serving.infer import infer, metadata, server_metadata
 from densepath.serving.logs import log, log_request
 from densepath.serving.messages import SERVICE, message, methods
 from densepath.serving.service import Service
 from densepath.serving.settings import MEGABYTE, Settings
-from densepath.serving.tensors import (
-    BYTES,
-    InferRequest,
-    Input,
-    Output,
-    Parameters,
-    WantedOutput,
-    check_input,
-    from_raw,
-    to_array,
-    to_raw,
-    wanted_best,
-)
+from densepath.serving.tensors import BYTES, check_input, from_raw, to_array, to_raw
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 OPEN = ("ServerLive", "ServerReady")

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from densepath import __version__
 from densepath.engines.engine import Logits
 from densepath.predictions import answer
+from densepath.serving.calls import InferRequest, Input, Output, Parameters, WantedOutput
 from densepath.serving.errors import RequestError
 from densepath.serving.model import ServedModel
 from densepath.serving.service import Service
-from densepath.serving.tensors import BYTES, InferRequest, Input, Output, Parameters, WantedOutput
+from densepath.serving.tensors import BYTES
 
 SERVER = "densepath"
 EXTENSIONS = ("binary_tensor_data", "classification", "model_repository")

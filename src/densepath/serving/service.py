@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,11 @@ from densepath.engines.cores import usable_cores
 from densepath.engines.engine import Logits
 from densepath.engines.predictor import Explanation
 from densepath.engines.reading import ReadImage
-from densepath.errors import UsageError
 from densepath.predictions import Prediction, answer
 from densepath.serving.batcher import Row, RowAnswer
+from densepath.serving.deadlines import gather, in_time
 from densepath.serving.errors import (
     BusyError,
-    LateError,
     NotReadyError,
     RequestError,
     UnreadableError,
@@ -35,7 +34,6 @@ from densepath.serving.model import ServedModel
 from densepath.serving.repository import Repository
 from densepath.serving.settings import ModelSource, Settings
 
-Result = TypeVar("Result")
 # Bodies of the largest size that may be in memory at once; smaller ones are as many more.
 BODIES = 8
 HELD = "held_bytes"
@@ -274,34 +272,6 @@ def stack_logits(model: ServedModel, rows: Sequence[RowAnswer]) -> Logits:
     if not np.isfinite(logits).all():
         raise RequestError("the network's answer is not a number: are the values normalised?")
     return logits
-
-
-async def gather(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """All results, in order; when one fails, the others are cancelled."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def in_time(work: Awaitable[Result], deadline: float) -> Result:
-    """What the work comes to, by the deadline of `time.monotonic`; else it is cancelled.
-
-    Raises:
-        LateError: the deadline passed.
-        RequestError: the engine refused the input.
-    """
-    try:
-        async with asyncio.timeout(deadline - time.monotonic()):
-            return await work
-    except TimeoutError:
-        raise LateError("the answer was not ready by the deadline.") from None
-    except UsageError as error:  # of an engine, about a shape that it cannot take
-        if isinstance(error, RequestError):
-            raise
-        raise RequestError(str(error)) from error
 
 
 def check_ready(service: Service) -> None:

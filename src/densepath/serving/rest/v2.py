@@ -15,6 +15,7 @@ from densepath.serving.errors import RequestError
 from densepath.serving.infer import infer, metadata, server_metadata
 from densepath.serving.rest.answers import as_json
 from densepath.serving.rest.bodies import asked_seconds, beside, read_body, while_connected
+from densepath.serving.rest.infer_json import read_request, write_response
 from densepath.serving.rest.schemas import (
     BINARY,
     JSON,
@@ -31,7 +32,6 @@ from densepath.serving.rest.schemas import (
     refusals,
 )
 from densepath.serving.service import Service, check_ready
-from densepath.serving.tensors import read_request, write_response
 
 JSON_LENGTH = "Inference-Header-Content-Length"
 TENSOR: dict[str, Any] = {

@@ -30,8 +30,11 @@ PATHS = [
     ("POST", "/v2/repository/models/{name}/load"),
     ("POST", "/v2/repository/models/{name}/unload"),
     ("GET", "/"),
-    ("GET", "/page/page.js"),
     ("GET", "/page/style.css"),
+    ("GET", "/page/page.js"),
+    ("GET", "/page/cards.js"),
+    ("GET", "/page/elements.js"),
+    ("GET", "/page/server.js"),
     ("GET", "/metrics"),
 ]
 # Those with a body, which can be wrong.

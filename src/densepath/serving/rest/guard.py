@@ -24,11 +24,12 @@ from densepath.serving.access import (
     request_id,
 )
 from densepath.serving.logs import log, log_request
+from densepath.serving.page import FILES
 from densepath.serving.service import Service
 
 CLIENT_GONE = 499  # as nginx logs it
 # Orchestrators ask these without a key; the page's files hold no secret.
-OPEN = ("/", "/v2/health/live", "/v2/health/ready", "/page/page.js", "/page/style.css")
+OPEN = frozenset({"/v2/health/live", "/v2/health/ready", *FILES})
 
 
 class Guard:

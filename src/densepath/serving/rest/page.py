@@ -1,20 +1,17 @@
-"""The page at `/`: three files, nothing from another host."""
+"""The routes of the page: one a file, so that no request names a file."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from densepath.serving.page import FILES
 from densepath.serving.rest.schemas import refusals
 
-KINDS = {
-    "index.html": "text/html; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
-}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -24,30 +21,30 @@ POLICY = (
 def page_routes() -> APIRouter:
     """The routes."""
     router = APIRouter(tags=["page"])
-    folder = files("densepath.serving") / "page"
-
-    def file(name: str) -> Response:
-        headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
-        return Response((folder / name).read_bytes(), 200, headers, KINDS[name])
-
-    def described(name: str) -> dict[int | str, dict[str, Any]]:
-        kind = KINDS[name].partition(";")[0]
-        content = {kind: {"schema": {"type": "string"}}}
-        return {200: {"description": "The file.", "content": content}, **refusals(500)}
-
-    @router.get("/", response_class=Response, responses=described("index.html"))
-    async def index() -> Response:
-        """The page."""
-        return file("index.html")
-
-    @router.get("/page/page.js", response_class=Response, responses=described("page.js"))
-    async def script() -> Response:
-        """The page's script."""
-        return file("page.js")
-
-    @router.get("/page/style.css", response_class=Response, responses=described("style.css"))
-    async def style() -> Response:
-        """The page's style."""
-        return file("style.css")
-
+    for path, (name, kind) in FILES.items():
+        router.add_api_route(
+            path,
+            _sender(name, kind),
+            methods=["GET"],
+            name=name,
+            response_class=Response,
+            responses=_described(kind),
+        )
     return router
+
+
+def _sender(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
+    """What answers with the file."""
+    file = files("densepath.serving.page") / name
+    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
+
+    async def send() -> Response:
+        """A file of the page."""
+        return Response(file.read_bytes(), 200, headers, kind)
+
+    return send
+
+
+def _described(kind: str) -> dict[int | str, dict[str, Any]]:
+    content = {kind.partition(";")[0]: {"schema": {"type": "string"}}}
+    return {200: {"description": "The file.", "content": content}, **refusals(500)}

@@ -1,0 +1,223 @@
+// The images on the page: each is a card, which shows its answer and its heat map.
+
+import { $, percent, renew, say, sentence, showAnswer } from "./elements.js";
+import { MOST_RETRIES, Refusal, classify, inTurn } from "./server.js";
+
+const COLOURS = "Where the network looked for its first answer:";
+const NO_COLOURS = "This model has no heat maps: these take a bundle with the format torch, in "
+  + "float32, and PyTorch beside the server.";
+const RETRIED = [0, 401, 404, 429, 500, 502, 503, 504]; // may pass; 0 is no answer at all
+
+export let model = null; // the row of `models` that answers
+let entries = []; // of each image what `newEntry` makes, in their order
+let heated = false; // heat maps are wanted
+let stopping = new AbortController(); // ends what was asked of another model, or was cleared
+let tellRefusal = () => {};
+
+/** `tell` is called with each Refusal that an image met. */
+export function onRefusal(tell) {
+  tellRefusal = tell;
+}
+
+/** What `densepath predict --json` says of the images on the page; null of those to come. */
+export function answers() {
+  return entries.map(({ answer }) => answer);
+}
+
+/** The model of this row answers from now on; images that another has answered are asked again. */
+export function answerWith(row) {
+  const before = model;
+  model = row;
+  $("heat").disabled = !model.explains;
+  showHeat(heated && model.explains);
+  if (before && (before.name !== row.name || before.version !== row.version)) answerAgain();
+}
+
+/** One card an image, in their order; images that come later stand above. */
+export function answerAll(files) {
+  if (!files.length || !model) return;
+  const added = files.map(newEntry);
+  entries.push(...added);
+  $("cards").prepend(...added.map(({ card }) => card));
+  $("results").hidden = false;
+  $("live").textContent = "";
+  added.forEach(answerOne);
+  showCount();
+}
+
+function answerAgain() {
+  stop();
+  for (const entry of entries) {
+    Object.assign(entry, { overlay: "", seen: "" });
+    showPicture(entry);
+  }
+  $("live").textContent = "";
+  entries.forEach(answerOne);
+  showCount();
+}
+
+/** Images whose refusal may have passed are asked again, so many times at most. */
+export function retry() {
+  const again = entries.filter((entry) => entry.mayRetry && entry.numRetries < MOST_RETRIES);
+  for (const entry of again) {
+    entry.numRetries += 1;
+    answerOne(entry);
+  }
+  if (again.length) showCount();
+}
+
+function stop() {
+  stopping.abort();
+  stopping = new AbortController();
+}
+
+/** No image is left. */
+export function clear() {
+  stop();
+  entries.forEach(({ address }) => URL.revokeObjectURL(address));
+  entries = [];
+  $("cards").replaceChildren();
+  $("results").hidden = true;
+  $("live").textContent = "";
+  $("files").focus();
+}
+
+// ---- an answer ----
+
+function newEntry(file) {
+  const card = $("card").content.firstElementChild.cloneNode(true);
+  const entry = {
+    file,
+    card,
+    address: URL.createObjectURL(file),
+    answer: null,
+    overlay: "",
+    seen: "",
+    numRetries: 0,
+  };
+  card.querySelector("h3").textContent = file.name;
+  card.querySelector(".again").addEventListener("click", () => {
+    entry.numRetries = 0;
+    card.focus(); // The button goes.
+    answerOne(entry);
+    showCount();
+  });
+  card.querySelector("img").addEventListener("error", ({ target }) => {
+    // What this browser cannot show, such as TIFF, the server may have read.
+    if (entry.seen && target.src !== entry.seen) target.src = entry.seen;
+    else card.classList.add("unshown");
+  });
+  showPicture(entry);
+  return entry;
+}
+
+async function answerOne(entry) {
+  const { signal } = stopping;
+  const { file, card } = entry;
+  const state = card.querySelector(".state");
+  entry.answer = null;
+  entry.mayRetry = false;
+  renew(card);
+  const onBusy = (text) => {
+    state.textContent = text;
+    say($("live"), text);
+  };
+  try {
+    const found = await inTurn(() => classify(file, { model, explain: false, signal, onBusy }));
+    signal.throwIfAborted();
+    if (found.error !== undefined) throw new Refusal(found.error, 422);
+    showAnswer(card, found);
+    const { class_ids, labels, scores } = found;
+    entry.answer = { path: file.name, class_ids, labels, scores };
+  } catch (error) {
+    if (signal.aborted) return;
+    fail(entry, error);
+  }
+  card.removeAttribute("aria-busy");
+  showCount();
+  if (heated) explainOne(entry);
+}
+
+function fail(entry, error) {
+  const said = error.body?.predictions?.[0]?.error ?? error.message;
+  if (!(error instanceof Refusal)) console.error(error); // A mistake of this page.
+  entry.answer = { path: entry.file.name, error: said };
+  entry.mayRetry = RETRIED.includes(error.status);
+  entry.card.classList.add("wrong");
+  entry.card.querySelector(".state").textContent = sentence(said);
+  entry.card.querySelector(".again").hidden = !entry.mayRetry;
+  tellRefusal(error);
+}
+
+/** How many are answered; a screen reader is told once all are. */
+function showCount() {
+  const number = entries.length;
+  const done = entries.filter(({ answer }) => answer);
+  const numFailed = done.filter(({ answer }) => answer.error !== undefined).length;
+  const images = `${number} image${number === 1 ? "" : "s"}`;
+  const isDone = done.length === number;
+  const failed = numFailed ? `, ${numFailed} without an answer` : "";
+  $("count").textContent = isDone ? images + failed : `${done.length} of ${images} answered`;
+  $("save").disabled = !isDone;
+  if (!isDone || !number) return;
+  const { path, error, labels, scores } = done.at(-1).answer;
+  const only = error ?? `${labels[0]}, ${percent(scores[0])}`;
+  say($("live"), number === 1 ? `${path}: ${only}` : `${images} answered${failed}`);
+}
+
+// ---- heat maps ----
+
+/** Heat maps go over the pictures, or away from them. */
+export function toggleHeat() {
+  showHeat(!heated);
+}
+
+function showHeat(wanted) {
+  heated = wanted;
+  $("heat").setAttribute("aria-pressed", String(heated));
+  $("cards").classList.toggle("heated", heated);
+  $("heat-text").textContent = model.explains ? COLOURS : NO_COLOURS;
+  $("heat-hint").hidden = model.explains && !heated;
+  $("scale").hidden = !heated;
+  entries.forEach(showPicture);
+  if (heated) entries.forEach(explainOne);
+}
+
+async function explainOne(entry) {
+  const { answer, card, file } = entry;
+  const { signal } = stopping;
+  if (!answer?.labels || entry.overlay || entry.isExplaining === signal) return;
+  const note = card.querySelector(".note");
+  const tell = (text) => {
+    note.textContent = text;
+    note.hidden = !text;
+  };
+  entry.isExplaining = signal;
+  tell("The heat map is being made …");
+  try {
+    const options = { model, explain: true, signal, onBusy: tell };
+    const { explanation, error } = await inTurn(() => classify(file, options));
+    signal.throwIfAborted();
+    if (!explanation) throw new Refusal(error ?? "the server sent none", 422);
+    [entry.overlay, entry.seen] = [explanation.overlay, explanation.seen];
+    tell("");
+    showPicture(entry);
+  } catch (error) {
+    if (!signal.aborted) tell(`No heat map: ${sentence(error.message)}`);
+    tellRefusal(error);
+  }
+  if (entry.isExplaining === signal) entry.isExplaining = null;
+  const isDone = heated && entries.every(({ isExplaining }) => !isExplaining);
+  if (!signal.aborted && isDone) say($("live"), "Heat maps are shown");
+}
+
+/** The image, or the heat map over what the network saw of it. */
+function showPicture({ card, file, address, answer, overlay }) {
+  const image = card.querySelector("img");
+  const isMap = heated && overlay !== "";
+  card.classList.remove("unshown");
+  card.classList.toggle("map", isMap);
+  image.src = isMap ? overlay : address;
+  image.alt = isMap ? `Heat map of ${file.name}: where the network looked for ${answer.labels[0]}`
+    : `The image ${file.name}`;
+}

@@ -164,13 +164,16 @@ class Batcher:
     def _work(self) -> None:
         """One stream: batch after batch, until there will be no more."""
         while (batch := self._take()) is not None:
+            self._refuse(batch.late)
             try:
-                self._refuse(batch.late)
-                self._run(batch)
+                answers = self._run(batch)
             finally:
+                # Before anybody hears of the answers: who asks again at once finds a free stream.
                 with self._changed:
                     self._busy -= 1
                     self._changed.notify_all()
+            for entry, answer in answers:
+                entry.future.set_result(answer)
 
     def _take(self) -> _Batch | None:
         """The next batch, once there is one; None when there will be none."""
@@ -210,11 +213,11 @@ class Batcher:
                     LateError(f"the deadline passed after {waited_ms:.0f} ms in the queue.")
                 )
 
-    def _run(self, batch: _Batch) -> None:
-        """Every row has its logits, or the reason why there are none."""
+    def _run(self, batch: _Batch) -> list[tuple[_Entry, RowAnswer]]:
+        """The rows with their logits; where the engine failed, they have been told, and none."""
         taken = [entry for entry in batch.entries if entry.future.set_running_or_notify_cancel()]
         if not taken:
-            return
+            return []
         run = self._engine.run if batch.is_alone else self._engine.run_share
         started = time.monotonic()
         try:
@@ -222,16 +225,15 @@ class Batcher:
         except BaseException as error:  # It is raised where the answers are waited for.
             for entry in taken:
                 entry.future.set_exception(error)
-            return
+            return []
         network_s = time.monotonic() - started
         self._measure(network_s, len(taken), alone=batch.is_alone)
         answers = [
-            RowAnswer(row, started - entry.arrived, network_s, len(taken))
+            (entry, RowAnswer(row, started - entry.arrived, network_s, len(taken)))
             for entry, row in zip(taken, logits, strict=True)
         ]
-        self._observe(answers[0])
-        for entry, answer in zip(taken, answers, strict=True):
-            entry.future.set_result(answer)
+        self._observe(answers[0][1])
+        return answers
 
     def _stack(self, rows: Sequence[Row]) -> Images:
         """float32 [N, C, H, W], normalised."""

@@ -125,6 +125,10 @@ class Predictor:
         """One image, read, resized and cropped; or why it cannot be."""
         return read_image(image, name, self.preprocess.channels, self._fit, max_pixels)
 
+    def answer(self, logits: Logits, names: Sequence[str], *, top_k: int = 5) -> list[Prediction]:
+        """The best classes of each row of logits [N, classes], under the names of its images."""
+        return answer(logits, names, self.labels, top_k=top_k, multi_label=self.multi_label)
+
     def close(self) -> None:
         """The engine's memory is free."""
         self.engine.close()
@@ -204,8 +208,7 @@ class Predictor:
 
     def _name(self, logits: Logits, whole: list[ReadImage], top_k: int) -> list[Prediction]:
         """The logits' answers."""
-        paths = [read.name for read in whole]
-        return answer(logits, paths, self.labels, top_k=top_k, multi_label=self.multi_label)
+        return self.answer(logits, [read.name for read in whole], top_k=top_k)
 
     def _merge(self, batch: list[ReadImage], answers: list[Prediction]) -> list[Prediction]:
         """`answers` at the places of the images that were read, failures at the others."""

@@ -7,7 +7,6 @@ and of the best classes `class_ids`, `scores`, `labels`, as many as the paramete
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 
 from densepath import __version__
 from densepath.engines.engine import Logits
-from densepath.predictions import answer
 from densepath.serving.calls import InferRequest, Input, Output, Parameters, WantedOutput
 from densepath.serving.errors import RequestError
 from densepath.serving.model import ServedModel
@@ -84,10 +82,10 @@ async def infer(
     wanted = request.outputs or [
         WantedOutput(tensor["name"], request.all_binary) for tensor in output_tensors(model)
     ]
-    makers = _makers(model, top_k)
+    known = [tensor["name"] for tensor in output_tensors(model)]
     for each in wanted:
-        if each.name not in makers:
-            raise RequestError(f"no output {each.name!r}; there are {', '.join(makers)}.")
+        if each.name not in known:
+            raise RequestError(f"no output {each.name!r}; there are {', '.join(known)}.")
     tensor = _only_input(model, request.inputs)
     if tensor.datatype == "FP32":
         logits = await service.infer(model, tensor.array, deadline)
@@ -95,8 +93,11 @@ async def infer(
         logits = await service.read_and_infer(model, _images(model, tensor), deadline)
     count = service.metrics.images.labels(model.source.name, model.source.version, "answered")
     count.inc(len(logits))
+    arrays: dict[str, NDArray[Any]] = {model.manifest.output.name: logits}
+    if any(each.name not in arrays for each in wanted):
+        arrays |= _best(model, logits, top_k)
     return [
-        Output(each.name, _classified(each, makers[each.name](logits), model), each.is_binary)
+        Output(each.name, _classified(each, arrays[each.name], model), each.is_binary)
         for each in wanted
     ]
 
@@ -135,28 +136,16 @@ def _images(model: ServedModel, tensor: Input) -> list[tuple[str, Any]]:
     return [(f"{name}[{i}]", pixels) for i, pixels in enumerate(array)]
 
 
-def _makers(model: ServedModel, top_k: int) -> dict[str, Callable[[Logits], NDArray[Any]]]:
-    """How each output is made of the logits."""
-    predictor = model.predictor
-
-    def best(logits: Logits, field: str, kind: Any) -> NDArray[Any]:
-        names = [""] * len(logits)
-        answers = answer(
-            logits, names, predictor.labels, top_k=top_k, multi_label=predictor.multi_label
-        )
-        rows = [getattr(each, field) for each in answers]
-        if kind is object:
-            rows = [[label.encode() for label in row] for row in rows]
-        made = np.empty((len(rows), len(rows[0])), kind)
-        for place, row in zip(made, rows, strict=True):
-            place[:] = row
-        return made
-
+def _best(model: ServedModel, logits: Logits, top_k: int) -> dict[str, NDArray[Any]]:
+    """The outputs that are of the best classes."""
+    answers = model.predictor.answer(logits, [""] * len(logits), top_k=top_k)
+    labels = [[label.encode() for label in each.labels] for each in answers]
+    names = np.empty((len(answers), len(labels[0])), object)
+    names[:] = labels
     return {
-        model.manifest.output.name: lambda logits: logits,
-        IDS: lambda logits: best(logits, "class_ids", np.int64),
-        SCORES: lambda logits: best(logits, "scores", np.float32),
-        LABELS: lambda logits: best(logits, "labels", object),
+        IDS: np.array([each.class_ids for each in answers], np.int64),
+        SCORES: np.array([each.scores for each in answers], np.float32),
+        LABELS: names,
     }
 
 

@@ -50,7 +50,6 @@ class ServedModel:
             max_delay_s=settings.max_delay_s,
             observe=lambda answer: metrics.observe_batch(self._key, answer),
         )
-        self._bundle = bundle
         self._explainer: Predictor | None = None
         self._explaining = ThreadPoolExecutor(1, "explain")
         self._pending, self._closing = 0, False
@@ -79,11 +78,6 @@ class ServedModel:
     def explains(self) -> bool:
         """Whether it can say where it looked."""
         return "torch" in self.manifest.formats and find_spec("torch") is not None
-
-    @property
-    def pending(self) -> int:
-        """The images that are being read, wait or run."""
-        return self._pending
 
     @contextmanager
     def place(self, count: int) -> Iterator[None]:

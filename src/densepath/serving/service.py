@@ -20,7 +20,7 @@ from densepath.engines.cores import usable_cores
 from densepath.engines.engine import Logits
 from densepath.engines.predictor import Explanation
 from densepath.engines.reading import ReadImage
-from densepath.predictions import Prediction, answer
+from densepath.predictions import Prediction
 from densepath.serving.batcher import Row, RowAnswer
 from densepath.serving.deadlines import gather, in_time
 from densepath.serving.errors import (
@@ -177,12 +177,10 @@ class Service:
         with model.place(len(images)):
             read_s, done = await in_time(self._answer_all(model, images, deadline), deadline)
         rows = [row for _, row in done if row is not None]
-        predictor, count = model.predictor, self.metrics.images
+        count = self.metrics.images
         logits = np.stack([row.logits for row in rows]) if rows else np.empty((0, 1), np.float32)
         names = [read.name for read, row in done if row is not None]
-        named = iter(
-            answer(logits, names, predictor.labels, top_k=top_k, multi_label=predictor.multi_label)
-        )
+        named = iter(model.predictor.answer(logits, names, top_k=top_k))
         predictions = [
             Prediction.failed(read.name, read.error or "") if row is None else next(named)
             for read, row in done

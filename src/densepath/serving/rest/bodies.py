@@ -199,7 +199,7 @@ def _named(value: Any, name: str) -> NamedFile:
         raise RequestError(f"{name} is not base64.") from None
 
 
-def read_json(body: bytes) -> dict[str, Any]:
+def read_json(body: bytes | memoryview) -> dict[str, Any]:
     """The JSON object in a body.
 
     Raises:

@@ -20,6 +20,7 @@ from densepath.serving.calls import (
     wanted_best,
 )
 from densepath.serving.errors import RequestError
+from densepath.serving.rest.bodies import read_json
 from densepath.serving.tensors import BYTES, check_input, from_raw, to_array, to_raw
 
 
@@ -33,11 +34,7 @@ def read_request(body: bytes, json_length: int | None) -> InferRequest:
         raise RequestError(
             f"Inference-Header-Content-Length is {json_length}; the body has {len(body)} bytes."
         )
-    try:
-        values = orjson.loads(body if json_length is None else memoryview(body)[:json_length])
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body is not JSON: {error}.") from error
-    values = _object(values, "the body")
+    values = read_json(body if json_length is None else memoryview(body)[:json_length])
     blobs = _Blobs(memoryview(body)[json_length:] if json_length is not None else None)
     inputs = [_read_input(each, blobs) for each in _list(values, "inputs")]
     if not inputs:

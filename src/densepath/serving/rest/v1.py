@@ -13,7 +13,6 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from densepath.predictions import answer
 from densepath.serving.errors import RequestError, UnreadableError
 from densepath.serving.infer import TOP_K
 from densepath.serving.model import ServedModel
@@ -84,14 +83,7 @@ def v1_routes(service: Service) -> APIRouter:
         else:
             work = service.read_and_infer(model, _images(instances), deadline)
         logits = await while_connected(request, work)
-        predictor = model.predictor
-        answers = answer(
-            logits,
-            [""] * len(logits),
-            predictor.labels,
-            top_k=TOP_K,
-            multi_label=predictor.multi_label,
-        )
+        answers = model.predictor.answer(logits, [""] * len(logits), top_k=TOP_K)
         rows = [each.to_dict() for each in answers]
         for row in rows:
             del row["path"]

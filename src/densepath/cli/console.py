@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPE_WIDTH = 160
+LEAST_WIDTH = 80  # a narrower terminal wraps a table's lines; names are never cut
 
 NAMED_FAILURES = 10
 
@@ -24,7 +25,9 @@ def stdout() -> Console:
     """For tables. A pipe or file has no width: they are then not squeezed into 80 columns."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    if not sys.stdout.isatty():
+        return Console(width=PIPE_WIDTH)
+    return Console(width=max(Console().width, LEAST_WIDTH))
 
 
 @functools.cache

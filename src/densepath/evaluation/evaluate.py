@@ -77,7 +77,8 @@ def evaluate(
     checkpoint = subject if isinstance(subject, Checkpoint) else open_checkpoint(subject)
     preprocess = checkpoint.preprocess
     if size is not None or crop_share is not None:
-        preprocess = preprocess.at_size(preprocess.size if size is None else size, crop_share)
+        sides = preprocess.size if size is None else checkpoint.spec.check_size(size)
+        preprocess = preprocess.at_size(sides, crop_share)
     dataset = _open(data, split, checkpoint.in_channels, data_root)
     _check_kind(dataset, checkpoint)
     to_logits = match_labels(

@@ -206,11 +206,8 @@ def _at_size(checkpoint: Checkpoint, size: int | tuple[int, int]) -> Checkpoint:
     """The checkpoint with another input size."""
     from dataclasses import replace
 
-    smallest = min(size) if isinstance(size, tuple) else size
-    if smallest < checkpoint.spec.least_side:
-        least = checkpoint.spec.least_side
-        raise UsageError(f"size is {size}; this network needs at least {least} pixels a side.")
-    return replace(checkpoint, preprocess=checkpoint.preprocess.at_size(size))
+    sides = checkpoint.spec.check_size(size)
+    return replace(checkpoint, preprocess=checkpoint.preprocess.at_size(sides))
 
 
 def _check(parity: Parity, failed: Path | None) -> None:

@@ -10,6 +10,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +18,8 @@ import typer
 from densepath import __version__
 from densepath.cli.console import note
 from densepath.cli.streams import close_streams, failed_output, open_streams
-from densepath.errors import DensepathError
+from densepath.errors import DensepathError, OutputError
+from densepath.files import cache_dir
 
 SPIN_COUNT = "1000"
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended: 128 and SIGINT's number
@@ -129,6 +131,10 @@ def _set_environment() -> None:
     # Threads that wait for others sleep soon: spinning as long as the OpenMP runtime does by
     # default costs a shared machine two thirds of its speed. Read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    # Its list of fonts goes where all goes that may be made again, and its warning of a home
+    # folder that cannot be written stays away.
+    with suppress(OutputError):
+        os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))
 
 
 def _run() -> int:

@@ -22,7 +22,7 @@ from densepath.data.cifar10_files import SIDE, Arrays, read_batches
 from densepath.data.dataset import Sample, Split, check_split
 from densepath.data.decode import open_image
 from densepath.errors import DatasetError, OutputError
-from densepath.files import cache_dir, sha256, write_atomically
+from densepath.files import find_cached, sha256, write_atomically
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 # The MD5 that the page publishes for each archive; the binary one is downloaded: no pickles.
@@ -112,7 +112,7 @@ def open_cifar10(source: Path | None, split: Split, *, channels: int = 3) -> Cif
     """
     check_split(split)
     source = source or _downloaded()
-    folder = cache_dir() / "cifar10" / _digest(source)[:16]
+    folder = find_cached("cifar10", _digest(source)[:16], "test-targets.npy").parent
     if not (folder / "test-targets.npy").exists():
         _unpack(source, folder)
     return Cifar10Dataset(folder, "train" if split == "train" else "test", channels)
@@ -188,9 +188,9 @@ def _downloaded() -> Path:
     Raises:
         DatasetError: it cannot be had; the message names the file to put where.
     """
-    folder = cache_dir() / "cifar10"
-    there = [folder / name for name in ARCHIVES if (folder / name).exists()]
-    target = there[0] if there else folder / URL.rpartition("/")[2]
+    paths = [find_cached("cifar10", name) for name in ARCHIVES]
+    there = [path for path in paths if path.exists()]
+    target = there[0] if there else find_cached("cifar10", URL.rpartition("/")[2])
     if not there:
         try:
             _download(target)

@@ -7,6 +7,7 @@ from pathlib import Path
 from densepath.data.cifar10_files import is_batches_folder
 from densepath.data.dataset import Dataset, Split, check_split
 from densepath.errors import DatasetError
+from densepath.files import expand_user
 
 SOURCES = (
     "`digits`, `cifar10`, a folder with one folder a class, a list file (.txt), "
@@ -49,7 +50,7 @@ def open_dataset(
         from densepath.data.cifar10 import open_cifar10
 
         return open_cifar10(None, split, channels=channels)
-    path = Path(source).expanduser()
+    path = expand_user(source)
     if path.is_dir() and is_batches_folder(path):
         from densepath.data.cifar10 import open_cifar10
 
@@ -66,7 +67,7 @@ def open_dataset(
         from densepath.data.cifar10 import open_cifar10
 
         return open_cifar10(path, split, channels=channels)
-    root = Path(data_root).expanduser() if data_root is not None else None
+    root = expand_user(data_root) if data_root is not None else None
     if path.suffix in (".txt", ".csv"):
         from densepath.data.listfile import open_list
         from densepath.data.table import open_table

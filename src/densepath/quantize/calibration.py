@@ -19,6 +19,7 @@ from densepath.data.open import open_dataset
 from densepath.engines.reading import read_image
 from densepath.errors import DatasetError, UsageError
 from densepath.export.parity_images import collect_images
+from densepath.files import expand_user
 from densepath.preprocess import Preprocess
 
 # What of a set is tried where images cannot be read, before it is given up.
@@ -83,7 +84,7 @@ def draw_calibration(
     """
     if num_images < 1:
         raise UsageError(f"the number of calibration images is {num_images}; name 1 or more.")
-    source = Path(data).expanduser()
+    source = expand_user(data)
     fit = preprocess.fit if prepare is None else prepare
     if _is_dataset(str(data), source):
         dataset = open_dataset(data, split="train", channels=preprocess.channels)

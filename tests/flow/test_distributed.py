@@ -22,7 +22,7 @@ MPIRUN = [
 ]
 TIMEOUT_SECONDS = 300
 
-# 1,442 training images are five batches of 256, and 355 test images divide by nothing.
+# 1,442 training images are six steps of 240 or 241, and 355 test images divide by nothing.
 TRAINING = [
     *("train", "densenet_bc_22_12", "--data", "digits", "--epochs", "2", "--batch-size", "256"),
     *("--lr", "0.01", "--device", "cpu", "--progress", "none"),
@@ -119,6 +119,48 @@ def test_broken_images_are_counted_once_and_weigh_nothing(images_with_one_broken
     two = curve(tmp_path / "two")
     assert [(r["train_skipped"], r["count"], r["skipped"]) for r in two] == [(1, 12, 1)] * 2
     assert_same_curve(tmp_path / "two", curve(tmp_path / "one"))
+
+
+@pytest.fixture
+def images_mostly_broken(tmp_path) -> Path:
+    """12 training images of 8 × 8 pixels, five of which can be read, and four to evaluate."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4)):
+        for number in range(count):
+            path = tmp_path / "data" / split / ("dark", "light")[number % 2] / f"{number:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            low = 128 * (number % 2)
+            pixels = rng.integers(low, low + 128, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+            if split == "train" and number % 12 in (0, 1, 3, 4, 6, 9, 10):
+                path.write_bytes(b"no image")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_steps_that_have_shrunk_to_one_image_or_none_end_no_process(
+    images_mostly_broken, tmp_path, sync
+):
+    """Batches of 4 at maps of 1 × 1: in some steps a process has no image, or one too few."""
+    rows = []
+    for name, launcher in (("one", [sys.executable, "-m", "densepath"]), ("two", TORCHRUN)):
+        output = tmp_path / name
+        command = training_on(images_mostly_broken, output, "skip")[: -len(SYNC)]
+        command[command.index("--batch-size") + 1] = "4"
+        command[command.index("--epochs") + 1] = "6"
+        command += ["--set", "preprocess.size=4", "--set", "augment.crop=none"]
+        run = launch(launcher, *command, *(SYNC if sync else []))
+        assert run.returncode == 0, run.stderr
+        rows.append(curve(output))
+    one, two = rows
+    assert len(two) == 6
+    assert all(7 <= row["train_skipped"] < 12 for row in two)
+    assert all(np.isfinite(row["train_loss"]) for row in two)
+    if sync:
+        assert [r["train_skipped"] for r in two] == [r["train_skipped"] for r in one]
+        # Statistics of two or three values magnify rounding; a lost image would be 0.1.
+        losses = [[row["train_loss"] for row in run] for run in rows]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_an_error_in_one_process_ends_all_with_one_message(images_with_one_broken, tmp_path):

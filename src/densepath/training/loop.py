@@ -10,22 +10,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from densepath.data.loader import Batch, EvalLoader
-from densepath.errors import DensepathError, DivergedError
+from densepath.errors import DatasetError, DensepathError, DivergedError
 from densepath.evaluation.accuracy import Summary, evaluate_batches
 from densepath.training.distributed import PeerError
 from densepath.training.optimizer import all_finite, clip_gradients, set_learning_rate, train_mode
 from densepath.training.parts import Training
 from densepath.training.progress import Progress
+from densepath.training.shares import StepShare, share_step
 
 # Processes exchange sums, look for trouble and may write their state at every such step. On a
 # GPU reading a number waits for all work in flight, so it is done more rarely there.
@@ -60,10 +61,13 @@ def _calibrate(training: Training) -> None:
     quantised, loader = training.quantised, training.train_loader
     assert quantised is not None
     batches = _agreed(training, loader.epoch(0))
-    for batch, num_images in islice(batches, training.recipe.quantization.calibration_batches):
-        if num_images:
+    for batch, _ in islice(batches, training.recipe.quantization.calibration_batches):
+        if len(batch.images):
             images = batch.images.to(training.device)
             quantised.calibrate(images.contiguous(memory_format=training.memory_format))
+    with training.ranks.together(training.device):
+        if training.ranks.leads and not quantised.ranges.num_batches:
+            raise DatasetError(f"{_source(training)}: no image that calibrates could be read.")
     training.ranks.take_leaders(list(quantised.ranges.buffers()))
     training.position.start = {
         "top1": _evaluate(training, training.judged).top1,
@@ -81,41 +85,57 @@ def _train_epoch(training: Training) -> bool:
     training.progress.start_epoch(position, loader.steps_per_epoch)
     pulse_steps = PULSE_STEPS[training.device.type]
     batches = loader.epoch(position.epoch, start_step=position.step)
-    for batch, num_images in _agreed(training, batches):
-        if num_images:
-            _step(training, batch, num_images)
-        training.sums[3] += len(batch.errors)
+    for batch, share in _agreed(training, batches):
+        if share.num_images:
+            _step(training, batch, share)
+        training.sums[3] += len(batch.errors) + share.left_out
         position.step += 1
         last = position.step == loader.steps_per_epoch
         if (position.step % pulse_steps == 0 or last) and _pulse(training):
             return False
+    with training.ranks.together(training.device):
+        if training.ranks.leads and not position.sums[2]:
+            raise DatasetError(
+                f"{_source(training)}: not one training image could be used in epoch "
+                f"{position.epoch + 1}; {position.sums[3]:.0f} were skipped."
+            )
     return True
 
 
-def _agreed(training: Training, batches: Iterator[Batch]) -> Iterator[tuple[Batch, int]]:
-    """Each process's batch, with the images that all processes have together.
+def _source(training: Training) -> str:
+    """What the recipe calls the data."""
+    return training.recipe.data.source
 
-    That number is 0 when some process has fewer images than parts to compute: the step is then
-    left out by all of them.
+
+def _agreed(training: Training, batches: Iterator[Batch]) -> Iterator[tuple[Batch, StepShare]]:
+    """Each process's batch, and how it is computed now that all know what could be read.
 
     Raises:
         ImageError: an image cannot be read; in the other processes PeerError.
     """
-    ranks, parts = training.ranks, training.recipe.distributed.accumulate
     for _ in range(training.train_loader.steps_per_epoch - training.position.step):
-        with ranks.together(training.device) as exchange:
+        with training.ranks.together(training.device) as exchange:
             batch = next(batches)
             exchange.value = len(batch.images)
-        counts = exchange.values
-        yield batch, sum(counts) if min(counts) >= parts else 0
+        yield (
+            batch,
+            share_step(
+                exchange.values,
+                training.ranks.rank,
+                num_parts=training.recipe.distributed.accumulate,
+                least_images=training.least_images,
+                synced=training.synced,
+            ),
+        )
 
 
-def _step(training: Training, batch: Batch, num_images: int) -> None:
-    """The weights have moved once, against the mean gradient of `num_images` images.
+def _step(training: Training, batch: Batch, share: StepShare) -> None:
+    """The weights have moved once, against the mean gradient of all processes' images.
 
     Each process adds up the loss of its own images, so that processes with fewer readable
     images weigh less. DistributedDataParallel averages gradients over processes; the factor
-    `world_size` makes that average the sum.
+    `world_size` makes that average the sum. A process without images takes part in every
+    exchange, with a gradient of zero.
     """
     recipe, position, ranks = training.recipe, training.position, training.ranks
     torch.manual_seed(_draw_seed(recipe.seed, position.epoch, position.step, ranks.rank))
@@ -128,16 +148,17 @@ def _step(training: Training, batch: Batch, num_images: int) -> None:
         images, targets, seed=recipe.seed, epoch=position.epoch, step=position.step
     )
     images = images.contiguous(memory_format=training.memory_format)
-    parts = recipe.distributed.accumulate
-    for part, (x, y) in enumerate(
-        zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True), start=1
-    ):
-        with _keep_gradients(training.stepped, exchange=part == parts):
+    parts = list(zip(share.split(images), share.split(targets), strict=True))
+    for part, (x, y) in enumerate(parts, start=1):
+        exchange = part == len(parts)
+        if not (len(x) or exchange or training.synced):
+            continue
+        with _keep_gradients(training.stepped, exchange=exchange), _statistics_of(training, x):
             with _autocast(training):
                 logits = training.stepped(x)
                 aim = y if training.teacher is None else training.teacher.targets(x, y)
             loss = training.loss(logits.float(), aim)
-            (loss * (ranks.world_size / num_images)).backward()
+            (loss * (ranks.world_size / share.num_images)).backward()
         training.sums[0] += loss.detach()
         training.sums[1] += training.loss.count_right(logits.detach(), y)
         training.sums[2] += len(x)
@@ -158,6 +179,20 @@ def _keep_gradients(stepped: nn.Module, *, exchange: bool) -> Any:
     if isinstance(stepped, DistributedDataParallel) and not exchange:
         return stepped.no_sync()
     return nullcontext()
+
+
+@contextmanager
+def _statistics_of(training: Training, images: Tensor) -> Iterator[None]:
+    """A context in which no statistics follow a pass without images, of this process alone."""
+    if len(images):
+        yield
+        return
+    if training.quantised is not None:
+        training.quantised.observing = False
+    if not training.synced:
+        training.stepped.eval()
+    yield
+    train_mode(training.stepped, training.frozen)
 
 
 def _autocast(training: Training) -> torch.autocast:

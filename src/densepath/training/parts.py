@@ -29,7 +29,8 @@ class Training:
 
     `network` is the bare network; `stepped` is what computes the steps: the network itself, or
     compiled, rounded as INT8 (`quantised`), or wrapped for many processes. `sums` holds this
-    process's loss, right answers, images and unreadable images since the last exchange.
+    process's loss, right answers, images and skipped images since the last exchange.
+    `least_images` is what BatchNorm needs at a time.
     """
 
     recipe: Recipe
@@ -46,6 +47,7 @@ class Training:
     mixing: Mixing
     train_loader: TrainLoader
     eval_loader: EvalLoader
+    least_images: int
     folder: RunFolder
     progress: Progress
     stop: StopRequest
@@ -72,6 +74,11 @@ class Training:
     def judged(self) -> nn.Module:
         """What epochs are judged on: the kept network, rounded if the training is for that."""
         return self.kept if self.quantised is None else self.quantised.of(self.kept)
+
+    @property
+    def synced(self) -> bool:
+        """Whether BatchNorm takes its statistics over the images of all processes."""
+        return self.recipe.distributed.sync_bn and self.ranks.world_size > 1
 
     @property
     def memory_format(self) -> torch.memory_format:

@@ -137,30 +137,37 @@ def images_mostly_broken(tmp_path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.mark.parametrize("sync", [True, False])
+@pytest.mark.parametrize(("size", "sync"), [(8, SYNC), (4, SYNC), (4, [])])
 def test_steps_that_have_shrunk_to_one_image_or_none_end_no_process(
-    images_mostly_broken, tmp_path, sync
+    images_mostly_broken, tmp_path, size, sync
 ):
-    """Batches of 4 at maps of 1 × 1: in some steps a process has no image, or one too few."""
+    """Batches of 4, of which a process can often read one image or none.
+
+    At 4 pixels the last maps are 1 × 1, and BatchNorm needs two images. Statistics of two
+    values magnify rounding without bound, so the curves are compared at 8 pixels.
+    """
     rows = []
     for name, launcher in (("one", [sys.executable, "-m", "densepath"]), ("two", TORCHRUN)):
         output = tmp_path / name
         command = training_on(images_mostly_broken, output, "skip")[: -len(SYNC)]
         command[command.index("--batch-size") + 1] = "4"
-        command[command.index("--epochs") + 1] = "6"
-        command += ["--set", "preprocess.size=4", "--set", "augment.crop=none"]
-        run = launch(launcher, *command, *(SYNC if sync else []))
+        command[command.index("--epochs") + 1] = "5"
+        command += ["--set", f"preprocess.size={size}", "--set", "augment.crop=none", *sync]
+        run = launch(launcher, *command)
         assert run.returncode == 0, run.stderr
         rows.append(curve(output))
     one, two = rows
-    assert len(two) == 6
-    assert all(7 <= row["train_skipped"] < 12 for row in two)
+    skipped = [row["train_skipped"] for row in two]
+    assert len(two) == 5
     assert all(np.isfinite(row["train_loss"]) for row in two)
-    if sync:
-        assert [r["train_skipped"] for r in two] == [r["train_skipped"] for r in one]
-        # Statistics of two or three values magnify rounding; a lost image would be 0.1.
+    if size == 8:
+        assert skipped == [7] * 5
         losses = [[row["train_loss"] for row in run] for run in rows]
-        assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    elif sync:
+        assert skipped == [row["train_skipped"] for row in one]
+    else:
+        assert all(7 <= count < 12 for count in skipped)
 
 
 def test_an_error_in_one_process_ends_all_with_one_message(images_with_one_broken, tmp_path):

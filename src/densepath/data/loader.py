@@ -11,6 +11,7 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -279,7 +280,7 @@ def _made_by_workers(
             _Steps(maker, steps),
             batch_size=None,
             num_workers=min(workers, len(steps)),
-            worker_init_fn=_leave_interrupts_to_the_main_process,
+            worker_init_fn=_leave_signals_to_the_main_process,
         )
         batches = iter(loader)
     try:
@@ -301,9 +302,18 @@ def _made_by_workers(
             batches._shutdown_workers()  # type: ignore[attr-defined]
 
 
-def _leave_interrupts_to_the_main_process(_: int) -> None:
-    """Ctrl-C ends a worker through its parent, without a traceback of its own."""
+def _leave_signals_to_the_main_process(_: int) -> None:
+    """Ctrl-C ends a worker through its parent, without a traceback of its own; so does SIGTERM,
+    which launchers send to all processes of a job.
+    """
+    signal.set_wakeup_fd(-1)  # a worker that was forked has its parent's
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_at_the_next)
+
+
+def _end_at_the_next(number: int, _: FrameType | None) -> None:
+    """The second of these signals, as the parent sends to a worker that does not end, ends it."""
+    signal.signal(number, signal.SIG_DFL)
 
 
 def _check(

@@ -111,6 +111,8 @@ def assemble(
                 ema,
                 besides(quantised, teacher),
             )
+        if ranks.leads:
+            run_folder.keep_recipe()
     sharing: dict[str, Any] = {
         "batch_size": share,
         "rank": ranks.rank,

@@ -19,13 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from densepath.data.loader import Batch, EvalLoader
+from densepath.data.loader import Batch
 from densepath.errors import DatasetError, DensepathError, DivergedError
-from densepath.evaluation.accuracy import Summary, evaluate_batches
+from densepath.evaluation.accuracy import Summary, count_batches, summarise
 from densepath.training.distributed import PeerError
 from densepath.training.optimizer import all_finite, clip_gradients, set_learning_rate, train_mode
 from densepath.training.parts import Training
-from densepath.training.progress import Progress
 from densepath.training.shares import StepShare, share_step
 
 # Processes exchange sums, look for trouble and may write their state at every such step. On a
@@ -33,6 +32,7 @@ from densepath.training.shares import StepShare, share_step
 PULSE_STEPS = {"cpu": 1, "cuda": 10}
 RECENT_STEPS = 50
 DIVERGED_FACTOR = 10.0
+OTHERS_SIGNAL = "a signal to another process"
 
 
 def run(training: Training) -> None:
@@ -44,19 +44,20 @@ def run(training: Training) -> None:
         ImageError: an image cannot be read, and the recipe says `data.on_error: fail`.
         PeerError: another process failed.
     """
-    if training.quantised is not None and not training.quantised.ranges.num_batches:
-        _calibrate(training)
-    while training.position.epoch < training.recipe.epochs:
-        if not _train_epoch(training):
+    training.progress.start_training(training.network.num_classes)
+    quantised = training.quantised
+    if quantised is not None and not quantised.ranges.num_batches and not _calibrate(training):
+        return
+    while not training.is_finished:
+        if not (_train_epoch(training) and _judge_epoch(training)) or _stops(training):
             return
-        summary = _evaluate(training, training.judged)
-        _finish_epoch(training, summary)
 
 
-def _calibrate(training: Training) -> None:
+def _calibrate(training: Training) -> bool:
     """The ranges of activations are known, and how the rounded network does before it learns.
 
-    The leading process's images count, so that all processes have the same ranges.
+    The leading process's images count, so that all processes have the same ranges. False when a
+    signal came before.
     """
     quantised, loader = training.quantised, training.train_loader
     assert quantised is not None
@@ -69,19 +70,22 @@ def _calibrate(training: Training) -> None:
         if training.ranks.leads and not quantised.ranges.num_batches:
             raise DatasetError(f"{_source(training)}: no image that calibrates could be read.")
     training.ranks.take_leaders(list(quantised.ranges.buffers()))
-    training.position.start = {
-        "top1": _evaluate(training, training.judged).top1,
-        "float_top1": _evaluate(training, training.kept).top1,
-    }
+    rounded = _evaluate(training, training.judged)
+    as_float = None if rounded is None else _evaluate(training, training.kept)
+    if rounded is None or as_float is None:
+        return False
+    training.position.start = {"top1": rounded.top1, "float_top1": as_float.top1}
     if training.ranks.leads:
         scores = "top-1 {top1:.4f}, as float32 {float_top1:.4f}"
         training.folder.log(f"rounded at the start: {scores.format(**training.position.start)}")
+    return True
 
 
 def _train_epoch(training: Training) -> bool:
     """Does the steps of this epoch that are not done yet; False when a signal came before."""
     position, loader = training.position, training.train_loader
     train_mode(training.stepped, training.frozen)
+    training.stop.waits_for = "this step"
     training.progress.start_epoch(position, loader.steps_per_epoch)
     pulse_steps = PULSE_STEPS[training.device.type]
     batches = loader.epoch(position.epoch, start_step=position.step)
@@ -218,11 +222,26 @@ def _pulse(training: Training) -> bool:
     training.count_time()
     _check_loss(training, sums)
     training.progress.step(position, training.lr_at(position.step - 1), int(sums[2]))
-    if stop and training.stop.signal is None:
-        training.stop.signal = "a signal to another process"
+    if stop:
+        _note_stop(training)
     if stop or save:
         _save_state(training)
     return bool(stop)
+
+
+def _stops(training: Training) -> bool:
+    """Whether a signal came to some process; its state is written."""
+    with training.ranks.together(training.device) as exchange:
+        exchange.value = training.stop.signal is not None
+    if any(exchange.values):
+        _note_stop(training)
+    return any(exchange.values)
+
+
+def _note_stop(training: Training) -> None:
+    """This process knows that the training stops, whichever process the signal came to."""
+    if training.stop.signal is None:
+        training.stop.signal = OTHERS_SIGNAL
 
 
 def _save_is_due(training: Training) -> bool:
@@ -288,8 +307,27 @@ def _save_state(training: Training) -> None:
     training.saved_at = time.monotonic()
 
 
-def _evaluate(training: Training, model: nn.Module) -> Summary:
-    """The summary of `model` over the evaluation images of all ranks.
+def _judge_epoch(training: Training) -> bool:
+    """The epoch whose steps are done is evaluated and written.
+
+    False when a signal came meanwhile: the state then stands after the last step, and the
+    evaluation is done anew later.
+    """
+    summary = _evaluate(training, training.judged)
+    as_float = None
+    if summary is not None and training.quantised is not None:
+        as_float = _evaluate(training, training.kept)
+        summary = None if as_float is None else summary
+    if summary is None:
+        _save_state(training)
+        return False
+    training.stop.waits_for = "this epoch is written"
+    _finish_epoch(training, summary, as_float)
+    return True
+
+
+def _evaluate(training: Training, model: nn.Module) -> Summary | None:
+    """The summary of `model` over the evaluation images of all ranks; None: a signal came.
 
     Computed in float32, so that `densepath evaluate` of the checkpoint gives the same numbers.
 
@@ -297,39 +335,51 @@ def _evaluate(training: Training, model: nn.Module) -> Summary:
         ImageError: an image cannot be read, and the recipe says `data.on_error: fail`.
         DatasetError: not one image could be read.
     """
+    ranks, device = training.ranks, training.device
     # Without SyncBN each process has its own running statistics; the leader's are kept.
-    training.ranks.take_leaders(list(model.buffers()))
+    ranks.take_leaders(list(model.buffers()))
+    training.stop.waits_for = "this batch"
     training.progress.start_evaluation(len(training.eval_loader))
-    batches = _Deferring(training.eval_loader, training.progress)
-    with training.ranks.together(training.device):
-        try:
-            summary = evaluate_batches(
-                model, batches, training.device, memory_format=training.memory_format
-            )
-        finally:
-            if batches.error is not None:
-                raise batches.error
-    return summary
+    batches = _Deferring(training)
+    with ranks.together(device) as exchange:
+        sums = count_batches(model, batches, device, memory_format=training.memory_format)
+        if batches.error is not None:
+            raise batches.error
+        exchange.value = batches.stopped
+    if any(exchange.values):
+        _note_stop(training)
+        return None
+    sums = ranks.sum(sums)
+    with ranks.together(device):
+        return summarise(sums)
 
 
 class _Deferring:
-    """Batches of a loader whose error is kept for later, so that no process misses an exchange."""
+    """The evaluation's batches until a signal comes; an error is kept for later, so that no
+    process misses an exchange.
+    """
 
-    def __init__(self, loader: EvalLoader, progress: Progress) -> None:
-        self.loader, self.progress = loader, progress
+    def __init__(self, training: Training) -> None:
+        self.training, self.stopped = training, False
         self.error: DensepathError | None = None
 
     def __iter__(self) -> Iterator[Batch]:
         try:
-            for batch in self.loader:
+            for batch in self.training.eval_loader:
+                if self.training.stop.signal is not None:
+                    self.stopped = True
+                    return
                 yield batch
-                self.progress.evaluated(len(batch.images))
+                self.training.progress.evaluated(len(batch.images))
         except DensepathError as error:
             self.error = error
 
 
-def _finish_epoch(training: Training, summary: Summary) -> None:
-    """The epoch's row, checkpoints, curves and state are written, and the next one may start."""
+def _finish_epoch(training: Training, summary: Summary, as_float: Summary | None) -> None:
+    """The epoch's row, checkpoints, curves and state are written, and the next one may start.
+
+    Of epochs that are equally good, the first is the best.
+    """
     training.count_time()
     position = training.position
     loss, right, images, skipped = position.sums
@@ -347,8 +397,8 @@ def _finish_epoch(training: Training, summary: Summary) -> None:
         "seconds": position.seconds,
     }
     better = position.best is None or summary.top1 > position.best
-    if training.quantised is not None:
-        row["float_top1"] = _evaluate(training, training.kept).top1
+    if as_float is not None:
+        row["float_top1"] = as_float.top1
     if better:
         position.best, position.best_epoch = summary.top1, position.epoch + 1
     position.rows.append(row)

@@ -90,6 +90,11 @@ class Training:
         self.position.seconds = self.seconds_before + time.monotonic() - self.started
 
     @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self.position.epoch >= self.recipe.epochs
+
+    @property
     def share_done(self) -> float:
         """The share of all steps that are done."""
         steps_per_epoch = self.train_loader.steps_per_epoch

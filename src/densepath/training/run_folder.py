@@ -28,6 +28,7 @@ from densepath.models.build import Model
 from densepath.preprocess import Preprocess
 from densepath.training.ema import Ema
 from densepath.training.environment import describe_environment
+from densepath.training.more_epochs import extend
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import (
     find_differences,
@@ -98,7 +99,10 @@ class RunFolder:
 
     def _check_owner(self, resume: bool) -> None:
         """Returns when this training may go on in the folder that another start made."""
-        differences = find_differences(read_run_recipe(self.path), self.recipe)
+        kept = read_run_recipe(self.path)
+        if resume:
+            kept = extend(kept, self.recipe.epochs, self.path)
+        differences = find_differences(kept, self.recipe)
         if differences:
             raise RecipeError(
                 f"{self.path} holds a training of another recipe ({'; '.join(differences)}; "
@@ -109,6 +113,17 @@ class RunFolder:
                 f"{self.path} already holds this training. Go on with "
                 f"`densepath train {self.path}`, or name another folder with --output."
             )
+
+    def keep_recipe(self) -> None:
+        """`recipe.yaml` says how many epochs this start goes on to.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        planned = read_run_recipe(self.path).epochs
+        if planned != self.recipe.epochs:
+            write_recipe(self.path / RECIPE_NAME, self.recipe, self._headline())
+            self.log(f"goes on to {self.recipe.epochs} epochs; {planned} were planned")
 
     def _headline(self) -> str:
         """The comment over the recipe."""

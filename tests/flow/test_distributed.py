@@ -159,7 +159,8 @@ def test_steps_that_have_shrunk_to_one_image_or_none_end_no_process(
     one, two = rows
     skipped = [row["train_skipped"] for row in two]
     assert len(two) == 5
-    assert all(np.isfinite(row["train_loss"]) for row in two)
+    # Without a loss is an epoch in which no process had two images at once.
+    assert all(np.isfinite(r["train_loss"]) == (r["train_skipped"] < 12) for r in two)
     if size == 8:
         assert skipped == [7] * 5
         losses = [[row["train_loss"] for row in run] for run in rows]
@@ -167,7 +168,7 @@ def test_steps_that_have_shrunk_to_one_image_or_none_end_no_process(
     elif sync:
         assert skipped == [row["train_skipped"] for row in one]
     else:
-        assert all(7 <= count < 12 for count in skipped)
+        assert all(7 <= count <= 12 for count in skipped)
 
 
 def test_an_error_in_one_process_ends_all_with_one_message(images_with_one_broken, tmp_path):

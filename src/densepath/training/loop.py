@@ -88,22 +88,35 @@ def _train_epoch(training: Training) -> bool:
     training.stop.waits_for = "this step"
     training.progress.start_epoch(position, loader.steps_per_epoch)
     pulse_steps = PULSE_STEPS[training.device.type]
+    num_unreadable = 0
     batches = loader.epoch(position.epoch, start_step=position.step)
     for batch, share in _agreed(training, batches):
         if share.num_images:
             _step(training, batch, share)
+        num_unreadable += len(batch.errors)
         training.sums[3] += len(batch.errors) + share.left_out
         position.step += 1
         last = position.step == loader.steps_per_epoch
         if (position.step % pulse_steps == 0 or last) and _pulse(training):
             return False
-    with training.ranks.together(training.device):
-        if training.ranks.leads and not position.sums[2]:
-            raise DatasetError(
-                f"{_source(training)}: not one training image could be used in epoch "
-                f"{position.epoch + 1}; {position.sums[3]:.0f} were skipped."
-            )
+    _check_readable(training, num_unreadable)
     return True
+
+
+def _check_readable(training: Training, num_unreadable: int) -> None:
+    """Raise if no image of the epoch could be read; this process has met so many.
+
+    Raises:
+        DatasetError: not one; in the other processes PeerError.
+    """
+    ranks, num_images = training.ranks, training.train_loader.num_images
+    with ranks.together(training.device) as exchange:
+        exchange.value = num_unreadable
+    with ranks.together(training.device):
+        if ranks.leads and sum(exchange.values) == num_images:
+            raise DatasetError(
+                f"{_source(training)}: not one of {num_images:,} training images could be read."
+            )
 
 
 def _source(training: Training) -> str:
@@ -386,8 +399,8 @@ def _finish_epoch(training: Training, summary: Summary, as_float: Summary | None
     row = {
         "epoch": position.epoch + 1,
         "lr": training.lr_at(position.step - 1),
-        "train_loss": loss / max(images, 1),
-        "train_accuracy": right / max(images, 1),
+        "train_loss": loss / images if images else math.nan,
+        "train_accuracy": right / images if images else math.nan,
         "loss": summary.loss,
         "top1": summary.top1,
         "top5": summary.top5,

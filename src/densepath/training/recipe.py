@@ -69,6 +69,24 @@ class DataSection(Section):
 
     source: str = "digits"
     """`digits`, `cifar10`, a folder, a list file, a CSV or a CIFAR-10 archive."""
+    train: str | None = None
+    """The folder in the source that is the training split, or a source of its own for it."""
+    validation: str | None = None
+    """Likewise of the validation split."""
+    test: str | None = None
+    """Likewise of the test split."""
+    path_column: str | None = None
+    """The column of a CSV with the image files."""
+    label_column: str | None = None
+    """The column with the class."""
+    class_columns: tuple[str, ...] | None = None
+    """The columns of 0 and 1, one a class, of a multi-label set."""
+    split_column: str | None = None
+    """The column that says which split a row is of."""
+    group_column: str | None = None
+    """The column of what must not be torn apart, as a patient: its images stay in one part."""
+    multi_label: bool | None = None
+    """Whether an image can have several classes; None: as the file looks."""
     channels: Literal[1, 3] | None = None
     """1: images are read as grayscale. None: as the weights have it, else 3."""
     root: str | None = None
@@ -76,9 +94,11 @@ class DataSection(Section):
     batch_size: Count = 64
     """Images of one optimiser step, over all processes and accumulated parts together."""
     evaluate_on: Literal["validation", "test"] = "validation"
-    """The split that each epoch is judged on; a set without it gives a part of `train`."""
-    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """That part, where the set has no splits."""
+    """The split that each epoch is judged on, and the best one chosen by; `test` leaves no images
+    for an honest figure afterwards."""
+    validation_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    """The part of the training images held out for validation where the set has no such split.
+    None: 0.1, and 0 where `evaluate_on` is `test`."""
     on_error: Literal["fail", "skip"] = "fail"
     """What an unreadable image does; skipped ones are counted."""
 

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -69,18 +69,20 @@ class Record:
         class_names: in the order of the class numbers.
         multi_label: whether an image can have several classes.
         source: where the images are, absolute, or the name of a set that comes with densepath.
-        beside: the same from the run folder, which finds it when both have moved; None for a
-            name.
+        folder: where the run folder was, absolute: when it moves together with its images, they
+            are found from it.
         parts: by split: `train`, and the one that epochs are judged on.
         before: fingerprints of images that the first weights had been trained on.
+        unknown_start: the first weights, where nothing says what those were trained on.
     """
 
     class_names: list[str]
     multi_label: bool
     source: str
-    beside: str | None
+    folder: str
     parts: dict[Split, Part]
-    before: Fingerprints
+    before: Fingerprints = field(default_factory=lambda: NO_FINGERPRINTS)
+    unknown_start: str | None = None
 
     def save(self, path: str | Path) -> None:
         """The file `path` holds this record; it is never seen half written.
@@ -93,8 +95,9 @@ class Record:
             "class_names": self.class_names,
             "multi_label": self.multi_label,
             "source": self.source,
-            "beside": self.beside,
+            "folder": self.folder,
             "parts": list(self.parts),
+            "unknown_start": self.unknown_start,
         }
         arrays: dict[str, NDArray[Any]] = {"about": _to_bytes(json.dumps(about).encode())}
         for split, part in self.parts.items():
@@ -125,14 +128,22 @@ class Record:
                     [str(name) for name in about["class_names"]],
                     bool(about["multi_label"]),
                     str(about["source"]),
-                    about["beside"],
+                    str(about["folder"]),
                     {split: _read_part(arrays, split) for split in about["parts"]},
                     arrays["before"],
+                    about["unknown_start"],
                 )
         except (OSError, EOFError, KeyError, ValueError, TypeError) as error:
             raise DatasetError(f"{path} is damaged: {error}.") from error
         except (zipfile.BadZipFile, zlib.error) as error:
             raise DatasetError(f"{path} is damaged: {error}.") from error
+
+    def follow(self, place: str, folder: Path) -> str:
+        """Where `place` is, now that the run folder is `folder`: as before, if it is there."""
+        if Path(place).exists() or not os.path.isabs(place):  # noqa: PTH117
+            return place
+        moved = os.path.abspath(folder / os.path.relpath(place, self.folder))  # noqa: PTH100
+        return moved if Path(moved).exists() else place
 
     def find_differences(self, now: Record) -> list[str]:
         """What the images `now` differ in, in words, the first of each kind named; else none."""
@@ -243,7 +254,7 @@ def _label(target: Any, labels: Sequence[str]) -> str:
     """A target in words."""
     if np.ndim(target) == 0:
         return labels[int(target)]
-    return "|".join(labels[i] for i in np.flatnonzero(target)) or "of no class"
+    return "|".join(labels[int(i)] for i in np.flatnonzero(target)) or "of no class"
 
 
 def _first(said: Sequence[str], kind: str) -> list[str]:

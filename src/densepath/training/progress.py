@@ -16,6 +16,9 @@ RATE_SECONDS = 20.0
 class Progress(Protocol):
     """Told by the loop what happens."""
 
+    def say(self, text: str) -> None:
+        """Something for the person, before the first epoch."""
+
     def start_epoch(self, position: Position, num_steps: int) -> None:
         """An epoch of `num_steps` steps starts or goes on."""
 
@@ -37,6 +40,9 @@ class Progress(Protocol):
 
 class NoProgress:
     """Says nothing."""
+
+    def say(self, text: str) -> None:
+        """Says nothing."""
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
         """Says nothing."""
@@ -64,6 +70,10 @@ class LineProgress(NoProgress):
         self.num_epochs, self.stream = num_epochs, stream or sys.stderr
         self.pace = Pace()
         self.said = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Says it."""
+        self._say(text)
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
         """Starts the clock."""
@@ -103,6 +113,10 @@ class BarProgress(NoProgress):
         )
         self.bars.start()
         self.task = self.bars.add_task("", total=1, figures="")
+
+    def say(self, text: str) -> None:
+        """Says it above the bar, with its lines as they are."""
+        self.bars.console.print(text, markup=False, soft_wrap=True)
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
         """A new bar for the epoch's steps."""

@@ -72,24 +72,6 @@ class DataSection(Section):
 
     source: str = "digits"
     """`digits`, `cifar10`, a folder, a list file, a CSV or a CIFAR-10 archive."""
-    train: str | None = None
-    """The folder in the source that is the training split, or a source of its own for it."""
-    validation: str | None = None
-    """Likewise of the validation split."""
-    test: str | None = None
-    """Likewise of the test split."""
-    path_column: str | None = None
-    """The column of a CSV with the image files."""
-    label_column: str | None = None
-    """The column with the class."""
-    class_columns: tuple[str, ...] | None = None
-    """The columns of 0 and 1, one a class, of a multi-label set."""
-    split_column: str | None = None
-    """The column that says which split a row is of."""
-    group_column: str | None = None
-    """The column of what must not be torn apart, as a patient: its images stay in one part."""
-    multi_label: bool | None = None
-    """Whether an image can have several classes; None: as the file looks."""
     channels: Literal[1, 3] | None = None
     """1: images are read as grayscale. None: as the weights have it, else 3."""
     root: str | None = None
@@ -116,8 +98,8 @@ class DataSection(Section):
     batch_size: Count = 64
     """Images of one optimiser step, over all processes and accumulated parts together."""
     evaluate_on: Literal["validation", "test"] = "validation"
-    """The split that each epoch is judged on, and the best one chosen by; `test` leaves no images
-    for an honest figure afterwards."""
+    """The split that each epoch is judged on, and the best one chosen by; with `test` no images
+    are left that had no part in the training."""
     validation_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     """The part of the training images held out for validation where the set has no such split.
     None: 0.1, and 0 where `evaluate_on` is `test`."""
@@ -126,8 +108,16 @@ class DataSection(Section):
 
     def to_options(self, seed: int) -> DataOptions:
         """How the source is to be read; `seed` draws what is held out."""
-        names = (one.name for one in dataclasses.fields(DataOptions) if one.name != "seed")
-        return DataOptions(**{name: getattr(self, name) for name in names}, seed=seed)
+        names = {one.name for one in dataclasses.fields(DataOptions)}
+        given = {name: getattr(self, name) for name in names - {"seed", "validation_fraction"}}
+        return DataOptions(**given, seed=seed, validation_fraction=self.held_out)
+
+    @property
+    def held_out(self) -> float:
+        """The part held out for validation: by default none when the test images judge."""
+        if self.validation_fraction is not None:
+            return self.validation_fraction
+        return 0.0 if self.evaluate_on == "test" else 0.1
 
 
 class PreprocessSection(Section):

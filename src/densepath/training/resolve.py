@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from densepath.errors import RecipeError
@@ -9,11 +11,13 @@ from densepath.models.build import resolve_spec
 from densepath.models.catalogue import find_spec
 from densepath.models.spec import ModelSpec
 from densepath.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from densepath.training.recipe import Recipe
+from densepath.training.recipe import DataSection, Recipe
 from densepath.training.recipe_file import make_recipe
 from densepath.weights.adapt import adapt_preprocess
 from densepath.weights.checkpoint import Checkpoint
 
+# Sets that come with densepath, which are no paths.
+BUILT_IN = ("digits", "cifar10")
 # The share of the short side that the evaluation crop keeps: 224 of 256 pixels.
 CROP_SHARE = 0.875
 # Up to this side images are trained at their own size with shifts of a few pixels
@@ -37,11 +41,12 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
     channels = recipe.data.channels or (3 if checkpoint is None else checkpoint.in_channels)
     preprocess = _preprocess_fields(recipe, spec, checkpoint, channels)
     small = max(preprocess["size"]) <= LARGEST_SMALL_SIDE
+    data = absolute_places(recipe.data)
     augment = recipe.augment.model_dump()
     if augment["crop"] is None:
         augment["crop"] = "pad_crop" if small else "random_resized_crop"
     if augment["hflip"] is None:
-        augment["hflip"] = 0.0 if recipe.data.source == "digits" else 0.5
+        augment["hflip"] = 0.0 if data.source == "digits" else 0.5
     random_crops = augment["crop"] in ("random_resized_crop", "clamped_crop")
     given = recipe.augment.model_fields_set
     if recipe.quantization.target != "none" and random_crops and "scale" not in given:
@@ -49,12 +54,34 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
     values = recipe.model_dump(exclude_unset=True)
     values["model"] = recipe.model.model_dump() | {
         "name": spec.name,
+        "weights": recipe.model.weights and _absolute(recipe.model.weights),
         "stem": spec.arch.stem,
         "bn_eps": spec.arch.bn_eps,
         "stem_pool": spec.arch.stem_pool,
     }
-    values["data"] = recipe.data.model_dump() | {"channels": channels}
+    values["data"] = data.model_dump() | {"channels": channels}
+    values["data"]["validation_fraction"] = data.held_out
     return make_recipe(values | {"preprocess": preprocess, "augment": augment})
+
+
+def absolute_places(data: DataSection) -> DataSection:
+    """`data` with paths that name the same things from any folder.
+
+    What is not there stays as it was written: it may be a name, and an error is to show it so.
+    """
+    source = data.source if data.source in BUILT_IN else _absolute(data.source)
+    places: dict[str, Any] = {"source": source, "root": data.root and _absolute(data.root)}
+    for split in ("train", "validation", "test"):
+        named = getattr(data, split)
+        inside = named is not None and (Path(source) / named).exists()
+        places[split] = named if named is None or inside else _absolute(named)
+    return data.model_copy(update=places)
+
+
+def _absolute(path: str) -> str:
+    """The path from the root, if there is such a file or folder; links are not followed."""
+    full = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+    return full if os.path.exists(full) else path  # noqa: PTH110
 
 
 def is_resolved(recipe: Recipe) -> bool:

@@ -15,6 +15,7 @@ from densepath.models.catalogue import find_spec
 from densepath.training.allocator import keep_freed_memory
 from densepath.training.assemble import Place, assemble, count_cores
 from densepath.training.distributed import find_ranks, pick_device, process_group
+from densepath.training.images import part_places
 from densepath.training.loop import run
 from densepath.training.parts import Training
 from densepath.training.progress import Style, make_progress
@@ -131,8 +132,9 @@ def plan(
         aware = {"model.weights": str(qat), "quantization.target": "int8"}
         given = merge_flags(given, aware)
     if subject is not None and Path(subject).is_dir():
-        folder = _check_resume(Path(subject), given, recipe_file, output)
-        return read_run_recipe(folder), folder, True
+        moved, others = part_places(given)
+        folder = _check_resume(Path(subject), others, recipe_file, output)
+        return make_recipe(read_run_recipe(folder).to_dict(), moved), folder, True
     layers = [read_recipe(recipe_file)] if recipe_file is not None else []
     named: dict[str, Any] = {}
     if subject is not None and Path(subject).suffix in RECIPE_SUFFIXES:
@@ -170,8 +172,8 @@ def _check_resume(
     if given or recipe_file is not None or (output is not None and Path(output) != folder):
         raise UsageError(
             f"{folder} goes on with its own recipe and in its own folder; recipe options cannot "
-            "be changed on the way. To start anew from its weights: densepath train "
-            f"--weights {folder} --output NEW_FOLDER ..."
+            "be changed on the way, but for where its images are (--data). To start anew from its "
+            f"weights: densepath train --weights {folder} --output NEW_FOLDER ..."
         )
     return folder
 

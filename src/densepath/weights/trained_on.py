@@ -13,15 +13,15 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from densepath.data.record import NO_FINGERPRINTS, Fingerprints, Record
 from densepath.data.options import DataOptions
+from densepath.data.record import NO_FINGERPRINTS, Fingerprints, Record
 
 METADATA_KEY = "densepath_trained_on"
+RECORD_NAME = "images.npz"  # of a run folder: see `data/record.py`
 FORMAT = 1
 # 1.6 MB, or 2.1 MB as text. Of more images only the run folder knows which they were.
 MOST_FINGERPRINTS = 200_000
@@ -139,4 +139,3 @@ def _decode(text: str | None) -> Fingerprints | None:
     if text is None:
         return None
     return np.frombuffer(base64.b64decode(text, validate=True), "<u8").astype(np.uint64)
-

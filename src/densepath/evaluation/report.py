@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.evaluation.measured import Overlap
 from densepath.evaluation.metrics import Bin, Share
 from densepath.files import write_json, write_text
 from densepath.preprocess import Image
@@ -63,6 +64,7 @@ class Report:
         mistakes: the worst, the worst first.
         settings: size, crop, pooling and all else that the figures depend on.
         images_per_second: with reading and resizing.
+        overlap: how many of the images the network was trained on; None where nobody asked.
     """
 
     subject: str
@@ -77,10 +79,12 @@ class Report:
     mistakes: list[Mistake]
     settings: dict[str, Any]
     images_per_second: float
+    overlap: Overlap | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the confusion matrix has its own file."""
         return {
+            **(self.overlap.to_dict() if self.overlap is not None else {}),
             "subject": self.subject,
             "data": self.data,
             "images": self.images,
@@ -122,6 +126,7 @@ class Report:
     def _readme(self, pictures: Sequence[tuple[str, str]]) -> str:
         """The report in words, with its pictures."""
         lines = [f"# {self.subject} on {self.data}", ""]
+        lines += [f"{self.overlap}", ""] if self.overlap is not None else []
         lines += ["| figure | value |", "|---|---|"]
         lines += [f"| {name} | {shown(name, value)} |" for name, value in self.figures.items()]
         lines += [f"| images | {self.images:,} |", f"| could not be read | {len(self.skipped):,} |"]

@@ -217,6 +217,7 @@ class RunFolder:
                 "seed": self.recipe.seed,
                 "top1": row["top1"],
                 "evaluated_on": self.recipe.data.evaluate_on,
+                "chosen": is_best and self.recipe.epochs > 1,
                 **self._quantization(row),
             },
         )

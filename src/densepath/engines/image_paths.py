@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from densepath.data.clutter import is_clutter
 from densepath.data.decode import SUFFIXES
 from densepath.engines.download import Url, is_url
 from densepath.engines.reading import ReadImage
@@ -83,14 +84,15 @@ def _matches(pattern: str) -> Iterator[Found]:
 def _images_below(folder: str) -> Iterator[Found]:
     """Files with an image's suffix below `folder`, sorted by name, folder by folder.
 
-    Hidden files and folders are passed over, and links to folders are not followed.
+    Hidden files and folders, and those of the operating system, are passed over; links to folders
+    are not followed.
     """
     try:
         with os.scandir(folder) as entries:
             inside = sorted(
                 (entry.name, entry.is_dir(follow_symlinks=False))
                 for entry in entries
-                if not entry.name.startswith(".")
+                if not is_clutter(entry.name)
             )
     except OSError as error:
         yield ReadImage(folder, None, error.strerror or str(error))

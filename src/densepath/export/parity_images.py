@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from densepath.data.clutter import lies_in_clutter
 from densepath.data.decode import SUFFIXES
-from densepath.data.listfile import read_text
+from densepath.data.text import read_lines
 from densepath.engines.image_paths import find_images
 from densepath.errors import DatasetError
 
@@ -132,7 +133,7 @@ def _find(source: Path) -> Iterator[Path | _Member]:
     if source.suffix.lower() == ".zip":
         yield from _members(source)
     elif source.is_file() and source.suffix.lower() == ".txt":
-        lines = [line.strip() for line in read_text(source).splitlines() if line.strip()]
+        lines = [line for line in read_lines(source) if line]
         if not lines:
             raise DatasetError(f"{source} has no lines; it must name an image on each.")
         yield from (source.parent / line for line in lines)
@@ -161,8 +162,7 @@ def _members(archive: Path) -> Iterator[_Member]:
 
 def _is_image(path: PurePosixPath) -> bool:
     """Whether a member is an image, by its suffix, and not a hidden one."""
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not hidden
+    return path.suffix.lower() in SUFFIXES and not lies_in_clutter(str(path))
 
 
 def _as_file(item: Path | _Member, index: int, folder: Path) -> Path:

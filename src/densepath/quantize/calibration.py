@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from densepath.data.cifar10_files import is_batches_folder
 from densepath.data.dataset import Dataset
 from densepath.data.open import open_dataset
+from densepath.data.sources import ARCHIVES, TABLES, built_in
+from densepath.data.split_folders import find_split_folders
 from densepath.engines.reading import read_image
 from densepath.errors import DatasetError, UsageError
 from densepath.export.parity_images import collect_images
@@ -23,7 +25,6 @@ from densepath.preprocess import Preprocess
 
 # What of a set is tried where images cannot be read, before it is given up.
 MOST_UNREADABLE = 0.5
-ARCHIVES = (".zip", ".tar.gz", ".tgz")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def draw_calibration(
         raise UsageError(f"the number of calibration images is {num_images}; name 1 or more.")
     source = Path(data).expanduser()
     fit = preprocess.fit if prepare is None else prepare
-    if _is_dataset(str(data), source):
+    if _is_dataset(data, source):
         dataset = open_dataset(data, split="train", channels=preprocess.channels)
         drawn = _draw_samples(dataset, fit, num_images + num_held_out, seed)
         said = dataset.description
@@ -124,21 +125,19 @@ def check_calibration(
 Drawn = list[tuple[str, NDArray[np.uint8]]]
 
 
-def _is_dataset(name: str, path: Path) -> bool:
+def _is_dataset(data: str | Path, path: Path) -> bool:
     """Whether the data have classes; an archive, too, may be a data set of its own kind."""
-    if name in ("digits", "cifar10") or path.suffix == ".csv":
+    if built_in(data) is not None or path.suffix.lower() in TABLES:
         return True
-    if path.is_dir():
-        return is_batches_folder(path) or any(
-            (path / split).is_dir() for split in ("train", "val", "validation")
-        )
-    if not name.endswith(ARCHIVES):
-        return False
     try:
-        open_dataset(path, split="train")
-    except DatasetError:
-        return False
-    return True
+        if path.is_dir():
+            return is_batches_folder(path) or "train" in find_split_folders(path, {}).folders
+        if path.name.lower().endswith(ARCHIVES):
+            open_dataset(path, split="train")
+            return True
+    except DatasetError:  # no such set, or split folders that leave a doubt: just images
+        pass
+    return False
 
 
 def _draw_samples(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO, TypeAlias
@@ -20,6 +21,8 @@ Writer: TypeAlias = Callable[[Iterable["Prediction"], TextIO, int], None]
 
 SCORE_DIGITS = 6
 LABEL_WIDTH = 32
+# What Markdown, GitHub's formulas in it included, would read as more than a character.
+MARKDOWN = re.compile(r"[\\`*\[\]|$~#]|(?<![^\W_])_|_(?![^\W_])")
 NOT_A_NUMBER = "the network's answer is not a number"
 
 
@@ -154,3 +157,10 @@ def printable(text: str) -> str:
 def shorten(text: str, width: int) -> str:
     """The text in at most `width` characters, with an ellipsis where something is missing."""
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def in_markdown(text: str) -> str:
+    """The text for a line or a table's cell of Markdown, where it reads as it stands here."""
+    shown = printable(text) if text.strip() else f'"{printable(text)}"'
+    shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return MARKDOWN.sub(lambda found: f"\\{found[0]}", shown)

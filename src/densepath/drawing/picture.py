@@ -7,7 +7,6 @@ own warnings stay without effect. Names are drawn as they stand: no `$` begins a
 from __future__ import annotations
 
 import logging
-import textwrap
 import threading
 import unicodedata
 import warnings
@@ -88,14 +87,14 @@ def new_figure(width: float, height: float, title: str, *caption: str, gap: floa
     layout = ConstrainedLayoutEngine(h_pad=gap, w_pad=gap)
     figure = Figure(figsize=(width, height), layout=layout)
     figure.suptitle(
-        _wrapped(title, width, TITLE_POINTS),
+        _wrapped(title, width, TITLE_POINTS, em=0.68),
         x=0.01,
         ha="left",
         fontsize=TITLE_POINTS,
         fontweight="bold",
         color=INK,
     )
-    paragraphs = [_wrapped(text, width, CAPTION_POINTS) for text in caption if text]
+    paragraphs = [_wrapped(text, width, CAPTION_POINTS, em=0.58) for text in caption if text]
     if paragraphs:
         figure.supxlabel(
             "\n".join(paragraphs),
@@ -108,9 +107,19 @@ def new_figure(width: float, height: float, title: str, *caption: str, gap: floa
     return figure
 
 
-def _wrapped(text: str, width: float, points: float) -> str:
-    """The text in lines that fit into so many inches at this size."""
-    return "\n".join(textwrap.wrap(text, max(int(72 * width / (0.58 * points)), 20)))
+def _wrapped(text: str, width: float, points: float, *, em: float) -> str:
+    """The text in lines that fit into so many inches; a column is `em` of the letters' size."""
+    most = max(int(72 * width / (em * points)), 20)
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and columns(f"{lines[-1]} {word}") <= most:
+            lines[-1] += f" {word}"
+            continue
+        while columns(word) > most:
+            lines.append(_fitting(word, most))
+            word = word[len(lines[-1]) :]
+        lines.append(word)
+    return "\n".join(line for line in lines if line)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from densepath.drawing.picture import FAINT, LINE, new_figure
+from densepath.drawing.picture import LINE, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], title: str, judged_on: str) -> F
         judged_on: which images are evaluated after each epoch: `validation`, `test`.
     """
     multi_label = rows[0]["top5"] is None
-    figure = new_figure(9, 4.3, title, _caption(rows, judged_on, multi_label))
+    figure = new_figure(9, 4.5, title, _caption(rows, judged_on, multi_label))
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
     _draw(left, epochs, [row["train_loss"] for row in rows], TRAIN, "training images")
@@ -41,7 +41,9 @@ def draw_curves(rows: Sequence[dict[str, Any]], title: str, judged_on: str) -> F
     _mark_best(right, epochs, found)
     for axes in (left, right):
         _finish(axes)
-    left.set_ylim(bottom=0)
+    left.set_ylim(0, 1.05 * left.get_ylim()[1])
+    for axes in (left, right):
+        axes.legend(loc="best", fontsize=8.5, framealpha=0.85, edgecolor="none")
     return figure
 
 
@@ -50,7 +52,7 @@ def _caption(rows: Sequence[dict[str, Any]], judged_on: str, multi_label: bool) 
     how = "share of right decisions" if multi_label else "share of right answers"
     rounded = " Both are of the network rounded to 8 bits." if "float_top1" in rows[-1] else ""
     lacking = [row["epoch"] for row in rows if not math.isfinite(row["loss"])]
-    gaps = f" No finite loss in epoch {', '.join(map(str, lacking[:5]))}." if lacking else ""
+    gaps = f" No finite loss after epoch {', '.join(map(str, lacking[:5]))}." if lacking else ""
     return (
         f"Training images: loss and {how} as means over the epoch, augmented and while the weights "
         f"moved. {judged_on.capitalize()} images: after the epoch, as they are.{rounded}{gaps}"
@@ -77,14 +79,10 @@ def _mark_best(axes: Axes, epochs: Sequence[int], found: Sequence[float]) -> Non
 
 
 def _finish(axes: Axes) -> None:
-    """Grid, whole epochs, and the legend above the curves, where it hides nothing."""
+    """Grid, and whole epochs."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel("epoch")
     axes.grid(color=LINE, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(
-        frameon=False, fontsize=8, labelcolor=FAINT, loc="lower right", ncols=2,
-        bbox_to_anchor=(1.02, 0.99), borderaxespad=0.2, columnspacing=1.2, handlelength=1.4,
-    )  # fmt: skip

@@ -254,8 +254,9 @@ def profile(
 
     Example: densepath npu profile pets-u65 --picture profile.png
     """
-    from densepath.npu.profile import draw_profile, write_csv
+    from densepath.npu.figure import draw_profile
     from densepath.npu.profile import profile as measure
+    from densepath.npu.profile import write_csv
     from densepath.npu.program import Program
 
     made = measure(Program.open(program))

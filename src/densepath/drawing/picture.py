@@ -10,7 +10,7 @@ import logging
 import threading
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from densepath.files import write_atomically
 from densepath.predictions import printable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DPI = 200
@@ -87,14 +88,14 @@ def new_figure(width: float, height: float, title: str, *caption: str, gap: floa
     layout = ConstrainedLayoutEngine(h_pad=gap, w_pad=gap)
     figure = Figure(figsize=(width, height), layout=layout)
     figure.suptitle(
-        _wrapped(title, width, TITLE_POINTS, em=0.68),
+        _wrapped(title, width, TITLE_POINTS, em=0.64),
         x=0.01,
         ha="left",
         fontsize=TITLE_POINTS,
         fontweight="bold",
         color=INK,
     )
-    paragraphs = [_wrapped(text, width, CAPTION_POINTS, em=0.58) for text in caption if text]
+    paragraphs = [_wrapped(text, width, CAPTION_POINTS, em=0.52) for text in caption if text]
     if paragraphs:
         figure.supxlabel(
             "\n".join(paragraphs),
@@ -105,6 +106,20 @@ def new_figure(width: float, height: float, title: str, *caption: str, gap: floa
             linespacing=1.4,
         )
     return figure
+
+
+def explain_colours(axes: Axes, colours: Iterable[tuple[str, str]]) -> None:
+    """A key above the axes: (name, colour) of each kind of bar."""
+    from matplotlib.patches import Patch
+
+    axes.legend(
+        handles=[Patch(color=colour, label=name) for name, colour in colours],
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        frameon=False,
+        fontsize=8.5,
+    )
 
 
 def _wrapped(text: str, width: float, points: float, *, em: float) -> str:

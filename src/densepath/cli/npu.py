@@ -12,6 +12,7 @@ from densepath.cli.console import note, print_json, stdout
 from densepath.errors import EngineError
 
 if TYPE_CHECKING:
+    from densepath.npu.profile import Profile
     from densepath.npu.simulate import Simulation
 
 npu = typer.Typer(
@@ -262,8 +263,14 @@ def profile(
     made = measure(Program.open(program))
     if csv is not None:
         write_csv(made, csv)
-    if picture is not None:
-        draw_profile(made, picture)
+    failed = draw_profile(made, picture) if picture is not None else None
+    _print_profile(made, layers, json=json)
+    if failed is not None:
+        raise typer.Exit(1)  # the note says why
+
+
+def _print_profile(made: Profile, layers: int, *, json: bool) -> None:
+    """The costliest layers, and what they come to."""
     if json:
         print_json(made.to_dict())
         return

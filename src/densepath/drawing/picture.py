@@ -10,8 +10,8 @@ import logging
 import threading
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from densepath.drawing.fonts import use_fonts
 from densepath.drawing.notes import say_once
+from densepath.errors import OutputError
 from densepath.files import write_atomically
 from densepath.predictions import printable
 
@@ -41,36 +42,47 @@ _one_at_a_time = threading.RLock()
 
 
 def save_picture(path: str | Path, draw: Callable[[], Figure], *, dpi: int = DPI) -> str | None:
-    """Draw and write the PNG file `path`; on failure give the reason, which is also logged.
+    """Draw and write the PNG file `path`; on failure give the reason, as `try_to_write` does."""
+
+    def write(temporary: Path) -> None:
+        figure = draw()
+        use_fonts(figure)
+        figure.savefig(temporary, format="png", dpi=dpi, facecolor="white")
+
+    return try_to_write(path, write)
+
+
+def try_to_write(
+    path: str | Path, write: Callable[[Path], None], *, key: Hashable = None
+) -> str | None:
+    """The picture `path`, written by `write` to a temporary file; on failure the reason.
 
     Raises nothing for any reason that lies in fonts, values, memory or the disk: what a picture
-    shows stands in files of its own, which must not be lost with it.
+    shows stands in files of its own, which must not be lost with it. The reason is logged, once
+    for each `key` where there is one.
     """
-    path = Path(path)
+    path, older = Path(path), ""
     try:
         with plain_matplotlib(), write_atomically(path) as temporary:
-            figure = draw()
-            use_fonts(figure)
-            figure.savefig(temporary, format="png", dpi=dpi, facecolor="white")
+            write(temporary)
     except Exception as error:
-        older = "; the one that stands there is older" if path.is_file() else ""
-        note = f"no picture {path}: {reason_of(error)}{older}"
-        say_once(note)
+        with suppress(OSError):
+            older = "; the one that stands there is older" * path.is_file()
+        note = f"no picture {printable(str(path))}: {_reason(error)}{older}"
+        say_once(note, key=key)
         return note
     return None
 
 
-def reason_of(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """What failed, on one line."""
-    if isinstance(error, MemoryError):
+    cause = error.__cause__ if isinstance(error, OutputError) else error
+    if isinstance(cause, OSError):
+        return cause.strerror or str(cause)
+    if isinstance(cause, MemoryError):
         return "not enough memory"
     first = printable(str(error).strip().split("\n")[0])
-    return first if isinstance(error, OSError) or not first else f"{first} ({_kind(error)})"
-
-
-def _kind(error: Exception) -> str:
-    """The error's class."""
-    return type(error).__name__
+    return f"{first} ({type(error).__name__})"
 
 
 def new_figure(width: float, height: float, title: str, *caption: str, gap: float = 0.06) -> Figure:
@@ -161,6 +173,31 @@ def quiet_matplotlib() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def text_panel(
+    lines: Sequence[tuple[int, int, int, str, str]], width: int, height: int
+) -> NDArray[np.uint8]:
+    """Text on white as an image, uint8 [height, width, 3].
+
+    Args:
+        lines: left edge, top edge and height of letters in pixels, colour, text.
+        width, height: of the image in pixels.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    dots = 100
+    with plain_matplotlib():
+        figure = Figure(figsize=(width / dots, height / dots), dpi=dots, facecolor="white")
+        for left, top, size, ink, text in lines:
+            x, y = left / width, 1 - top / height
+            figure.text(x, y, text, fontsize=72 * size / dots, color=ink, va="top")
+        use_fonts(figure)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())
+    return np.ascontiguousarray(pixels[:height, :width, :3])
 
 
 def colour(values: NDArray[Any], name: str) -> NDArray[np.float64]:

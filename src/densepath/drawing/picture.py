@@ -36,6 +36,8 @@ BLUE, GREEN, RED, ORANGE, VIOLET = "#2166ac", "#1a7f43", "#c0392b", "#dd8452", "
 PLACES = ("backend", "backend_fallback", "interactive", "toolbar", "datapath")
 # Invisible, and part of how Persian and Hindi words are written.
 JOINERS = "\u200c\u200d"
+# Behind an Arabic name: what follows in the line is not drawn in its direction.
+LEFT_TO_RIGHT = "\u200e"
 ELLIPSIS = "…"
 
 _one_at_a_time = threading.RLock()
@@ -217,10 +219,15 @@ def literal(text: str, width: int | None = None) -> str:
     if not text.strip():
         return f'"{printable(text)}"'
     shown = "".join(c if c in JOINERS else printable(c) for c in text)
-    if width is None or columns(shown) <= width:
-        return shown
-    left, right = (width - 1) - (width - 1) // 3, (width - 1) // 3
-    return _fitting(shown, left) + ELLIPSIS + _fitting(shown[::-1], right)[::-1]
+    if width is not None and columns(shown) > width:
+        left, right = (width - 1) - (width - 1) // 3, (width - 1) // 3
+        shown = _fitting(shown, left) + ELLIPSIS + _fitting(shown[::-1], right)[::-1]
+    return shown + LEFT_TO_RIGHT if any(map(_runs_left, shown)) else shown
+
+
+def _runs_left(character: str) -> bool:
+    """Whether it is of Arabic, Hebrew or their like."""
+    return unicodedata.bidirectional(character) in ("R", "AL")
 
 
 def columns(text: str) -> int:

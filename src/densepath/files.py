@@ -63,13 +63,13 @@ def _flush(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """The file `path` holds `text` as UTF-8.
+    """The file `path` holds `text` as UTF-8; of a name that is not, the bytes are escaped.
 
     Raises:
         OutputError: it cannot be written.
     """
     with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -158,13 +158,16 @@ def predict(
 
     Example: densepath predict runs/digits photos/ --top-k 3 --json
     """
+    from densepath.data.image_files import PassedOver
     from densepath.engines.image_paths import STDIN, find_images
     from densepath.engines.obstacles import MANY_IMAGES
     from densepath.predictions import WRITERS
 
     chosen = _choose_format(format, json, csv, output)
-    found: Iterator = find_images(paths, lines=sys.stdin, allow_urls=allow_urls)
-
+    passed_over = PassedOver()
+    found: Iterator = find_images(
+        paths, lines=_input_lines(), allow_urls=allow_urls, passed_over=passed_over
+    )
     first = [] if STDIN in paths else list(itertools.islice(found, MANY_IMAGES))
 
     from densepath.engines.load import load
@@ -197,7 +200,16 @@ def predict(
     except KeyboardInterrupt:
         note(f"interrupted after {tally.pace()}")
         raise typer.Exit(INTERRUPTED) from None
+    if passed_over:
+        note(str(passed_over))
     tally.report(explain)
+
+
+def _input_lines() -> Iterator[str]:
+    """Standard input's lines, decoded as file names are, whatever their bytes."""
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
+    yield from sys.stdin
 
 
 def _choose_format(

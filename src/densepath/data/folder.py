@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from densepath.data.dataset import Dataset, Split, check_split, hold_out
-from densepath.data.decode import SUFFIXES
+from densepath.data.decode import readable_suffixes
 from densepath.data.files_dataset import FilesDataset
+from densepath.data.image_files import is_image_name
 from densepath.errors import DatasetError
 
 SPLIT_FOLDERS: dict[str, tuple[str, ...]] = {
@@ -106,18 +107,13 @@ def read_class_folders(
     if not files:
         raise DatasetError(
             f"{root} has {len(class_names)} class folders and no image in any of them. "
-            f"Images end in {', '.join(sorted(SUFFIXES))}."
+            f"Images end in {', '.join(sorted(readable_suffixes()))}."
         )
     passed_over = f"; {num_others:,} other files passed over" if num_others else ""
     description = f"class folders of {root}{passed_over}"
     return FilesDataset(
         root, files, targets, class_names, description=description, channels=channels
     )
-
-
-def is_image_name(name: str) -> bool:
-    """Whether the name ends as an image's does, in upper or lower case."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
 
 
 def _check_known(root: Path, folders: list[str], class_names: list[str]) -> None:

@@ -232,18 +232,17 @@ def _choose_format(
 
 @contextmanager
 def _open_output(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that appears once all is written; both as UTF-8."""
+    """Standard output, or a file in UTF-8 that appears once all is written."""
     from densepath.files import write_atomically
+    from densepath.names import READABLE
 
     if path is None:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
         sys.stdout.flush()
         return
     with (
         write_atomically(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
+        temporary.open("w", encoding="utf-8", errors=READABLE, newline="") as file,
     ):
         yield file
 

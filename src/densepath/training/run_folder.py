@@ -25,6 +25,7 @@ from torch import nn
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_atomically, write_json, write_text
 from densepath.models.build import Model
+from densepath.names import READABLE
 from densepath.preprocess import Preprocess
 from densepath.training.ema import Ema
 from densepath.training.environment import describe_environment
@@ -246,7 +247,7 @@ class RunFolder:
         """
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
-            with (self.path / "train.log").open("a", encoding="utf-8") as file:
+            with (self.path / "train.log").open("a", encoding="utf-8", errors=READABLE) as file:
                 file.write(f"{stamp} {message}\n")
         except OSError as error:
             raise OutputError(f"cannot write {self.path / 'train.log'}: {error}") from error

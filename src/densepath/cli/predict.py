@@ -185,6 +185,7 @@ def predict(
         explains=explain is not None,
         num_images=len(first) or None,
     )
+    _check_channels(predictor)
     if engine is EngineName.auto:
         note(str(predictor.choice))
     found = itertools.chain(first, found)
@@ -203,6 +204,24 @@ def predict(
     if passed_over:
         note(str(passed_over))
     tally.report(explain)
+
+
+def _check_channels(predictor: Predictor) -> None:
+    """Returns when files can be read for the network.
+
+    Raises:
+        UsageError: it takes other channels than files are read with.
+    """
+    from densepath.data.decode import FILE_CHANNELS
+
+    channels = predictor.preprocess.channels
+    if channels not in FILE_CHANNELS:
+        predictor.close()
+        raise UsageError(
+            f"the network takes {channels} channels; image files are read with 1 (gray) or 3 "
+            f"(RGB). In Python, densepath.load(...).predict takes arrays [height, width, "
+            f"{channels}]."
+        )
 
 
 def _input_lines() -> Iterator[str]:

@@ -61,6 +61,7 @@ SUFFIXES = frozenset((
 ))  # fmt: skip
 AVIF_SUFFIXES = frozenset((".avif", ".avifs"))
 HEIF_SUFFIXES = frozenset((".heic", ".heics", ".heif", ".heifs", ".hif"))
+FILE_CHANNELS = (1, 3)
 # Above this Pillow warns of a decompression bomb (Pillow 13 `Image.MAX_IMAGE_PIXELS`).
 MAX_PIXELS = 89_478_485
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -190,8 +191,11 @@ def _without_pillows_warnings() -> Iterator[None]:
 
 def _check_channels(channels: int) -> None:
     """Returns when files can be read with so many channels."""
-    if channels not in (1, 3):
-        raise UsageError(f"channels is {channels}; files are read with 1 (gray) or 3 (RGB).")
+    if channels not in FILE_CHANNELS:
+        raise UsageError(
+            f"channels is {channels}; files are read with 1 (gray) or 3 (RGB). Arrays [height, "
+            f"width, {channels}] are taken in their place."
+        )
 
 
 def _check_file(path: Path) -> None:

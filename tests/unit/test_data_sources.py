@@ -62,7 +62,7 @@ def test_a_set_without_splits_holds_a_part_out_once_and_for_all(tmp_path):
     )
     other = open_dataset(tmp_path, split="validation", validation_fraction=0.2, seed=4)
     assert [other.path(i) for i in range(4)] != validation
-    assert "20% of it held out by seed 4" in other.description
+    assert "20% of the images, drawn by class with seed 4" in other.description
 
 
 def test_a_class_folder_that_is_missing_in_the_test_split_shifts_no_label(tmp_path):
@@ -277,9 +277,12 @@ def test_a_bad_table_says_where(tmp_path, text, message):
 
 
 def test_digits_are_split_the_same_way_for_ever():
-    train, test = open_dataset("digits"), open_dataset("digits", split="test")
-    # 1,797 images; of the n of a class, n // 5 are for testing.
-    assert (len(train), len(test)) == (1442, 355)
+    train, validation, test = (
+        open_dataset("digits", split=split) for split in ("train", "validation", "test")
+    )
+    # 1,797 images; of the n of a class, n // 5 are for testing, a tenth of the rest validates.
+    assert (len(train), len(validation), len(test)) == (1298, 144, 355)
+    assert len(open_dataset("digits", validation_fraction=0)) == 1442
     assert train.class_names == list("0123456789")
     sample = test.load(0)
     assert sample.image.shape == (8, 8, 3)
@@ -296,8 +299,10 @@ def test_no_digit_is_both_for_training_and_testing():
     everything = collections.Counter(
         np.rint(image * (255 / 16)).astype(np.uint8).tobytes() for image in load_digits().images
     )
-    halves = [open_dataset("digits", split=split, channels=1) for split in ("train", "test")]
+    parts = [
+        open_dataset("digits", split=split, channels=1) for split in ("train", "validation", "test")
+    ]
     found = collections.Counter(
-        half.load(i).image.tobytes() for half in halves for i in range(len(half))
+        part.load(i).image.tobytes() for part in parts for i in range(len(part))
     )
     assert found == everything

@@ -5,64 +5,47 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from densepath.data.dataset import Dataset, Split, check_split, hold_out
 from densepath.data.decode import readable_suffixes
 from densepath.data.files_dataset import FilesDataset
 from densepath.data.image_files import is_image_name
+from densepath.data.options import DataOptions
+from densepath.data.parts import WHOLE, Part, Parts
 from densepath.errors import DatasetError
 
-SPLIT_FOLDERS: dict[str, tuple[str, ...]] = {
+SPLIT_FOLDERS: dict[Part, tuple[str, ...]] = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid"),
     "test": ("test", "testing"),
 }
 
 
-def open_folder(
-    root: Path, split: Split, *, channels: int, validation_fraction: float, seed: int
-) -> Dataset:
-    """The split of a folder: its own folder when there is one, else a part held out.
-
-    Without `validation` the test split serves, and the other way round; with neither, a
-    fraction of the training images.
+def find_folders(root: Path, channels: int, options: DataOptions) -> Parts:
+    """The parts of a folder: its split folders, or the whole of it.
 
     Raises:
         DatasetError: no class folders, or no images in them.
     """
-    check_split(split)
     found = _split_folders(root)
     if not found:
-        dataset = read_class_folders(root, channels=channels)
-        return hold_out(dataset, split, validation_fraction, seed)
-    if list(found) == ["train"]:
-        return _hold_out_of_training(found["train"], split, channels, validation_fraction, seed)
-    other = {"validation": "test", "test": "validation"}.get(split, split)
-    chosen = found.get(split) or found.get(other)
-    if chosen is None:
-        names = ", ".join(sorted(path.name for path in found.values()))
-        raise DatasetError(f"{root} has no folder `train` to train on; it has {names}.")
+        whole = partial(read_class_folders, root, channels=channels)
+        return Parts({WHOLE: whole}, {WHOLE: f"the class folders of {root}"})
     # The classes are those of the training images, whether or not a folder is missing here.
     class_names = _visible_folders(found["train"]) if "train" in found else None
-    return read_class_folders(chosen, channels=channels, class_names=class_names)
+    return Parts(
+        {
+            split: partial(read_class_folders, path, channels=channels, class_names=class_names)
+            for split, path in found.items()
+        },
+        {split: f"the folder {path.name}" for split, path in found.items()},
+    )
 
 
-def _hold_out_of_training(
-    folder: Path, split: Split, channels: int, fraction: float, seed: int
-) -> Dataset:
-    """`train` and `validation` of training images that have no other split beside them."""
-    if split == "test":
-        raise DatasetError(
-            f"{folder.parent} has a folder `train` but neither `test` nor `validation`. To "
-            f"evaluate on the training images, name {folder}."
-        )
-    return hold_out(read_class_folders(folder, channels=channels), split, fraction, seed)
-
-
-def _split_folders(root: Path) -> dict[str, Path]:
+def _split_folders(root: Path) -> dict[Part, Path]:
     """The folders of `root` that are splits, by the name of the split."""
-    found: dict[str, Path] = {}
+    found: dict[Part, Path] = {}
     for split, names in SPLIT_FOLDERS.items():
         for name in names:
             if (root / name).is_dir():

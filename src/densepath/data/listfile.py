@@ -8,40 +8,44 @@ a line) and are otherwise the numbers. Beside `train_list.txt`, the files `val_l
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from densepath.data.dataset import Dataset, Split, hold_out
 from densepath.data.files_dataset import FilesDataset
+from densepath.data.options import DataOptions
+from densepath.data.parts import WHOLE, Part, Parts
 from densepath.errors import DatasetError
 
 LABELS_FILE = "label_list.txt"
-SPLIT_FILES = {"train": "train_list.txt", "validation": "val_list.txt", "test": "test_list.txt"}
+SPLIT_FILES: dict[Part, str] = {
+    "train": "train_list.txt",
+    "validation": "val_list.txt",
+    "test": "test_list.txt",
+}
 
 
-def open_list(
-    path: Path,
-    split: Split,
-    *,
-    root: Path | None,
-    channels: int,
-    validation_fraction: float,
-    seed: int,
-) -> Dataset:
-    """The split of a list file: its own file where there is one, else a part held out.
+def find_lists(path: Path, channels: int, options: DataOptions) -> Parts:
+    """The parts of a list file: the lists beside it, or the whole of it.
 
     Raises:
         DatasetError: a line that is not `path label`, or no lines at all.
     """
+    root = Path(options.root).expanduser() if options.root is not None else None
     siblings = _siblings(path)
     if not siblings:
-        dataset = read_list(path, root=root, channels=channels)
-        return hold_out(dataset, split, validation_fraction, seed)
-    other = {"validation": "test", "test": "validation"}.get(split, split)
-    chosen = siblings.get(split) or siblings.get(other) or path
-    return read_list(chosen, root=root, channels=channels, of=list(siblings.values()))
+        whole = partial(read_list, path, root=root, channels=channels)
+        return Parts({WHOLE: whole}, {WHOLE: f"the list {path.name}"})
+    of = list(siblings.values())
+    return Parts(
+        {
+            split: partial(read_list, one, root=root, channels=channels, of=of)
+            for split, one in siblings.items()
+        },
+        {split: f"the list {one.name}" for split, one in siblings.items()},
+    )
 
 
-def _siblings(path: Path) -> dict[str, Path]:
+def _siblings(path: Path) -> dict[Part, Path]:
     """The lists of all splits, when `path` is a `train_list.txt` that has others beside it."""
     if path.name != SPLIT_FILES["train"]:
         return {}

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import csv
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from densepath.data.dataset import Dataset, Split, Target, hold_out
+from densepath.data.dataset import Target
 from densepath.data.files_dataset import FilesDataset
 from densepath.data.listfile import read_text
+from densepath.data.options import DataOptions
+from densepath.data.parts import WHOLE, Part, Parts
 from densepath.errors import DatasetError
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
@@ -30,21 +33,13 @@ class Row(dict[str, str]):
     line: int
 
 
-def open_table(
-    path: Path,
-    split: Split,
-    *,
-    root: Path | None,
-    channels: int,
-    validation_fraction: float,
-    seed: int,
-) -> Dataset:
-    """The split of a CSV: the rows of that `split` where it has the column, else a part held out.
+def find_rows(path: Path, channels: int, options: DataOptions) -> Parts:
+    """The parts of a CSV: the rows of each `split` where it has the column, or all rows.
 
     The classes are those of all rows, so that every split has the same numbers.
 
     Raises:
-        DatasetError: no header with a path and classes, a bad row, or no rows of the split.
+        DatasetError: no header with a path and classes, or a bad row.
     """
     header, rows = _read(path)
     files = _path_column(path, header)
@@ -52,21 +47,29 @@ def open_table(
         if not row[files]:
             raise DatasetError(f"{path}, line {row.line}: no {files}.")
     class_names, targets, multi_label = _classes(path, header, rows)
-    chosen = list(range(len(rows)))
-    if SPLIT_COLUMN in header:
-        chosen = _rows_of_split(path, rows, split)
-    dataset = FilesDataset(
-        root or path.parent,
-        [rows[i][files] for i in chosen],
-        [targets[i] for i in chosen],
-        class_names,
-        description=f"table {path}",
-        channels=channels,
-        multi_label=multi_label,
+    root = Path(options.root).expanduser() if options.root is not None else path.parent
+
+    def open_rows(chosen: list[int]) -> FilesDataset:
+        return FilesDataset(
+            root,
+            [rows[i][files] for i in chosen],
+            [targets[i] for i in chosen],
+            class_names,
+            description=f"table {path}",
+            channels=channels,
+            multi_label=multi_label,
+        )
+
+    if SPLIT_COLUMN not in header:
+        return Parts(
+            {WHOLE: partial(open_rows, list(range(len(rows))))},
+            {WHOLE: f"the rows of {path.name}"},
+        )
+    found = _rows_by_split(path, rows)
+    return Parts(
+        {split: partial(open_rows, chosen) for split, chosen in found.items()},
+        dict.fromkeys(found, f"the rows whose {SPLIT_COLUMN} says so"),
     )
-    if SPLIT_COLUMN in header:
-        return dataset
-    return hold_out(dataset, split, validation_fraction, seed)
 
 
 def _read(path: Path) -> tuple[list[str], list[Row]]:
@@ -172,18 +175,22 @@ def _multi_hot(numbers: list[int], count: int) -> np.ndarray:
     return target
 
 
-def _rows_of_split(path: Path, rows: list[Row], split: Split) -> list[int]:
-    """The rows of `split`; validation and test serve for one another."""
-    names = {"val": "validation", "valid": "validation"}
-    found = [names.get(row[SPLIT_COLUMN], row[SPLIT_COLUMN]) for row in rows]
-    for row, name in zip(rows, found, strict=True):
-        if name not in ("train", "validation", "test"):
+def _rows_by_split(path: Path, rows: list[Row]) -> dict[Part, list[int]]:
+    """The rows of each split."""
+    names: dict[str, Part] = {
+        "train": "train",
+        "validation": "validation",
+        "val": "validation",
+        "valid": "validation",
+        "test": "test",
+    }
+    found: dict[Part, list[int]] = {}
+    for number, row in enumerate(rows):
+        name = row[SPLIT_COLUMN]
+        if name not in names:
             raise DatasetError(
                 f"{path}, line {row.line}: unknown split {name!r}; choices: train, validation, "
                 "test."
             )
-    other = {"validation": "test", "test": "validation"}.get(split, split)
-    wanted = split if split in found else other
-    if wanted not in found:
-        raise DatasetError(f"{path} has no rows with the split {split!r}.")
-    return [i for i, name in enumerate(found) if name == wanted]
+        found.setdefault(names[name], []).append(number)
+    return found

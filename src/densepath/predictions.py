@@ -6,9 +6,11 @@ servers write what is made here. Writers take answers one by one and keep none.
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import operator
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import UnknownNameError, UsageError
+from densepath.names import readable, to_json
 
 Format = Literal["table", "json", "csv"]
 Writer: TypeAlias = Callable[[Iterable["Prediction"], TextIO, int], None]
@@ -55,13 +58,19 @@ class Prediction:
         return cls(path, [], [], [], error)
 
     def to_dict(self) -> dict[str, Any]:
-        """`path, class_ids, labels, scores` (6 digits); for a failure `path, error`."""
+        """`path, class_ids, labels, scores` (6 digits); for a failure `path, error`.
+
+        A path that is no text is there as `readable` shows it, and its bytes as `path_base64`.
+        """
+        named = {"path": readable(self.path)}
+        if named["path"] != self.path:
+            named["path_base64"] = base64.b64encode(os.fsencode(self.path)).decode()
         if self.error is not None:
-            return {"path": self.path, "error": self.error}
+            return {**named, "error": readable(self.error)}
         return {
-            "path": self.path,
+            **named,
             "class_ids": self.class_ids,
-            "labels": self.labels,
+            "labels": [readable(label) for label in self.labels],
             "scores": [round(score, SCORE_DIGITS) for score in self.scores],
         }
 
@@ -156,9 +165,9 @@ def answer(
 def write_json_lines(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> None:
     """One JSON object a line, as `Prediction.to_dict` makes it."""
     for prediction in predictions:
-        text = json.dumps(prediction.to_dict(), ensure_ascii=False, allow_nan=False)
+        text = to_json(prediction.to_dict(), allow_nan=False)
         if not text.isprintable():
-            # A file name that is not UTF-8 holds lone surrogates: escape them.
+            # What would break a line, or a terminal, in a name: the whole line in ASCII.
             text = json.dumps(prediction.to_dict(), allow_nan=False)
         file.write(text + "\n")
 
@@ -172,12 +181,12 @@ def write_csv(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> No
     for prediction in predictions:
         values = prediction.to_dict()
         ranked = zip(
-            prediction.class_ids, prediction.labels, values.get("scores", ()), strict=False
+            prediction.class_ids, values.get("labels", ()), values.get("scores", ()), strict=False
         )
         cells = [cell for triple in ranked for cell in triple]
         path = printable(prediction.path)
         blanks = [""] * (len(titles) - len(cells))
-        writer.writerow([path, prediction.error or "", *cells, *blanks])
+        writer.writerow([path, readable(prediction.error or ""), *cells, *blanks])
 
 
 def write_table(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> None:
@@ -205,7 +214,9 @@ def printable(text: str) -> str:
     """The text with control characters and stray bytes escaped: one line, valid UTF-8."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in readable(text)
+    )
 
 
 def shorten(text: str, width: int) -> str:

@@ -6,12 +6,13 @@ rich is imported by those who draw tables or progress, not for a line of text.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from densepath.names import READABLE, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +44,14 @@ def stderr() -> Console:
 
 def print_json(value: Any) -> None:
     """One JSON document on one line of standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.write(to_json(value) + "\n")
+
+
+def speak_utf8() -> None:
+    """Standard output is UTF-8 whatever the locale; what a stream cannot hold is escaped."""
+    for stream, encoding in ((sys.stdout, "utf-8"), (sys.stderr, None)):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding=encoding, errors=READABLE)
 
 
 def note(message: str) -> None:

@@ -18,7 +18,7 @@ from densepath.cli.console import NAMED_FAILURES, note, note_unreadable, stderr
 from densepath.errors import DataError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from densepath.engines.predictor import Explanation
+    from densepath.engines.predictor import Explanation, Predictor
     from densepath.predictions import Format, Prediction
 
 
@@ -167,6 +167,7 @@ def predict(
 
     Example: densepath predict runs/digits photos/ --top-k 3 --json
     """
+    from densepath.data.image_files import PassedOver
     from densepath.engines.image_paths import STDIN, find_images
     from densepath.engines.obstacles import MANY_IMAGES
     from densepath.predictions import WRITERS
@@ -174,8 +175,10 @@ def predict(
     chosen = _choose_format(format, json, csv, output)
     if target is not None and explain is None:
         raise UsageError(f"--target {target} chooses what --explain DIR draws; name a folder, too.")
-    found: Iterator = find_images(paths, lines=sys.stdin, allow_urls=allow_urls)
-
+    passed_over = PassedOver()
+    found: Iterator = find_images(
+        paths, lines=_input_lines(), allow_urls=allow_urls, passed_over=passed_over
+    )
     first = [] if STDIN in paths else list(itertools.islice(found, MANY_IMAGES))
 
     from densepath.engines.load import load
@@ -193,6 +196,7 @@ def predict(
         explains=explain is not None,
         num_images=len(first) or None,
     )
+    _check_channels(predictor)
     if engine is EngineName.auto:
         note(str(predictor.choice))
     found = itertools.chain(first, found)
@@ -212,7 +216,34 @@ def predict(
     except KeyboardInterrupt:
         note(f"interrupted after {tally.pace()}")
         raise typer.Exit(INTERRUPTED) from None
+    if passed_over:
+        note(str(passed_over))
     tally.report(explain)
+
+
+def _check_channels(predictor: Predictor) -> None:
+    """Returns when files can be read for the network.
+
+    Raises:
+        UsageError: it takes other channels than files are read with.
+    """
+    from densepath.data.decode import FILE_CHANNELS
+
+    channels = predictor.preprocess.channels
+    if channels not in FILE_CHANNELS:
+        predictor.close()
+        raise UsageError(
+            f"the network takes {channels} channels; image files are read with 1 (gray) or 3 "
+            f"(RGB). In Python, densepath.load(...).predict takes arrays [height, width, "
+            f"{channels}]."
+        )
+
+
+def _input_lines() -> Iterator[str]:
+    """Standard input's lines, decoded as file names are, whatever their bytes."""
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
+    yield from sys.stdin
 
 
 def _choose_format(
@@ -235,18 +266,17 @@ def _choose_format(
 
 @contextmanager
 def _open_output(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that appears once all is written; both as UTF-8."""
+    """Standard output, or a file in UTF-8 that appears once all is written."""
     from densepath.files import write_atomically
+    from densepath.names import READABLE
 
     if path is None:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
         sys.stdout.flush()
         return
     with (
         write_atomically(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
+        temporary.open("w", encoding="utf-8", errors=READABLE, newline="") as file,
     ):
         yield file
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from densepath.data.clutter import Ignored
 from densepath.data.dataset import Split
-from densepath.data.decode import SUFFIXES
+from densepath.data.decode import readable_suffixes
 from densepath.data.files_dataset import FilesDataset
-from densepath.data.listing import is_clutter_entry, is_image_name, list_folder, scan
+from densepath.data.image_files import PassedOver, counted, is_image_name
+from densepath.data.listing import is_hidden_entry, list_folder, scan
 from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.split_folders import find_split_folders
 from densepath.data.text import normal_form
@@ -58,7 +58,7 @@ def read_class_folders(
 ) -> FilesDataset:
     """The images below `root/CLASS/`, at any depth, in sorted order.
 
-    Clutter and files without an image's ending are passed over; the description counts the
+    Hidden entries and files without an image's ending are passed over; the description counts the
     latter. A class folder without images stays a class, so that class numbers never shift.
 
     Args:
@@ -74,29 +74,29 @@ def read_class_folders(
     found = class_folders(root, folders)
     class_names = class_names or list(found)
     _check_known(root, list(found), class_names)
-    ignored = Ignored()
+    passed_over = PassedOver()
     files: list[str] = []
     targets: list[int] = []
     for number, name in enumerate(class_names):
         folder = found.get(name)
-        images = [] if folder is None else sorted(_images_below(root / folder, folder, ignored))
+        images = [] if folder is None else sorted(_images_below(root / folder, folder, passed_over))
         files += images
         targets += [number] * len(images)
     if not files:
         raise DatasetError(
             f"{root} has {len(class_names)} class folders and no image in any of them. "
-            f"Images end in {', '.join(sorted(SUFFIXES))}."
+            f"Images end in {', '.join(sorted(readable_suffixes()))}."
         )
-    others = ignored.others.total()
-    passed_over = f"; {others:,} other file{'s' * (others > 1)} passed over" if others else ""
+    others = passed_over.suffixes.total()
+    said = f"; {counted(others, 'other file')} passed over" if others else ""
     if notes is not None:
-        notes += _remarks(root, found, ignored)
+        notes += _remarks(root, found, passed_over)
     return FilesDataset(
         root,
         files,
         targets,
         class_names,
-        description=f"class folders of {root}{passed_over}",
+        description=f"class folders of {root}{said}",
         channels=channels,
     )
 
@@ -137,7 +137,10 @@ def _check_known(root: Path, found: list[str], class_names: list[str]) -> None:
 
 
 def _images_below(
-    folder: Path, prefix: str, ignored: Ignored, above: frozenset[tuple[int, int]] = frozenset()
+    folder: Path,
+    prefix: str,
+    passed_over: PassedOver,
+    above: frozenset[tuple[int, int]] = frozenset(),
 ) -> Iterator[str]:
     """The images below `folder`, as paths that begin with `prefix`; counts what it passes over.
 
@@ -150,23 +153,22 @@ def _images_below(
     with scan(folder) as entries:
         for entry in entries:
             name = f"{prefix}/{entry.name}"
-            if is_clutter_entry(entry):
-                ignored.clutter[entry.name] += 1
+            if is_hidden_entry(entry):
+                passed_over.hidden[entry.name] += 1
             # A folder called x.jpg is taken for a broken image, and named as one.
             elif is_image_name(entry.name):
                 yield name
             elif entry.is_dir():
-                yield from _images_below(folder / entry.name, name, ignored, above | {here})
+                yield from _images_below(folder / entry.name, name, passed_over, above | {here})
             else:
-                ignored.add_other(entry.name)
+                passed_over.add(entry.name)
 
 
-def _remarks(root: Path, found: Mapping[str, str], ignored: Ignored) -> Iterator[str]:
+def _remarks(root: Path, found: Mapping[str, str], passed_over: PassedOver) -> Iterator[str]:
     """What a person should know of a folder, a sentence each."""
     listing = list_folder(root)
     if listing.num_images:
-        images = "1 image lies" if listing.num_images == 1 else f"{listing.num_images:,} images lie"
-        yield f"not used: {images} directly in {root}, in no class folder."
+        yield f"not used: {counted(listing.num_images, 'image')} directly in {root}, in no class."
     if len(found) == 1:
         (folder,) = found.values()
         inside = list_folder(root / folder).folders
@@ -175,5 +177,7 @@ def _remarks(root: Path, found: Mapping[str, str], ignored: Ignored) -> Iterator
                 f"{root} has one class folder, {folder}, with {len(inside):,} folders in it. If "
                 f"those are the classes, name {root / folder}."
             )
-    ignored.add(listing.ignored)
-    yield from ignored.sentences(root)
+    passed_over.update(listing.passed_over)
+    for said in (*passed_over.notes(), passed_over.hidden_note()):
+        if said:
+            yield f"ignored in {root}: {said}."

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from densepath.data.clutter import Ignored, is_clutter
-from densepath.data.decode import SUFFIXES
+from densepath.data.image_files import PassedOver, is_hidden_name, is_image_name
 from densepath.errors import DatasetError
 
 
@@ -20,12 +19,12 @@ class Listing:
     Attributes:
         folders: the names of the visible folders, sorted.
         num_images: files that are images by their ending.
-        ignored: the rest.
+        passed_over: the rest.
     """
 
     folders: list[str] = field(default_factory=list)
     num_images: int = 0
-    ignored: Ignored = field(default_factory=Ignored)
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
 
 def list_folder(folder: Path) -> Listing:
@@ -37,14 +36,14 @@ def list_folder(folder: Path) -> Listing:
     found = Listing()
     with scan(folder) as entries:
         for entry in entries:
-            if is_clutter_entry(entry):
-                found.ignored.clutter[entry.name] += 1
+            if is_hidden_entry(entry):
+                found.passed_over.hidden[entry.name] += 1
             elif entry.is_dir():
                 found.folders.append(entry.name)
             elif is_image_name(entry.name):
                 found.num_images += 1
             else:
-                found.ignored.add_other(entry.name)
+                found.passed_over.add(entry.name)
     found.folders.sort()
     return found
 
@@ -63,16 +62,11 @@ def scan(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
         raise DatasetError(f"{folder} cannot be read: {error.strerror}.") from error
 
 
-def is_image_name(name: str) -> bool:
-    """Whether the name ends as an image's does, in upper or lower case."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
-
-
-def is_clutter_entry(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is clutter by its name, or the folder of the version control CVS.
+def is_hidden_entry(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is none of the user's by its name, or the folder of the version control CVS.
 
     The latter is known by what lies in it: a class may have that name, too.
     """
     if entry.name == "CVS":
         return os.path.isfile(os.path.join(entry.path, "Entries"))  # noqa: PTH113, PTH118
-    return is_clutter(entry.name)
+    return is_hidden_name(entry.name)

@@ -27,6 +27,7 @@ from densepath.drawing.picture import literal, save_picture
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_json, write_text
 from densepath.models.build import Model
+from densepath.names import READABLE
 from densepath.preprocess import Preprocess
 from densepath.training.ema import Ema
 from densepath.training.environment import describe_environment
@@ -255,7 +256,7 @@ class RunFolder:
         """
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
-            with (self.path / "train.log").open("a", encoding="utf-8") as file:
+            with (self.path / "train.log").open("a", encoding="utf-8", errors=READABLE) as file:
                 file.write(f"{stamp} {message}\n")
         except OSError as error:
             raise OutputError(f"cannot write {self.path / 'train.log'}: {error}") from error

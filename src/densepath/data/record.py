@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.dataset import Dataset, Split
+from densepath.data.sources import built_in
 from densepath.errors import DatasetError
 from densepath.files import write_atomically
 
@@ -140,7 +141,7 @@ class Record:
 
     def follow(self, place: str, folder: Path) -> str:
         """Where `place` is, now that the run folder is `folder`: as before, if it is there."""
-        if Path(place).exists() or not os.path.isabs(place):  # noqa: PTH117
+        if Path(place).exists() or not Path(place).is_absolute():
             return place
         moved = os.path.abspath(folder / os.path.relpath(place, self.folder))  # noqa: PTH100
         return moved if Path(moved).exists() else place
@@ -282,6 +283,19 @@ def _counted(count: int, thing: str) -> str:
     """`1 class`, `3 classes`, `3 images`."""
     ending = "" if count == 1 else "es" if thing.endswith("s") else "s"
     return f"{count:,} {thing}{ending}"
+
+
+def place_of(source: str) -> str:
+    """A source from the root of the file system; the name of a set that comes with densepath as
+    it is. Links are not followed; what is not there stays as it was written, for an error to show.
+
+    Raises:
+        DatasetError: the name of such a set, and a folder here.
+    """
+    if built_in(source) is not None:
+        return source
+    full = os.path.abspath(Path(source).expanduser())  # noqa: PTH100
+    return full if Path(full).exists() else source
 
 
 def count_in(fingerprints: Fingerprints, known: Fingerprints) -> int:

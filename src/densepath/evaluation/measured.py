@@ -18,7 +18,8 @@ from densepath.bundle.bundle import is_bundle
 from densepath.data.dataset import Dataset, Split, Subset
 from densepath.data.fingerprint import fingerprints
 from densepath.data.options import DEFAULT_OPTIONS, DataOptions
-from densepath.data.record import Record, count_in
+from densepath.data.record import Record, count_in, place_of
+from densepath.data.sources import built_in
 from densepath.data.splits import Splits, open_splits
 from densepath.errors import DatasetError, UsageError
 from densepath.weights.checkpoint import Checkpoint
@@ -183,8 +184,9 @@ def _open(source: str, channels: int, options: DataOptions, *, own: bool) -> Spl
 
 def _is_same(source: str, other: str) -> bool:
     """Whether two sources are one: the same name, or the same file or folder."""
-    if source == other:
-        return True
+    known = built_in(source)
+    if known is not None or place_of(source) == other:
+        return known == built_in(other)
     here, there = Path(source).expanduser(), Path(other)
     return here.exists() and there.exists() and here.samefile(there)
 

@@ -16,10 +16,10 @@ from densepath.data.dataset import Dataset, Split
 from densepath.data.fingerprint import fingerprints
 from densepath.data.inspect import inspect_splits
 from densepath.data.record import NO_FINGERPRINTS, Fingerprints, Part, Record, count_in
+from densepath.data.sources import built_in
 from densepath.data.splits import Splits, open_splits
 from densepath.errors import CheckpointError, DatasetError, RecipeError
 from densepath.training.recipe import DataSection, Recipe
-from densepath.training.resolve import BUILT_IN
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.trained_on import RECORD_NAME, TrainedOn
 
@@ -76,7 +76,7 @@ def follow_images(recipe: Recipe, folder: Path) -> Recipe:
             nor where they would be then.
     """
     source = recipe.data.source
-    if source in BUILT_IN or Path(source).exists():
+    if built_in(source) is not None or Path(source).exists():
         return recipe
     data = recipe.data
     if (folder / RECORD_NAME).is_file():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
+from densepath.data.record import place_of
+from densepath.data.sources import built_in
 from densepath.errors import RecipeError
 from densepath.models.build import resolve_spec
 from densepath.models.catalogue import find_spec
@@ -16,8 +17,6 @@ from densepath.training.recipe_file import make_recipe
 from densepath.weights.adapt import adapt_preprocess
 from densepath.weights.checkpoint import Checkpoint
 
-# Sets that come with densepath, which are no paths.
-BUILT_IN = ("digits", "cifar10")
 # The share of the short side that the evaluation crop keeps: 224 of 256 pixels.
 CROP_SHARE = 0.875
 # Up to this side images are trained at their own size with shifts of a few pixels
@@ -46,7 +45,7 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
     if augment["crop"] is None:
         augment["crop"] = "pad_crop" if small else "random_resized_crop"
     if augment["hflip"] is None:
-        augment["hflip"] = 0.0 if data.source == "digits" else 0.5
+        augment["hflip"] = 0.0 if built_in(data.source) == "digits" else 0.5
     random_crops = augment["crop"] in ("random_resized_crop", "clamped_crop")
     given = recipe.augment.model_fields_set
     if recipe.quantization.target != "none" and random_crops and "scale" not in given:
@@ -54,7 +53,7 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
     values = recipe.model_dump(exclude_unset=True)
     values["model"] = recipe.model.model_dump() | {
         "name": spec.name,
-        "weights": recipe.model.weights and _absolute(recipe.model.weights),
+        "weights": recipe.model.weights and _weights_from(recipe.model.weights),
         "stem": spec.arch.stem,
         "bn_eps": spec.arch.bn_eps,
         "stem_pool": spec.arch.stem_pool,
@@ -65,23 +64,25 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
 
 
 def absolute_places(data: DataSection) -> DataSection:
-    """`data` with paths that name the same things from any folder.
+    """`data` with places that are the same seen from any folder (`record.place_of`).
 
-    What is not there stays as it was written: it may be a name, and an error is to show it so.
+    Raises:
+        DatasetError: the name of a set that comes with densepath, and a folder here.
     """
-    source = data.source if data.source in BUILT_IN else _absolute(data.source)
-    places: dict[str, Any] = {"source": source, "root": data.root and _absolute(data.root)}
+    places: dict[str, Any] = {
+        "source": place_of(data.source),
+        "root": data.root and place_of(data.root),
+    }
     for split in ("train", "validation", "test"):
         named = getattr(data, split)
-        inside = named is not None and (Path(source) / named).exists()
-        places[split] = named if named is None or inside else _absolute(named)
+        inside = named is not None and (Path(places["source"]) / named).is_dir()
+        places[split] = named if named is None or inside else place_of(named)
     return data.model_copy(update=places)
 
 
-def _absolute(path: str) -> str:
-    """The path from the root, if there is such a file or folder; links are not followed."""
-    full = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
-    return full if os.path.exists(full) else path  # noqa: PTH110
+def _weights_from(weights: str) -> str:
+    """A path from the root; a published name as it is."""
+    return place_of(weights) if Path(weights).expanduser().exists() else weights
 
 
 def is_resolved(recipe: Recipe) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 
 from densepath.data.options import DataOptions
 from densepath.data.record import NO_FINGERPRINTS, Fingerprints, Record
+from densepath.files import to_json
 
 METADATA_KEY = "densepath_trained_on"
 RECORD_NAME = "images.npz"  # of a run folder: see `data/record.py`
@@ -67,7 +68,7 @@ class TrainedOn:
             "judged": _encode(self.judged) if few else None,
             "unknown_start": self.unknown_start,
         }
-        return json.dumps(values, ensure_ascii=False)
+        return to_json(values)
 
     @classmethod
     def from_text(cls, text: str) -> TrainedOn:

@@ -160,7 +160,8 @@ def _print_figures(report: Report) -> None:
     overall.add_row("images", f"{report.images:,}")
     overall.add_row("could not be read", f"{len(report.skipped):,}")
     overall.add_row("images/s", f"{report.images_per_second:.1f}")
-    stdout().print(str(report.overlap), markup=False, highlight=False)
+    about = printable(str(report.overlap))
+    stdout().print(about, markup=False, highlight=False, soft_wrap=True)
     stdout().print(f"{report.subject} on {report.data}", markup=False, highlight=False)
     stdout().print(overall)
     rows = [row for row in report.per_class if row["f1"] is not None and row["support"]]

@@ -127,11 +127,7 @@ def evaluate(
         threshold=threshold,
         images_per_second=len(answers) / max(seconds, 1e-9),
     )
-    overlap = find_overlap(
-        *(known, dataset, answers.indices),
-        is_chosen=bool(checkpoint.provenance.get("chosen", True)),
-        why_unknown=why_unknown(subject),
-    )
+    overlap = find_overlap(known, dataset, answers.indices, why_unknown(subject))
     return dataclasses.replace(report, overlap=overlap)
 
 

@@ -6,7 +6,7 @@ On the line: between a checkpoint that says what it was trained on and the loade
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from densepath.data.record import Record, count_in, place_of
 from densepath.data.sources import built_in
 from densepath.data.splits import Splits, open_splits
 from densepath.errors import DatasetError, UsageError
-from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.checkpoint import Checkpoint, is_checkpoint
+from densepath.weights.subject import open_checkpoint
 from densepath.weights.trained_on import RECORD_NAME, TrainedOn
 
 PLACES = ("train", "validation", "test", "root")
@@ -107,6 +108,17 @@ def find_trained_on(subject: str | Path | Checkpoint, checkpoint: Checkpoint) ->
         source=record.follow(known.source, folder),
         options=dataclasses.replace(known.options, **found),
     )
+
+
+def find_known(subjects: Sequence[str | Path]) -> TrainedOn | None:
+    """What the first of these that says it was trained on; None where none does."""
+    for subject in map(Path, subjects):
+        is_run = subject.is_dir() and (subject / RECORD_NAME).is_file()
+        if is_run or (subject.is_file() and is_checkpoint(subject)):
+            known = find_trained_on(subject, open_checkpoint(subject))
+            if known is not None:
+                return known
+    return None
 
 
 def open_measured(
@@ -244,8 +256,6 @@ def find_overlap(
     known: TrainedOn | None,
     dataset: Dataset,
     answered: NDArray[np.int64],
-    *,
-    is_chosen: bool,
     why_unknown: str,
 ) -> Overlap:
     """How many of the images of a figure the network was trained on.
@@ -254,7 +264,6 @@ def find_overlap(
         known: what it was trained on; None where that is not known.
         dataset: the images.
         answered: the numbers of those that could be read.
-        is_chosen: the weights are those of the best of several epochs.
         why_unknown: said where `known` is None.
     """
     count = len(answered)
@@ -271,7 +280,7 @@ def find_overlap(
     marks = fingerprints(Subset(dataset, answered, ""))
     start = known.unknown_start
     said = f"what its first weights, {start}, were trained on is not known" if start else ""
-    chosen_by = count_in(marks, known.judged) if is_chosen else 0
+    chosen_by = count_in(marks, known.judged) if known.is_chosen else 0
     return Overlap(count, count_in(marks, known.trained), chosen_by, said)
 
 

@@ -16,7 +16,7 @@ import io
 import math
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ from densepath.training.resolve import absolute_places
 from densepath.training.run_readme import write_readme
 from densepath.training.state import Position, read_state, write_state
 from densepath.weights.checkpoint import Checkpoint
-from densepath.weights.trained_on import RECORD_NAME
+from densepath.weights.trained_on import RECORD_NAME, TrainedOn
 
 MOVABLE = tuple(f"data.{place}: " for place in PLACES)
 RECIPE_NAME = "recipe.yaml"
@@ -212,7 +212,7 @@ class RunFolder:
             preprocess=self.preprocess,
             labels=self.images.train.class_names,
             multi_label=self.images.train.multi_label,
-            trained_on=self.memory.trained_on if self.memory is not None else None,
+            trained_on=self._trained_on(is_chosen=is_best and self.recipe.epochs > 1),
             provenance={
                 "made_by": "densepath train",
                 "data": self.images.train.description,
@@ -222,7 +222,6 @@ class RunFolder:
                 "seed": self.recipe.seed,
                 "top1": row["top1"],
                 "evaluated_on": self.recipe.data.evaluate_on,
-                "chosen": is_best and self.recipe.epochs > 1,
                 **self._quantization(row),
             },
         )
@@ -234,6 +233,12 @@ class RunFolder:
             f"epoch {row['epoch']}: train loss {row['train_loss']:.4f}, loss {row['loss']:.4f}, "
             f"top-1 {row['top1']:.4f}"
         )
+
+    def _trained_on(self, *, is_chosen: bool) -> TrainedOn | None:
+        """What a checkpoint says of its images; None where that is not known."""
+        if self.memory is None or self.memory.trained_on is None:
+            return None
+        return replace(self.memory.trained_on, is_chosen=is_chosen)
 
     def _quantization(self, row: dict[str, Any]) -> dict[str, Any]:
         """What a checkpoint of a quantisation-aware training says of it; else nothing."""

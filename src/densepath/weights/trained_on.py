@@ -42,6 +42,7 @@ class TrainedOn:
             first weights included; None: too many for a checkpoint.
         judged: those of the images that the best epoch was chosen on; None likewise.
         unknown_start: the first weights, where nothing says what those were trained on.
+        is_chosen: whether these weights are those of the best of several epochs.
     """
 
     source: str
@@ -52,6 +53,7 @@ class TrainedOn:
     trained: Fingerprints | None = field(repr=False)
     judged: Fingerprints | None = field(repr=False)
     unknown_start: str | None = None
+    is_chosen: bool = False
 
     def to_text(self) -> str:
         """One line of JSON for a checkpoint's metadata, without fingerprints that are too many."""
@@ -67,6 +69,7 @@ class TrainedOn:
             "trained": _encode(self.trained) if few else None,
             "judged": _encode(self.judged) if few else None,
             "unknown_start": self.unknown_start,
+            "is_chosen": self.is_chosen,
         }
         return to_json(values)
 
@@ -91,6 +94,7 @@ class TrainedOn:
                 _decode(values["trained"]),
                 _decode(values["judged"]),
                 values["unknown_start"],
+                bool(values["is_chosen"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error

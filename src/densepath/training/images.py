@@ -154,7 +154,8 @@ def remember(
         )
     else:
         trained_on = _trained_on(images, recipe, record)
-    table = inspect_splits(images.splits).to_text()
+    marks = {split: part.fingerprints for split, part in record.parts.items()}
+    table = inspect_splits(images.splits, marks).to_text()
     text = "\n".join([table, *(f"note: {doubt}" for doubt in doubts), _judges(images)])
     return Memory(record, trained_on, text, tuple(doubts))
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.dataset import SPLITS, Dataset, gather_targets
-from densepath.data.fingerprint import fingerprints
+from densepath.data.fingerprint import Fingerprints, fingerprints
 from densepath.data.splits import Splits
 
 SHOWN_COPIES = 3
-Fingerprints: TypeAlias = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,24 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.dataset import Dataset, Split
+from densepath.data.fingerprint import Fingerprints
 from densepath.data.sources import built_in
 from densepath.errors import DatasetError
 from densepath.files import write_atomically
 
-Fingerprints: TypeAlias = NDArray[np.uint64]
 FORMAT = 1
 NAMED_AT_MOST = 3
+# What NumPy and zipfile raise for files that are none of theirs any more.
+DAMAGES = (
+    *(OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, RuntimeError),
+    *(MemoryError, OverflowError, zipfile.BadZipFile, zlib.error),
+)
 NO_FINGERPRINTS: Fingerprints = np.zeros(0, np.uint64)
 
 
@@ -118,7 +123,7 @@ class Record:
             DatasetError: it cannot be read, is damaged or of a later format.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 about = json.loads(arrays["about"].tobytes())
                 if about["format"] != FORMAT:
                     raise DatasetError(
@@ -130,13 +135,11 @@ class Record:
                     bool(about["multi_label"]),
                     str(about["source"]),
                     str(about["folder"]),
-                    {split: _read_part(arrays, split) for split in about["parts"]},
+                    {s: _read_part(arrays, s, len(about["class_names"])) for s in about["parts"]},
                     arrays["before"],
                     about["unknown_start"],
                 )
-        except (OSError, EOFError, KeyError, ValueError, TypeError) as error:
-            raise DatasetError(f"{path} is damaged: {error}.") from error
-        except (zipfile.BadZipFile, zlib.error) as error:
+        except DAMAGES as error:
             raise DatasetError(f"{path} is damaged: {error}.") from error
 
     def follow(self, place: str, folder: Path) -> str:
@@ -166,17 +169,19 @@ def _to_bytes(data: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)
 
 
-def _read_part(arrays: Any, split: str) -> Part:
+def _read_part(arrays: Any, split: str, num_classes: int) -> Part:
     """A part of the file.
 
     Raises:
-        ValueError: its arrays do not belong together.
+        ValueError: its arrays do not belong together, or to so many classes.
     """
     joined = arrays[f"{split}.names"].tobytes()
     targets, fingerprints = arrays[f"{split}.targets"], arrays[f"{split}.fingerprints"]
     names = [os.fsdecode(name) for name in joined.split(b"\0")] if len(targets) else []
     if not len(names) == len(targets) == len(fingerprints):
         raise ValueError(f"the arrays of {split} are of different lengths")
+    if targets.ndim == 1 and len(targets) and not 0 <= targets.min() <= targets.max() < num_classes:
+        raise ValueError(f"a target of {split} is no class")
     return Part(names, targets, fingerprints.astype(np.uint64))
 
 

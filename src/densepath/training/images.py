@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from densepath.data.dataset import Dataset, Split
-from densepath.data.fingerprint import fingerprints
+from densepath.data.fingerprint import Fingerprints, fingerprints
 from densepath.data.inspect import inspect_splits
-from densepath.data.record import NO_FINGERPRINTS, Fingerprints, Part, Record, count_in
+from densepath.data.record import NO_FINGERPRINTS, Part, Record, count_in
 from densepath.data.sources import built_in
 from densepath.data.splits import Splits, open_splits
 from densepath.errors import CheckpointError, DatasetError, RecipeError
@@ -154,7 +154,7 @@ def remember(
         )
     else:
         trained_on = _trained_on(images, recipe, record)
-    marks = {split: part.fingerprints for split, part in record.parts.items()}
+    marks: dict[str, Fingerprints] = {s: part.fingerprints for s, part in record.parts.items()}
     table = inspect_splits(images.splits, marks).to_text()
     text = "\n".join([table, *(f"note: {doubt}" for doubt in doubts), _judges(images)])
     return Memory(record, trained_on, text, tuple(doubts))

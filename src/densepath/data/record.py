@@ -140,7 +140,10 @@ class Record:
                     about["unknown_start"],
                 )
         except DAMAGES as error:
-            raise DatasetError(f"{path} is damaged: {error}.") from error
+            raise DatasetError(
+                f"{path} is damaged: {error}. Without that file the run can be used, but which "
+                "images it was trained on is then known by its checkpoints alone."
+            ) from error
 
     def follow(self, place: str, folder: Path) -> str:
         """Where `place` is, now that the run folder is `folder`: as before, if it is there."""

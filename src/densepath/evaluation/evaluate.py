@@ -34,7 +34,6 @@ OnError = Literal["skip", "fail"]
 
 MOST_MISTAKES = 16
 DEFAULT_BATCH_SIZE = 32
-MACRO_FIGURES = ("precision", "recall", "f1")
 
 
 def evaluate(
@@ -219,18 +218,18 @@ def make_report(
     )
     if answers.multi_label:
         figures, rows = metrics.per_label(answers, labels, threshold)
-        return dataclasses.replace(report, figures=figures, per_class=rows)
+        settings = settings | {"classes_with_images": metrics.with_images(rows)}
+        return dataclasses.replace(report, figures=figures, per_class=rows, settings=settings)
     confusion = metrics.confusion_matrix(answers, len(labels))
     rows, bins = metrics.per_class(confusion, labels), metrics.reliability(answers)
     return dataclasses.replace(
         report,
         figures={
             **metrics.overall(answers),
-            **{
-                f"macro_{name}": metrics.macro(rows, name) for name in ("precision", "recall", "f1")
-            },
+            **{f"macro_{name}": metrics.macro(rows, name) for name in metrics.DECIDED},
             "calibration_error": metrics.calibration_error(bins),
         },
+        settings=settings | {"classes_with_images": metrics.with_images(rows)},
         per_class=rows,
         confusion=confusion,
         reliability=bins,

@@ -31,6 +31,7 @@ from densepath.training.qat import FakeQuantised, Teacher, batch_norms, besides
 from densepath.training.recipe import Recipe
 from densepath.training.resolve import build_preprocess, is_resolved, resolve
 from densepath.training.run_folder import STATE_NAME, RunFolder, check_folder
+from densepath.training.shares import check_batch, count_least_images
 from densepath.training.signals import StopRequest
 from densepath.training.state import Position
 from densepath.training.sync_bn import synchronise
@@ -91,6 +92,8 @@ def assemble(
         quantised, teacher = _for_int8(recipe, network, train_data, device)
         if quantised is not None and recipe.quantization.norm_statistics == "frozen":
             frozen += batch_norms(network)
+        least_images = count_least_images(network, frozen, preprocess.size)
+        check_batch(recipe, ranks, preprocess.size, len(train_data), least_images)
         optimizer = build_optimizer(network, recipe.optimizer)
         run_folder = RunFolder(
             folder,
@@ -102,7 +105,8 @@ def assemble(
         )
         if ranks.leads:
             run_folder.begin(resume=resume)
-    if recipe.distributed.sync_bn and ranks.world_size > 1:
+    synced = recipe.distributed.sync_bn and ranks.world_size > 1
+    if synced:
         synchronise(network, device)
     ema = Ema(network, recipe.ema.decay) if recipe.ema.decay else None
     with ranks.together(device):
@@ -115,6 +119,8 @@ def assemble(
                 ema,
                 besides(quantised, teacher),
             )
+        if ranks.leads:
+            run_folder.keep_recipe()
     sharing: dict[str, Any] = {
         "batch_size": share,
         "rank": ranks.rank,
@@ -139,9 +145,12 @@ def assemble(
             train_data,
             _build_augment(recipe, preprocess),
             seed=recipe.seed,
+            least_images=least_images,
+            least_share=1 if synced else least_images,
             **sharing,
         ),
         eval_loader=EvalLoader(eval_data, preprocess, **sharing),
+        least_images=least_images,
         folder=run_folder,
         progress=progress,
         stop=stop,

@@ -33,6 +33,7 @@ from densepath.preprocess import Preprocess
 from densepath.training.ema import Ema
 from densepath.training.environment import describe_environment
 from densepath.training.images import PLACES, Memory, RunImages
+from densepath.training.more_epochs import extend
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import (
     find_differences,
@@ -87,6 +88,8 @@ def check_folder(path: Path, recipe: Recipe, *, resume: bool) -> None:
             )
         return
     there = _read_placed(path)
+    if resume:
+        there = extend(there, recipe.epochs, path)
     differences = find_differences(there, recipe)
     known = (path / RECORD_NAME).is_file() or not (path / STATE_NAME).is_file()
     gone = built_in(there.data.source) is None and not Path(there.data.source).exists()
@@ -140,13 +143,24 @@ class RunFolder:
         Raises:
             OutputError: it cannot be written.
         """
-        places = _find_moved(self.path, self.recipe) if is_run_folder(self.path) else []
-        if places or not is_run_folder(self.path):
+        if not is_run_folder(self.path):
             write_recipe(self.path / RECIPE_NAME, self.recipe, self._headline())
         if self.memory is not None and self.memory.trained_on is not None:
             self.memory.record.save(self.path / RECORD_NAME)
         write_json(self.path / "environment.json", describe_environment(self.start_info))
         self.log("started" if not resume else "started again")
+
+    def keep_recipe(self) -> None:
+        """`recipe.yaml` says how many epochs this start goes on to, and where its images are.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        planned, places = read_run_recipe(self.path).epochs, _find_moved(self.path, self.recipe)
+        if planned != self.recipe.epochs or places:
+            write_recipe(self.path / RECIPE_NAME, self.recipe, self._headline())
+        if planned != self.recipe.epochs:
+            self.log(f"goes on to {self.recipe.epochs} epochs; {planned} were planned")
         if places:
             self.log(f"its images are elsewhere now: {'; '.join(places)}")
 

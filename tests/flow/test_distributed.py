@@ -183,20 +183,8 @@ def test_two_processes_train_for_int8_as_one_does(tmp_path):
     """The first process's images make the ranges, so the grids differ by a little."""
     start, base = tmp_path / "float", [sys.executable, "-m", "densepath"]
     assert launch(base, *TRAINING, "--output", str(start)).returncode == 0
-    data = [
-        *(
-            "--set",
-            "data.evaluate_on=test",
-            "--data",
-            "digits",
-            "--batch-size",
-            "256",
-            "--epochs",
-            "2",
-            "--device",
-            "cpu",
-        )
-    ]
+    data = [*("--data", "digits", "--batch-size", "256", "--epochs", "2", "--device", "cpu")]
+    data += ["--set", "data.evaluate_on=test"]
     options = [*data, "--progress", "none", "--set", "augment.padding=1"]
     losses = []
     for name, launcher in (("one", base), ("two", TORCHRUN)):

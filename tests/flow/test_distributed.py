@@ -27,6 +27,7 @@ TRAINING = [
     *("train", "densenet_bc_22_12", "--data", "digits", "--epochs", "2", "--batch-size", "256"),
     *("--lr", "0.01", "--device", "cpu", "--progress", "none"),
     *("--set", "data.channels=1", "--set", "preprocess.size=8", "--set", "augment.padding=1"),
+    *("--set", "data.evaluate_on=test"),
 ]
 SYNC = ["--set", "distributed.sync_bn=true"]
 
@@ -184,6 +185,7 @@ def test_two_processes_train_for_int8_as_one_does(tmp_path):
     start, base = tmp_path / "float", [sys.executable, "-m", "densepath"]
     assert launch(base, *TRAINING, "--output", str(start)).returncode == 0
     data = [*("--data", "digits", "--batch-size", "256", "--epochs", "2", "--device", "cpu")]
+    data += ["--set", "data.evaluate_on=test"]
     options = [*data, "--progress", "none", "--set", "augment.padding=1"]
     losses = []
     for name, launcher in (("one", base), ("two", TORCHRUN)):

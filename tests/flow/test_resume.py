@@ -54,6 +54,7 @@ train(
         "data.channels": 1, "data.batch_size": 128, "preprocess.size": 8, "augment.padding": 1,
         "augment.mixup": 0.2, "model.drop_rate": 0.1, "model.drop_path_rate": 0.1,
         "ema.decay": 0.9, "checkpoint.every_steps": 4, "compute.channels_last": True,
+        "data.evaluate_on": "test",
     },
 )
 """

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from densepath.data.loader import Batch
 from densepath.errors import DatasetError, DensepathError, DivergedError
 from densepath.evaluation.accuracy import Summary, count_batches, summarise
+from densepath.evaluation.metrics import top5_tells
 from densepath.training.distributed import PeerError
 from densepath.training.optimizer import all_finite, clip_gradients, set_learning_rate, train_mode
 from densepath.training.parts import Training
@@ -389,7 +390,7 @@ class _Deferring:
 
 
 def _finish_epoch(training: Training, summary: Summary, as_float: Summary | None) -> None:
-    """The epoch's row, checkpoints, curves and state are written, and the next one may start.
+    """The epoch's row, checkpoints and state are written, then drawn; the next one may start.
 
     Of epochs that are equally good, the first is the best.
     """
@@ -424,4 +425,7 @@ def _finish_epoch(training: Training, summary: Summary, as_float: Summary | None
         if training.ranks.leads:
             training.folder.save_epoch(model, position, is_best=better)
     _save_state(training)
-    training.progress.end_epoch(row)
+    if training.ranks.leads:
+        training.folder.draw_soon(position)
+    few_classes = not top5_tells(training.network.num_classes)
+    training.progress.end_epoch(row | {"top5": None} if few_classes else row)

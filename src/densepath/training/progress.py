@@ -35,7 +35,7 @@ class Progress(Protocol):
         """An epoch is over; `row` is its row of metrics.csv."""
 
     def say(self, message: str) -> None:
-        """A sentence for the person, at once; may come from another thread."""
+        """Lines for the person, at once; may come from another thread."""
 
     def close(self) -> None:
         """Nothing more will come."""
@@ -112,10 +112,10 @@ class BarProgress(NoProgress):
 
         self.num_epochs, self.num_classes, self.pace = num_epochs, 0, Pace()
         self.bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=24),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[figures]}"),
+            progress.TextColumn("{task.fields[figures]}", markup=False),
             console=Console(stderr=True, highlight=False),
             transient=True,
         )
@@ -157,8 +157,8 @@ class BarProgress(NoProgress):
         self.say(describe_row(row, self.num_epochs, self.num_classes))
 
     def say(self, message: str) -> None:
-        """A line above the bar."""
-        self.bars.console.print(message, markup=False)
+        """Lines above the bar, as they are."""
+        self.bars.console.print(message, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """The bar is gone."""

@@ -15,6 +15,7 @@ from densepath.models.catalogue import find_spec
 from densepath.training.allocator import keep_freed_memory
 from densepath.training.assemble import Place, assemble, count_cores
 from densepath.training.distributed import find_ranks, pick_device, process_group
+from densepath.training.images import part_places
 from densepath.training.loop import run
 from densepath.training.more_epochs import extend
 from densepath.training.parts import Training
@@ -143,10 +144,10 @@ def plan(
         aware = {"model.weights": str(qat), "quantization.target": "int8"}
         given = merge_flags(given, aware)
     if subject is not None and Path(subject).is_dir():
-        more = given.get("epochs")
-        others = {name: value for name, value in given.items() if name != "epochs"}
+        moved, others = part_places(given)
+        more = others.pop("epochs", None)
         folder = _check_resume(Path(subject), others, recipe_file, output)
-        recipe = read_run_recipe(folder)
+        recipe = make_recipe(read_run_recipe(folder).to_dict(), moved)
         if more is not None:
             wanted = make_recipe(recipe.to_dict(), {"epochs": more})
             recipe = extend(recipe, wanted.epochs, folder)
@@ -188,8 +189,9 @@ def _check_resume(
     if given or recipe_file is not None or (output is not None and Path(output) != folder):
         raise UsageError(
             f"{folder} goes on with its own recipe and in its own folder; recipe options cannot "
-            "be changed on the way, but for more --epochs. To start anew from its weights: "
-            f"densepath train {folder / RECIPE_NAME} --weights {folder} --output NEW_FOLDER ..."
+            "be changed on the way, but for more --epochs and the place of its images (--data). To "
+            f"start anew from its weights: densepath train {folder / RECIPE_NAME} --weights "
+            f"{folder} --output NEW_FOLDER ..."
         )
     return folder
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import logging
 import os
 import stat
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from densepath.errors import OutputError
+from densepath.names import READABLE, to_json
 
 CHUNK_BYTES = 1 << 20
 
@@ -67,13 +67,13 @@ def _flush(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """The file `path` holds `text` as UTF-8.
+    """The file `path` holds `text` as UTF-8, stray bytes of names escaped.
 
     Raises:
         OutputError: it cannot be written.
     """
     with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=READABLE)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -82,7 +82,7 @@ def write_json(path: str | Path, value: Any) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, to_json(value, indent=2, allow_nan=False) + "\n")
 
 
 def sha256(path: str | Path) -> str:

@@ -21,15 +21,18 @@ from numpy.typing import NDArray
 from densepath.benchmark.rungs import Rung, open_rungs
 from densepath.data.dataset import Dataset, Split, Subset
 from densepath.data.loader import EvalLoader
-from densepath.data.open import open_dataset
 from densepath.engines.engine import Images, Logits
 from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation.labels import match_labels
+from densepath.evaluation.measured import Overlap, find_known, find_overlap, open_measured
+from densepath.evaluation.metrics import TOP, top5_tells
+from densepath.predictions import in_markdown
 from densepath.quantize.scoring import signal_to_noise
 
 BATCH, SIMULATED_BATCH = 32, 100
 WARM_RUNS, TIMED_RUNS = 5, 30
-TOP = 5
+NUM_NAMES = 3
+UNKNOWN = "none of these forms says it (a run folder or its checkpoint does)"
 
 Say: TypeAlias = Callable[[str], None]
 
@@ -71,48 +74,81 @@ class Row:
 
 @dataclass(frozen=True)
 class Ladder:
-    """The rows, the first of which is what the others are compared with; and the data."""
+    """How the forms of a network compare.
+
+    Attributes:
+        rows: the first of them is what the others are compared with.
+        data: the images, in a sentence.
+        num_classes: of the network.
+        overlap: how many of the images it was trained on.
+    """
 
     rows: list[Row]
     data: str
+    num_classes: int
+    overlap: Overlap
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         rows = [{**asdict(row), "lost_points": row.lost_points} for row in self.rows]
-        return {"data": self.data, "rows": rows}
+        about = self.overlap.to_dict()
+        return {**about, "data": self.data, "num_classes": self.num_classes, "rows": rows}
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Titles and cells for people: without top-5 where it is 100 % by its nature."""
+        left_out = () if top5_tells(self.num_classes) else ("top-5",)
+        cells = [_cells(row) for row in self.rows]
+        titles = [title for title in cells[0] if title not in left_out]
+        return titles, [[row[title] for title in titles] for row in cells]
 
     def to_markdown(self) -> str:
         """The table for a person."""
-        first = self.rows[0]
+        first, (titles, rows) = self.rows[0], self.table()
+        alignment = ["---"] * NUM_NAMES + ["--:"] * (len(titles) - NUM_NAMES)
         lines = [
             "# Accuracy ladder",
             "",
-            f"Images: {self.data}. Agreement and SNR of the logits: with {first.name},",
-            f"run by {first.engine}. Latency: one image on all cores, median of {TIMED_RUNS}.",
+            in_markdown(str(self.overlap)),
             "",
-            "| form | engine | precision | images | top-1 | points lost | top-5 | agreement "
-            "| SNR, dB | size, MB | latency, ms |",
-            "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+            f"Images: {in_markdown(self.data)}. Agreement and SNR of the logits: with "
+            f"{in_markdown(first.name)},",
+            f"run by {in_markdown(first.engine)}. Latency: one image on all cores, median of "
+            f"{TIMED_RUNS}.",
+            "",
+            f"| {' | '.join(titles)} |",
+            f"|{'|'.join(alignment)}|",
         ]
-        return "\n".join([*lines, *(f"| {' | '.join(cells(row))} |" for row in self.rows)]) + "\n"
+        lines += [f"| {' | '.join(map(_in_cell, row))} |" for row in rows]
+        return "\n".join(lines) + "\n"
 
 
-def cells(row: Row) -> list[str]:
-    """The figures of a row as text."""
-    return [
-        *(row.name, row.engine, row.precision, f"{row.num_images:,}"),
-        *(f"{row.top1:.2%}", f"{row.lost_points:+.2f}", f"{row.top5:.2%}", f"{row.agreement:.2%}"),
-        "exact" if row.snr_db is None else f"{row.snr_db:.1f}",
-        f"{row.size_bytes / 1e6:.2f}",
-        "" if row.latency_ms is None else f"{row.latency_ms:.2f}",
-    ]
+def _in_cell(text: str) -> str:
+    """A cell's text in Markdown; what is empty stays so."""
+    return in_markdown(text) if text else ""
+
+
+def _cells(row: Row) -> dict[str, str]:
+    """The figures of a row as text, by their titles; `NUM_NAMES` names come first."""
+    return {
+        "form": row.name,
+        "engine": row.engine,
+        "precision": row.precision,
+        "images": f"{row.num_images:,}",
+        "top-1": f"{row.top1:.2%}",
+        "points lost": f"{row.lost_points:+.2f}",
+        "top-5": f"{row.top5:.2%}",
+        "agreement": f"{row.agreement:.2%}",
+        "SNR, dB": "exact" if row.snr_db is None else f"{row.snr_db:.1f}",
+        "size, MB": f"{row.size_bytes / 1e6:.2f}",
+        "latency, ms": "" if row.latency_ms is None else f"{row.latency_ms:.2f}",
+    }
 
 
 def measure_ladder(
     subjects: Sequence[str | Path],
     data: str | Path,
     *,
-    split: Split = "test",
+    split: Split | None = None,
     num_images: int | None = None,
     num_simulated: int = 500,
     timed: bool = True,
@@ -124,7 +160,7 @@ def measure_ladder(
     Args:
         subjects: checkpoints, run folders, bundles and compiled NPU programs of one network.
         data: a labelled data set, see `open_dataset`.
-        split: of it.
+        split: of it; None: as in `evaluate`.
         num_images: of the split, taken evenly; all by default.
         num_simulated: of them, those that an NPU's simulator answers.
         timed: measure latencies.
@@ -141,9 +177,13 @@ def measure_ladder(
         rungs = [stack.enter_context(rung) for one in subjects for rung in open_rungs(one)]
         _check_alike(rungs)
         first = rungs[0]
-        dataset = open_dataset(
-            *(data,), split=split, channels=first.preprocess.channels, data_root=data_root
+        known = find_known(subjects)
+        measured = open_measured(
+            *(known, data, split),
+            channels=first.preprocess.channels,
+            reading={} if data_root is None else {"root": data_root},
         )
+        dataset = measured.dataset
         _check_labels(dataset, first)
         dataset = _evenly(dataset, num_images)
         to_logits = np.array(match_labels(dataset.class_names, first.labels, named=dataset.named))
@@ -156,7 +196,9 @@ def measure_ladder(
         _row(rung, found, answers[0], targets, to_logits, sample, latency)
         for rung, found, latency in zip(rungs, answers, latencies, strict=True)
     ]
-    return Ladder(rows, f"{len(dataset):,} of {dataset.description}")
+    overlap = find_overlap(known, dataset, np.arange(len(dataset)), UNKNOWN)
+    said = f"{len(dataset):,} of {dataset.description}"
+    return Ladder(rows, said, len(first.labels), overlap)
 
 
 def _check_alike(rungs: Sequence[Rung]) -> None:

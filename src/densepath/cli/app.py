@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from densepath import __version__
-from densepath.cli.console import note
+from densepath.cli.console import note, show_notes, speak_utf8
 from densepath.cli.streams import close_streams, failed_output, open_streams
 from densepath.errors import DensepathError, OutputError
 from densepath.files import cache_dir
@@ -121,6 +121,8 @@ def _options(
 def main() -> None:
     """Run one verb; a user's mistake becomes one line on standard error and exit code 1 or 2."""
     open_streams()
+    speak_utf8()
+    show_notes()
     _set_environment()
     code = _run()
     sys.exit(code if close_streams() else code or 1)

@@ -19,7 +19,7 @@
     ├── ParityError               an exported network that answers otherwise than the checkpoint
     ├── EngineError               an engine that cannot be made ready on this machine
     ├── OutputError               a file or folder that cannot be written
-    └── MissingPackageError       an optional package is not installed; names the extra
+    └── MissingPackageError       an optional package is not installed; says how to install it
 
 A message says what was wrong, the value, the valid choices and the cure. Only the command
 line turns an error into text on standard error and an exit code.
@@ -29,6 +29,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+from densepath.extras import install_command
 
 
 class DensepathError(Exception):
@@ -126,11 +128,11 @@ class OutputError(DensepathError):
 
 
 class MissingPackageError(DensepathError):
-    """An optional package is not installed; `extra` is the extra that brings it."""
+    """An optional package is not installed; `extra` is the extra of densepath that brings it."""
 
     def __init__(self, package: str, extra: str) -> None:
         self.package, self.extra = package, extra
         super().__init__(
             f"this needs the package {package!r}, which is not installed. "
-            f"Install it with: pip install 'densepath[{extra}]'"
+            f"Install it with: {install_command(package, extra)}"
         )

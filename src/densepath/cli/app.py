@@ -51,12 +51,13 @@ def build_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
     )
     made.callback()(_options)
     for verb in verbs:
-        module, function = VERBS[verb]
-        found = getattr(importlib.import_module(f"densepath.cli.{module}"), function)
+        name, function = VERBS[verb]
+        module = importlib.import_module(f"densepath.cli.{name}")
+        found = getattr(module, function)
         if isinstance(found, typer.Typer):
             made.add_typer(found, name=verb)
         else:
-            made.command(verb)(found)
+            made.command(verb, epilog=getattr(module, "EPILOG", None))(found)
     return made
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # 11 steps an epoch; dropout, drop-path, mixup and the average all draw or keep something that a
 # careless resume would lose.
 TRAINING = """

@@ -56,12 +56,13 @@ def build_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
     )
     made.callback()(_options)
     for verb in verbs:
-        module, function = VERBS[verb]
-        found = getattr(importlib.import_module(f"densepath.cli.{module}"), function)
+        name, function = VERBS[verb]
+        module = importlib.import_module(f"densepath.cli.{name}")
+        found = getattr(module, function)
         if isinstance(found, typer.Typer):
             made.add_typer(found, name=verb)
         else:
-            made.command(verb)(found)
+            made.command(verb, epilog=getattr(module, "EPILOG", None))(found)
     return made
 
 
@@ -70,6 +71,7 @@ def build_command(verbs: Iterable[str] = VERBS) -> Any:
     command = typer.main.get_command(build_app(verbs))
     for one in _walk(command):
         one.help = _plain(_unwrap(one.help or ""))
+        one.epilog = _plain(_unwrap(one.epilog or ""))
         for parameter in one.params:
             parameter.help = _plain(getattr(parameter, "help", None) or "")
     return command

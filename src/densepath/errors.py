@@ -142,11 +142,11 @@ class MissingPackageError(DensepathError):
         self.package, self.extra = package, extra
         self.missing = {package: extra, **(others or {})}
         names = ", ".join(map(repr, self.missing))
-        said = "the package" if len(self.missing) == 1 else "the packages"
-        which = "which is" if len(self.missing) == 1 else "which are"
+        alone = len(self.missing) == 1
         super().__init__(
-            f"this needs {said} {names}, {which} not installed. "
-            f"Install with: {command_for(self.missing)}"
+            f"this needs the package{'' if alone else 's'} {names}, which "
+            f"{'is' if alone else 'are'} not installed. "
+            f"Install {'it' if alone else 'them'} with: {command_for(self.missing)}"
         )
 
     @classmethod

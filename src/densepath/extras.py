@@ -65,4 +65,12 @@ def find_missing(packages: Iterable[tuple[str, str]]) -> dict[str, str]:
     Args:
         packages: the name that each is imported by, and its extra.
     """
-    return {package: extra for package, extra in packages if find_spec(package) is None}
+    return {package: extra for package, extra in packages if not _is_installed(package)}
+
+
+def _is_installed(package: str) -> bool:
+    """Whether it could be imported; it is not imported."""
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # not even what it is a part of
+        return False

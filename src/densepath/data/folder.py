@@ -9,12 +9,13 @@ from pathlib import Path
 from densepath.data.dataset import Split
 from densepath.data.decode import readable_suffixes
 from densepath.data.files_dataset import FilesDataset
-from densepath.data.image_files import PassedOver, counted, is_image_name
+from densepath.data.image_files import PassedOver, is_image_name
 from densepath.data.listing import is_hidden_entry, list_folder, scan
 from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.split_folders import find_split_folders
 from densepath.data.text import normal_form
 from densepath.errors import DatasetError
+from densepath.wording import counted
 
 NAMED = 5
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from densepath.data.decode import HEIF_SUFFIXES, readable_suffixes, why_not_heif
+from densepath.wording import counted
 
 # Folders and files that operating systems, drives and storage devices leave among a user's.
 SYSTEM_NAMES = frozenset((
@@ -50,11 +51,6 @@ def suffix_of(name: str) -> str:
     behind = suffix[1:]
     plausible = behind.isascii() and behind.isalnum() and len(behind) <= LONGEST_SUFFIX
     return suffix if plausible else ""
-
-
-def counted(number: int, singular: str, plural: str | None = None) -> str:
-    """`1 image`, `2,000 images`."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 @dataclass

@@ -7,6 +7,7 @@ import time
 from typing import Any, Literal, Protocol, TextIO
 
 from densepath.training.state import Position
+from densepath.wording import percent
 
 Style = Literal["auto", "bar", "lines", "none"]
 SECONDS_BETWEEN_LINES = 30.0
@@ -139,7 +140,9 @@ class BarProgress(NoProgress):
         self.pace.step(position, num_images)
         left = self.pace.describe_left(position, self.num_epochs)
         loss, right = means(position)
-        figures = f"loss {loss:.3f}  acc {right:.1%}  {self.pace.rate:,.0f} images/s  {left} left"
+        figures = (
+            f"loss {loss:.3f}  acc {percent(right)}  {self.pace.rate:,.0f} images/s  {left} left"
+        )
         self.bars.update(self.task, completed=position.step, figures=figures)
 
     def start_evaluation(self, num_batches: int) -> None:
@@ -215,7 +218,7 @@ def describe(position: Position, lr: float, num_epochs: int, pace: Pace) -> str:
     loss, right = means(position)
     return (
         f"epoch {position.epoch + 1}/{num_epochs}  step {position.step}/{pace.num_steps}  "
-        f"loss {loss:.3f}  acc {right:.1%}  lr {lr:.4g}  {pace.rate:,.0f} images/s  "
+        f"loss {loss:.3f}  acc {percent(right)}  lr {lr:.4g}  {pace.rate:,.0f} images/s  "
         f"{pace.describe_left(position, num_epochs)} left"
     )
 
@@ -226,10 +229,12 @@ def describe_row(row: dict[str, Any], num_epochs: int, num_classes: int) -> str:
     Among five classes or fewer every answer is a top-5 one, so that figure is left out.
     """
     score = "micro-F1" if row["top5"] is None else "top-1"
-    top5 = f"  top-5 {row['top5']:.2%}" if row["top5"] is not None and num_classes > 5 else ""
+    top5 = (
+        f"  top-5 {percent(row['top5'], 2)}" if row["top5"] is not None and num_classes > 5 else ""
+    )
     skipped = row["train_skipped"] + row["skipped"]
     return (
         f"epoch {row['epoch']}/{num_epochs}  train loss {row['train_loss']:.4f}  "
-        f"loss {row['loss']:.4f}  {score} {row['top1']:.2%}{top5}"
+        f"loss {row['loss']:.4f}  {score} {percent(row['top1'], 2)}{top5}"
         + (f"  {skipped:,} image{'s' * (skipped != 1)} skipped" if skipped else "")
     )

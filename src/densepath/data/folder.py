@@ -32,6 +32,8 @@ def find_folders(root: Path, channels: int, named: Mapping[Split, str]) -> Parts
     """
     divided = find_split_folders(root, named)
     parts = Parts({}, {}, divided.notes)
+    if divided.classes is None:
+        parts.notes += _ignored(divided.root, list_folder(divided.root).passed_over)
     read = partial(read_class_folders, channels=channels, notes=parts.notes)
     # The classes are those of the training images, whether or not a folder is missing here.
     known = None
@@ -178,6 +180,11 @@ def _remarks(root: Path, found: Mapping[str, str], passed_over: PassedOver) -> I
                 f"those are the classes, name {root / folder}."
             )
     passed_over.update(listing.passed_over)
+    yield from _ignored(root, passed_over)
+
+
+def _ignored(root: Path, passed_over: PassedOver) -> Iterator[str]:
+    """What was passed over in a folder, a sentence each."""
     for said in (*passed_over.notes(), passed_over.hidden_note()):
         if said:
             yield f"ignored in {root}: {said}."

@@ -115,11 +115,11 @@ def _draw_units(
 ) -> list[int]:
     """The units that bring the held-out part nearest to its share of every class.
 
-    In random order a unit is taken when it lessens the squared distance to the shares, each
-    class weighed by its size, and no class is left without training images.
+    In random order a unit is taken when it lessens the squared distance to the shares, as a part
+    of each class's size, and no class is left without training images.
     """
     totals = counts.sum(0)
-    wanted, weights = totals * fraction, 1 / np.maximum(totals, 1)
+    wanted, weights = totals * fraction, 1 / np.maximum(totals, 1) ** 2
     held = np.zeros_like(totals)
     taken: list[int] = []
     order = random.permutation(len(counts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from densepath.data.sources import BUILT_IN
 from densepath.errors import RecipeError
 from densepath.models.build import resolve_spec
 from densepath.models.catalogue import find_spec
@@ -41,7 +42,7 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
     if augment["crop"] is None:
         augment["crop"] = "pad_crop" if small else "random_resized_crop"
     if augment["hflip"] is None:
-        augment["hflip"] = 0.0 if recipe.data.source == "digits" else 0.5
+        augment["hflip"] = 0.0 if recipe.data.source.removeprefix(BUILT_IN) == "digits" else 0.5
     random_crops = augment["crop"] in ("random_resized_crop", "clamped_crop")
     given = recipe.augment.model_fields_set
     if recipe.quantization.target != "none" and random_crops and "scale" not in given:

@@ -30,13 +30,13 @@ def hold_out(
     """
     if not fraction:
         return dataset, None, "none: validation_fraction is 0"
-    held = np.sort(_draw(dataset, fraction, seed))
-    kept = np.setdiff1d(np.arange(len(dataset)), held)
+    is_held = np.zeros(len(dataset), bool)
+    is_held[_draw(dataset, fraction, seed)] = True
     groups = "" if dataset.groups is None else "whole groups "
     rule = f"{percent(fraction)} of the {of}, {groups}drawn by class with seed {seed}"
     return (
-        Subset(dataset, kept, f"{dataset.description}; train without {rule}"),
-        Subset(dataset, held, f"{dataset.description}; {rule}"),
+        Subset(dataset, np.flatnonzero(~is_held), f"{dataset.description}; train without {rule}"),
+        Subset(dataset, np.flatnonzero(is_held), f"{dataset.description}; {rule}"),
         rule,
     )
 

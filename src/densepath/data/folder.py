@@ -86,7 +86,7 @@ def read_class_folders(
         targets += [number] * len(images)
     if not files:
         raise DatasetError(
-            f"{root} has {len(class_names)} class folders and no image in any of them. "
+            f"{root} has {counted(len(class_names), 'class folder')} and no image in any of them. "
             f"Images end in {', '.join(sorted(readable_suffixes()))}."
         )
     others = passed_over.suffixes.total()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.dataset import SPLITS, Dataset, Split, gather_targets
-from densepath.data.fingerprint import fingerprints
+from densepath.data.fingerprint import Fingerprints, fingerprints
 from densepath.data.splits import Splits
 
 SHOWN_COPIES = 3
@@ -117,15 +117,12 @@ class Inspection:
         return "\n".join(to_lines(self))
 
 
-def inspect_splits(
-    splits: Splits, marks: Mapping[Split, NDArray[np.uint64]] | None = None
-) -> Inspection:
+def inspect_splits(splits: Splits, known: Mapping[str, Fingerprints] | None = None) -> Inspection:
     """What the parts of a data set hold.
 
     Args:
         splits: the parts.
-        marks: the fingerprints of the parts in `splits.separate`, where they are known; else
-            every image's file is read for them.
+        known: the fingerprints of parts that have been read; other files are read for them.
     """
     opened = {split: getattr(splits, split) for split in SPLITS}
     parts: dict[Split, Dataset] = {s: part for s, part in opened.items() if part is not None}
@@ -139,7 +136,7 @@ def inspect_splits(
         images={split: len(part) for split, part in parts.items()},
         rules=splits.rules,
         notes=splits.notes,
-        copies=tuple(_find_copies(separate, marks)),
+        copies=tuple(_find_copies(separate, known or {})),
         groups={s: len(np.unique(p.groups)) for s, p in parts.items() if p.groups is not None},
         divided_groups=_count_divided(separate),
     )
@@ -154,11 +151,10 @@ def count_classes(dataset: Dataset) -> NDArray[np.int64]:
 
 
 def _find_copies(
-    parts: Mapping[Split, Dataset], marks: Mapping[Split, NDArray[np.uint64]] | None
+    parts: Mapping[Split, Dataset], known: Mapping[str, Fingerprints]
 ) -> Iterator[Copies]:
     """The copies between each two parts, then those within each."""
-    if marks is None:
-        marks = {split: fingerprints(part) for split, part in parts.items()}
+    marks = {s: known[s] if s in known else fingerprints(part) for s, part in parts.items()}
     for a, b in combinations(parts, 2):
         there, first_of = np.unique(marks[a], return_index=True)
         at = np.minimum(np.searchsorted(there, marks[b]), max(len(there) - 1, 0))

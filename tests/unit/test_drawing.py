@@ -71,14 +71,14 @@ def bars(names):
     return draw
 
 
-@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_any_name_is_drawn_as_it_stands(name, tmp_path):
     assert save_picture(tmp_path / "p.png", bars([name, "ant"]), dpi=50) is None
     with Image.open(tmp_path / "p.png") as picture:
         assert picture.format == "PNG"
-    assert np.asarray(
-        Image.fromarray(text_panel([(0, 0, 20, "#000000", literal(name))], 200, 40))
-    ).any()
+    panel = text_panel([(0, 0, 20, "#000000", literal(name))], 200, 40)
+    assert panel.shape == (40, 200, 3)
+    assert panel.min() < 255
 
 
 def test_no_text_of_a_figure_is_read_as_a_formula():

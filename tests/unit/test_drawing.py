@@ -27,6 +27,7 @@ from densepath.predictions import in_markdown
 
 SOURCE = Path(__file__).parents[2] / "src" / "densepath"
 HOSTILE = [
+    "$x^$",
     "$x^",
     "$",
     "a\\b",

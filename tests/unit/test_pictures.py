@@ -24,7 +24,7 @@ from densepath.quantize import figure as sensitivity
 from densepath.quantize.sensitivity import Sensitivity
 from densepath.training.curves import draw_curves
 
-NAMES = ["$x^", "a\\b", "[/]", "|`<b>", "new\nline", "", "_under_", "日本", "قطة", "y" * 300]
+NAMES = ["$x^$", "a\\b", "[/]", "|`<b>", "new\nline", "", "_under_", "日本", "قطة", "y" * 300]
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def report(labels, num_images=200, share_right=0.8, **changes):
         for i in wrong
     ]
     made = Report(
-        subject="runs/$a_b",
+        subject="runs/$a_b$",
         data="$d^ata | test",
         labels=list(labels),
         images=num_images,
@@ -110,7 +110,7 @@ def test_the_readme_says_how_to_read_each_picture_and_names_classes_as_they_stan
     table = [line for line in text.splitlines() if line.startswith("|") and " % |" in line]
     unescaped = [line.replace("\\|", "") for line in table]
     assert {line.count("|") for line in unescaped} <= {3, 5}
-    assert "# runs/\\$a_b on \\$d^ata \\| test" in text
+    assert "# runs/\\$a_b\\$ on \\$d^ata \\| test" in text
 
 
 def test_classes_with_one_name_keep_their_columns(tmp_path):
@@ -192,10 +192,10 @@ def epochs(count, **changes):
     ids=["one", "two", "many", "nan", "nothing finite", "multi-label", "quantised"],
 )
 def test_curves_are_drawn_of_any_rows(rows, tmp_path):
-    draw = lambda: draw_curves(rows, "$model^ on a\\b", "validation")  # noqa: E731
+    draw = lambda: draw_curves(rows, "$model^$ on a\\b", "validation")  # noqa: E731
     assert save_picture(tmp_path / "curves.png", draw, dpi=60) is None
     texts = texts_of(draw)
-    assert {"$model^ on a\\b", "training images", "validation images"} <= set(texts)
+    assert {"$model^$ on a\\b", "training images", "validation images"} <= set(texts)
     assert ("micro-F1, %" in texts) is (rows[0]["top5"] is None)
     if math.isinf(rows[0]["loss"]) or math.isnan(rows[0]["loss"]):
         assert any("No finite loss after epoch 1, 2, 3" in t.replace("\n", " ") for t in texts)
@@ -206,11 +206,11 @@ def row(name, precision, top1, latency_ms=5.0, snr_db=30.0):
 
 
 def test_a_ladder_says_where_its_axis_begins_and_what_its_colours_are(tmp_path):
-    rows = [row("$x^", "float32", 0.8, snr_db=None), row("a\\b", "int8", 0.77, latency_ms=None)]
-    made = Ladder(rows, "$data^ | of " + "z" * 200, 3)
+    rows = [row("$x^$", "float32", 0.8, snr_db=None), row("a\\b", "int8", 0.77, latency_ms=None)]
+    made = Ladder(rows, "$data^$ | of " + "z" * 200, 3)
     assert ladder_figure.draw_ladder(made, tmp_path / "ladder.png") is None
     texts = texts_of(lambda: ladder_figure._draw(made))
-    assert {"float32", "int8", "not timed", "$x^\nonnxruntime"} <= set(texts)
+    assert {"float32", "int8", "not timed", "$x^$\nonnxruntime"} <= set(texts)
     assert any("axis begins at 76.1" in text for text in texts)
     with Image.open(tmp_path / "ladder.png") as picture:
         assert picture.format == "PNG"
@@ -244,27 +244,27 @@ def test_all_convolutions_of_a_block_in_float_are_coloured(kept, red, tmp_path):
     with plain_matplotlib():
         from matplotlib.colors import to_hex
 
-        figure = sensitivity._draw(found, kept, "$net^")
+        figure = sensitivity._draw(found, kept, "$net^$")
         colours = [to_hex(bar.get_facecolor()) for bar in figure.axes[0].patches]
     assert (colours.count(RED), colours.count(BLUE)) == (red, len(names) - red)
-    texts = texts_of(lambda: sensitivity._draw(found, kept, "$net^"))
+    texts = texts_of(lambda: sensitivity._draw(found, kept, "$net^$"))
     assert (f"kept in float32: {red}" in texts) is bool(red)
 
 
 def test_a_sensitivity_that_is_no_number_is_drawn(tmp_path):
-    found = [Sensitivity("$conv^", math.nan), Sensitivity("conv_2", -math.inf)]
-    assert sensitivity.draw_sensitivity(found, ["$conv^"], "net", tmp_path / "s.png") is None
+    found = [Sensitivity("$conv^$", math.nan), Sensitivity("conv_2", -math.inf)]
+    assert sensitivity.draw_sensitivity(found, ["$conv^$"], "net", tmp_path / "s.png") is None
 
 
 @pytest.mark.parametrize("count", [0, 1, 60])
 def test_a_profile_of_any_length_is_drawn(count, tmp_path):
     area = dict.fromkeys(("compute", "SRAM", "DRAM", "flash"), 1)
     layers = [
-        LayerCost(f"$l{i}", "Conv2D", "CONV", True, 100 + i, area, 10, 0.1, "SRAM")
+        LayerCost(f"$l{i}^$", "Conv2D", "CONV", True, 100 + i, area, 10, 0.1, "SRAM")
         for i in range(count)
     ]
     target = {"name": "u65", "clock_hz": 1e9, "macs_per_cycle": 256}
-    target |= {"system_config": "$a_b", "memory_mode": "c^"}
-    about = {"model": "$net^", "target": target, "estimate": {"inference_ms": 1.0}}
+    target |= {"system_config": "$a_b$", "memory_mode": "c^"}
+    about = {"model": "$net^$", "target": target, "estimate": {"inference_ms": 1.0}}
     made = Profile(SimpleNamespace(about=about), layers)  # type: ignore[arg-type]
     assert draw_profile(made, tmp_path / "profile.png") is None

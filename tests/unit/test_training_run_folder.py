@@ -368,11 +368,11 @@ def train_on_noise(data, output, epochs=2):
     )
 
 
-@pytest.mark.parametrize("name", ["$x^", "a\\b", "$\\frac$", "日本 _{%"])
+@pytest.mark.parametrize("name", ["$x^$", "a\\b $_$ 日本"])
 def test_a_training_on_a_folder_called_like_a_formula_finishes_and_goes_on(
     name, tmp_path, monkeypatch
 ):
-    data = write_noise(tmp_path / name, ["$x^", "a\\b"])
+    data = write_noise(tmp_path / name, ["$x^$", "a\\b"])
     output = tmp_path / f"run {name}"
     steps = loop._finish_epoch
 

@@ -197,3 +197,60 @@ def test_an_impossible_threshold_is_a_usage_error(run, checkpoint, photos):
     code, _, err = run("evaluate", checkpoint, "--data", photos, "--threshold", 1.5)
     assert code == 2
     assert "between 0 and 1" in err
+
+
+STRANGE = ["$x^$", "[bold]a\\b[", "|`<b>"]
+
+
+def test_classes_with_any_name_are_in_tables_pictures_and_readme_as_they_stand(
+    run, model, tmp_path
+):
+    """`$x^$` is no formula, `[bold]` no markup and `|` no new column."""
+    path = tmp_path / "strange.safetensors"
+    Checkpoint.of(model, preprocess=Preprocess((32, 32)), labels=STRANGE).save(path)
+    photos = make_folder(tmp_path / "$photos^$", STRANGE)
+    folder = tmp_path / "$report^$"
+    code, out, err = run("evaluate", path, "--data", photos, "--output", folder)
+    assert code == 0
+    for name in STRANGE:
+        assert name in out
+    assert "top5" not in out
+    assert err == f"report, tables and pictures in {folder}\n"
+    pictures = {"confusion.png", "mistakes.png", "per_class.png", "reliability.png"}
+    assert {path.name for path in folder.glob("*.png")} == pictures
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "\\[bold\\]a\\\\b\\[" in text or "&lt;b&gt;" in text
+
+
+def test_names_of_classes_are_no_markup_and_no_emoji(run, model, tmp_path):
+    strange = [":cat:", "x[/]y", "\x1b[31mred"]
+    path = tmp_path / "strange.safetensors"
+    Checkpoint.of(model, preprocess=Preprocess((32, 32)), labels=strange).save(path)
+    (tmp_path / "list.txt").write_text("a.png 0\nb.png 1\nc.png 2\n")
+    for number, name in enumerate("abc"):
+        Image.new("RGB", (32, 32), (80 * number, 9, 9)).save(tmp_path / f"{name}.png")
+    code, out, _ = run("evaluate", path, "--data", tmp_path / "list.txt")
+    assert code == 0
+    assert ":cat:" in out
+    assert "x[/]y" in out
+    assert "\x1b" not in out
+
+
+def test_pictures_that_cannot_be_drawn_are_a_note_and_all_else_is_there(
+    run, checkpoint, photos, tmp_path, monkeypatch
+):
+    from matplotlib.figure import Figure
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    folder = tmp_path / "report"
+    code, out, err = run("evaluate", checkpoint, "--data", photos, "--output", folder)
+    assert code == 0
+    assert "top1" in out
+    assert "confusion.png: No space left on device" in err
+    assert "Traceback" not in err
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"report.json", "README.md", "per_class.csv", "confusion.csv"}
+    assert ".png" not in (folder / "README.md").read_text(encoding="utf-8")

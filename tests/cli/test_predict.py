@@ -6,6 +6,7 @@ import csv
 import http.server
 import io
 import json
+import os
 import sys
 import threading
 from functools import partial
@@ -173,6 +174,71 @@ def test_pictures_of_the_grounds_have_names_that_are_safe_and_never_collide(
     ]
     with Image.open(folder / names[0]) as picture:
         assert picture.width > 2 * picture.height * 0.8
+
+
+@pytest.mark.parametrize("target", ["cat", "CAT", "2"])
+def test_a_class_can_be_chosen_to_be_explained(run, checkpoint, photos, tmp_path, target):
+    folder = tmp_path / "grounds"
+    chosen = ("--explain", folder, "--target", target)
+    code, out, err = run("predict", checkpoint, photos, "--json", *chosen)
+    assert code == 0
+    assert len(objects(out)) == len(list(folder.iterdir())) == 3
+    assert f"3 pictures in {folder}" in err
+    _, plain, _ = run("predict", checkpoint, photos, "--json")
+    assert [one["class_ids"] for one in objects(plain)] == [o["class_ids"] for o in objects(out)]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("cta", "Did you mean cat?"), ("7", "numbered from 0 to 2"), ("", "unknown class ''")],
+)
+def test_a_class_that_is_not_there_is_refused_before_anything_is_answered(
+    run, checkpoint, photos, tmp_path, target, message
+):
+    chosen = ("--explain", tmp_path / "g", "--target", target)
+    code, out, err = run("predict", checkpoint, photos, *chosen)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not (tmp_path / "g").exists()
+
+
+def test_a_class_to_explain_without_a_folder_is_refused(run, checkpoint, photos):
+    code, out, err = run("predict", checkpoint, photos, "--target", "cat")
+    assert (code, out) == (2, "")
+    assert "--explain DIR" in err
+
+
+def test_answers_outlive_their_pictures(run, checkpoint, photos, tmp_path):
+    """None can be written: all is answered, the first reason is said, and the exit code tells."""
+    (tmp_path / "file").write_text("x")
+    code, out, err = run(
+        "predict", checkpoint, photos, "--json", "--explain", tmp_path / "file" / "g"
+    )
+    assert code == 1
+    assert len(objects(out)) == 3
+    assert err.count("no picture") == 1
+    assert "none of the 3 pictures could be made" in err
+
+
+def test_some_pictures_that_fail_are_counted(run, checkpoint, photos, tmp_path):
+    folder = tmp_path / "grounds"
+    (folder / "000001-b.png").mkdir(parents=True)
+    code, out, err = run("predict", checkpoint, photos, "--json", "--explain", folder)
+    assert code == 0
+    assert len(objects(out)) == 3
+    assert "000001-b.png: Is a directory" in err
+    assert "2 pictures" in err
+    assert "1 could not be made" in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_an_image_with_a_name_that_is_no_text_has_its_picture(run, checkpoint, photos, tmp_path):
+    name = os.fsdecode(b"\xff\n$^.jpg")
+    (photos / name).write_bytes((photos / "a.jpg").read_bytes())
+    folder = tmp_path / "grounds"
+    code, out, _ = run("predict", checkpoint, photos, "--json", "--explain", folder)
+    assert code == 0
+    assert len(objects(out)) == len(list(folder.iterdir())) == 4
 
 
 def test_explaining_changes_no_answer(run, checkpoint, photos, tmp_path):

@@ -147,8 +147,10 @@ class Report:
         lines += ["| figure | value |", "|---|---|"]
         lines += [f"| {name} | {value} |" for name, value in self.shown_figures().items()]
         lines += [f"| images | {self.images:,} |", f"| could not be read | {len(self.skipped):,} |"]
-        settings = (f"- {name}: {in_markdown(str(value))}" for name, value in self.settings.items())
-        lines += ["", *settings, ""]
+        lines.append("")
+        for name, value in self.settings.items():
+            lines.append(f"- {name}: {in_markdown(value) if isinstance(value, str) else value}")
+        lines.append("")
         for one in pictures:
             lines += [f"## {one.title}", "", one.words, "", f"![{one.title}]({one.file})", ""]
             lines += self._confusion_table() if one.file == "confusion.png" else []

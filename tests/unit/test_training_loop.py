@@ -12,7 +12,7 @@ from PIL import Image
 
 from densepath import train
 from densepath.errors import DatasetError, ImageError, RecipeError
-from densepath.training import loop
+from densepath.training import loop, step
 
 # Four pixels become one in the last maps: BatchNorm needs two images at a time.
 TINY = {"preprocess.size": 4, "augment.crop": "none", "optimizer.lr": 0.01}
@@ -54,13 +54,13 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 def sizes(monkeypatch):
     """The images of each pass through the network, in order."""
     seen: list[int] = []
-    statistics_of = loop._statistics_of
+    statistics_of = step._statistics_of
 
     def see(training, images):
         seen.append(len(images))
         return statistics_of(training, images)
 
-    monkeypatch.setattr(loop, "_statistics_of", see)
+    monkeypatch.setattr(step, "_statistics_of", see)
     return seen
 
 

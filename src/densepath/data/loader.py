@@ -88,6 +88,7 @@ class TrainLoader:
         self._dataset, self._augment, self._seed = dataset, augment, seed
         self._rank, self._world_size, self._least_share = rank, world_size, least_share
         self._workers, self._on_error = workers, on_error
+        self.num_images = len(dataset)
         self.steps_per_epoch = count_steps(len(dataset), batch_size * world_size, least_images)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:

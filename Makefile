@@ -1,32 +1,45 @@
 # Two commands do all set-up: `make demo` runs the main job, `make test` passes the tests.
 PYTHON ?= python3
 BIN := .venv/bin
+# Where PyTorch without CUDA comes from: on Linux the public index has the build for NVIDIA GPUs.
+# `make install CPU=1` takes it from there; INDEX names another place that has it.
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+INDEX ?= $(if $(CPU),$(CPU_INDEX))
+PIP_OPTIONS := --constraint constraints.txt \
+	$(if $(CPU)$(INDEX),--constraint constraints-cpu.txt) \
+	$(if $(INDEX),--extra-index-url $(INDEX))
+PYTEST := $(BIN)/python -m pytest
 
-.PHONY: install install-npu demo test test-npu lint format cpp web clean
+.PHONY: install install-npu demo test test-slow test-npu lint format cpp web dist clean
 
 install: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "densepath needs Python 3.11 or newer; name one: make PYTHON=python3.12 install"'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) --editable '.[dev]'
 	touch $@
 
 # What INT8 for phones and NPUs takes besides: ExecuTorch, LiteRT, Vela. docs/quantization.md
 install-npu: .venv/.installed-npu
 
 .venv/.installed-npu: .venv/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,npu]'
+	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) --editable '.[dev,npu]'
 	touch $@
 
 demo: install
 	$(BIN)/python examples/demo.py
 
+# The fast tier: all but what is marked `slow`. CONTRIBUTING.md
 test: install
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+# The rest: browsers, launchers, long pages, kernels of whole networks.
+test-slow: install
+	$(PYTEST) -m slow
 
 test-npu: install-npu
-	$(BIN)/python -m pytest tests/conformance tests/unit/test_quantize_edge.py tests/unit/test_npu.py tests/cli/test_npu.py
+	$(PYTEST) tests/conformance tests/unit/test_quantize_edge.py tests/unit/test_npu.py tests/cli/test_npu.py
 
 lint: install
 	$(BIN)/ruff check
@@ -37,6 +50,10 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# The wheel and the source distribution, in dist.
+dist: install
+	$(BIN)/python -m build
 
 # The C++ program, build/cpp/densepath-predict; it says what is missing. docs/cpp.md
 cpp: install
@@ -50,4 +67,4 @@ web:
 	cd deploy/web && npm ci && npm run build
 
 clean:
-	rm -rf .venv demo-output build/cpp deploy/web/node_modules deploy/web/vendor
+	rm -rf .venv demo-output build dist deploy/web/node_modules deploy/web/vendor

@@ -1,8 +1,8 @@
 """Fills the generated parts of README.md and docs/*.md: `python docs/generate.py [--check]`.
 
 A generated part stands between `<!-- KIND: NAME -->` and `<!-- end -->`. Kinds: `options` (the
-arguments and options of a verb, from the command line itself) and `table` (`models`,
-`published`, `recipe`).
+arguments and options of a verb, from the command line itself) and `table` (`extras`,
+`models`, `published`, `recipe`, `recipes`).
 `--check` writes nothing and exits 1 when a page is not up to date.
 """
 
@@ -11,7 +11,9 @@ from __future__ import annotations
 import enum
 import inspect
 import re
+import shlex
 import sys
+import tomllib
 import typing
 from pathlib import Path
 from typing import Any
@@ -100,11 +102,8 @@ def _one_line(text: str) -> str:
 
 def models_table() -> str:
     """The catalogue with counted sizes, beside the seeds' figures."""
-    import torch
-
-    from densepath.models.build import build_model
     from densepath.models.catalogue import CATALOGUE
-    from densepath.models.cost import measure_cost
+    from densepath.models.cost import count_cost
 
     rows = [
         "| model | input | params M | GMACs | activations M | training GB at batch 64 "
@@ -112,9 +111,8 @@ def models_table() -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for spec in CATALOGUE.values():
-        with torch.device("meta"):
-            model = build_model(spec, num_classes=10 if spec.arch.stem == "small" else 1000)
-        cost, seed = measure_cost(model, spec.input_size), spec.seed
+        cost = count_cost(spec, num_classes=10 if spec.arch.stem == "small" else 1000)
+        seed = spec.seed
         cells = [
             f"`{spec.name}`",
             str(spec.input_size),
@@ -168,7 +166,45 @@ def recipe_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-TABLES = {"models": models_table, "published": published_table, "recipe": recipe_table}
+def recipes_table() -> str:
+    """The recipes that come with densepath, each with the first sentence of its comment."""
+    from densepath.training.recipe_names import FOLDER, PREFIX, recipe_names
+
+    rows = ["| recipe | what it trains |", "|---|---|"]
+    for name in recipe_names():
+        opening = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n#\n")[0]
+        text = " ".join(line.lstrip("# ") for line in opening.splitlines())
+        rows.append(f"| `{PREFIX}{name}` | {re.split(r'(?<!al)[.;](?= )|: ', text)[0]} |")
+    return "\n".join(rows) + "\n"
+
+
+def extras_table() -> str:
+    """What each extra stands for, as a command that works anywhere."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+
+    def packages(extra: str) -> set[str]:
+        found: set[str] = set()
+        for line in extras[extra]:
+            inner = re.fullmatch(r"densepath\[(.+)\]", line)
+            found |= set().union(*map(packages, inner[1].split(","))) if inner else {line}
+        return found
+
+    rows = ["| extra | brings |", "|---|---|"]
+    for extra in extras:
+        if extra != "dev":
+            command = shlex.join(["pip", "install", *sorted(packages(extra))])
+            rows.append(f"| `{extra}` | `{command}` |")
+    return "\n".join(rows) + "\n"
+
+
+TABLES = {
+    "extras": extras_table,
+    "models": models_table,
+    "published": published_table,
+    "recipe": recipe_table,
+    "recipes": recipes_table,
+}
 
 if __name__ == "__main__":
     main()

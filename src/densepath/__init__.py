@@ -6,9 +6,16 @@ The public names load on first use, so that `import densepath` stays free of tor
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Nothing that densepath stands on sends messages of its own accord, or keeps files for it. The
+# packages read these when they are imported; OpenVINO's is in `engines/hiding.py`.
+WITHOUT_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY")
+for _variable in WITHOUT_TELEMETRY:
+    os.environ.setdefault(_variable, "1")
 
 _HOMES = {
     "Bundle": "densepath.bundle.bundle",

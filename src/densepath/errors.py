@@ -19,7 +19,7 @@
     ├── ParityError               an exported network that answers otherwise than the checkpoint
     ├── EngineError               an engine that cannot be made ready on this machine
     ├── OutputError               a file or folder that cannot be written
-    └── MissingPackageError       an optional package is not installed; names the extra
+    └── MissingPackageError       an optional package is not installed; says how to install it
 
 A message says what was wrong, the value, the valid choices and the cure. Only the command
 line turns an error into text on standard error and an exit code.
@@ -28,7 +28,9 @@ line turns an error into text on standard error and an exit code.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from densepath.extras import command_for
 
 MOST_CHOICES = 40
 
@@ -131,11 +133,24 @@ class OutputError(DensepathError):
 
 
 class MissingPackageError(DensepathError):
-    """An optional package is not installed; `extra` is the extra that brings it."""
+    """Optional packages are not installed; `extra` is the extra of densepath that brings the first.
 
-    def __init__(self, package: str, extra: str) -> None:
+    `missing` has all of them, each with its extra: one command brings them together.
+    """
+
+    def __init__(self, package: str, extra: str, others: Mapping[str, str] | None = None) -> None:
         self.package, self.extra = package, extra
+        self.missing = {package: extra, **(others or {})}
+        names = ", ".join(map(repr, self.missing))
+        alone = len(self.missing) == 1
         super().__init__(
-            f"this needs the package {package!r}, which is not installed. "
-            f"Install it with: pip install 'densepath[{extra}]'"
+            f"this needs the package{'' if alone else 's'} {names}, which "
+            f"{'is' if alone else 'are'} not installed. "
+            f"Install {'it' if alone else 'them'} with: {command_for(self.missing)}"
         )
+
+    @classmethod
+    def of(cls, missing: Mapping[str, str]) -> MissingPackageError:
+        """The error for these packages, each with its extra; at least one."""
+        (package, extra), *others = missing.items()
+        return cls(package, extra, dict(others))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
 import os
+import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -90,7 +94,106 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def expand_user(path: str | Path) -> Path:
+    """`path` with a leading `~` replaced; as it is where nobody knows that home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def cache_dir() -> Path:
-    """The folder for downloads: `$DENSEPATH_CACHE`, else `~/.cache/densepath`."""
+    """The folder for downloads and compiled kernels.
+
+    `$DENSEPATH_CACHE`, else `~/.cache/densepath`. Without a home folder that can be written, as
+    in a container with a user of its own, this user's folder below the temporary one.
+
+    Raises:
+        OutputError: there is no temporary folder either.
+    """
     named = os.environ.get("DENSEPATH_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "densepath"
+    if named:
+        return expand_user(named)
+    home = _home()
+    folder = None if home is None else home / ".cache" / "densepath"
+    if folder is not None and _can_be_written(folder):
+        return folder
+    return _temporary_cache()
+
+
+def find_cached(*parts: str) -> Path:
+    """What the cache has by this name, or where to put it.
+
+    A home folder that can only be read, as of an image with the weights inside, is read all the
+    same. What goes below the temporary folder may be gone next time, which is said once.
+
+    Raises:
+        OutputError: there is no temporary folder either.
+    """
+    home = _home()
+    if home is not None and not os.environ.get("DENSEPATH_CACHE"):
+        there = home.joinpath(".cache", "densepath", *parts)
+        with suppress(OSError):  # some folder on the way cannot be looked into
+            if there.exists():
+                return there
+    path = cache_dir().joinpath(*parts)
+    if _temporary_cache.cache_info().currsize and path.is_relative_to(_temporary_cache()):
+        _say_temporary(_temporary_cache())
+    return path
+
+
+def _home() -> Path | None:
+    """The user's home folder; none where it is not known, or is `/` for want of another."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # HOME is not set, and the system does not know the user
+        return None
+    return home if home.is_absolute() and home != Path(home.anchor) else None
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether the folder is there, or can be made, and takes files."""
+    try:
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except OSError:
+        return False
+
+
+@functools.cache
+def _temporary_cache() -> Path:
+    """The user's own folder below the temporary one, which nobody else can write.
+
+    Raises:
+        OutputError: there is no temporary folder either.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    try:
+        folder = Path(tempfile.gettempdir()) / f"densepath-{user}"
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        if not _is_ours_alone(folder):  # libraries are loaded from there
+            folder = Path(tempfile.mkdtemp(prefix="densepath-"))
+    except OSError as error:
+        raise OutputError(
+            f"there is no folder for downloads and compiled kernels: {error}. Name one in "
+            "DENSEPATH_CACHE."
+        ) from error
+    return folder
+
+
+@functools.cache
+def _say_temporary(folder: Path) -> None:
+    """Note where the cache is, for a person who has to find it or name another."""
+    logging.getLogger("densepath").warning(
+        "no home folder can be written: downloads and compiled kernels go to %s, and may have to "
+        "be made again. DENSEPATH_CACHE names another folder.",
+        folder,
+    )
+
+
+def _is_ours_alone(folder: Path) -> bool:
+    """Whether it is a folder of this user's, no link, that nobody else may write."""
+    found = folder.lstat()
+    ours = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+    return stat.S_ISDIR(found.st_mode) and ours and not found.st_mode & 0o022

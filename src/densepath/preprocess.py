@@ -149,9 +149,16 @@ class Preprocess:
             crop_share: the share of the short side that the crop keeps; by default as now.
 
         Raises:
-            UsageError: a size below 1 or a share outside (0, 1].
+            UsageError: a size below 1, more pixels than any image has that is read, or a share
+                outside (0, 1].
         """
         height, width = (size, size) if isinstance(size, int) else size
+        if height * width > MOST_PIXELS:
+            side = math.isqrt(MOST_PIXELS)
+            raise UsageError(
+                f"size is {height} × {width}; an input has at most {MOST_PIXELS:,} pixels, as "
+                f"{side:,} × {side:,}."
+            )
         if crop_share is not None and not 0 < crop_share <= 1:
             raise UsageError(f"the crop's share is {crop_share}; it must lie in (0, 1].")
         if crop_share is None and self.resize_short is None:

@@ -55,6 +55,7 @@ def run(monkeypatch, capsys):
     return start
 
 
+@pytest.mark.slow
 def test_all_formats_are_written_without_a_word_from_the_exporters(file, tmp_path):
     """In a process of its own, whose warnings nobody filters, and with an empty home."""
     home = tmp_path / "home"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from densepath.models.catalogue import CATALOGUE
 
 PROGRAM = Path(sys.executable).with_name("densepath")
 
@@ -26,11 +29,38 @@ def test_json_is_one_object_a_line_and_nothing_else():
     assert rows[1]["seed"] is None
 
 
-def test_the_table_shows_our_count_beside_the_seeds_and_says_what_is_wrong():
-    run = densepath("models", "densenet264")
+def test_the_table_fits_80_columns_and_names_every_model_whole():
+    run = densepath("models")
+    lines = run.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines[2:]] == list(CATALOGUE)
     assert "33.34" in run.stdout
-    assert "33.37*" in run.stdout
-    assert "misprint" in run.stderr
+    assert "75.7" in run.stdout
+    assert "PaddleClas" in run.stderr
+
+
+@pytest.mark.parametrize("columns", ["20", "60"])
+def test_a_narrow_terminal_cuts_no_name(columns):
+    code = "import sys; sys.stdout.isatty = lambda: True; sys.argv = ['densepath', 'models'];"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code} from densepath.cli.app import main; main()"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": columns},
+    )
+    assert "densenet_bc_250_24" in run.stdout
+    assert "…" not in run.stdout
+
+
+def test_models_loads_neither_torch_nor_numpy():
+    code = (
+        "import sys; sys.argv = ['densepath', 'models']\n"
+        "from densepath.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_another_size_changes_operations_and_not_parameters():

@@ -173,13 +173,19 @@ ENGINES = {
     "native, DPN": lambda _: native(DUAL, threads=2),
 }
 
+# They compile the network first.
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("compiled", "aoti") else [])
+    for name in ENGINES
+]
+
 
 def images(count, seed=0):
     generator = np.random.default_rng(seed)
     return generator.standard_normal((count, 3, SIDE, SIDE), dtype=np.float32)
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@pytest.fixture(scope="module", params=NAMES)
 def engine(request, files):
     made = ENGINES[request.param](files)
     yield made
@@ -333,7 +339,7 @@ def test_what_an_engine_is_can_be_written_as_json(engine):
     assert said["batch_size"] >= 1
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", NAMES)
 def test_closing_an_engine_that_is_still_running_harms_no_answer(name, files):
     engine = ENGINES[name](files)
     batch = images(4)
@@ -359,7 +365,7 @@ def test_closing_an_engine_that_is_still_running_harms_no_answer(name, files):
         np.testing.assert_allclose(answer, wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_closed_engine_ends_its_threads_and_says_that_it_is_closed(name, files):
     if name == "null":
         pytest.skip("it has nothing to close")

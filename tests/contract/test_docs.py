@@ -1,7 +1,8 @@
 """README and docs tell the truth: generated parts are fresh and every command is executed.
 
 A block of commands or Python is run in a folder that holds what the pages talk about: `photos`
-(images without labels), `flowers` (class folders), `recipes` and the run folder `runs/digits`.
+(images without labels), `flowers` (class folders), `recipes` and the run folder `runs/digits`. Our
+kernels are compiled once for all blocks.
 A block under `<!-- not run: REASON -->` needs what a test machine lacks; its verbs and options
 are still checked.
 """
@@ -16,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,7 @@ def stage(tmp_path_factory) -> Path:
                 _save_noise(folder / "flowers" / split / label / f"{i}.jpg", rng, (40, 40, 3))
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     run_densepath(
-        "train recipes/digits.yaml --epochs 1 --set schedule.name=cosine --output runs/digits",
+        "train recipe:digits --epochs 1 --set schedule.name=cosine --output runs/digits",
         folder,
     )
     return folder
@@ -91,10 +93,12 @@ def run_densepath(arguments: str, folder: Path) -> None:
     assert run.returncode == 0, run.stderr
 
 
-def environment(folder: Path) -> dict[str, str]:
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory) -> dict[str, str]:
     """Commands find `densepath` and `python`, and no network."""
     path = f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "DENSEPATH_CACHE": str(folder / "cache"), "COLUMNS": "100"}
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return {**os.environ, "PATH": path, "DENSEPATH_CACHE": cache, "COLUMNS": "100"}
 
 
 def test_generated_parts_of_the_pages_are_up_to_date():
@@ -133,8 +137,15 @@ def test_links_between_pages_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("block", [b for b in blocks() if not b.not_run], ids=str)
-def test_the_block_runs_as_written(block, stage, tmp_path):
+def cases() -> list[Any]:
+    """The blocks that run; those of README.md in the fast tier, too."""
+    run = [block for block in blocks() if not block.not_run]
+    slow = {block: () if block.page == "README.md" else (pytest.mark.slow,) for block in run}
+    return [pytest.param(block, marks=marks, id=str(block)) for block, marks in slow.items()]
+
+
+@pytest.mark.parametrize("block", cases())
+def test_the_block_runs_as_written(block, stage, environment, tmp_path):
     folder = tmp_path / "stage"
     shutil.copytree(stage, folder)
     if block.kind == "python":
@@ -145,12 +156,20 @@ def test_the_block_runs_as_written(block, stage, tmp_path):
         run = subprocess.run(
             command,
             cwd=folder,
-            env=environment(tmp_path),
+            env=environment,
             capture_output=True,
             text=True,
             timeout=TIME_LIMIT_S,
         )
         assert run.returncode == 0, f"{block.text}\n{run.stdout}\n{run.stderr}"
+
+
+@lru_cache
+def help_of(verb: tuple[str, ...]) -> str:
+    """What `densepath VERB --help` prints."""
+    wide = {**os.environ, "COLUMNS": "200"}
+    words = [PROGRAM, *verb, "--help"]
+    return subprocess.run(words, capture_output=True, text=True, env=wide).stdout
 
 
 @pytest.mark.parametrize("block", [b for b in blocks() if b.not_run and b.kind == "bash"], ids=str)
@@ -160,12 +179,7 @@ def test_the_block_that_is_not_run_names_real_verbs_and_options(block):
             rest = words[words.index("densepath") + 1 :]
             verb = next((verb for verb in verbs() if tuple(rest[: len(verb)]) == verb), None)
             assert verb, words
-            known = subprocess.run(
-                [PROGRAM, *verb, "--help"],
-                capture_output=True,
-                text=True,
-                env={**os.environ, "COLUMNS": "200"},
-            ).stdout
+            known = help_of(verb)
             options = [word.split("=")[0] for word in rest if word.startswith("--")]
             assert [o for o in options if o not in known] == [], words
         elif words[0] == "make":

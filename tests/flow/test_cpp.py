@@ -26,6 +26,8 @@ from densepath.engines.image_paths import find_images
 from densepath.errors import ImageError
 from densepath.predictions import Prediction, write_json_lines
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 DENSEPATH = Path(sys.executable).with_name("densepath")
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"

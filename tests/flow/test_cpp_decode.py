@@ -15,6 +15,8 @@ import pytest
 
 from densepath.data.decode import open_image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FUZZ = ROOT / "deploy" / "cpp" / "fuzz"
 DAMAGED = 600

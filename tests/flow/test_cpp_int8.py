@@ -13,6 +13,8 @@ import pytest
 from densepath.export.parity_images import write_photographs
 from densepath.files import sha256
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("nncf")
 DENSEPATH = Path(sys.executable).with_name("densepath")
 MODEL = "model-int8.safetensors"

@@ -186,6 +186,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_of_all_kinds_are_exported_for_images_of_any_size(name, photographs, tmp_path):
     spec, channels, preprocess, multi_label = NETWORKS[name]

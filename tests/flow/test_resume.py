@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # 12 steps an epoch, two of them of 121 images and ten of 120; dropout, drop-path, mixup and the
 # average all draw or keep something that a careless resume would lose.
 TRAINING = """

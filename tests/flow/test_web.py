@@ -24,6 +24,8 @@ from densepath.models.spec import DenseNetArch, ModelSpec
 from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "deploy" / "web"
 DENSEPATH = Path(sys.executable).with_name("densepath")

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import shlex
+import tomllib
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from densepath import errors
 from densepath.errors import ImageError, MissingPackageError, OutputError, UnknownNameError
+from densepath.extras import install_command, packages_of
 from densepath.files import cache_dir, sha256, write_atomically, write_json, write_text
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path):
@@ -61,8 +68,40 @@ def test_an_unknown_name_says_the_nearest_and_all_choices():
     assert error.exit_code == 2
 
 
-def test_a_missing_package_names_the_extra():
-    assert "pip install 'densepath[edge]'" in str(MissingPackageError("executorch", "edge"))
+@pytest.mark.parametrize(
+    ("package", "extra"),
+    [("executorch", "edge"), ("ethos-u-vela", "npu"), ("grpcio", "serve"), ("nncf", "openvino")],
+)
+def test_a_missing_package_is_named_with_all_that_its_extra_brings(package, extra):
+    """No index has densepath itself, so that `pip install 'densepath[edge]'` cannot work."""
+    said = str(MissingPackageError(package, extra))
+    command = shlex.split(said.partition("Install it with: ")[2])
+    assert command[:2] == ["pip", "install"]
+    assert package in command
+    assert command[2:] == packages_of(extra)
+    assert "densepath" not in said
+
+
+def test_packages_that_are_named_are_those_of_the_extra_in_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert packages_of("onnx") == sorted(extras["onnx"])
+    assert packages_of("serve") == sorted(extras["serve"])
+    assert packages_of("npu") == sorted({*extras["edge"], "ethos-u-vela"})  # npu has edge in it
+
+
+def test_a_version_bound_is_quoted_for_the_shell(monkeypatch):
+    lines = ["typer<0.29", "heavy<2; extra == 'a'", "odd; python_version < '3' and extra == 'a'"]
+    monkeypatch.setattr(metadata, "requires", lambda _: lines)
+    assert install_command("heavy", "a") == "pip install 'heavy<2'"
+
+
+def test_without_metadata_the_package_itself_is_named(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", missing)
+    assert install_command("onnxruntime", "onnx") == "pip install onnxruntime"
 
 
 def test_an_image_error_comes_back_whole_from_a_worker_process():

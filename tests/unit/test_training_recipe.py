@@ -19,6 +19,7 @@ from densepath.training.recipe_file import (
     read_recipe,
     write_recipe,
 )
+from densepath.training.recipe_names import find_recipe, recipe_names
 from densepath.training.resolve import build_preprocess, resolve
 from densepath.training.train import plan
 
@@ -137,7 +138,7 @@ def test_a_malformed_setting_is_refused(setting):
 
 
 def test_a_recipe_that_cannot_be_read_says_why(tmp_path):
-    with pytest.raises(RecipeError, match="cannot read"):
+    with pytest.raises(RecipeError, match="there is no file"):
         read_recipe(tmp_path / "none.yaml")
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(RecipeError, match="must be a mapping"):
@@ -201,7 +202,8 @@ def test_every_imagenet_model_has_a_recipe():
 def test_recipe_opens_with_paper_command_and_cost_and_builds_its_model(path):
     comment = path.read_text(encoding="utf-8").split("\nepochs:")[0]
     assert "arXiv:" in comment
-    assert f"densepath train recipes/{path.relative_to(RECIPES).as_posix()}" in comment
+    name = path.relative_to(RECIPES).with_suffix("").as_posix()
+    assert f"densepath train recipe:{name} " in comment
     assert "Cost: " in comment
     recipe = make_recipe(read_recipe(path))
     name = recipe.model.name or str(recipe.model.weights).split("/")[1].split(".")[0]
@@ -225,3 +227,50 @@ def test_upstream_settings_are_kept_in_the_imagenet_recipes():
     for recipe in (dense, dual):
         assert recipe["data"]["batch_size"] == 4 * 64
         assert (recipe["optimizer"]["lr"], recipe["optimizer"]["nesterov"]) == (0.1, False)
+
+
+def test_every_recipe_of_the_repository_has_a_name():
+    names = {path.relative_to(RECIPES).with_suffix("").as_posix() for path in FILES}
+    assert set(recipe_names()) == names
+    for name in names:
+        assert find_recipe(f"recipe:{name}").samefile(RECIPES / f"{name}.yaml")
+
+
+@pytest.mark.parametrize("name", ["recipe:digits", "recipe:digits.yaml", "recipe:imagenet/dpn92"])
+def test_a_recipe_is_read_by_name_wherever_one_stands(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe, folder, goes_on = plan(name, None, {}, None, resume=False)
+    assert recipe == make_recipe(read_recipe(find_recipe(name)))
+    assert folder.parts[0] == "runs"
+    assert not goes_on
+    by_option, _, _ = plan(None, name, {}, None, resume=False)
+    assert by_option == recipe
+
+
+@pytest.mark.parametrize(
+    ("subject", "part"),
+    [
+        ("recipe:digit", "Did you mean digits?"),
+        ("recipe:densenet121", "Did you mean imagenet/densenet121 or "),
+        ("recipe:", "Choices: cifar10/densenet_100_12, "),
+        ("recipe:../recipes/digits", "unknown recipe '../recipes/digits'"),
+        ("recipes/digits.yaml", "no file recipes/digits.yaml. Did you mean recipe:digits?"),
+        ("mine/dpn92.yml", "Did you mean recipe:imagenet/dpn92?"),
+        ("mine.yaml", "typed as recipe:NAME: digits, fine_tune, cifar10/densenet_100_12"),
+    ],
+)
+def test_a_recipe_that_is_not_there_is_answered_with_those_that_are(
+    subject, part, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for subject_and_recipe in ((subject, None), (None, subject)):
+        with pytest.raises(UsageError) as caught:
+            plan(*subject_and_recipe, {}, None, resume=False)
+        assert part in str(caught.value)
+
+
+def test_a_folder_of_the_user_is_not_shadowed_by_a_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe:digits").mkdir()
+    with pytest.raises(UsageError, match="is a folder, but no run folder"):
+        plan("recipe:digits", None, {}, None, resume=False)

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <utility>
 
 #include "backend.hpp"
@@ -15,6 +16,16 @@ namespace densepath {
 namespace {
 
 std::int64_t as_dimension(std::size_t size) { return static_cast<std::int64_t>(size); }
+
+// By itself ONNX Runtime 1.32 keeps an id and records of its use in the home, and sends them.
+Ort::Env silent_environment() {
+#ifdef _WIN32
+  _putenv_s("ORT_DISABLE_TELEMETRY", "1");
+#else
+  ::setenv("ORT_DISABLE_TELEMETRY", "1", 1);
+#endif
+  return {ORT_LOGGING_LEVEL_FATAL, "densepath"};
+}
 
 Ort::Session load(const Ort::Env& env, const Contents& onnx, std::size_t threads) {
   Ort::SessionOptions options;
@@ -129,7 +140,7 @@ class OnnxRuntime : public Backend {
   InputSize size_;
   std::size_t num_classes_;
   Contents model_;
-  Ort::Env env_{ORT_LOGGING_LEVEL_FATAL, "densepath"};
+  Ort::Env env_ = silent_environment();
   Ort::MemoryInfo memory_ = cpu_memory();
   Ort::Session preprocess_{nullptr};
   std::unique_ptr<Spread> spread_;

@@ -6,18 +6,23 @@ A verb's file is imported when the verb is named, so that each starts without wh
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from densepath import __version__
 from densepath.cli.console import note, show_notes, speak_utf8
-from densepath.errors import DensepathError
+from densepath.cli.streams import close_streams, failed_output, open_streams
+from densepath.errors import DensepathError, OutputError
+from densepath.files import cache_dir
 
 SPIN_COUNT = "1000"
+INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended: 128 and SIGINT's number
 HELP = "DenseNet and Dual Path Networks: from a folder of images to a trained, measured model."
 
 # Verb → the module of `densepath.cli` and its function.
@@ -47,18 +52,52 @@ def build_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
         help=HELP,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        add_completion=False,
         rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
     made.callback()(_options)
     for verb in verbs:
-        module, function = VERBS[verb]
-        found = getattr(importlib.import_module(f"densepath.cli.{module}"), function)
+        name, function = VERBS[verb]
+        module = importlib.import_module(f"densepath.cli.{name}")
+        found = getattr(module, function)
         if isinstance(found, typer.Typer):
             made.add_typer(found, name=verb)
         else:
-            made.command(verb)(found)
+            made.command(verb, epilog=getattr(module, "EPILOG", None))(found)
     return made
+
+
+def build_command(verbs: Iterable[str] = VERBS) -> Any:
+    """The same, ready to be called; its help says what the texts say, letter by letter."""
+    command = typer.main.get_command(build_app(verbs))
+    for one in _walk(command):
+        one.help = _plain(_unwrap(one.help or ""))
+        one.epilog = _plain(_unwrap(one.epilog or ""))
+        for parameter in one.params:
+            parameter.help = _plain(getattr(parameter, "help", None) or "")
+    return command
+
+
+def _walk(command: Any) -> Iterator[Any]:
+    """A command and all below it."""
+    yield command
+    for below in getattr(command, "commands", {}).values():
+        yield from _walk(below)
+
+
+def _unwrap(text: str) -> str:
+    """The paragraphs of a docstring, each on one line: the terminal's width breaks it."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _plain(text: str) -> str:
+    """`text` so that typer shows square brackets, in place of reading them as rich's markup."""
+    if "[" not in text:
+        return text
+    from rich.markup import escape
+
+    return escape(text)
 
 
 def __getattr__(name: str) -> typer.Typer:
@@ -83,22 +122,41 @@ def _options(
 
 
 def main() -> None:
-    """Runs one verb; a user's mistake becomes one line on standard error and exit code 1 or 2."""
+    """Run one verb; a user's mistake becomes one line on standard error and exit code 1 or 2."""
+    open_streams()
+    speak_utf8()
+    show_notes()
+    _set_environment()
+    code = _run()
+    sys.exit(code if close_streams() else code or 1)
+
+
+def _set_environment() -> None:
+    """What libraries read when they are imported, unless the user has set it."""
     # Threads that wait for others sleep soon: spinning as long as the OpenMP runtime does by
     # default costs a shared machine two thirds of its speed. Read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    show_notes()
-    speak_utf8()
+    # Its list of fonts goes where all goes that may be made again, and its warning of a home
+    # folder that cannot be written stays away.
+    with suppress(OutputError):
+        os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))
+
+
+def _run() -> int:
+    """Run the verb that is named, and give its exit code."""
     named = [verb for verb in sys.argv[1:2] if verb in VERBS]
     try:
-        build_app(named or VERBS)()
+        build_command(named or VERBS)()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except DensepathError as error:
         note(f"error: {error}")
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
         note("interrupted")
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has gone (`densepath predict ... | head`): nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return INTERRUPTED
+    except OSError as error:
+        if error is not failed_output():
+            raise
+        return 1  # `close_streams` says what became of standard output
+    return 0

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPE_WIDTH = 160
+LEAST_WIDTH = 80  # a narrower terminal wraps a table's lines; names are never cut
 
 NAMED_FAILURES = 10
 
@@ -30,7 +31,7 @@ def stdout() -> Console:
     """
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    width = PIPE_WIDTH if not sys.stdout.isatty() else max(Console().width, LEAST_WIDTH)
     return Console(width=width, markup=False, emoji=False)
 
 

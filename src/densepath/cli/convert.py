@@ -23,7 +23,9 @@ def convert(
             show_default=False,
         ),
     ] = None,
-    to: exporting.To = "onnx",
+    to: Annotated[
+        str, typer.Option(help="Formats, commas between: onnx, openvino, torch, aoti.")
+    ] = "onnx",
     source: Annotated[
         str | None,
         typer.Option(help="Published weights whose preprocessing it has, as paddle/DPN92."),

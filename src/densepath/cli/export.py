@@ -16,10 +16,14 @@ from densepath.errors import UsageError
 if TYPE_CHECKING:
     from densepath.bundle.bundle import Bundle
 
-DEFAULT_TO = "onnx,openvino,torch"
 To: TypeAlias = Annotated[
-    str,
-    typer.Option("--to", help="Formats, commas between: onnx, openvino, torch, aoti."),
+    str | None,
+    typer.Option(
+        "--to",
+        help="Formats, commas between: onnx, openvino, torch, aoti. [default: the first three, "
+        "where their packages are installed]",
+        show_default=False,
+    ),
 ]
 Output: TypeAlias = Annotated[
     Path, typer.Option("--output", "-o", help="The folder of the bundle, a new one.")
@@ -68,7 +72,7 @@ def export(
         ),
     ],
     output: Output,
-    to: To = DEFAULT_TO,
+    to: To = None,
     size: Size = None,
     dynamic_size: DynamicSize = False,
     images: ImagesOption = None,
@@ -91,7 +95,7 @@ def export(
         bundle = export_bundle(
             subject,
             output,
-            to=split_names(to),  # type: ignore[arg-type]
+            to=None if to is None else split_names(to),  # type: ignore[arg-type]
             size=size,
             dynamic_size=dynamic_size,
             images=images,

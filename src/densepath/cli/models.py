@@ -1,4 +1,4 @@
-"""`densepath models`: the catalogue with sizes counted on the modules, beside the seeds'."""
+"""`densepath models`: the catalogue with sizes counted on its numbers, beside the seeds'."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from densepath.cli.console import note, print_json, stderr, stdout
+from densepath.cli.console import note, print_json, stdout
 
 if TYPE_CHECKING:
     from densepath.models.spec import ModelSpec
@@ -24,39 +24,33 @@ def models(
     ] = 64,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """List the models with parameters, operations and memory, counted on the modules.
+    """List the models: their size, what an image costs, memory for training, and accuracy.
 
     Example: densepath models densenet121 dpn92 --json
     """
-    from rich.progress import track
-
     from densepath.models.catalogue import CATALOGUE, find_spec
 
     specs = [find_spec(name) for name in names] if names else list(CATALOGUE.values())
-    counted = track(specs, "counting", console=stderr(), transient=True)
-    rows = (_row(spec, size or spec.input_size, batch_size) for spec in counted)
+    # All are counted before the first is printed: a wrong size is an error and nothing else.
+    rows = [_row(spec, size, batch_size) for spec in specs]
     if json:
         for row in rows:
             print_json(row)
         return
-    _print_table(list(rows), batch_size)
+    _print_table(rows, batch_size)
 
 
-def _row(spec: ModelSpec, size: int, batch_size: int) -> dict[str, Any]:
+def _row(spec: ModelSpec, size: int | None, batch_size: int) -> dict[str, Any]:
     """One model's figures, beside those of the seed documents where they have it."""
-    import torch
+    from densepath.models.cost import count_cost
 
-    from densepath.models.build import build_model
-    from densepath.models.cost import measure_cost
-
-    with torch.device("meta"):
-        model = build_model(spec, num_classes=10 if spec.arch.stem == "small" else 1000)
-    cost = measure_cost(model, size)
+    num_classes = 10 if spec.arch.stem == "small" else 1000
+    cost = count_cost(spec, size, num_classes=num_classes)
     row: dict[str, Any] = {
         "name": spec.name,
         "family": spec.family,
-        "input_size": size,
-        "num_classes": model.num_classes,
+        "input_size": spec.input_size if size is None else size,
+        "num_classes": num_classes,
         "parameters": cost.parameters,
         "macs": cost.macs,
         "activations": cost.activations,
@@ -77,39 +71,28 @@ def _row(spec: ModelSpec, size: int, batch_size: int) -> dict[str, Any]:
 
 
 def _print_table(rows: list[dict[str, Any]], batch_size: int) -> None:
-    """The rows as a table; the seeds' FLOPs are halved to compare with multiply-accumulates."""
+    """What one chooses a model by, in 80 columns; `--json` has the rest."""
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("model", no_wrap=True)
+    table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
+    table.add_column("model\n", no_wrap=True)
     for title in (
-        "input",
-        "params M",
-        "GMACs",
-        "activations M",
-        f"training GB\nbatch {batch_size}",
-        "seed:\nparams M",
-        "seed:\nGFLOPs / 2",
-        "seed:\ntop-1 %",
+        "image side,\npixels",
+        "parameters,\nmillions",
+        "multiply-adds\nan image, 10⁹",
+        f"GB to train,\n{batch_size:,} at once",
+        "ImageNet\ntop-1, %",
     ):
-        table.add_column(title, justify="right")
-    remarks: dict[str, list[str]] = {}
+        table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         seed = row["seed"]
-        mark = "*" if seed and seed["remark"] else ""
-        if mark:
-            remarks.setdefault(seed["remark"], []).append(row["name"])
         table.add_row(
             row["name"],
-            f"{row['input_size']}",
+            f"{row['input_size']:,}",
             f"{row['parameters'] / 1e6:.2f}",
-            f"{row['macs'] / 1e9:.2f}",
-            f"{row['activations'] / 1e6:.1f}",
-            f"{row['training_bytes'] / 1e9:.1f}",
-            f"{seed['parameters'] / 1e6:.2f}{mark}" if seed else "",
-            f"{seed['flops'] / 2e9:.2f}{mark}" if seed else "",
+            f"{row['macs'] / 1e9:,.2f}",
+            f"{row['training_bytes'] / 1e9:,.1f}",
             f"{seed['top1'] * 100:.1f}" if seed else "",
         )
     stdout().print(table)
-    for remark, names in remarks.items():
-        note(f"* {', '.join(names)}: {remark}")
+    note("top-1 as PaddleClas publishes it; --json has more figures, docs/models.md explains them")

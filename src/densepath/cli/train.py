@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from densepath.cli.console import note, print_json
+from densepath.training.recipe_names import list_recipes
 
 if TYPE_CHECKING:
     from densepath.training.train import RunResult
@@ -35,6 +36,7 @@ class ProgressStyle(StrEnum):
 
 
 RECIPE, RUN = "Recipe", "Where it runs"
+EPILOG = list_recipes()
 
 
 def train(
@@ -42,7 +44,7 @@ def train(
         str | None,
         typer.Argument(
             help="A model (`densepath models`), weights to fine-tune (published name or file), "
-            "a recipe .yaml, or a run folder to go on with.",
+            "a recipe (a name as `recipe:digits`, or a .yaml), or a run folder to go on with.",
             show_default=False,
         ),
     ] = None,
@@ -60,7 +62,7 @@ def train(
     ] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option(help="A YAML file with settings.", rich_help_panel=RECIPE),
+        typer.Option(help="Settings: a YAML file or a recipe's name.", rich_help_panel=RECIPE),
     ] = None,
     settings: Annotated[
         list[str] | None,

@@ -25,7 +25,7 @@ from densepath.data.fingerprint import fingerprint_array
 from densepath.data.image_files import is_hidden_name
 from densepath.data.parts import Parts
 from densepath.errors import DatasetError, OutputError
-from densepath.files import cache_dir, sha256, write_atomically
+from densepath.files import find_cached, sha256, write_atomically
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 # The MD5 that the page publishes for each archive; the binary one is downloaded: no pickles.
@@ -118,7 +118,7 @@ def find_cifar10(source: Path | None, channels: int) -> Parts:
         DatasetError: the images are not to be had, damaged, or of another layout.
     """
     source = source or _downloaded()
-    folder = cache_dir() / "cifar10" / _digest(source)[:16]
+    folder = find_cached("cifar10", _digest(source)[:16], "test-targets.npy").parent
     if not (folder / "test-targets.npy").exists():
         _unpack(source, folder)
     return Parts(
@@ -202,9 +202,9 @@ def _downloaded() -> Path:
     Raises:
         DatasetError: it cannot be had; the message names the file to put where.
     """
-    folder = cache_dir() / "cifar10"
-    there = [folder / name for name in ARCHIVES if (folder / name).exists()]
-    target = there[0] if there else folder / URL.rpartition("/")[2]
+    paths = [find_cached("cifar10", name) for name in ARCHIVES]
+    there = [path for path in paths if path.exists()]
+    target = there[0] if there else find_cached("cifar10", URL.rpartition("/")[2])
     if not there:
         try:
             _download(target)

@@ -20,6 +20,7 @@ from densepath.data.repeats import merge_repeats, to_targets
 from densepath.data.split_names import read_split_name
 from densepath.data.text import read_lines
 from densepath.errors import DatasetError
+from densepath.files import expand_user
 
 LABELS_FILE = "label_list.txt"
 # Without names, more classes than this of which not half have an image are database ids.
@@ -36,7 +37,7 @@ def find_lists(path: Path, channels: int, options: DataOptions) -> Parts:
     Raises:
         DatasetError: a line that is not `path label`, or no lines at all.
     """
-    root = Path(options.root).expanduser() if options.root is not None else None
+    root = expand_user(options.root) if options.root is not None else None
     lists = _siblings(path, options)
     unlike = [part for part, one in lists.items() if one != path and not _is_list(one)]
     notes = [f"not used: {lists.pop(part)}, whose lines are not `path label`." for part in unlike]

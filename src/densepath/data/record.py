@@ -25,7 +25,7 @@ from densepath.data.dataset import Dataset, Split
 from densepath.data.fingerprint import Fingerprints
 from densepath.data.sources import built_in
 from densepath.errors import DatasetError
-from densepath.files import write_atomically
+from densepath.files import expand_user, write_atomically
 
 FORMAT = 1
 NAMED_AT_MOST = 3
@@ -302,7 +302,7 @@ def place_of(source: str) -> str:
     """
     if built_in(source) is not None:
         return source
-    full = os.path.abspath(Path(source).expanduser())  # noqa: PTH100
+    full = os.path.abspath(expand_user(source))  # noqa: PTH100
     return full if Path(full).exists() else source
 
 

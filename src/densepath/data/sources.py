@@ -12,6 +12,7 @@ from densepath.data.options import FILE_OPTIONS, TABLE_OPTIONS, DataOptions
 from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.split_folders import CLASSES_HERE
 from densepath.errors import DatasetError, UnknownNameError, UsageError
+from densepath.files import expand_user
 
 SOURCES = (
     "`digits`, `cifar10`, a folder with one folder a class, a list file (.txt), "
@@ -93,7 +94,7 @@ def _open_source(
         UsageError: options that have no meaning for this kind.
     """
     name, known = str(source), built_in(source)
-    path = Path(source).expanduser()
+    path = expand_user(source)
     if known is None and not path.exists():
         raise DatasetError(f"there is no data set {name!r}. A data set is {SOURCES}.")
     if known is None and path.suffix.lower() in TABLES:
@@ -135,7 +136,7 @@ def _refuse(
 
 def _is_inside(source: str | Path, name: str) -> bool:
     """Whether a split's name is a folder in the source: `.` is the source itself."""
-    folder = Path(source).expanduser()
+    folder = expand_user(source)
     return not Path(name).is_absolute() and folder.is_dir() and (folder / name).is_dir()
 
 
@@ -148,8 +149,8 @@ def _put(
         DatasetError: there is no such source, or the parts do not fit together.
     """
     name = str(getattr(options, split))
-    if built_in(name) is None and not Path(name).expanduser().exists():
-        folder = Path(source).expanduser()
+    if built_in(name) is None and not expand_user(name).exists():
+        folder = expand_user(source)
         has = ", ".join(list_folder(folder).folders) if folder.is_dir() else ""
         inside = f"a folder in {source} (it has {has}) or " if has else ""
         raise DatasetError(f"data.{split} is {name!r}, which is not {inside}{SOURCES}.")

@@ -20,6 +20,7 @@ from densepath.data.table_columns import BINARY, Columns, find_columns
 from densepath.data.table_file import Table, read_table
 from densepath.data.text import normal_form
 from densepath.errors import DatasetError
+from densepath.files import expand_user
 
 SEPARATOR = "|"
 
@@ -52,7 +53,7 @@ def find_rows(path: Path, channels: int, options: DataOptions) -> Parts:
         multi_label=multi_label,
     )
     groups = _groups(table, columns.group)
-    root = Path(options.root).expanduser() if options.root is not None else path.parent
+    root = expand_user(options.root) if options.root is not None else path.parent
 
     def read(part: Part) -> FilesDataset:
         chosen = [row for row in kept if splits[row] == part]

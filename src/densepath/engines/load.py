@@ -14,6 +14,7 @@ from densepath.engines.engine import Engine, Precision
 from densepath.engines.modes import Mode, count_streams
 from densepath.engines.obstacles import Wish, find_row
 from densepath.engines.predictor import Predictor
+from densepath.models.spec import to_sides
 from densepath.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def load(
         EngineError, MissingPackageError: this machine lacks what the engine needs.
     """
     count_streams(mode, threads)  # a wrong one is refused before anything is read
-    sides = (size, size) if isinstance(size, int) else size
+    sides = None if size is None else to_sides(size)
     if mode == "auto" and num_images == 1:
         mode = "latency"
     wish = Wish(
@@ -169,6 +170,7 @@ def _open_weights(name: str, model: Path, wish: Wish, preprocess: Preprocess) ->
         from densepath.engines.native import read_tensors
 
         spec, in_channels, tensors = read_tensors(model)
+        spec.check_size(preprocess.size)
         return _open_native(spec, tensors, in_channels, wish, preprocess)
     from densepath.weights.checkpoint import Checkpoint
 
@@ -179,6 +181,7 @@ def _open_checkpoint(
     name: str, checkpoint: Checkpoint, wish: Wish, preprocess: Preprocess
 ) -> Engine:
     """An engine on a checkpoint in memory."""
+    checkpoint.spec.check_size(preprocess.size)
     if name == "native":
         tensors = {key: tensor.numpy() for key, tensor in checkpoint.tensors.items()}
         return _open_native(checkpoint.spec, tensors, checkpoint.in_channels, wish, preprocess)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
+from densepath.engines.hiding import OPENVINO_TELEMETRY, hide_package
 from densepath.engines.modes import Mode, RunPart, Spread, SpreadEngine, count_streams
 from densepath.errors import BundleError, EngineError, MissingPackageError, UnknownNameError
 
@@ -147,13 +148,11 @@ def import_openvino() -> ModuleType:
     """
     if "openvino" in sys.modules or CONVERTER in sys.modules:
         return sys.modules["openvino"]
-    sys.modules[CONVERTER] = None  # type: ignore[assignment]
     try:
-        import openvino
+        with hide_package(CONVERTER):
+            import openvino
     except ImportError:
         raise MissingPackageError("openvino", "openvino") from None
-    finally:
-        del sys.modules[CONVERTER]
     if not hasattr(openvino, "convert_model"):
         openvino.__getattr__ = _import_converter
     return openvino
@@ -163,7 +162,8 @@ def _import_converter(name: str) -> Any:
     """`openvino.convert_model`, for those who ask for it later."""
     if name != "convert_model":
         raise AttributeError(f"module 'openvino' has no attribute {name!r}")
-    from openvino.tools.ovc import convert_model
+    with hide_package(OPENVINO_TELEMETRY):
+        from openvino.tools.ovc import convert_model
 
     return convert_model
 

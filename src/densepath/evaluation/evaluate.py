@@ -86,7 +86,8 @@ def evaluate(
     checkpoint = subject if isinstance(subject, Checkpoint) else open_checkpoint(subject)
     preprocess = checkpoint.preprocess
     if size is not None or crop_share is not None:
-        preprocess = preprocess.at_size(preprocess.size if size is None else size, crop_share)
+        sides = preprocess.size if size is None else checkpoint.spec.check_size(size)
+        preprocess = preprocess.at_size(sides, crop_share)
     known = find_trained_on(subject, checkpoint)
     measured = open_measured(
         *(known, data, split),

@@ -22,6 +22,7 @@ from densepath.data.record import Record, count_in, place_of
 from densepath.data.sources import built_in
 from densepath.data.splits import Splits, open_splits
 from densepath.errors import DatasetError, UsageError
+from densepath.files import expand_user
 from densepath.weights.checkpoint import Checkpoint, is_checkpoint
 from densepath.weights.subject import open_checkpoint
 from densepath.weights.trained_on import RECORD_NAME, TrainedOn
@@ -199,7 +200,7 @@ def _is_same(source: str, other: str) -> bool:
     known = built_in(source)
     if known is not None or place_of(source) == other:
         return known == built_in(other)
-    here, there = Path(source).expanduser(), Path(other)
+    here, there = expand_user(source), Path(other)
     return here.exists() and there.exists() and here.samefile(there)
 
 

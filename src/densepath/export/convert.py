@@ -9,7 +9,7 @@ from typing import Any
 
 from densepath.bundle.bundle import Bundle
 from densepath.errors import UsageError, WeightsError
-from densepath.export.export import DEFAULT_FORMATS, Format, export
+from densepath.export.export import Format, export
 from densepath.models.catalogue import CATALOGUE
 from densepath.weights.checkpoint import is_checkpoint
 from densepath.weights.import_file import import_weights
@@ -23,7 +23,7 @@ def convert(
     source: str | None = None,
     labels: Sequence[str] | None = None,
     multi_label: bool = False,
-    to: Sequence[Format] = DEFAULT_FORMATS,
+    to: Sequence[Format] | None = None,
     **options: Any,
 ) -> Bundle:
     """The bundle of a file that PaddleClas, MindCV, timm or torchvision wrote.
@@ -33,7 +33,7 @@ def convert(
         output: the folder of the bundle.
         model: the catalogue's model that it is of; by default the one in the file's name.
         source, labels, multi_label: as `import_weights` takes them.
-        to: the formats.
+        to: the formats; by default as in `export`.
         options: as `export` takes them.
 
     Raises:

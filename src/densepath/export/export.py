@@ -7,10 +7,10 @@ the folder take its name.
 
 from __future__ import annotations
 
+import logging
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
@@ -21,6 +21,7 @@ from densepath.export.measure import measure_parity
 from densepath.export.parity import Parity, check_parity
 from densepath.export.parity_images import collect_images
 from densepath.export.program import export_program
+from densepath.extras import command_for, find_missing
 from densepath.files import write_json, write_text
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
@@ -44,7 +45,7 @@ def export(
     subject: str | Path | Checkpoint,
     output: str | Path,
     *,
-    to: Sequence[Format] = DEFAULT_FORMATS,
+    to: Sequence[Format] | None = None,
     size: int | tuple[int, int] | None = None,
     dynamic_size: bool = False,
     images: Sequence[str | Path] | None = None,
@@ -59,7 +60,7 @@ def export(
     Args:
         subject: a checkpoint, or what `open_checkpoint` takes.
         output: a new folder; with `overwrite` it may be an old bundle.
-        to: the formats.
+        to: the formats; by default those of `DEFAULT_FORMATS` whose packages are installed.
         size: side of the images in pixels, or height and width; the checkpoint's by default.
         dynamic_size: the graphs take images of any size; `size` is what preprocessing makes.
         images: files, folders or zip archives to compare answers on; by default photographs that
@@ -78,7 +79,7 @@ def export(
         ParityError: a format answers otherwise than the checkpoint.
         OutputError: the bundle cannot be written.
     """
-    formats = check_formats(to)
+    formats = choose_formats(to)
     _check_numbers(num_images, batch_sizes)
     check_target(Path(output), overwrite=overwrite)
     check_packages(formats)
@@ -125,17 +126,43 @@ def check_formats(formats: Sequence[str]) -> list[Format]:
     return [name for name in FORMATS if name in formats]
 
 
+def choose_formats(to: Sequence[Format] | None) -> list[Format]:
+    """The formats that are named, or the default ones that this machine can write.
+
+    Those that it cannot are said once, with the command that changes it.
+
+    Raises:
+        UnknownNameError: one is none of `FORMATS`.
+        UsageError: none was named.
+    """
+    if to is not None:
+        return check_formats(to)
+    chosen = [name for name in DEFAULT_FORMATS if not missing_packages([name])]
+    left_out = [name for name in DEFAULT_FORMATS if name not in chosen]
+    if left_out:
+        logging.getLogger("densepath").warning(
+            "written as %s only: packages for %s are not installed. They come with: %s",
+            *(", ".join(chosen), " and ".join(left_out), command_for(missing_packages(left_out))),
+        )
+    return chosen
+
+
+def missing_packages(formats: Iterable[Format]) -> dict[str, str]:
+    """What the formats need and is not installed, each with the extra that brings it."""
+    needed = [(package, name) for name in formats for package in PACKAGES.get(name, ())]
+    return find_missing(needed)
+
+
 def check_packages(formats: Sequence[Format]) -> None:
     """Returns when what the formats need is there, before anything takes its time.
 
     Raises:
-        MissingPackageError: a package is not installed.
+        MissingPackageError: packages are not installed; it names them all.
         EngineError: there is no C++ compiler.
     """
-    for name in formats:
-        for package in PACKAGES.get(name, ()):
-            if find_spec(package) is None:
-                raise MissingPackageError(package, name)
+    missing = missing_packages(formats)
+    if missing:
+        raise MissingPackageError.of(missing)
     if "aoti" in formats:
         from densepath.export.aoti import check_compiler
 
@@ -206,11 +233,8 @@ def _check_numbers(num_images: int, batch_sizes: Sequence[int]) -> None:
 
 def _at_size(checkpoint: Checkpoint, size: int | tuple[int, int]) -> Checkpoint:
     """The checkpoint with another input size."""
-    smallest = min(size) if isinstance(size, tuple) else size
-    if smallest < checkpoint.spec.least_side:
-        least = checkpoint.spec.least_side
-        raise UsageError(f"size is {size}; this network needs at least {least} pixels a side.")
-    return replace(checkpoint, preprocess=checkpoint.preprocess.at_size(size))
+    sides = checkpoint.spec.check_size(size)
+    return replace(checkpoint, preprocess=checkpoint.preprocess.at_size(sides))
 
 
 def _check(parity: Parity, failed: Path | None) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densepath.engines.hiding import OPENVINO_TELEMETRY, hide_package
 from densepath.engines.openvino import import_openvino
 from densepath.errors import OutputError
 from densepath.export.program import quiet_exporters
@@ -14,8 +14,6 @@ from densepath.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-
-TELEMETRY = "openvino_telemetry"
 
 
 def write_openvino(
@@ -55,12 +53,6 @@ def _import_converter() -> Callable[..., Any]:
     By default that writes files into the user's home and sends a message to a server for every
     conversion; where its package is not found, the converter goes on without.
     """
-    found = sys.modules.get(TELEMETRY)
-    sys.modules[TELEMETRY] = None  # type: ignore[assignment]
-    try:
+    with hide_package(OPENVINO_TELEMETRY):
         from openvino.tools.ovc import convert_model
-    finally:
-        del sys.modules[TELEMETRY]
-        if found is not None:
-            sys.modules[TELEMETRY] = found
     return convert_model

@@ -1,23 +1,17 @@
-"""What a network costs, counted on the module itself: nothing here is typed in.
+"""What a network costs: arithmetic on the numbers of its row, so that tables need no torch.
 
-The network is run on PyTorch's `meta` device, where tensors have shapes and no memory, so the
-largest model answers in a second.
+The walk below passes the layers in the order of `densenet.py` and `dpn.py`. A test counts the
+same figures on the modules themselves, as PyTorch runs them, and wants them equal to the byte.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from densepath.models.build import Model
+from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec, StemPool
 
 FLOAT_BYTES = 4
+INDEX_BYTES = 8  # a max-pool keeps the place of each largest value as int64
 
 
 @dataclass(frozen=True)
@@ -46,71 +40,157 @@ class Cost:
         return self.training_bytes_fixed + batch_size * self.training_bytes_per_image
 
 
-def measure_cost(model: Model, input_size: int | tuple[int, int]) -> Cost:
-    """The cost of `model` on images of `input_size` pixels (side, or height and width).
+def count_cost(
+    spec: ModelSpec,
+    input_size: int | tuple[int, int] | None = None,
+    *,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+) -> Cost:
+    """The cost of a network on images of `input_size` pixels.
+
+    Args:
+        spec: the network.
+        input_size: the images' side, or height and width; by default the spec's own side.
+        num_classes: the logits.
+        in_channels: the channels of the images.
 
     Raises:
-        UsageError: the size is below what the network can take.
+        UsageError: the network cannot take images of that size.
     """
-    height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
-    shadow = copy.deepcopy(model).to("meta").train()
-    # Two images, for BatchNorm cannot train on a single value a channel.
-    images = torch.empty(2, model.in_channels, height, width, device="meta")
-    operations = _Operations()
-    with _hooks(shadow, (nn.Conv2d, nn.Linear), operations.count):
-        kept = _count_saved_bytes(shadow, images)
-    parameters = sum(p.numel() for p in shadow.parameters())
+    height, width = spec.check_size(spec.input_size if input_size is None else input_size)
+    walk = _Walk(in_channels, height, width)
+    if isinstance(spec.arch, DenseNetArch):
+        _walk_densenet(walk, spec.arch)
+    else:
+        _walk_dpn(walk, spec.arch)
+    walk.classify(num_classes)
     return Cost(
-        parameters,
-        operations.macs // 2,
-        operations.activations // 2,
-        kept // 2,
-        3 * FLOAT_BYTES * parameters,
+        walk.parameters,
+        walk.macs,
+        walk.activations,
+        walk.kept_bytes,
+        3 * FLOAT_BYTES * walk.parameters,
     )
 
 
-@dataclass
-class _Operations:
-    """Multiply-accumulates and activations of the convolutions and classifiers seen so far."""
+class _Walk:
+    """A map of so many channels and pixels on its way through the network, and what it cost.
 
-    macs: int = 0
-    activations: int = 0
+    What autograd keeps is counted where it is made: the input of every convolution, BatchNorm
+    and pool, and the result of every ReLU; a map that two of them read, once.
+    """
 
-    def count(self, module: nn.Module, _: Any, output: Tensor) -> None:
-        """Adds one call of a module whose weight holds a filter an output channel."""
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        self.macs += output.numel() * weight[0].numel()
-        self.activations += output.numel()
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        self.channels, self.height, self.width = channels, height, width
+        self.parameters = self.macs = self.activations = self.kept_bytes = 0
+        self.map_is_kept = False
+
+    def keep_map(self) -> None:
+        """The map as it is stays for the backward pass."""
+        if not self.map_is_kept:
+            self.kept_bytes += FLOAT_BYTES * self.channels * self.height * self.width
+            self.map_is_kept = True
+
+    def conv(self, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
+        """A convolution without bias; its padding keeps the size, but for the stride."""
+        self.keep_map()
+        self.height, self.width = -(-self.height // stride), -(-self.width // stride)
+        weights = self.channels // groups * kernel**2 * outputs
+        self.parameters += weights
+        self.macs += weights * self.height * self.width
+        self.activations += outputs * self.height * self.width
+        self.channels, self.map_is_kept = outputs, False
+
+    def norm_relu(self) -> None:
+        """BatchNorm, with a mean and a deviation a channel, and ReLU, in place of its input."""
+        self.keep_map()
+        self.parameters += 2 * self.channels
+        self.kept_bytes += FLOAT_BYTES * self.channels
+        self.map_is_kept = False
+        self.keep_map()
+
+    def append(self, channels: int) -> None:
+        """The map is now so many channels wide, in a tensor of its own."""
+        self.channels, self.map_is_kept = channels, False
+
+    def max_pool(self, padding: StemPool) -> None:
+        """3×3, stride 2, which keeps the places of the largest; `same` pads a copy of the map."""
+        self.keep_map()
+        if padding == "same":
+            height, width = (n + 1 + n % 2 for n in (self.height, self.width))
+            self.kept_bytes += FLOAT_BYTES * self.channels * height * width
+        self.height, self.width = -(-self.height // 2), -(-self.width // 2)
+        self.kept_bytes += INDEX_BYTES * self.channels * self.height * self.width
+        self.map_is_kept = False
+
+    def average_pool(self) -> None:
+        """2×2, stride 2."""
+        self.keep_map()
+        self.height, self.width = self.height // 2, self.width // 2
+        self.map_is_kept = False
+
+    def classify(self, num_classes: int) -> None:
+        """The mean over all positions, which the classifier keeps, and the classifier's bias."""
+        self.kept_bytes += FLOAT_BYTES * self.channels
+        self.parameters += (self.channels + 1) * num_classes
+        self.macs += self.channels * num_classes
+        self.activations += num_classes
 
 
-@contextmanager
-def _hooks(
-    model: nn.Module, kinds: tuple[type, ...], hook: Callable[[nn.Module, Any, Tensor], None]
-) -> Iterator[None]:
-    """While inside, `hook` sees the output of every module of these kinds."""
-    handles = [m.register_forward_hook(hook) for m in model.modules() if isinstance(m, kinds)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _walk_densenet(walk: _Walk, arch: DenseNetArch) -> None:
+    """`DenseNet.features`, and the ReLU behind it."""
+    if arch.stem == "small":
+        walk.conv(arch.stem_width, 3)
+    else:
+        walk.conv(arch.stem_width, 7, stride=2)
+        walk.norm_relu()
+        walk.max_pool(arch.stem_pool)
+    for number, num_layers in enumerate(arch.blocks, start=1):
+        for _ in range(num_layers):
+            width = walk.channels
+            walk.norm_relu()
+            if arch.bottleneck:
+                walk.conv(arch.bottleneck * arch.growth_rate, 1)
+                walk.norm_relu()
+            walk.conv(arch.growth_rate, 3)
+            walk.append(width + walk.channels)
+        walk.norm_relu()  # of the transition, or the last one
+        if number < len(arch.blocks):
+            walk.conv(int(walk.channels * arch.compression), 1)
+            walk.average_pool()
 
 
-def _count_saved_bytes(model: nn.Module, images: Tensor) -> int:
-    """Bytes of distinct storages that autograd keeps, without the parameters."""
-    own = {p.untyped_storage()._cdata for p in [*model.parameters(), *model.buffers()]}
-    kept: dict[int, Tensor] = {}
+def _walk_dpn(walk: _Walk, arch: DPNArch) -> None:
+    """`DPN.features`."""
+    small = arch.stem == "small"
+    walk.conv(arch.stem_width, 3 if small else arch.stem_kernel, stride=1 if small else 2)
+    walk.norm_relu()
+    if not small:
+        walk.max_pool(arch.stem_pool)
+    for stage, num_blocks in enumerate(arch.blocks):
+        for block in range(num_blocks):
+            _walk_dual_path_block(walk, arch, stage, first=block == 0)
+    walk.norm_relu()
 
-    def pack(tensor: Tensor) -> Tensor:
-        key = tensor.untyped_storage()._cdata
-        if key not in own:
-            kept[key] = tensor
-        return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        # The graph must live until the storages are counted: a freed address may be reused.
-        loss = model(images).sum()
-        size_bytes = sum(t.untyped_storage().nbytes() for t in kept.values())
-    del loss
-    return size_bytes
+def _walk_dual_path_block(walk: _Walk, arch: DPNArch, stage: int, *, first: bool) -> None:
+    """`DualPathBlock`: a stage's first projects the state; all have a branch, and append."""
+    base, middle = 64 * arch.base_factor * 2**stage, arch.k_r * 2**stage
+    increment = arch.dense_increment[stage]
+    stride = 2 if first and stage > 0 else 1
+    state = walk.channels
+    if first:
+        before = walk.channels, walk.height, walk.width
+        walk.norm_relu()
+        walk.conv(base + 2 * increment, 1, stride=stride)
+        state = walk.channels
+        walk.channels, walk.height, walk.width = before
+        walk.map_is_kept = True  # by the projection's BatchNorm
+    walk.norm_relu()
+    walk.conv(middle, 1)
+    walk.norm_relu()
+    walk.conv(middle, 3, stride=stride, groups=arch.groups)
+    walk.norm_relu()
+    walk.conv(base + increment, 1)
+    walk.append(state + increment)

@@ -25,6 +25,7 @@ from densepath.data.text import read_lines
 from densepath.engines.reading import name_of, read_image
 from densepath.errors import DatasetError, ImageError, UsageError
 from densepath.export.parity_images import collect_images
+from densepath.files import expand_user
 from densepath.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def _draw(
     """The first `count` images of a random order that can be read."""
     if not isinstance(data, str | Path):
         return _draw_images(data, channels, fit, count, seed)
-    source = Path(data).expanduser()
+    source = expand_user(data)
     if not _is_dataset(data, source):
         return _draw_files(source, channels, fit, count, seed)
     dataset = open_dataset(data, split="train", channels=channels)

@@ -5,10 +5,10 @@ A new form is one row of `FORMS`; what it needs is imported only when it is writ
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -17,6 +17,7 @@ from densepath.errors import MissingPackageError, UnknownNameError, UsageError
 from densepath.export.describe import input_shape
 from densepath.export.program import export_program
 from densepath.export.rewrite import STEPS
+from densepath.extras import command_for, find_missing
 from densepath.quantize import executorch, litert, native, onnxruntime, openvino
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.layers import choose_layers, list_layers
@@ -69,26 +70,38 @@ class Form:
 
 
 def choose_forms(purpose: str, formats: Sequence[str] | None) -> list[Form]:
-    """The forms for a purpose, or those that are named.
+    """The forms that are named, or those for a purpose that this machine can write.
+
+    Those that it cannot are said once, with the command that changes it.
 
     Raises:
         UnknownNameError: no such purpose or form.
-        MissingPackageError: what one needs is not installed.
+        MissingPackageError: what a named one needs is not installed, or what all need; it names
+            all that is missing.
     """
     if purpose not in PURPOSES:
         raise UnknownNameError("purpose", purpose, PURPOSES)
     for name in formats or ():
         if name not in FORMS:
             raise UnknownNameError("INT8 format", name, FORMS)
-    chosen = [
-        form
-        for name, form in FORMS.items()
-        if (name in formats if formats else purpose in form.purposes)
-    ]
-    for form in chosen:
-        for package, extra in form.packages:
-            if find_spec(package) is None:
-                raise MissingPackageError(package, extra)
+    if formats:
+        chosen = [form for name, form in FORMS.items() if name in formats]
+        left_out: list[Form] = []
+    else:
+        fit = [form for form in FORMS.values() if purpose in form.purposes]
+        chosen = [form for form in fit if not find_missing(form.packages)]
+        left_out = [form for form in fit if form not in chosen]
+    missing = find_missing(package for form in chosen or left_out for package in form.packages)
+    if missing:
+        raise MissingPackageError.of(missing)
+    if left_out:
+        lacking = find_missing(package for form in left_out for package in form.packages)
+        logging.getLogger("densepath").warning(
+            "quantised as %s only: packages for %s are not installed. They come with: %s",
+            ", ".join(form.format for form in chosen),
+            " and ".join(form.format for form in left_out),
+            command_for(lacking),
+        )
     return chosen
 
 

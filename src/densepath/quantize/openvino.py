@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from densepath.engines.hiding import OPENVINO_TELEMETRY, hide_package
 from densepath.engines.openvino import import_openvino, shared_core
 from densepath.errors import EngineError, MissingPackageError, UnknownNameError
 from densepath.quantize.calibration import Calibration
@@ -74,12 +75,15 @@ def quantize_openvino(
 def import_nncf() -> ModuleType:
     """The package `nncf`, without the telemetry that sends a message for each call.
 
+    `NNCF_CI` alone comes too late: its files are in `~/intel` by then.
+
     Raises:
         MissingPackageError: it is not installed.
     """
     os.environ.setdefault(WITHOUT_TELEMETRY, "1")
     try:
-        import nncf
+        with hide_package(OPENVINO_TELEMETRY):
+            import nncf
     except ImportError:
         raise MissingPackageError("nncf", "openvino") from None
     nncf.set_log_level(logging.ERROR)

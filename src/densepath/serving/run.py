@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from densepath.errors import MissingPackageError, UsageError
+from densepath.extras import find_missing
 from densepath.serving.settings import ModelSource, Settings
 from densepath.serving.sockets import find_port, open_socket
 
@@ -61,14 +62,8 @@ def _check_packages() -> None:
     """Returns when all are installed.
 
     Raises:
-        MissingPackageError: one is not.
+        MissingPackageError: some are not; it names them all.
     """
-    from importlib.util import find_spec
-
-    for module, package in PACKAGES.items():
-        try:
-            found = find_spec(module)
-        except ModuleNotFoundError:
-            found = None
-        if found is None:
-            raise MissingPackageError(package, "serve")
+    missing = find_missing((module, "serve") for module in PACKAGES)
+    if missing:
+        raise MissingPackageError.of({PACKAGES[module]: extra for module, extra in missing.items()})

@@ -13,18 +13,20 @@ from pydantic import BaseModel, ValidationError
 from densepath.errors import RecipeError
 from densepath.files import write_text
 from densepath.training.recipe import Recipe
+from densepath.training.recipe_names import find_recipe
 
 Values = dict[str, Any]
 
 
 def read_recipe(path: str | Path) -> Values:
-    """The fields that a YAML file sets; `make_recipe` checks them.
+    """The fields that a YAML file sets, or a recipe by name (`recipe:digits`); not checked yet.
 
     Raises:
+        UnknownNameError: no recipe has that name.
         RecipeError: no such file, not YAML, or not a mapping.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.safe_load(find_recipe(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}") from error
     except yaml.YAMLError as error:

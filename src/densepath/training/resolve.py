@@ -8,6 +8,7 @@ from typing import Any
 from densepath.data.record import place_of
 from densepath.data.sources import built_in
 from densepath.errors import RecipeError
+from densepath.files import expand_user
 from densepath.models.build import resolve_spec
 from densepath.models.catalogue import find_spec
 from densepath.models.spec import ModelSpec
@@ -82,7 +83,7 @@ def absolute_places(data: DataSection) -> DataSection:
 
 def _weights_from(weights: str) -> str:
     """A path from the root; a published name as it is."""
-    return place_of(weights) if Path(weights).expanduser().exists() else weights
+    return place_of(weights) if expand_user(weights).exists() else weights
 
 
 def is_resolved(recipe: Recipe) -> bool:

@@ -23,10 +23,9 @@ from densepath.training.progress import Style, make_progress
 from densepath.training.qat import QAT_RECIPE
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import make_recipe, merge_disjoint, merge_flags, read_recipe
+from densepath.training.recipe_names import is_recipe
 from densepath.training.run_folder import RECIPE_NAME, is_run_folder, read_run_recipe
 from densepath.training.signals import StopRequest
-
-RECIPE_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -97,11 +96,12 @@ def train(
 
     Args:
         subject: a model of the catalogue, weights to fine-tune (published name or checkpoint
-            file), a recipe file, or a run folder to go on with.
+            file), a recipe (`recipe:digits` or a YAML file), or a run folder to go on with.
         data: `digits`, `cifar10`, a folder of class folders, a list file, a CSV or an archive.
         epochs: passes over the training images; of a run folder, how many it goes on to.
         output: the run folder; by default `runs/MODEL-DATA`.
-        recipe: a YAML file with further settings; the arguments here have the last word.
+        recipe: a recipe with further settings, by name or file; the arguments here have the
+            last word.
         settings: fields of the recipe by their full names.
         qat: weights to fine-tune so that INT8 loses next to nothing (quantisation-aware
             training): a published name, a checkpoint file, a run folder or a bundle.
@@ -154,7 +154,7 @@ def plan(
         return recipe, folder, True
     layers = [read_recipe(recipe_file)] if recipe_file is not None else []
     named: dict[str, Any] = {}
-    if subject is not None and Path(subject).suffix in RECIPE_SUFFIXES:
+    if subject is not None and is_recipe(subject):
         if recipe_file is not None:
             raise UsageError(f"two recipes: {subject} and {recipe_file}. Give one.")
         layers = [read_recipe(subject)]

@@ -15,7 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from densepath.errors import WeightsError, WeightsUnavailableError
-from densepath.files import cache_dir, sha256, write_atomically, write_text
+from densepath.files import find_cached, sha256, write_atomically, write_text
 from densepath.weights.published import Published
 
 OFFLINE_VARIABLES = ("DENSEPATH_OFFLINE", "HF_HUB_OFFLINE")
@@ -25,7 +25,7 @@ CHUNK_BYTES = 1 << 20
 
 def cached_path(row: Published) -> Path:
     """Where the file of published weights is looked for first, and where a person can put it."""
-    return cache_dir() / "published" / row.name / row.file
+    return find_cached("published", row.name, row.file)
 
 
 def fetch_published(row: Published) -> Path:

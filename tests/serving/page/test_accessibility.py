@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_everything_can_be_done_with_the_keyboard(browser, several, labels, images):
     browser.visit(several)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_answers_are_those_of_the_program(browser, one, labels, agree, images, no_image):
     browser.visit(one)

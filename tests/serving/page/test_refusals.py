@@ -10,8 +10,11 @@ import urllib.request
 from importlib.resources import files
 
 import httpx2 as httpx
+import pytest
 
 from densepath.serving.page import FILES
+
+pytestmark = pytest.mark.slow
 
 KEY = "a-key-for-the-tests-of-the-page"
 REFUSE = """(() => {

@@ -16,7 +16,7 @@ import subprocess
 from pathlib import Path
 
 from densepath.errors import EngineError
-from densepath.files import cache_dir, write_atomically
+from densepath.files import find_cached, write_atomically
 
 SOURCES = Path(__file__).parent
 MAIN = SOURCES / "library.cpp"
@@ -69,7 +69,7 @@ def library_path(compiler: list[str]) -> Path:
     binary = Path(compiler[0]).resolve().stat()
     known = (*compiler, *OPTIONS, binary.st_size, binary.st_mtime_ns, platform.machine(), _cpu())
     digest.update(repr(known).encode())
-    return cache_dir() / "kernels" / f"{digest.hexdigest()[:32]}.so"
+    return find_cached("kernels", f"{digest.hexdigest()[:32]}.so")
 
 
 def _cpu() -> str:

@@ -1,0 +1,23 @@
+"""Packages that others import by the way, and that are better not there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# OpenVINO's converter and NNCF send messages by it, and write into `~/intel` when it is imported.
+OPENVINO_TELEMETRY = "openvino_telemetry"
+
+
+@contextmanager
+def hide_package(name: str) -> Iterator[None]:
+    """While inside, the package `name` cannot be imported, as if it were not installed."""
+    found = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if found is not None:
+            sys.modules[name] = found

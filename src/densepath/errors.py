@@ -132,7 +132,11 @@ class MissingPackageError(DensepathError):
 
     def __init__(self, package: str, extra: str) -> None:
         self.package, self.extra = package, extra
-        super().__init__(
-            f"this needs the package {package!r}, which is not installed. "
-            f"Install it with: {install_command(package, extra)}"
+        super().__init__(package, extra)
+
+    def __str__(self) -> str:
+        """The message, which reads the package's metadata: only when somebody is told."""
+        return (
+            f"this needs the package {self.package!r}, which is not installed. "
+            f"Install it with: {install_command(self.package, self.extra)}"
         )

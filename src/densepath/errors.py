@@ -141,9 +141,13 @@ class MissingPackageError(DensepathError):
     def __init__(self, package: str, extra: str, others: Mapping[str, str] | None = None) -> None:
         self.package, self.extra = package, extra
         self.missing = {package: extra, **(others or {})}
+        super().__init__(package, extra, others)
+
+    def __str__(self) -> str:
+        """The message, which reads the package's metadata: only when somebody is told."""
         names = ", ".join(map(repr, self.missing))
         alone = len(self.missing) == 1
-        super().__init__(
+        return (
             f"this needs the package{'' if alone else 's'} {names}, which "
             f"{'is' if alone else 'are'} not installed. "
             f"Install {'it' if alone else 'them'} with: {command_for(self.missing)}"

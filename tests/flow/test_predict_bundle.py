@@ -35,6 +35,7 @@ from densepath.errors import (
     UsageError,
 )
 from densepath.export.export import export
+from densepath.extras import packages_of
 from densepath.models.build import build_model
 from densepath.models.spec import DenseNetArch, ModelSpec
 from densepath.preprocess import Preprocess
@@ -287,9 +288,10 @@ def test_an_engine_that_reads_bundles_says_so_of_a_checkpoint(made, engine):
     ("engine", "package", "extra"),
     [("openvino", "openvino", "openvino"), ("onnxruntime", "onnxruntime", "onnx")],
 )
-def test_a_missing_package_names_its_extra(opened, monkeypatch, engine, package, extra):
+def test_a_missing_package_is_named_with_its_extra(opened, monkeypatch, engine, package, extra):
     monkeypatch.setattr(obstacles, "find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=rf"{package}.*densepath\[{extra}\]"):
+    wanted = " ".join(packages_of(extra))
+    with pytest.raises(MissingPackageError, match=rf"{package}.*pip install {wanted}"):
         choose(Wish(engine=engine), opened)
 
 

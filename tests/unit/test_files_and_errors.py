@@ -104,6 +104,11 @@ def test_without_metadata_the_package_itself_is_named(monkeypatch):
     assert install_command("onnxruntime", "onnx") == "pip install onnxruntime"
 
 
+def test_a_missing_package_is_told_in_full_by_a_worker_process():
+    error = MissingPackageError("onnx", "onnx")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
 def test_an_image_error_comes_back_whole_from_a_worker_process():
     back = pickle.loads(pickle.dumps(ImageError("a.jpg", "the file is empty")))
     assert (back.path, back.reason) == ("a.jpg", "the file is empty")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -151,7 +152,7 @@ class Preprocess:
         Raises:
             UsageError: a size below 1 or a share outside (0, 1].
         """
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = sides_of(size)
         if crop_share is not None and not 0 < crop_share <= 1:
             raise UsageError(f"the crop's share is {crop_share}; it must lie in (0, 1].")
         if crop_share is None and self.resize_short is None:
@@ -159,6 +160,15 @@ class Preprocess:
         share = crop_share or min(self.size) / (self.resize_short or min(self.size))
         resize_short = max(math.floor(min(height, width) / share + 1e-6), min(height, width))
         return dataclasses.replace(self, size=(height, width), resize_short=resize_short)
+
+    def to_text(self) -> str:
+        """What it does, for a person, in one line."""
+        height, width = self.size
+        way = f"resized to {height} × {width}"
+        if self.resize_short is not None:
+            way = f"short side resized to {self.resize_short}, centre crop {height} × {width}"
+        mean, std = (" ".join(f"{value:.4g}" for value in row) for row in (self.mean, self.std))
+        return f"{way}, {self.interpolation}; mean {mean}, std {std} of values from 0 to 1"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
@@ -204,6 +214,25 @@ class Preprocess:
                 f"the image is {found}; this preprocessing takes uint8 [height, width, "
                 f"{self.channels}], values 0 to 255."
             )
+
+
+def sides_of(size: object) -> Size:
+    """Height and width of a size that is given as one side or as both.
+
+    Raises:
+        UsageError: it is neither a whole number nor two.
+    """
+    sides = (size, size) if not isinstance(size, tuple | list) else tuple(size)
+    try:
+        if any(isinstance(side, bool) for side in sides):
+            raise TypeError
+        height, width = map(operator.index, sides)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"size is {size!r}; it must be a whole number of pixels, as 224, or height and width, "
+            "as (224, 320)."
+        ) from None
+    return height, width
 
 
 def size_of(image: Image | Picture) -> Size:

@@ -21,6 +21,7 @@ from densepath.export.parity import Parity, check_parity
 from densepath.export.parity_images import collect_images
 from densepath.export.program import export_program
 from densepath.files import write_json, write_text
+from densepath.preprocess import sides_of
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
@@ -206,10 +207,7 @@ def _at_size(checkpoint: Checkpoint, size: int | tuple[int, int]) -> Checkpoint:
     """The checkpoint with another input size."""
     from dataclasses import replace
 
-    smallest = min(size) if isinstance(size, tuple) else size
-    if smallest < checkpoint.spec.least_side:
-        least = checkpoint.spec.least_side
-        raise UsageError(f"size is {size}; this network needs at least {least} pixels a side.")
+    checkpoint.spec.check_size(sides_of(size))
     return replace(checkpoint, preprocess=checkpoint.preprocess.at_size(size))
 
 

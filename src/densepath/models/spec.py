@@ -124,6 +124,18 @@ class ModelSpec:
         """`densenet` or `dpn`."""
         return "densenet" if isinstance(self.arch, DenseNetArch) else "dpn"
 
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise unless images of this height and width are large enough.
+
+        Raises:
+            UsageError: a side is shorter than `least_side`.
+        """
+        if min(size) < self.least_side:
+            raise UsageError(
+                f"size is {size[0]} × {size[1]}; this network needs at least {self.least_side} "
+                "pixels a side."
+            )
+
     @property
     def least_side(self) -> int:
         """The smallest height and width in pixels that leaves a last map of one pixel."""

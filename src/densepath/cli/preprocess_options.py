@@ -80,7 +80,7 @@ def read_changes(
     """
     from densepath.weights.preprocess_changes import PreprocessChanges
 
-    sides = None if size is None else tuple(_whole("--size", part) for part in _sides(size))
+    sides = None if size is None else _sides(size)
     short = None if resize_short in (None, NONE) else _whole("--resize-short", str(resize_short))
     return PreprocessChanges(
         size=sides if sides is None or len(sides) > 1 else sides[0],  # type: ignore[arg-type]
@@ -99,9 +99,20 @@ def note_preprocess(preprocess: Preprocess, origin: str) -> None:
     note(f"it is {origin}{cure if origin.startswith('guessed') else ''}")
 
 
-def _sides(text: str) -> list[str]:
-    """The parts of `224`, `224x320`, `224×320` or `224,320`."""
-    return text.lower().replace("×", "x").replace(",", "x").split("x")
+def _sides(text: str) -> tuple[int, ...]:
+    """The numbers of `224`, `224x320`, `224×320` or `224,320`.
+
+    Raises:
+        UsageError: they are none.
+    """
+    parts = text.lower().replace("×", "x").replace(",", "x").split("x")
+    try:
+        return tuple(map(int, parts))
+    except ValueError:
+        raise UsageError(
+            f"--size is {text!r}; it must be a whole number of pixels, as 224, or height and "
+            "width, as 224x320."
+        ) from None
 
 
 def _whole(option: str, text: str) -> int:

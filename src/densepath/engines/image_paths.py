@@ -1,19 +1,21 @@
 """What a user names on the command line → one image after another, in a fixed order.
 
-Files, folders (all images below them, sorted by name), globs, lists on standard input and, where
-they are allowed, URLs. Names are made one by one; only the names of the folder being read are
-held at once.
+Files, folders (all images below them, sorted by name), globs, lists (`.txt` files, or on standard
+input) and, where they are allowed, URLs. Names are made one by one; only the names of the folder
+being read are held at once.
 """
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from densepath.data.decode import SUFFIXES
+from densepath.data.listfile import read_text
 from densepath.engines.download import Url, is_url
 from densepath.engines.reading import ReadImage
 from densepath.errors import DataError, UsageError
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     Found: TypeAlias = str | Url | ReadImage
 
-STDIN = "-"
+STDIN, LIST = "-", ".txt"
 URLS_REFUSED = "URLs are not downloaded unless --allow-urls is given"
 
 
@@ -33,14 +35,14 @@ def find_images(
     """The images that `arguments` name, in order.
 
     Args:
-        arguments: files, folders, globs, URLs, or `-` for the names in `lines`.
+        arguments: files, folders, globs, lists, URLs, or `-` for the names in `lines`.
         lines: one file, folder, glob or URL a line, as from standard input.
         allow_urls: let `http` and `https` addresses be downloaded.
 
     Raises:
         UsageError: an argument is a URL, and URLs are not allowed. (In `lines` it becomes an
             image with an error.)
-        DataError: a folder without images, or a glob that nothing matches.
+        DataError: a folder or list without images, or a glob that nothing matches.
     """
     given = list(arguments)
     if not allow_urls and any(is_url(argument) for argument in given):
@@ -63,12 +65,33 @@ def _expand(name: str, allow_urls: bool) -> Iterator[Found]:
     """The images of one argument or line."""
     if is_url(name):
         yield Url(name) if allow_urls else ReadImage(name, None, URLS_REFUSED)
-    elif Path(name).is_dir():
+    elif os.path.isdir(name):  # noqa: PTH112  False, not an error, for a name too long for a file
         yield from _nonempty(_images_below(name), f"{name}: no images in this folder")
+    elif name.lower().endswith(LIST) and os.path.isfile(name):  # noqa: PTH113
+        yield from _nonempty(_listed(name, allow_urls), f"{name}: names no images")
     elif glob.has_magic(name) and not os.path.lexists(name):
         yield from _nonempty(_matches(name), f"{name}: nothing matches this pattern")
     else:
         yield name
+
+
+def _listed(name: str, allow_urls: bool) -> Iterator[Found]:
+    """The images that a list names, one a line, its paths starting from its own folder.
+
+    A line's last word may be the number of a class, as in the lists that networks are trained on.
+    """
+    for line in filter(str.strip, read_text(Path(name)).splitlines()):
+        if is_url(line):
+            yield from _expand(line.strip(), allow_urls)
+            continue
+        path = os.path.join(os.path.dirname(name), line.strip())  # noqa: PTH118, PTH120
+        labelled = re.fullmatch(r"(.*\S)\s+\d+", path)
+        if labelled and not os.path.lexists(path):
+            path = labelled[1]
+        if os.path.isdir(path):  # noqa: PTH112
+            yield from _images_below(path)
+        else:
+            yield path
 
 
 def _matches(pattern: str) -> Iterator[Found]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from densepath.data.decode import MAX_PIXELS
 from densepath.engines.engine import Engine, Images, Logits
 from densepath.engines.flow import flow
-from densepath.engines.reading import ReadImage, is_single, name_of, read_image
+from densepath.engines.given import images_in
+from densepath.engines.reading import ReadImage, read_image
 from densepath.errors import UsageError
 from densepath.predictions import Prediction, answer
 from densepath.preprocess import Image, Preprocess
@@ -87,17 +88,19 @@ class Predictor:
         """One answer an image, in order; a generator, two batches a stream ahead at most.
 
         Args:
-            images: a file's path, its bytes, a uint8 [height, width, channels] array or a
-                Pillow image; or any iterable of these, which may be endless.
+            images: a file's path, a folder's (all images below it), a pattern's or a list's, as on
+                the command line; a file's bytes or an open file; a uint8 array or tensor [height,
+                width, channels]; a Pillow image; or any iterable of these, which may be endless.
             top_k: the classes in each answer.
             batch_size: the images of one run of the engine; by default what it prefers.
 
         Raises:
-            UsageError: `top_k` or `batch_size` below 1. An image that cannot be read raises
-                nothing: its answer has an `error`.
+            UsageError: `top_k` or `batch_size` below 1; something that is neither an image nor
+                images. An image that cannot be read raises nothing: its answer has an `error`.
+            DataError: a single folder, pattern or list without images, while iterating.
         """
         batch_size = self._check(top_k, batch_size)
-        return self._predict(images, top_k, batch_size)
+        return self._predict(images_in(images), top_k, batch_size)
 
     def explain(
         self,
@@ -114,7 +117,7 @@ class Predictor:
         batch_size = self._check(top_k, batch_size)
         if not hasattr(self.engine, "explain"):
             raise UsageError(f"the engine {self.engine.info.name!r} cannot explain; 'eager' can.")
-        named = self._named(images)
+        named = images_in(images)
 
         def answer(read: list[ReadImage]) -> list[Explanation]:
             return self._explain(read, top_k)
@@ -154,7 +157,7 @@ class Predictor:
         return batch_size
 
     def _predict(
-        self, images: Readable | Iterable[Readable], top_k: int, batch_size: int
+        self, named: Iterator[tuple[str, Readable]], top_k: int, batch_size: int
     ) -> Iterator[Prediction]:
         """One answer an image; an image that comes alone has the whole machine."""
 
@@ -165,18 +168,13 @@ class Predictor:
             return self._answer(read, top_k, self.engine.run)
 
         return flow(
-            self._named(images),
+            named,
             read=self._read,
             answer=answer,
             answer_alone=answer_alone,
             batch_size=batch_size,
             streams=self.engine.info.streams,
         )
-
-    def _named(self, images: Readable | Iterable[Readable]) -> Iterator[tuple[str, Readable]]:
-        """The images with their names."""
-        several: Iterable[Readable] = [images] if is_single(images) else images  # type: ignore
-        return ((name_of(image, i), image) for i, image in enumerate(several))
 
     def _read(self, named: tuple[str, Readable]) -> ReadImage:
         """The image, read and resized; or why it cannot be."""

@@ -100,7 +100,7 @@ def describe_aside(source: str, found: Contents, tensors: Iterable[str]) -> list
     parts = [_listed(_grouped(odd))] if odd else []
     parts += [_listed(found.beside)] if found.beside else []
     if parts:
-        notes.append(f"{source}: left aside {'; and beside the network '.join(parts)}.")
+        notes.append(f"{source}: left aside {', and from beside the network: '.join(parts)}.")
     learned = [
         name for name in odd if name.endswith((".weight", ".bias")) and not _HARMLESS.search(name)
     ]

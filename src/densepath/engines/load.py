@@ -12,7 +12,7 @@ from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.engines.choose import choose
 from densepath.engines.engine import Engine, Precision
 from densepath.engines.modes import Mode, count_streams
-from densepath.engines.obstacles import Wish, find_row
+from densepath.engines.obstacles import Wish, explain_obstacle, find_row
 from densepath.engines.predictor import Predictor
 from densepath.preprocess import Preprocess
 
@@ -54,7 +54,8 @@ def load(
         test_pooling: `mean`, or `mean_max` at sizes above the training size.
         threads: CPU threads of the network; by default one a usable core. For PyTorch's engines
             they are those of the whole process.
-        explains: take an engine that can explain its answers.
+        explains: take an engine that explains its answers itself. Every predictor has `explain`;
+            without this the one that answers soonest may open PyTorch beside it for that.
         num_images: how many images will be answered, for `auto`; unknown by default.
 
     Raises:
@@ -82,7 +83,11 @@ def load(
     preprocess = _at_size(checkpoint.preprocess, wish, crop_share)
     made = _open_checkpoint(choice.engine, checkpoint, wish, preprocess)
     return Predictor(
-        made, preprocess, checkpoint.labels, multi_label=checkpoint.multi_label, choice=choice
+        *(made, preprocess, checkpoint.labels),
+        multi_label=checkpoint.multi_label,
+        choice=choice,
+        # The checkpoint's memory is kept for it: its file may be written anew by then.
+        open_explainer=lambda: _open_checkpoint("eager", checkpoint, wish, preprocess),
     )
 
 
@@ -98,8 +103,25 @@ def _load_bundle(bundle: Bundle, wish: Wish, crop_share: float | None) -> Predic
         choice.engine, model, wish, preprocess
     )
     return Predictor(
-        made, preprocess, manifest.labels, multi_label=manifest.multi_label, choice=choice
+        *(made, preprocess, manifest.labels),
+        multi_label=manifest.multi_label,
+        choice=choice,
+        open_explainer=lambda: _open_explainer(bundle, wish, preprocess),
     )
+
+
+def _open_explainer(bundle: Bundle, wish: Wish, preprocess: Preprocess) -> Engine:
+    """PyTorch on a bundle's weights, which are verified first.
+
+    Raises:
+        UsageError: it has no float weights.
+        BundleError: they were changed.
+    """
+    error = explain_obstacle(bundle)
+    if error is not None:
+        raise error
+    bundle.verify("torch")
+    return _open_weights("eager", bundle.path_of("torch"), wish, preprocess)
 
 
 def _at_size(preprocess: Preprocess, wish: Wish, crop_share: float | None) -> Preprocess:

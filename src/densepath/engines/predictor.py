@@ -6,6 +6,7 @@ runtimes let go of Python's lock meanwhile).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -67,13 +68,29 @@ class Predictor:
         *,
         multi_label: bool = False,
         choice: Choice | None = None,
+        open_explainer: Callable[[], Engine] | None = None,
     ) -> None:
-        """`choice` says which engine it is and why, where `densepath.load` chose it."""
+        """
+        Args:
+            engine: runs the network.
+            preprocess: the way from an image to its input.
+            labels: the class names, in the order of the logits.
+            multi_label: every class is a yes or no of its own.
+            choice: which engine it is and why, where `densepath.load` chose it.
+            open_explainer: opens an engine on the same network that explains, for where `engine`
+                does not; it is called when the first explanation is asked for.
+
+        Raises:
+            UsageError: not one label for each logit.
+        """
         if len(labels) != engine.info.num_classes:
             raise UsageError(f"{len(labels)} labels for {engine.info.num_classes} logits.")
         self.engine, self.preprocess = engine, preprocess
         self.labels, self.multi_label = list(labels), multi_label
         self.choice = choice
+        self._open_explainer = open_explainer
+        self._explainer: Engine | None = None
+        self._opening = threading.Lock()
         # An engine may bring what gives the same bytes sooner.
         fitter = getattr(engine, "fitter", None)
         self._fit = preprocess.fit if fitter is None else fitter(preprocess)
@@ -111,18 +128,20 @@ class Predictor:
     ) -> Iterator[Explanation]:
         """As `predict`, each answer with the Grad-CAM map of its first class.
 
+        Where the engine cannot explain, PyTorch does, which is opened beside it the first time.
+
         Raises:
-            UsageError: as `predict`; or the engine cannot explain.
+            UsageError: as `predict`; or there are no float weights to explain from.
         """
-        batch_size = self._check(top_k, batch_size)
-        if not hasattr(self.engine, "explain"):
-            raise UsageError(f"the engine {self.engine.info.name!r} cannot explain; 'eager' can.")
+        self._check(top_k, batch_size)
         named = images_in(images)
+        engine = self._explaining_engine()
 
         def answer(read: list[ReadImage]) -> list[Explanation]:
-            return self._explain(read, top_k)
+            return self._explain(engine, read, top_k)
 
-        return flow(named, read=self._read, answer=answer, batch_size=batch_size, streams=1)
+        size = batch_size or engine.info.batch_size
+        return flow(named, read=self._read, answer=answer, batch_size=size, streams=1)
 
     def read(self, image: Readable, name: str, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
         """One image, read, resized and cropped; or why it cannot be."""
@@ -133,8 +152,10 @@ class Predictor:
         return answer(logits, names, self.labels, top_k=top_k, multi_label=self.multi_label)
 
     def close(self) -> None:
-        """The engine's memory is free."""
+        """The memory of the engine, and of what explains, is free."""
         self.engine.close()
+        if self._explainer is not None:
+            self._explainer.close()
 
     def __enter__(self) -> Predictor:
         return self
@@ -189,13 +210,28 @@ class Predictor:
         logits = run(self._stack(whole))
         return self._merge(batch, self._name(logits, whole, top_k))
 
-    def _explain(self, batch: list[ReadImage], top_k: int) -> list[Explanation]:
+    def _explaining_engine(self) -> Engine:
+        """The engine itself, or the one beside it that explains.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if hasattr(self.engine, "explain"):
+            return self.engine
+        if self._open_explainer is None:
+            raise UsageError(f"the engine {self.engine.info.name!r} cannot explain; 'eager' can.")
+        with self._opening:
+            if self._explainer is None:
+                self._explainer = self._open_explainer()
+        return self._explainer
+
+    def _explain(self, engine: Engine, batch: list[ReadImage], top_k: int) -> list[Explanation]:
         """The answers of one batch with their maps."""
         whole = [read for read in batch if read.image is not None]
         if not whole:
             failed = self._answer(batch, top_k, self.engine.run)
             return [Explanation(prediction) for prediction in failed]
-        logits, maps = self.engine.explain(self._stack(whole))  # type: ignore[attr-defined]
+        logits, maps = engine.explain(self._stack(whole))  # type: ignore[attr-defined]
         heat = iter(maps)
         return [
             Explanation(prediction, read.image, None if read.image is None else next(heat))

@@ -5,8 +5,9 @@ PyTorch is imported only for the engines that are PyTorch's, and for subjects th
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.engines.choose import choose
@@ -14,7 +15,8 @@ from densepath.engines.engine import Engine, Precision
 from densepath.engines.modes import Mode, count_streams
 from densepath.engines.obstacles import Wish, explain_obstacle, find_row
 from densepath.engines.predictor import Predictor
-from densepath.preprocess import Preprocess
+from densepath.errors import UnknownNameError
+from densepath.preprocess import Preprocess, sides_of
 
 if TYPE_CHECKING:
     from densepath.bundle.manifest import Manifest
@@ -26,7 +28,7 @@ TestPooling = Literal["mean", "mean_max"]
 
 
 def load(
-    subject: str | Path,
+    subject: str | Path | Bundle | Checkpoint,
     *,
     engine: str = "auto",
     mode: Mode = "auto",
@@ -43,7 +45,7 @@ def load(
 
     Args:
         subject: for example `bundles/pets`, `timm/densenet121.ra_in1k`, `x.safetensors` or
-            `runs/digits`.
+            `runs/digits`; or an open Bundle or Checkpoint.
         engine: `auto`, or a name of docs/engines.md; `Predictor.choice` says what was chosen.
         mode: `latency` has all cores on an image, `throughput` an image on each core; `auto`
             has whichever suits what is asked of it.
@@ -65,7 +67,9 @@ def load(
         EngineError, MissingPackageError: this machine lacks what the engine needs.
     """
     count_streams(mode, threads)  # a wrong one is refused before anything is read
-    sides = (size, size) if isinstance(size, int) else size
+    sides = None if size is None else sides_of(size)
+    if test_pooling not in get_args(TestPooling):
+        raise UnknownNameError("test pooling", test_pooling, get_args(TestPooling))
     if mode == "auto" and num_images == 1:
         mode = "latency"
     wish = Wish(
@@ -74,11 +78,16 @@ def load(
         explains=explains,
         num_images=num_images,
     )
-    if is_bundle(subject):
+    if isinstance(subject, Bundle):
+        return _load_bundle(subject, wish, crop_share)
+    if isinstance(subject, str | PathLike) and is_bundle(subject):
         return _load_bundle(Bundle.open(subject), wish, crop_share)
-    choice = choose(wish, None)
-    from densepath.weights.subject import open_checkpoint
+    from densepath.weights.checkpoint import Checkpoint
+    from densepath.weights.subject import locate, open_checkpoint
 
+    if not isinstance(subject, Checkpoint):
+        locate(subject)  # what is none is said before what an engine would need
+    choice = choose(wish, None)
     checkpoint = open_checkpoint(subject)
     preprocess = _at_size(checkpoint.preprocess, wish, crop_share)
     made = _open_checkpoint(choice.engine, checkpoint, wish, preprocess)

@@ -82,7 +82,7 @@ def export(
     _check_numbers(num_images, batch_sizes)
     check_target(Path(output), overwrite=overwrite)
     check_packages(formats)
-    checkpoint = subject if isinstance(subject, Checkpoint) else open_checkpoint(subject)
+    checkpoint = open_checkpoint(subject)
     if size is not None:
         checkpoint = _at_size(checkpoint, size)
     with (

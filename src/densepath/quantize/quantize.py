@@ -96,7 +96,7 @@ def quantize(
     forms = choose_forms(purpose, to)
     methods = {form.format: choose_methods(form, method) for form in forms}
     own = load_user_functions(functions) if functions is not None else UserFunctions()
-    checkpoint = subject if isinstance(subject, Checkpoint) else open_checkpoint(subject)
+    checkpoint = open_checkpoint(subject)
     if keep_float != "auto":
         choose_layers(list_layers(checkpoint), keep_float)
     say("reading images")

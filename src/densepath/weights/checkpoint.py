@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from densepath.errors import CheckpointError, OutputError, UsageError, WeightsError
-from densepath.files import write_atomically
+from densepath.files import missing, write_atomically
 from densepath.models.build import Model, build_model
 from densepath.models.spec import ModelSpec
 from densepath.preprocess import Preprocess
@@ -169,7 +169,7 @@ class Checkpoint:
         """
         path = Path(path)
         if not path.is_file():
-            raise CheckpointError(f"{path}: no such file.")
+            raise CheckpointError(missing(path))
         try:
             with safe_open(str(path), framework="pt") as file:
                 description = _read_description(path, file.metadata())

@@ -30,6 +30,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_CHOICES = 40
+
 
 class DensepathError(Exception):
     """The root of all errors a user can mend."""
@@ -44,7 +46,7 @@ class UsageError(DensepathError, ValueError):
 
 
 class UnknownNameError(UsageError):
-    """`value` is none of `choices`; the message names the nearest and lists all of them.
+    """`value` is none of `choices`; the message names the nearest and lists them.
 
     Where there are too many to list, `near` are the nearest and `cure` stands in the list's place.
     """
@@ -62,7 +64,10 @@ class UnknownNameError(UsageError):
         if near is None:
             near = difflib.get_close_matches(str(value), self.choices, n=3, cutoff=0.6)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        cure = f"Choices: {', '.join(self.choices)}" if cure is None else cure
+        if cure is None:
+            shown = ", ".join(self.choices[:MOST_CHOICES])
+            left = len(self.choices) - MOST_CHOICES
+            cure = f"Choices: {shown}" + (f" and {left:,} more" if left > 0 else "")
         super().__init__(f"unknown {kind} {value!r}.{hint} {cure}.")
 
 

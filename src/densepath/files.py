@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import itertools
-import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from densepath.errors import OutputError
+from densepath.names import READABLE, to_json
 
 CHUNK_BYTES = 1 << 20
 # So many names of a folder are compared with one that is not there.
@@ -67,13 +67,13 @@ def _flush(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """The file `path` holds `text` as UTF-8.
+    """The file `path` holds `text` as UTF-8, stray bytes of names escaped.
 
     Raises:
         OutputError: it cannot be written.
     """
     with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=READABLE)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -82,7 +82,7 @@ def write_json(path: str | Path, value: Any) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, to_json(value, indent=2, allow_nan=False) + "\n")
 
 
 def missing(path: str | Path, kind: str = "file") -> str:

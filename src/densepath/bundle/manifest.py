@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from densepath.errors import BundleError, UsageError
+from densepath.names import to_json
 from densepath.preprocess import Preprocess
 
 FORMAT = "densepath-bundle"
@@ -104,7 +105,7 @@ class Manifest:
             del values["output"]["layout"]
         if values["quantization"] is None:
             del values["quantization"]
-        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return to_json(values, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_text(cls, text: str, name: str) -> Manifest:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from densepath import __version__
-from densepath.cli.console import note
+from densepath.cli.console import note, show_notes, speak_utf8
 from densepath.errors import DensepathError
 
 SPIN_COUNT = "1000"
@@ -86,6 +86,8 @@ def main() -> None:
     # Threads that wait for others sleep soon: spinning as long as the OpenMP runtime does by
     # default costs a shared machine two thirds of its speed. Read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    show_notes()
+    speak_utf8()
     named = [verb for verb in sys.argv[1:2] if verb in VERBS]
     try:
         build_app(named or VERBS)()

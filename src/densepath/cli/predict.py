@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from densepath.cli.console import NAMED_FAILURES, note, note_unreadable, stderr
-from densepath.errors import DataError, UsageError
+from densepath.errors import DataError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from densepath.engines.predictor import Predictor
+    from densepath.engines.predictor import Explanation, Predictor
     from densepath.predictions import Format, Prediction
 
 
@@ -113,6 +113,15 @@ def predict(
         Path | None,
         typer.Option(metavar="DIR", help="Write a Grad-CAM picture of each answer there."),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS",
+            help="With --explain: this class, by name or number; each image's likeliest by "
+            "default.",
+            show_default=False,
+        ),
+    ] = None,
     on_error: Annotated[
         OnError,
         typer.Option(help="An unreadable image: answer with its error, or stop there."),
@@ -158,13 +167,18 @@ def predict(
 
     Example: densepath predict runs/digits photos/ --top-k 3 --json
     """
+    from densepath.data.image_files import PassedOver
     from densepath.engines.image_paths import STDIN, find_images
     from densepath.engines.obstacles import MANY_IMAGES
     from densepath.predictions import WRITERS
 
     chosen = _choose_format(format, json, csv, output)
-    found: Iterator = find_images(paths, lines=sys.stdin, allow_urls=allow_urls)
-
+    if target is not None and explain is None:
+        raise UsageError(f"--target {target} chooses what --explain DIR draws; name a folder, too.")
+    passed_over = PassedOver()
+    found: Iterator = find_images(
+        paths, lines=_input_lines(), allow_urls=allow_urls, passed_over=passed_over
+    )
     first = [] if STDIN in paths else list(itertools.islice(found, MANY_IMAGES))
 
     from densepath.engines.load import load
@@ -182,22 +196,54 @@ def predict(
         explains=explain is not None,
         num_images=len(first) or None,
     )
+    _check_channels(predictor)
     if engine is EngineName.auto:
         note(str(predictor.choice))
     found = itertools.chain(first, found)
     top_k = min(top_k, len(predictor.labels))
     tally = _Tally(stop_at_failure=on_error is OnError.fail)
     try:
-        with predictor, _open_output(output) as file:
+        with predictor:
             if explain is None:
                 answers = predictor.predict(found, top_k=top_k, batch_size=batch_size)
             else:
-                answers = _explained(predictor, found, top_k, batch_size, explain)
-            WRITERS[chosen](tally.counting(answers, show=not file.isatty()), file, top_k)
+                explanations = predictor.explain(
+                    found, target=target, top_k=top_k, batch_size=batch_size
+                )
+                answers = _drawn(explanations, explain, tally)
+            with _open_output(output) as file:
+                WRITERS[chosen](tally.counting(answers, show=not file.isatty()), file, top_k)
     except KeyboardInterrupt:
         note(f"interrupted after {tally.pace()}")
         raise typer.Exit(INTERRUPTED) from None
+    if passed_over:
+        note(str(passed_over))
     tally.report(explain)
+
+
+def _check_channels(predictor: Predictor) -> None:
+    """Returns when files can be read for the network.
+
+    Raises:
+        UsageError: it takes other channels than files are read with.
+    """
+    from densepath.data.decode import FILE_CHANNELS
+
+    channels = predictor.preprocess.channels
+    if channels not in FILE_CHANNELS:
+        predictor.close()
+        raise UsageError(
+            f"the network takes {channels} channels; image files are read with 1 (gray) or 3 "
+            f"(RGB). In Python, densepath.load(...).predict takes arrays [height, width, "
+            f"{channels}]."
+        )
+
+
+def _input_lines() -> Iterator[str]:
+    """Standard input's lines, decoded as file names are, whatever their bytes."""
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
+    yield from sys.stdin
 
 
 def _choose_format(
@@ -220,32 +266,34 @@ def _choose_format(
 
 @contextmanager
 def _open_output(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that appears once all is written; both as UTF-8."""
+    """Standard output, or a file in UTF-8 that appears once all is written."""
     from densepath.files import write_atomically
+    from densepath.names import READABLE
 
     if path is None:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
         sys.stdout.flush()
         return
     with (
         write_atomically(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
+        temporary.open("w", encoding="utf-8", errors=READABLE, newline="") as file,
     ):
         yield file
 
 
-def _explained(
-    predictor: Predictor, found: Iterator, top_k: int, batch_size: int | None, folder: Path
+def _drawn(
+    explanations: Iterator[Explanation], folder: Path, tally: _Tally
 ) -> Iterator[Prediction]:
-    """The answers; a picture of each is in `folder` before the next is made."""
+    """The answers; a picture of each is in `folder` before the next is made, or it is counted."""
     from densepath.engines.pictures import explanation_name, save_explanation
 
-    explanations = predictor.explain(found, top_k=top_k, batch_size=batch_size)
     for index, explanation in enumerate(explanations):
         if explanation.prediction.error is None:
-            save_explanation(explanation, folder / explanation_name(explanation, index))
+            path = folder / explanation_name(explanation, index)
+            if save_explanation(explanation, path) is None:
+                tally.drawn += 1
+            else:
+                tally.undrawn += 1
         yield explanation.prediction
 
 
@@ -256,6 +304,8 @@ class _Tally:
     stop_at_failure: bool
     answered: int = 0
     failed: int = 0
+    drawn: int = 0
+    undrawn: int = 0
     named: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -297,14 +347,19 @@ class _Tally:
 
         Raises:
             DataError: nothing was answered.
+            OutputError: not one of the pictures could be made.
         """
         note_unreadable(self.named, self.failed)
         if not self.answered:
             raise DataError(f"no image was answered; {self.failed:,} could not be read.")
         unread = f"; {self.failed:,} could not be read" if self.failed else ""
         note(f"{self.pace()}; {self.answered:,} answered{unread}")
-        if pictures is not None:
-            note(f"pictures in {pictures}")
+        if pictures is None:
+            return
+        if not self.drawn:
+            raise OutputError(f"none of the {self.undrawn:,} pictures could be made; see above.")
+        missing = f"; {self.undrawn:,} could not be made" if self.undrawn else ""
+        note(f"{self.drawn:,} pictures in {pictures}{missing}")
 
 
 @contextmanager
@@ -315,7 +370,7 @@ def _progress_line(shown: bool) -> Iterator[Callable[[str], None]]:
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=stderr(), transient=True) as progress:
         task = progress.add_task("reading the first images")
         yield lambda text: progress.update(task, description=text)

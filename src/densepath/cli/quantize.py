@@ -117,6 +117,8 @@ def report(bundle: Bundle, *, json: bool) -> None:
     """What the bundle holds, and how its answers compare."""
     manifest = bundle.manifest
     said = manifest.quantization or {}
+    for line in said["calibration"].get("notes", ()):
+        note(line)
     if json:
         print_json(
             {

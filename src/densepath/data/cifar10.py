@@ -13,14 +13,17 @@ import http.client
 import urllib.request
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.cifar10_files import SIDE, Arrays, read_batches
-from densepath.data.dataset import Sample, Split, check_split
+from densepath.data.dataset import Sample
 from densepath.data.decode import open_image
+from densepath.data.fingerprint import fingerprint_array
+from densepath.data.image_files import is_hidden_name
+from densepath.data.parts import Parts
 from densepath.errors import DatasetError, OutputError
 from densepath.files import cache_dir, sha256, write_atomically
 
@@ -46,9 +49,10 @@ TIMEOUT_S = 60
 
 
 class Cifar10Dataset:
-    """The images of one split, mapped from the cache; `validation` is the test split."""
+    """The images of `train` or `test`, mapped from the cache."""
 
     named, multi_label = True, False
+    groups: NDArray[np.int64] | None = None
 
     def __init__(self, folder: Path, name: str, channels: int) -> None:
         self.class_names = list(CLASS_NAMES)
@@ -98,24 +102,32 @@ class Cifar10Dataset:
         """The class's number."""
         return int(self._targets[index])
 
+    def fingerprint(self, index: int) -> int:
+        """64 bits of the pixels."""
+        return fingerprint_array(self._images[index])
 
-def open_cifar10(source: Path | None, split: Split, *, channels: int = 3) -> Cifar10Dataset:
-    """One split of CIFAR-10.
+
+def find_cifar10(source: Path | None, channels: int) -> Parts:
+    """The two parts of CIFAR-10.
 
     Args:
         source: an official archive, its unpacked folder or a zip of JPEGs; None downloads one.
-        split: `validation` is the test split.
         channels: 3, or 1 for grayscale.
 
     Raises:
         DatasetError: the images are not to be had, damaged, or of another layout.
     """
-    check_split(split)
     source = source or _downloaded()
     folder = cache_dir() / "cifar10" / _digest(source)[:16]
     if not (folder / "test-targets.npy").exists():
         _unpack(source, folder)
-    return Cifar10Dataset(folder, "train" if split == "train" else "test", channels)
+    return Parts(
+        {
+            "train": lambda: Cifar10Dataset(folder, "train", channels),
+            "test": lambda: Cifar10Dataset(folder, "test", channels),
+        },
+        {"train": "CIFAR-10's training images", "test": "CIFAR-10's test images"},
+    )
 
 
 def _digest(source: Path) -> str:
@@ -158,6 +170,8 @@ def _read_zip(source: Path, split: str) -> Arrays:
 def _place(name: str) -> tuple[str, ...]:
     """(SPLIT, CLASS, FILE) of an entry of the zip; nothing for other entries."""
     parts = tuple(name.split("/"))[-3:]
+    if any(map(is_hidden_name, PurePosixPath(name).parts)):
+        return ()
     known = len(parts) == 3 and parts[0] in ("train", "test") and parts[1] in CLASS_NAMES
     return parts if known and parts[2] else ()
 

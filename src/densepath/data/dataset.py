@@ -13,7 +13,9 @@ from densepath.errors import UnknownNameError
 from densepath.preprocess import Image
 
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 Target = int | NDArray[np.float32]
+Indices = Sequence[int] | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class Dataset(Protocol):
         class_names: in the order of the class numbers.
         named: whether the classes have names; those of a bare list file have only numbers.
         multi_label: whether an image can have several classes, or none.
+        groups: int64 [N], the group (patient, scene, ...) of each sample; None where none is given.
         description: one sentence: which files, which split, and by which rule.
     """
 
     class_names: list[str]
     named: bool
     multi_label: bool
+    groups: NDArray[np.int64] | None
     description: str
 
     def __len__(self) -> int:
@@ -58,14 +62,21 @@ class Dataset(Protocol):
     def target(self, index: int) -> Target:
         """The target of sample `index`, without reading its image."""
 
+    def fingerprint(self, index: int) -> int:
+        """64 bits of the contents of sample `index`: equal for equal images, whatever their names.
+
+        An image that cannot be read has the fingerprint of its name.
+        """
+
 
 class Subset:
     """The samples of `dataset` at `indices`, in that order."""
 
-    def __init__(self, dataset: Dataset, indices: Sequence[int], description: str) -> None:
+    def __init__(self, dataset: Dataset, indices: Indices, description: str) -> None:
         self._dataset, self._indices = dataset, np.asarray(indices, np.int64)
         self.class_names, self.named = dataset.class_names, dataset.named
         self.multi_label = dataset.multi_label
+        self.groups = None if dataset.groups is None else dataset.groups[self._indices]
         self.description = description
 
     def __len__(self) -> int:
@@ -84,27 +95,24 @@ class Subset:
         """The target of sample `index`."""
         return self._dataset.target(int(self._indices[index]))
 
+    def fingerprint(self, index: int) -> int:
+        """64 bits of the contents of sample `index`."""
+        return self._dataset.fingerprint(int(self._indices[index]))
 
-def hold_out(dataset: Dataset, split: Split, fraction: float, seed: int) -> Dataset:
-    """A part of a set that has no splits of its own.
 
-    `validation` is a random `fraction` drawn by `seed`, `train` the rest, `test` everything.
-    """
-    check_split(split)
-    if split == "test":
-        return dataset
-    order = np.random.default_rng([seed, len(dataset)]).permutation(len(dataset))
-    held = max(round(len(dataset) * fraction), 1)
-    chosen = order[:held] if split == "validation" else order[held:]
-    said = f"{fraction:.0%} of it held out by seed {seed}"
-    return Subset(dataset, np.sort(chosen).tolist(), f"{dataset.description}; {split} of {said}")
+def gather_targets(dataset: Dataset) -> NDArray[np.int64] | NDArray[np.float32]:
+    """All targets: int64 [N], or float32 [N, classes] of a multi-label set."""
+    targets = [dataset.target(index) for index in range(len(dataset))]
+    if dataset.multi_label:
+        return np.array(targets, np.float32).reshape(len(dataset), len(dataset.class_names))
+    return np.array(targets, np.int64)
 
 
 def check_split(split: str) -> None:
-    """Returns when there is such a split.
+    """Raise unless there is such a split.
 
     Raises:
         UnknownNameError: there is not.
     """
-    if split not in get_args(Split):
-        raise UnknownNameError("split", split, get_args(Split))
+    if split not in SPLITS:
+        raise UnknownNameError("split", split, SPLITS)

@@ -1,14 +1,16 @@
 """One image file → uint8 HWC, whatever kind of file it is; or an ImageError that says why not.
 
 Rules: EXIF orientation is applied; transparency is laid over white; 16-bit and 32-bit gray keep
-their upper 8 of 16 bits; floats in 0…1 are scaled by 255; of an animation the first frame is
-taken; CMYK, YCbCr and Lab become RGB. Sizes are read from the header and refused before anything
-is decoded. Damaged files are refused, never half read. `docs/data.md` has the table.
+their upper 8 of 16 bits; floats in 0…1 are scaled by 255, and numbers beyond what an image has are
+refused; of an animation the first frame is taken, of a HEIC file the main picture; CMYK, YCbCr and
+Lab become RGB. Sizes are read from the header and refused before anything is decoded. Damaged files
+are refused, never half read. `docs/data.md` has the table.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import stat
@@ -16,6 +18,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -23,6 +26,7 @@ import numpy as np
 
 # The openers of FORMATS register themselves in Pillow.OPEN when these are imported.
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     ImageFile,
@@ -34,46 +38,54 @@ from PIL import (
 )
 from PIL import Image as Pillow
 
-from densepath.errors import ImageError, UsageError
+from densepath.data.refusals import (
+    AVIF_BRANDS,
+    HEIF_BRANDS,
+    media_brands,
+    what_it_is_instead,
+    why_not_the_photo,
+    why_refused,
+    why_tiff_fails,
+)
+from densepath.errors import ImageError, MissingPackageError, UsageError
 from densepath.preprocess import Image
 
 Read = TypeVar("Read")
 
 # Nothing else that Pillow can open is opened: fewer decoders, fewer holes. MPO, a JPEG of several
 # pictures, is opened as JPEG.
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
-SUFFIXES = frozenset(
-    f".{kind}"
-    for kind in (
-        *("apng", "bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "mpo", "pbm"),
-        *("pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"),
-    )
-)
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "HEIF")
+SUFFIXES = frozenset((
+    ".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png",
+    ".pnm", ".ppm", ".tif", ".tiff", ".webp"
+))  # fmt: skip
+AVIF_SUFFIXES = frozenset((".avif", ".avifs"))
+HEIF_SUFFIXES = frozenset((".heic", ".heics", ".heif", ".heifs", ".hif"))
+FILE_CHANNELS = (1, 3)
 # Above this Pillow warns of a decompression bomb (Pillow 13 `Image.MAX_IMAGE_PIXELS`).
 MAX_PIXELS = 89_478_485
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 WHITE_16 = 65535
+# Floats are of 0 to 1 or of 0 to 255; a resampling filter overshoots by a tenth. What lies
+# between the two, or beyond, is neither.
+OVERSHOOT = 0.1
+LEAST_WHITE = 16
 ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4, table 4.
 # Without a handler, Pillow's log of a damaged TIFF would land on standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-# What stands in place of an image, by its first bytes.
-OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
-    (b"<!doctype", "a web page, not an image"),
-    (b"<html", "a web page, not an image"),
-    (b"<?xml", "XML text, not an image"),
-    (b"<svg", "an SVG drawing, not pixels; save it as PNG"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the image itself; run `git lfs pull`"),
-    (b"%pdf", "a PDF, not an image; save its pages as PNG"),
-    (b"\x00\x00\x00\x0cjp  ", "a JPEG 2000 image, a kind that is not read; save it as PNG"),
-    (b"pk\x03\x04", "a zip archive, not an image"),
-)
-# ISO media files say their kind ("brand") at byte 8.
-OTHER_BRANDS = {
-    b"avif": "an AVIF image, a kind that is not read; save it as PNG",
-    b"heic": "a HEIC photo, a kind that is not read; save it as JPEG",
-    b"heix": "a HEIC photo, a kind that is not read; save it as JPEG",
-    b"mif1": "a HEIF photo, a kind that is not read; save it as JPEG",
-}
+
+
+@functools.cache
+def readable_suffixes() -> frozenset[str]:
+    """The suffixes, in lower case, of images that are read here: HEIC only with its package."""
+    avif = AVIF_SUFFIXES if AvifImagePlugin.SUPPORTED else frozenset()
+    heif = HEIF_SUFFIXES if find_spec("pillow_heif") else frozenset()
+    return SUFFIXES | avif | heif
+
+
+def why_not_heif() -> str:
+    """What is missing to read HEIC photos, and the cure."""
+    return f"{MissingPackageError('pillow-heif', 'heic')}"
 
 
 def open_image(
@@ -102,7 +114,7 @@ def open_picture(
     def decode(file: IO[bytes]) -> Pillow.Image:
         with _identify(file) as picture:
             _check_pixels(picture.size, max_pixels)
-            picture.load()
+            _load(picture, file)
             return _flatten(picture, channels)
 
     if isinstance(source, bytes):
@@ -179,8 +191,11 @@ def _without_pillows_warnings() -> Iterator[None]:
 
 def _check_channels(channels: int) -> None:
     """Returns when files can be read with so many channels."""
-    if channels not in (1, 3):
-        raise UsageError(f"channels is {channels}; files are read with 1 (gray) or 3 (RGB).")
+    if channels not in FILE_CHANNELS:
+        raise UsageError(
+            f"channels is {channels}; files are read with 1 (gray) or 3 (RGB). Arrays [height, "
+            f"width, {channels}] are taken in their place."
+        )
 
 
 def _check_file(path: Path) -> None:
@@ -207,16 +222,52 @@ def _identify(file: IO[bytes]) -> ImageFile.ImageFile:
     `PIL.Image.open` would refuse or warn of large pictures by its own global limit.
     """
     start = file.read(512)
+    name = _format_of(start)
+    file.seek(0)
+    try:
+        picture = _reader_of(name)(file, "")
+    except (SyntaxError, IndexError, KeyError, TypeError, struct.error) as error:
+        raise _RefusedError(why_refused(name, file, error)) from None
+    if reason := why_not_the_photo(getattr(picture, "tag_v2", None)):
+        raise _RefusedError(reason)
+    return picture
+
+
+def _format_of(start: bytes) -> str:
+    """The one of FORMATS that a file of these first bytes has."""
+    brands = media_brands(start)
+    if brands & AVIF_BRANDS:
+        return "AVIF"
+    if brands & HEIF_BRANDS:
+        return "HEIF"
     for name in FORMATS:
-        factory, accepts = Pillow.OPEN[name]
-        if accepts is not None and accepts(start[:16]) is not True:
-            continue
-        file.seek(0)
-        try:
-            return factory(file, "")
-        except (SyntaxError, IndexError, TypeError, struct.error) as error:
-            raise _RefusedError(f"a damaged {name} file: {error}") from None
-    raise _RefusedError(_what_it_is_instead(start))
+        accepts = Pillow.OPEN[name][1] if name in Pillow.OPEN else None
+        if not brands and accepts is not None and accepts(start[:16]) is True:
+            return name
+    raise _RefusedError(what_it_is_instead(start, FORMATS))
+
+
+def _reader_of(name: str) -> Callable[[IO[bytes], str], ImageFile.ImageFile]:
+    """Pillow's reader of a format."""
+    if name == "AVIF" and not AvifImagePlugin.SUPPORTED:
+        raise _RefusedError("an AVIF image, which this build of Pillow cannot read; save it as PNG")
+    if name != "HEIF":
+        return Pillow.OPEN[name][0]
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise _RefusedError(f"a HEIC photo: {why_not_heif()}") from None
+    return HeifImageFile
+
+
+def _load(picture: ImageFile.ImageFile, file: IO[bytes]) -> None:
+    """Decode the picture's pixels."""
+    try:
+        picture.load()
+    except OSError as error:
+        if picture.format == "TIFF" and error.errno is None and not file.closed:
+            raise _RefusedError(why_tiff_fails(file, str(error))) from None
+        raise
 
 
 def _flatten(picture: Pillow.Image, channels: int) -> Pillow.Image:
@@ -247,17 +298,44 @@ def _upright(picture: Pillow.Image) -> Pillow.Image:
 def _eight_bits(picture: Pillow.Image) -> Pillow.Image:
     """Deep grayscale as mode L, a transparent value white; other modes as they are."""
     if picture.mode == "F":
-        values = np.asarray(picture)
-        if not np.isfinite(values).all():
-            raise _RefusedError("floating-point pixels that are not finite")
-        scale = 255.0 if values.max() <= 1.0 else 1.0
-        return Pillow.fromarray(np.rint(values * scale).clip(0, 255).astype(np.uint8))
+        return Pillow.fromarray(_floats_to_eight_bits(np.asarray(picture)))
     if picture.mode.startswith("I"):
         deep = np.asarray(picture).astype(np.int64)
+        if picture.mode == "I":
+            _check_integers(int(deep.min()), int(deep.max()))
         if isinstance(picture.info.get("transparency"), int):
             deep = np.where(deep == picture.info["transparency"], WHITE_16, deep)
-        return Pillow.fromarray((deep.clip(0, WHITE_16) >> 8).astype(np.uint8))
+        return Pillow.fromarray((deep >> 8).astype(np.uint8))
     return picture
+
+
+def _check_integers(least: int, most: int) -> None:
+    """Returns when integers of 32 bits are those of a 16-bit image, and more than darkness."""
+    if least < 0 or most > WHITE_16 or 0 < most < 256:
+        raise _RefusedError(_not_eight_bits("integers", least, most))
+
+
+def _floats_to_eight_bits(values: np.ndarray) -> np.ndarray:
+    """uint8 of floats of 0 to 1 or of 0 to 255; others are refused."""
+    if not np.isfinite(values).all():
+        raise _RefusedError("floating-point pixels that are not finite")
+    least, most = float(values.min()), float(values.max())
+    for white in (1, 255):
+        if -OVERSHOOT * white <= least and most <= (1 + OVERSHOOT) * white:
+            break
+    else:
+        raise _RefusedError(_not_eight_bits("floats", least, most))
+    if white == 255 and most < LEAST_WHITE:
+        raise _RefusedError(_not_eight_bits("floats", least, most))
+    return np.rint(values * (255.0 / white)).clip(0, 255).astype(np.uint8)
+
+
+def _not_eight_bits(numbers: str, least: float, most: float) -> str:
+    """Why such an image is refused."""
+    return (
+        f"{numbers} with values from {least:,.6g} to {most:,.6g}: not an 8-bit image; scale them "
+        "to 0…255 and save it as an 8-bit PNG (docs/data.md shows how)"
+    )
 
 
 def _over_white(picture: Pillow.Image) -> Pillow.Image:
@@ -274,16 +352,3 @@ def _plain_reason(error: OSError) -> str:
     if error.errno is not None and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
     return f"damaged: {error or type(error).__name__}"
-
-
-def _what_it_is_instead(start: bytes) -> str:
-    """What a file is that starts so and is of no known format."""
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for beginning, reason in OTHER_KINDS:
-        if text.startswith(beginning):
-            return reason
-    if start[4:8] == b"ftyp":
-        return OTHER_BRANDS.get(start[8:12], "a video or another media file, not an image")
-    if not start.strip(b"\x00"):
-        return "nothing but zero bytes"
-    return f"not an image of a known kind ({', '.join(FORMATS)})"

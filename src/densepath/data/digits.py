@@ -8,26 +8,30 @@ Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UC
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.dataset import Sample, Split, check_split
+from densepath.data.dataset import Sample
+from densepath.data.fingerprint import fingerprint_array
+from densepath.data.parts import Parts
 
 TEST_EVERY = 5
 
 
 class DigitsDataset:
-    """The digits of one split; `validation` is the test split."""
+    """The digits of `train` or `test`."""
 
     named, multi_label = True, False
+    groups: NDArray[np.int64] | None = None
 
-    def __init__(self, split: Split, *, channels: int = 3) -> None:
+    def __init__(self, name: Literal["train", "test"], *, channels: int = 3) -> None:
         from sklearn.datasets import load_digits
 
-        check_split(split)
         bunch = load_digits()
         self.class_names = [str(digit) for digit in range(10)]
-        self._name = "train" if split == "train" else "test"
+        self._name = name
         chosen = _is_test(bunch.target) == (self._name == "test")
         gray = np.rint(bunch.images[chosen] * (255 / 16)).astype(np.uint8)
         self._images = np.repeat(gray[..., None], channels, axis=3)
@@ -49,6 +53,24 @@ class DigitsDataset:
     def target(self, index: int) -> int:
         """The digit."""
         return int(self._targets[index])
+
+    def fingerprint(self, index: int) -> int:
+        """64 bits of the pixels."""
+        return fingerprint_array(self._images[index, :, :, :1])
+
+
+def find_digits(channels: int) -> Parts:
+    """The two parts of the set."""
+    return Parts(
+        {
+            "train": lambda: DigitsDataset("train", channels=channels),
+            "test": lambda: DigitsDataset("test", channels=channels),
+        },
+        {
+            "train": f"the digits without every {TEST_EVERY}th of a class",
+            "test": f"every {TEST_EVERY}th digit of a class",
+        },
+    )
 
 
 def _is_test(targets: NDArray[np.integer]) -> NDArray[np.bool_]:

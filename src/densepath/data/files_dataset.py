@@ -10,6 +10,7 @@ import numpy as np
 
 from densepath.data.dataset import Sample, Target
 from densepath.data.decode import open_image
+from densepath.data.fingerprint import fingerprint_file
 
 
 class FilesDataset:
@@ -30,6 +31,7 @@ class FilesDataset:
         channels: int = 3,
         multi_label: bool = False,
         named: bool = True,
+        groups: Sequence[int] | None = None,
     ) -> None:
         self.class_names, self.named, self.multi_label = class_names, named, multi_label
         self.description = f"{description} ({len(files):,} images)"
@@ -38,6 +40,8 @@ class FilesDataset:
         self._names = b"".join(names)
         self._ends = np.cumsum([len(name) for name in names], dtype=np.int64)
         self._targets = np.array(targets, np.float32 if multi_label else np.int64)
+
+        self.groups = None if groups is None else np.array(groups, np.int64)
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -57,3 +61,7 @@ class FilesDataset:
         """The target of sample `index`."""
         target = self._targets[index]
         return target if self.multi_label else int(target)
+
+    def fingerprint(self, index: int) -> int:
+        """64 bits of the contents of sample `index`'s file."""
+        return fingerprint_file(self.path(index))

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from densepath.data.image_files import PassedOver
 from densepath.engines.download import Url, is_url
-from densepath.engines.image_paths import STDIN, find_images
+from densepath.engines.image_paths import STDIN, find_images, name_of
 from densepath.engines.reading import ReadImage, check_pixels, is_picture, is_tensor
 from densepath.errors import DataError, UsageError
 
@@ -113,7 +115,7 @@ def _of_item(item: Any, place: int, *, alone: bool = False) -> Iterator[Named]:
                 raise
             yield name, ReadImage(name, None, str(error).removeprefix(f"{name}: "))
     elif isinstance(item, ReadImage | Url):
-        yield _name_of(item), item
+        yield name_of(item), item
     elif _is_encoded(item):
         yield f"image {place}", bytes(item)
     elif _has_content(item):
@@ -125,7 +127,7 @@ def _of_item(item: Any, place: int, *, alone: bool = False) -> Iterator[Named]:
 
 
 def _of_name(name: str) -> Iterator[Named]:
-    """The images that a name stands for.
+    """The images that a name stands for; Python's warnings are told what is passed over.
 
     Raises:
         DataError: a folder, pattern or list without images.
@@ -135,14 +137,11 @@ def _of_name(name: str) -> Iterator[Named]:
     elif is_url(name):
         yield name, ReadImage(name, None, URL_IS_A_NAME)
     else:
-        yield from ((_name_of(found), found) for found in find_images([name]))
-
-
-def _name_of(found: str | Url | ReadImage) -> str:
-    """The path, address or name."""
-    if isinstance(found, str):
-        return found
-    return found.name if isinstance(found, ReadImage) else found.address
+        passed_over = PassedOver()
+        for found in find_images([name], passed_over=passed_over):
+            yield name_of(found), found
+        if passed_over:
+            warnings.warn(f"{name}: {passed_over}", stacklevel=2)
 
 
 def _is_encoded(item: Any) -> bool:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from densepath.data.decode import SUFFIXES
-from densepath.data.listfile import read_text
+from densepath.data.decode import readable_suffixes
+from densepath.data.image_files import PassedOver, UnreadableFolder, images_below
+from densepath.data.text import read_lines
 from densepath.engines.download import Url, is_url
 from densepath.engines.reading import ReadImage
 from densepath.errors import DataError, UsageError
@@ -30,7 +31,11 @@ URLS_REFUSED = "URLs are not downloaded unless --allow-urls is given"
 
 
 def find_images(
-    arguments: Iterable[str], *, lines: Iterable[str] = (), allow_urls: bool = False
+    arguments: Iterable[str],
+    *,
+    lines: Iterable[str] = (),
+    allow_urls: bool = False,
+    passed_over: PassedOver | None = None,
 ) -> Iterator[Found]:
     """The images that `arguments` name, in order.
 
@@ -38,6 +43,7 @@ def find_images(
         arguments: files, folders, globs, lists, URLs, or `-` for the names in `lines`.
         lines: one file, folder, glob or URL a line, as from standard input.
         allow_urls: let `http` and `https` addresses be downloaded.
+        passed_over: is told of the files of folders that are no images.
 
     Raises:
         UsageError: an argument is a URL, and URLs are not allowed. (In `lines` it becomes an
@@ -47,94 +53,99 @@ def find_images(
     given = list(arguments)
     if not allow_urls and any(is_url(argument) for argument in given):
         raise UsageError(f"{next(filter(is_url, given))}: {URLS_REFUSED}.")
-    return _expand_all(given, lines, allow_urls)
+    total = PassedOver() if passed_over is None else passed_over
+    return _expand_all(given, lines, allow_urls, total)
 
 
-def _expand_all(given: list[str], lines: Iterable[str], allow_urls: bool) -> Iterator[Found]:
+def _expand_all(
+    given: list[str], lines: Iterable[str], allow_urls: bool, total: PassedOver
+) -> Iterator[Found]:
     """The images of all arguments."""
     for argument in given:
         if argument != STDIN:
-            yield from _expand(argument, allow_urls)
+            yield from _expand(argument, allow_urls, total)
             continue
         for line in lines:
             if name := line.rstrip("\r\n"):
-                yield from _expand(name, allow_urls)
+                yield from _expand(name, allow_urls, total)
 
 
-def _expand(name: str, allow_urls: bool) -> Iterator[Found]:
-    """The images of one argument or line."""
+def _expand(name: str, allow_urls: bool, total: PassedOver) -> Iterator[Found]:
+    """The images of one argument or line; what is passed over is added to `total`."""
     if is_url(name):
         yield Url(name) if allow_urls else ReadImage(name, None, URLS_REFUSED)
     elif os.path.isdir(name):  # noqa: PTH112  False, not an error, for a name too long for a file
-        yield from _nonempty(_images_below(name), f"{name}: no images in this folder")
+        yield from _nonempty(
+            lambda passed: _folder(name, passed), f"{name}: no images in this folder", total
+        )
     elif name.lower().endswith(LIST) and os.path.isfile(name):  # noqa: PTH113
-        yield from _nonempty(_listed(name, allow_urls), f"{name}: names no images")
+        nothing = f"{name}: names no images"
+        yield from _nonempty(lambda passed: _listed(name, allow_urls, passed), nothing, total)
     elif glob.has_magic(name) and not os.path.lexists(name):
-        yield from _nonempty(_matches(name), f"{name}: nothing matches this pattern")
+        nothing = f"{name}: nothing matches this pattern"
+        yield from _nonempty(lambda passed: _matches(name, passed), nothing, total)
     else:
         yield name
 
 
-def _listed(name: str, allow_urls: bool) -> Iterator[Found]:
+def _listed(name: str, allow_urls: bool, passed_over: PassedOver) -> Iterator[Found]:
     """The images that a list names, one a line, its paths starting from its own folder.
 
     A line's last word may be the number of a class, as in the lists that networks are trained on.
     """
-    for line in filter(str.strip, read_text(Path(name)).splitlines()):
+    for line in filter(None, read_lines(Path(name))):
         if is_url(line):
-            yield from _expand(line.strip(), allow_urls)
+            yield from _expand(line, allow_urls, passed_over)
             continue
-        path = os.path.join(os.path.dirname(name), line.strip())  # noqa: PTH118, PTH120
+        path = os.path.join(os.path.dirname(name), line)  # noqa: PTH118, PTH120
         labelled = re.fullmatch(r"(.*\S)\s+\d+", path)
         if labelled and not os.path.lexists(path):
             path = labelled[1]
         if os.path.isdir(path):  # noqa: PTH112
-            yield from _images_below(path)
+            yield from _folder(path, passed_over)
         else:
             yield path
 
 
-def _matches(pattern: str) -> Iterator[Found]:
+def name_of(found: Found) -> str:
+    """The path, address or name of an image that was found."""
+    if isinstance(found, str):
+        return found
+    return found.name if isinstance(found, ReadImage) else found.address
+
+
+def _matches(pattern: str, passed_over: PassedOver) -> Iterator[Found]:
     """The files that match, sorted; of matching folders the images below them."""
     for name in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207
         if Path(name).is_dir():
-            yield from _images_below(name)
+            yield from _folder(name, passed_over)
         else:
             yield name
 
 
-def _images_below(folder: str) -> Iterator[Found]:
-    """Files with an image's suffix below `folder`, sorted by name, folder by folder.
-
-    Hidden files and folders are passed over, and links to folders are not followed.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            inside = sorted(
-                (entry.name, entry.is_dir(follow_symlinks=False))
-                for entry in entries
-                if not entry.name.startswith(".")
-            )
-    except OSError as error:
-        yield ReadImage(folder, None, error.strerror or str(error))
-        return
-    for name, is_folder in inside:
-        path = os.path.join(folder, name)  # noqa: PTH118
-        if is_folder:
-            yield from _images_below(path)
-        elif os.path.splitext(name)[1].lower() in SUFFIXES:  # noqa: PTH122
-            yield path
+def _folder(folder: str, passed_over: PassedOver) -> Iterator[Found]:
+    """The images below a folder; a folder that may not be read is one with an error."""
+    for found in images_below(folder, passed_over):
+        if isinstance(found, UnreadableFolder):
+            yield ReadImage(found.path, None, found.reason)
+        else:
+            yield found
 
 
-def _nonempty(found: Iterator[Found], message: str) -> Iterator[Found]:
-    """What is found.
+def _nonempty(
+    find: Callable[[PassedOver], Iterator[Found]], message: str, total: PassedOver
+) -> Iterator[Found]:
+    """What `find` finds.
 
     Raises:
-        DataError: nothing is.
+        DataError: nothing is found; the error says what was passed over.
     """
-    empty = True
-    for item in found:
+    empty, passed_over = True, PassedOver()
+    for item in find(passed_over):
         empty = False
         yield item
+    total.update(passed_over)
     if empty:
-        raise DataError(f"{message}. Images have one of the suffixes {' '.join(sorted(SUFFIXES))}")
+        said = f"; {passed_over}" if passed_over else ""
+        suffixes = " ".join(sorted(readable_suffixes()))
+        raise DataError(f"{message}{said}. Images have one of the suffixes {suffixes}.")

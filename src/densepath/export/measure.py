@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from densepath.data.decode import open_image
+from densepath.data.image_files import counted
 from densepath.engines.engine import Engine, Images, Logits
 from densepath.errors import DataError, EngineError, ImageError, ParityError
 from densepath.export.parity import LOGIT_BOUNDS, Parity, PixelRow, Resizer, Row, compare
@@ -80,13 +81,23 @@ def measure_parity(
                 engine.close()
     return Parity(
         checkpoint.spec.name,
-        images.description,
+        _described(images, len(resized.unreadable)),
         resized.names,
         len(set(expected[0].argmax(axis=1).tolist())),
         rows,
         [graph.row(name) for name, graph in resized.graphs.items()],
         resized.unreadable,
     )
+
+
+def _described(images: ParityImages, num_unreadable: int) -> str:
+    """What the images are, and which of them were not compared."""
+    parts = [images.description]
+    if num_unreadable:
+        parts.append(f"{counted(num_unreadable, 'image')} of them could not be read")
+    if images.passed_over:
+        parts.append(str(images.passed_over))
+    return "; ".join(parts)
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,16 @@ On the line: `measure.py` runs every format on them, from the file on.
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from densepath.data.decode import SUFFIXES
-from densepath.data.listfile import read_text
+from densepath.data.image_files import PassedOver, counted, is_hidden_name, is_image_name
+from densepath.data.text import read_lines
 from densepath.engines.image_paths import find_images
 from densepath.errors import DatasetError
 
@@ -44,11 +43,13 @@ class ParityImages:
         paths: the files.
         names: of each, without a machine's folders.
         description: what they are, for a person.
+        passed_over: the files beside them that are no images.
     """
 
     paths: list[Path]
     names: list[str]
     description: str
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
 
 @dataclass(frozen=True)
@@ -74,25 +75,25 @@ def collect_images(sources: Sequence[str | Path] | None, count: int) -> Iterator
     """
     with tempfile.TemporaryDirectory(prefix="densepath-") as scratch:
         found: list[Path | _Member] = []
+        passed_over = PassedOver()
         if not sources:
             found.extend(write_photographs(Path(scratch)))
             origin = f"scikit-learn's {' and '.join(PHOTOGRAPHS)}, whole and in crops"
         else:
-            found.extend(itertools.chain.from_iterable(_find(Path(one)) for one in sources))
+            for one in sources:
+                found.extend(_find(Path(one), passed_over))
             origin = ", ".join(Path(one).name for one in sources)
         number = min(count, len(found))
         chosen = [found[index * len(found) // number] for index in range(number)]
-        shown = f"{number} of {len(found)} images" if number < len(found) else _counted(number)
+        shown = (
+            f"{number} of {len(found)} images" if number < len(found) else counted(number, "image")
+        )
         yield ParityImages(
             [_as_file(item, index, Path(scratch)) for index, item in enumerate(chosen)],
             [item.name for item in chosen],
             f"{shown}: {origin}",
+            passed_over,
         )
-
-
-def _counted(number: int) -> str:
-    """`1 image`, `2 images`."""
-    return f"{number} image{'' if number == 1 else 's'}"
 
 
 def write_photographs(folder: Path) -> list[Path]:
@@ -121,8 +122,8 @@ def _sample_photographs() -> list[Path]:
     return [Path(package.origin).parent / "datasets" / "images" / name for name in PHOTOGRAPHS]
 
 
-def _find(source: Path) -> Iterator[Path | _Member]:
-    """The images of one source.
+def _find(source: Path, passed_over: PassedOver) -> Iterator[Path | _Member]:
+    """The images of one source; `passed_over` is told of the other files in it.
 
     Raises:
         DataError: it is not there, cannot be read, or has no images.
@@ -130,39 +131,40 @@ def _find(source: Path) -> Iterator[Path | _Member]:
     if not source.exists():
         raise DatasetError(f"{source}: no such file or folder of images.")
     if source.suffix.lower() == ".zip":
-        yield from _members(source)
+        yield from _members(source, passed_over)
     elif source.is_file() and source.suffix.lower() == ".txt":
-        lines = [line.strip() for line in read_text(source).splitlines() if line.strip()]
+        lines = [line for line in read_lines(source) if line]
         if not lines:
             raise DatasetError(f"{source} has no lines; it must name an image on each.")
         yield from (source.parent / line for line in lines)
     elif source.is_file():
         yield source
     else:
-        yield from (Path(name) for name in find_images([str(source)]) if isinstance(name, str))
+        names = find_images([str(source)], passed_over=passed_over)
+        yield from (Path(name) for name in names if isinstance(name, str))
 
 
-def _members(archive: Path) -> Iterator[_Member]:
-    """The images in a zip archive, sorted by name; hidden ones are passed over.
+def _members(archive: Path, passed_over: PassedOver) -> Iterator[_Member]:
+    """The images in a zip archive, sorted by name; hidden ones are left out, others counted.
 
     Raises:
         DatasetError: it cannot be read.
     """
     try:
         with zipfile.ZipFile(archive) as file:
-            names = sorted(file.namelist())
+            names = sorted(one.filename for one in file.infolist() if not one.is_dir())
     except (zipfile.BadZipFile, OSError) as error:
         raise DatasetError(f"{archive} cannot be read as a zip archive: {error}.") from error
-    images = [name for name in names if _is_image(PurePosixPath(name))]
+    inside = PassedOver()
+    shown = [name for name in names if not any(map(is_hidden_name, PurePosixPath(name).parts))]
+    images = [name for name in shown if is_image_name(name)]
+    for name in set(shown) - set(images):
+        inside.add(name)
     if not images:
-        raise DatasetError(f"{archive}: no images in this archive.")
+        said = f"; {inside}" if inside else ""
+        raise DatasetError(f"{archive}: no images in this archive{said}.")
+    passed_over.update(inside)
     yield from (_Member(archive, name) for name in images)
-
-
-def _is_image(path: PurePosixPath) -> bool:
-    """Whether a member is an image, by its suffix, and not a hidden one."""
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not hidden
 
 
 def _as_file(item: Path | _Member, index: int, folder: Path) -> Path:

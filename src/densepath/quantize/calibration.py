@@ -6,24 +6,37 @@ On the line: `quantize.py` draws one set to calibrate and another, disjoint one 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.cifar10_files import is_batches_folder
 from densepath.data.dataset import Dataset
+from densepath.data.decode import FILE_CHANNELS
+from densepath.data.image_files import PassedOver, counted
 from densepath.data.open import open_dataset
+from densepath.data.sources import ARCHIVES, TABLES, built_in
+from densepath.data.split_folders import find_split_folders
+from densepath.data.text import read_lines
+from densepath.engines.given import images_in
 from densepath.engines.reading import read_image
-from densepath.errors import DatasetError, UsageError
+from densepath.errors import DatasetError, ImageError, UsageError
 from densepath.export.parity_images import collect_images
 from densepath.preprocess import Preprocess
 
+if TYPE_CHECKING:
+    from densepath.engines.reading import Readable
+
 # What of a set is tried where images cannot be read, before it is given up.
 MOST_UNREADABLE = 0.5
-ARCHIVES = (".zip", ".tar.gz", ".tgz")
+# Fewer than these say too little of a method: then a third of all images is held out.
+LEAST_HELD_OUT = 20
+NAMED_UNREADABLE = 3
+EVERY_IMAGE = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -35,12 +48,14 @@ class Calibration:
         names: of each.
         preprocess: the way from an image to the network's input.
         description: what they are, for a person.
+        notes: what a person should know of how they were drawn: too few, unreadable ones.
     """
 
     images: NDArray[np.uint8]
     names: list[str]
     preprocess: Preprocess
     description: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """The number of images."""
@@ -57,7 +72,7 @@ class Calibration:
 
 
 def draw_calibration(
-    data: str | Path,
+    data: str | Path | Sequence[Readable],
     preprocess: Preprocess,
     *,
     num_images: int,
@@ -67,36 +82,43 @@ def draw_calibration(
 ) -> tuple[Calibration, Calibration | None]:
     """Images drawn by a seed to calibrate with, and others, held out, to choose by.
 
+    Where there are fewer than both numbers ask for, those to calibrate with come first; where
+    that would leave hardly any to choose by, a third of all are held out. The calibration's
+    `notes` say so, and what could not be read or was passed over.
+
     Args:
         data: a data set (`open_dataset`; its training split), or a folder, zip archive or list
-            of images without classes.
+            of images without classes; or images in memory, as `predict` takes them.
         preprocess: the network's.
-        num_images: to calibrate with; where `data` has fewer, what is left over of the others.
-        num_held_out: at most; a third of the images where there are few.
+        num_images: to calibrate with.
+        num_held_out: to choose by.
         seed: draws them.
         prepare: makes a uint8 [H, W, C] image of the network's size of one as it was read, in
-            place of `preprocess.fit`.
+            place of `preprocess.fit`; of an RGB image where the network's channels are neither
+            1 nor 3.
 
     Raises:
-        UsageError: fewer than one image is asked for.
+        UsageError: fewer than one image is asked for, or files for a network of other channels
+            than 1 and 3.
         DatasetError: no such data, or no image of it can be read.
     """
     if num_images < 1:
         raise UsageError(f"the number of calibration images is {num_images}; name 1 or more.")
-    source = Path(data).expanduser()
+    channels = _channels_of_files(data, preprocess, prepare)
     fit = preprocess.fit if prepare is None else prepare
-    if _is_dataset(str(data), source):
-        dataset = open_dataset(data, split="train", channels=preprocess.channels)
-        drawn = _draw_samples(dataset, fit, num_images + num_held_out, seed)
-        said = dataset.description
-    else:
-        drawn, said = _draw_files(source, preprocess, fit, num_images + num_held_out, seed)
-    if not drawn:
-        raise DatasetError(f"{data}: none of its images can be read; calibration needs some.")
-    _check_shapes(drawn, preprocess)
-    held = min(num_held_out, len(drawn) // 3)
-    parts = (drawn[held:][:num_images], drawn[:held])
-    made = [_gather(part, preprocess, said, seed) for part in parts if part]
+    drawn = _draw(data, channels, fit, num_images + num_held_out, seed)
+    if not drawn.images:
+        why = f"; the first, {drawn.unreadable[0]}" if drawn.unreadable else ""
+        raise DatasetError(
+            f"{drawn.source}: none of its images can be read; calibration needs some{why}."
+        )
+    _check_shapes(drawn.images, preprocess)
+    total = len(drawn.images)
+    held = _number_held_out(total, num_images, num_held_out)
+    left = min(num_images, total - held)
+    notes = tuple(_notes(drawn, num_images, left, num_held_out, held))
+    parts = (drawn.images[held:][:num_images], drawn.images[:held])
+    made = [_gather(part, preprocess, drawn.description, seed, notes) for part in parts if part]
     return made[0], made[1] if held else None
 
 
@@ -121,19 +143,80 @@ def check_calibration(
         )
 
 
-Drawn = list[tuple[str, NDArray[np.uint8]]]
+Named = tuple[str, NDArray[np.uint8]]
 
 
-def _is_dataset(name: str, path: Path) -> bool:
+@dataclass
+class _Drawn:
+    """Images in the order they were drawn in, and what was not among them."""
+
+    source: str
+    description: str
+    images: list[Named] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    passed_over: PassedOver = field(default_factory=PassedOver)
+
+
+def _channels_of_files(
+    data: object, preprocess: Preprocess, prepare: Callable[..., Any] | None
+) -> int:
+    """The channels that images are read with: the network's, or RGB for the user's function.
+
+    Raises:
+        UsageError: no file has as many channels as the network takes.
+    """
+    if preprocess.channels in FILE_CHANNELS or not isinstance(data, str | Path):
+        return preprocess.channels
+    if prepare is not None:
+        return 3
+    height, width = preprocess.size
+    raise UsageError(
+        f"the network takes {preprocess.channels} channels; image files are read with 1 (gray) or "
+        "3 (RGB). Make its images of RGB ones by a function of your own: --functions FILE.py with "
+        f"`preprocess(image)`, which gives uint8 [{height}, {width}, {preprocess.channels}]; or, "
+        "in Python, give `data` as a list of such arrays."
+    )
+
+
+def _draw(
+    data: str | Path | Sequence[Readable],
+    channels: int,
+    fit: Callable[..., NDArray[np.uint8]],
+    count: int,
+    seed: int,
+) -> _Drawn:
+    """The first `count` images of a random order that can be read."""
+    if not isinstance(data, str | Path):
+        return _draw_images(data, channels, fit, count, seed)
+    source = Path(data).expanduser()
+    if not _is_dataset(data, source):
+        return _draw_files(source, channels, fit, count, seed)
+    dataset = open_dataset(data, split="train", channels=channels)
+    return _draw_samples(str(data), dataset, fit, count, seed)
+
+
+def _is_dataset(data: str | Path, path: Path) -> bool:
     """Whether the data have classes; an archive, too, may be a data set of its own kind."""
-    if name in ("digits", "cifar10") or path.suffix == ".csv":
+    if built_in(data) is not None or path.suffix.lower() in TABLES:
         return True
     if path.is_dir():
-        return is_batches_folder(path) or any(
-            (path / split).is_dir() for split in ("train", "val", "validation")
-        )
-    if not name.endswith(ARCHIVES):
+        return is_batches_folder(path) or _has_training_folder(path)
+    if path.suffix == ".txt" and path.is_file():
+        first = next((line for line in read_lines(path) if line), "")
+        return not (path.parent / first).exists() and _opens(path)
+    return path.name.lower().endswith(ARCHIVES) and _opens(path)
+
+
+def _has_training_folder(path: Path) -> bool:
+    """Whether a folder has splits; where their names leave a doubt, all is just images."""
+    try:
+        return "train" in find_split_folders(path, {}).folders
+    except DatasetError:
         return False
+
+
+def _opens(path: Path) -> bool:
+    """Whether `open_dataset` takes the file."""
     try:
         open_dataset(path, split="train")
     except DatasetError:
@@ -142,42 +225,95 @@ def _is_dataset(name: str, path: Path) -> bool:
 
 
 def _draw_samples(
-    dataset: Dataset, fit: Callable[..., NDArray[np.uint8]], count: int, seed: int
-) -> Drawn:
-    """The first `count` samples of a random order that can be read."""
-    from densepath.errors import ImageError
-
-    drawn: Drawn = []
-    failed = 0
-    for index in _order(len(dataset), seed):
-        if len(drawn) == count or failed > max(count, MOST_UNREADABLE * len(dataset)):
+    source: str,
+    dataset: Dataset,
+    fit: Callable[..., NDArray[np.uint8]],
+    count: int,
+    seed: int,
+) -> _Drawn:
+    """As `_draw`, of a data set's samples."""
+    drawn = _Drawn(source, dataset.description)
+    for index in map(int, _order(len(dataset), seed)):
+        failed = len(drawn.unreadable)
+        if len(drawn.images) == count or failed > max(count, MOST_UNREADABLE * len(dataset)):
             break
         try:
-            sample = dataset.load(int(index))
-        except ImageError:
-            failed += 1
+            sample = dataset.load(index)
+        except ImageError as error:
+            drawn.unreadable.append(str(error))
             continue
-        drawn.append((dataset.path(int(index)), fit(sample.image)))
+        drawn.images.append((dataset.path(index), fit(sample.image)))
     return drawn
 
 
 def _draw_files(
-    source: Path,
-    preprocess: Preprocess,
+    source: Path, channels: int, fit: Callable[..., NDArray[np.uint8]], count: int, seed: int
+) -> _Drawn:
+    """As `_draw`, of image files."""
+    with collect_images([source], EVERY_IMAGE) as found:
+        drawn = _Drawn(str(source), found.description, passed_over=found.passed_over)
+        for index in _order(len(found.paths), seed):
+            if len(drawn.images) == count:
+                break
+            _read_into(drawn, str(found.paths[index]), found.names[index], channels, fit)
+        return drawn
+
+
+def _draw_images(
+    images: Sequence[Readable],
+    channels: int,
     fit: Callable[..., NDArray[np.uint8]],
     count: int,
     seed: int,
-) -> tuple[Drawn, str]:
-    """As `_draw_samples`, of image files; and what they are."""
-    drawn: Drawn = []
-    with collect_images([source], 1 << 40) as found:
-        for index in _order(len(found.paths), seed):
-            if len(drawn) == count:
-                break
-            read = read_image(str(found.paths[index]), "", preprocess.channels, fit)
-            if read.image is not None:
-                drawn.append((found.names[index], read.image))
-        return drawn, found.description
+) -> _Drawn:
+    """As `_draw`, of images in memory and paths."""
+    named = list(images_in(images))
+    drawn = _Drawn("the images", counted(len(named), "image"))
+    for name, image in (named[index] for index in _order(len(named), seed)):
+        if len(drawn.images) == count:
+            break
+        _read_into(drawn, image, name, channels, fit)
+    return drawn
+
+
+def _read_into(
+    drawn: _Drawn,
+    image: Readable,
+    name: str,
+    channels: int,
+    fit: Callable[..., NDArray[np.uint8]],
+) -> None:
+    """The image is in `drawn`, or the reason why not."""
+    read = read_image(image, name, channels, fit)
+    if read.image is None:
+        drawn.unreadable.append(f"{name}: {read.error}")
+    else:
+        drawn.images.append((name, read.image))
+
+
+def _number_held_out(total: int, num_images: int, num_held_out: int) -> int:
+    """How many of the images that can be had are held out to choose by."""
+    spare = total - num_images
+    if spare >= min(num_held_out, LEAST_HELD_OUT):
+        return min(spare, num_held_out)
+    return min(num_held_out, total // 3)
+
+
+def _notes(drawn: _Drawn, asked: int, left: int, asked_held: int, held: int) -> Iterator[str]:
+    """What a user should know of the draw: fewer images than asked for, and which are missing."""
+    if left < asked or held < min(asked_held, LEAST_HELD_OUT):
+        there = counted(len(drawn.images), "image")
+        yield (
+            f"only {there} to calibrate with in {drawn.source}: {left:,} of the {asked:,} asked "
+            f"for measure ranges, {held:,} of {asked_held:,} are held out to choose methods by"
+        )
+    if drawn.unreadable:
+        number = len(drawn.unreadable)
+        named = "; ".join(drawn.unreadable[:NAMED_UNREADABLE])
+        more = f"; {number - NAMED_UNREADABLE:,} more" if number > NAMED_UNREADABLE else ""
+        yield f"{counted(number, 'image')} could not be read: {named}{more}"
+    if drawn.passed_over:
+        yield str(drawn.passed_over)
 
 
 def _order(count: int, seed: int) -> NDArray[np.int64]:
@@ -185,7 +321,7 @@ def _order(count: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, count]).permutation(count)
 
 
-def _check_shapes(drawn: Drawn, preprocess: Preprocess) -> None:
+def _check_shapes(drawn: Sequence[Named], preprocess: Preprocess) -> None:
     """Returns when every image is what the network takes; a user's own function may err.
 
     Raises:
@@ -200,10 +336,11 @@ def _check_shapes(drawn: Drawn, preprocess: Preprocess) -> None:
             )
 
 
-def _gather(drawn: Drawn, preprocess: Preprocess, said: str, seed: int) -> Calibration:
+def _gather(
+    drawn: Sequence[Named], preprocess: Preprocess, said: str, seed: int, notes: tuple[str, ...]
+) -> Calibration:
     """The set of these images."""
     images = np.stack([image for _, image in drawn])
     names = [name for name, _ in drawn]
-    return Calibration(
-        images, names, preprocess, f"{len(names)} images drawn by seed {seed} from {said}"
-    )
+    described = f"{counted(len(names), 'image')} drawn by seed {seed} from {said}"
+    return Calibration(images, names, preprocess, described, notes)

@@ -11,7 +11,6 @@ of what rounding changes goes into the bias.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from densepath.errors import UnknownNameError
 from densepath.files import write_atomically
 from densepath.models.spec import DenseNetArch, ModelSpec
+from densepath.names import to_json
 from densepath.preprocess import Preprocess
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.statistics import (
@@ -100,7 +100,7 @@ def write_native(
             "float32": sorted(kept),
         },
     }
-    text = json.dumps(description, ensure_ascii=False, sort_keys=True)
+    text = to_json(description, sort_keys=True)
     with write_atomically(Path(path)) as temporary:
         save_file(tensors, str(temporary), metadata={METADATA_KEY: text})
 

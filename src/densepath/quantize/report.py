@@ -82,6 +82,7 @@ class QuantizationReport:
                 "seed": self.seed,
                 "sha256": self.calibration.digest(),
                 "names": self.calibration.names,
+                "notes": list(self.calibration.notes),
             },
             "judged_on": {
                 "images": self.judged_on.description,
@@ -105,6 +106,7 @@ class QuantizationReport:
             f"# {self.model} in INT8, for {self.purpose}",
             "",
             f"Ranges of activations: {self.calibration.description}.",
+            *(f"Note: {note}." for note in self.calibration.notes),
             f"Methods were chosen by {len(self.judged_on)} images: {judged}.",
             "Agreement is the share of these images with the same best class as the float network;",
             "SNR is the power of its logits over that of the difference. Weights have a scale a",

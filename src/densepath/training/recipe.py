@@ -7,9 +7,12 @@ stands for "as the model has it"; `resolve.py` replaces it before the training s
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from densepath.data.options import DataOptions
 
 Interpolation = Literal["bilinear", "bicubic", "cv2_bilinear"]
 FREEZE_PARTS = ("nothing", "stem", "features")
@@ -72,7 +75,26 @@ class DataSection(Section):
     channels: Literal[1, 3] | None = None
     """1: images are read as grayscale. None: as the weights have it, else 3."""
     root: str | None = None
-    """The folder that a list file's paths start from."""
+    """The folder that a list's or table's paths start from."""
+    train: str | None = None
+    """The folder in `source` to train on, where its name does not say so; `.`: the folders of
+    `source` are classes, whatever they are called."""
+    validation: str | None = None
+    """The folder in `source` that each epoch is judged on, or a source of its own."""
+    test: str | None = None
+    """The folder in `source` that is kept for `evaluate`, or a source of its own."""
+    path_column: str | None = None
+    """A table's column of files."""
+    label_column: str | None = None
+    """Its column of class names."""
+    split_column: str | None = None
+    """Its column of splits."""
+    group_column: str | None = None
+    """Its column of patients, scenes or other groups: none is on both sides of a held-out part."""
+    class_columns: tuple[str, ...] | None = None
+    """Its columns of 0 and 1, one a class."""
+    multi_label: bool | None = None
+    """Whether an image can have several classes; None: as the source shows."""
     batch_size: Count = 64
     """Images of one optimiser step, over all processes and accumulated parts together."""
     evaluate_on: Literal["validation", "test"] = "validation"
@@ -81,6 +103,11 @@ class DataSection(Section):
     """That part, where the set has no splits."""
     on_error: Literal["fail", "skip"] = "fail"
     """What an unreadable image does; skipped ones are counted."""
+
+    def to_options(self, seed: int) -> DataOptions:
+        """How the source is to be read; `seed` draws what is held out."""
+        names = (one.name for one in dataclasses.fields(DataOptions) if one.name != "seed")
+        return DataOptions(**{name: getattr(self, name) for name in names}, seed=seed)
 
 
 class PreprocessSection(Section):

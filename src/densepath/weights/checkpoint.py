@@ -22,6 +22,7 @@ from densepath.errors import CheckpointError, OutputError, UsageError, WeightsEr
 from densepath.files import missing, write_atomically
 from densepath.models.build import Model, build_model
 from densepath.models.spec import ModelSpec
+from densepath.names import to_json
 from densepath.preprocess import Preprocess
 from densepath.weights.labels import known_labels
 from densepath.weights.match import check_tensors, is_weight
@@ -145,7 +146,7 @@ class Checkpoint:
         Raises:
             OutputError: it cannot be written.
         """
-        text = json.dumps(self._describe(), ensure_ascii=False, sort_keys=True)
+        text = to_json(self._describe(), sort_keys=True)
         write_tensors(path, self.tensors, {METADATA_KEY: text})
 
     def _describe(self) -> dict[str, Any]:

@@ -1,0 +1,207 @@
+"""Which files of a folder are images: one rule, one walk, and one account of what is passed over.
+
+On the line: before `decode.py`. Whoever reads a folder or an archive asks here: data sets,
+`predict`, calibration, the images of parity. `deploy/cpp/src/image_paths.cpp` follows it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from densepath.data.decode import HEIF_SUFFIXES, readable_suffixes, why_not_heif
+
+# Folders and files that operating systems, drives and storage devices leave among a user's.
+SYSTEM_NAMES = frozenset((
+    "__macosx", "@eadir", "@recently-snapshot", "@recycle", "@tmp", "#recycle", "#snapshot",
+    "$recycle.bin", "recycler", "system volume information", "lost+found", "found.000",
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "network trash folder",
+    "temporary items", "__pycache__"
+))  # fmt: skip
+RAW_SUFFIXES = frozenset((
+    ".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".nef", ".nrw", ".orf", ".pef", ".raf",
+    ".raw", ".rw2", ".sr2", ".srw", ".x3f"
+))  # fmt: skip
+OTHER_PICTURES = frozenset((
+    ".ai", ".avif", ".avifs", ".cdr", ".dcm", ".dds", ".emf", ".eps", ".exr", ".fits", ".hdr",
+    ".icns", ".ico", ".j2k", ".jp2", ".jpx", ".jxl", ".jxr", ".nii", ".pcx", ".pdf", ".psd",
+    ".svg", ".svgz", ".tga", ".wmf", ".xcf"
+))  # fmt: skip
+LONGEST_SUFFIX = 8
+MOST_SUFFIXES_NAMED = 8
+MOST_HIDDEN = 5
+
+
+def is_image_name(name: str) -> bool:
+    """Whether the name ends as an image's that is read, in any case, blanks behind it or not."""
+    return suffix_of(name) in readable_suffixes()
+
+
+def is_hidden_name(name: str) -> bool:
+    """Whether a file or folder is none of the user's: `.cache`, `__MACOSX`, `Thumbs.db`."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
+
+def suffix_of(name: str) -> str:
+    """`.jpg` of `A.JPG `; empty where what stands behind the last dot is no suffix."""
+    suffix = os.path.splitext(name.rstrip())[1].lower()  # noqa: PTH122
+    behind = suffix[1:]
+    plausible = behind.isascii() and behind.isalnum() and len(behind) <= LONGEST_SUFFIX
+    return suffix if plausible else ""
+
+
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+@dataclass
+class PassedOver:
+    """What a walk leaves out, counted.
+
+    Attributes:
+        suffixes: how many files of each suffix are no images; "" for those without one.
+        links: links to folders that were not followed.
+        hidden: hidden entries (`is_hidden_name`) by name, where they are counted: data sets say
+            so, for one of their classes could be meant; `predict` does not.
+    """
+
+    suffixes: Counter[str] = field(default_factory=Counter)
+    links: int = 0
+    hidden: Counter[str] = field(default_factory=Counter)
+
+    def add(self, name: str) -> None:
+        """Count the file `name`, which is no image."""
+        self.suffixes[suffix_of(name)] += 1
+
+    def update(self, other: PassedOver) -> None:
+        """Count what another walk left out, too."""
+        self.suffixes += other.suffixes
+        self.links += other.links
+        self.hidden += other.hidden
+
+    def __bool__(self) -> bool:
+        """Whether anything was left out."""
+        return bool(self.suffixes or self.links)
+
+    def notes(self) -> list[str]:
+        """A clause for each kind, with its cure; empty where nothing was passed over.
+
+        `8 HEIC photos (8 .heic): this needs ...`, `4 files that are no images (3 .txt, 1 .xml)`.
+        """
+        kinds: dict[str, Counter[str]] = {}
+        for suffix, number in self.suffixes.items():
+            kinds.setdefault(_kind_of(suffix), Counter())[suffix] = number
+        made = [_clause(kind, kinds[kind]) for kind in KINDS if kind in kinds]
+        if self.links:
+            found = counted(self.links, "link to a folder", "links to folders")
+            made.append(f"{found}, not followed")
+        return made
+
+    def hidden_note(self) -> str:
+        """`3 hidden or of the operating system (2 .DS_Store, 1 __MACOSX)`; empty for none."""
+        named = [f"{number:,} {name!r}" for name, number in self.hidden.most_common(MOST_HIDDEN)]
+        more = ", …" if len(self.hidden) > MOST_HIDDEN else ""
+        total = self.hidden.total()
+        listed = f"{', '.join(named)}{more}"
+        return f"{total:,} hidden or of the operating system ({listed})" if total else ""
+
+    def __str__(self) -> str:
+        """All notes as one sentence without a stop: `passed over: ...`; empty for nothing."""
+        return f"passed over: {'; '.join(self.notes())}" if self else ""
+
+
+@dataclass(frozen=True)
+class UnreadableFolder:
+    """A folder that may not be read, and the system's reason."""
+
+    path: str
+    reason: str
+
+
+def images_below(
+    folder: str, passed_over: PassedOver, *, follow_links: bool = False
+) -> Iterator[str | UnreadableFolder]:
+    """The files with an image's suffix below `folder`, sorted by name, folder by folder.
+
+    The names of one folder are held at a time.
+
+    Args:
+        folder: is the beginning of every path.
+        passed_over: is told of the other files, and of links that are not followed.
+        follow_links: go into linked folders, but not back to one that is being read.
+    """
+    return _images_below(folder, passed_over, follow_links, frozenset())
+
+
+def _images_below(
+    folder: str, passed_over: PassedOver, follow_links: bool, above: frozenset[tuple[int, int]]
+) -> Iterator[str | UnreadableFolder]:
+    """As `images_below`; `above` are device and inode of the folders that this one lies in."""
+    try:
+        found = os.stat(folder)  # noqa: PTH116
+        here = above | {(found.st_dev, found.st_ino)}
+        with os.scandir(folder) as entries:
+            inside = sorted(
+                (entry.name, entry.is_dir(), entry.is_symlink())
+                for entry in entries
+                if not is_hidden_name(entry.name)
+            )
+    except OSError as error:
+        yield UnreadableFolder(folder, error.strerror or str(error))
+        return
+    if follow_links and len(here) == len(above):
+        return
+    for name, is_folder, is_link in inside:
+        path = os.path.join(folder, name)  # noqa: PTH118
+        if is_folder and is_link and not follow_links:
+            passed_over.links += 1
+        elif is_folder:
+            yield from _images_below(path, passed_over, follow_links, here)
+        elif is_image_name(name):
+            yield path
+        else:
+            passed_over.add(name)
+
+
+# What is passed over: kind → its name for one and for several.
+KINDS: dict[str, tuple[str, str]] = {
+    "heif": ("HEIC photo", "HEIC photos"),
+    "raw": ("raw photo", "raw photos"),
+    "picture": ("picture of a kind that is not read", "pictures of kinds that are not read"),
+    "other": ("file that is no image", "files that are no images"),
+    "bare": ("file without a suffix", "files without a suffix"),
+}
+
+
+def _kind_of(suffix: str) -> str:
+    """The kind of a file that is passed over."""
+    if not suffix:
+        return "bare"
+    for kind, suffixes in (
+        ("heif", HEIF_SUFFIXES),
+        ("raw", RAW_SUFFIXES),
+        ("picture", OTHER_PICTURES),
+    ):
+        if suffix in suffixes:
+            return kind
+    return "other"
+
+
+def _clause(kind: str, suffixes: Counter[str]) -> str:
+    """`3 raw photos (2 .cr2, 1 .nef): save them as JPEG or PNG`."""
+    cures = {
+        "heif": why_not_heif(),
+        "raw": "save them as JPEG or PNG to have them read",
+        "picture": "save them as PNG or JPEG to have them read",
+        "bare": "files that are named, one by one or by a pattern, are read whatever their suffix",
+    }
+    most = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{number:,} {suffix}" for suffix, number in most[:MOST_SUFFIXES_NAMED]]
+    if len(most) > MOST_SUFFIXES_NAMED:
+        named.append(f"{sum(number for _, number in most[MOST_SUFFIXES_NAMED:]):,} others")
+    listed = "" if kind == "bare" else f" ({', '.join(named)})"
+    cure = f": {cures[kind]}" if kind in cures else ""
+    return f"{counted(suffixes.total(), *KINDS[kind])}{listed}{cure}"

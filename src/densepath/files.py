@@ -120,9 +120,10 @@ def _walk(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
 
 
 def _alike(name: str, choices: list[str]) -> list[str]:
-    """The choices nearest to `name`: with a suffix more first, capitals aside."""
+    """The choices nearest to `name`: those with another suffix first, capitals aside."""
     lower = name.lower()
-    longer = [choice for choice in choices if choice.lower().startswith(f"{lower}.")]
+    stems = {lower, Path(lower).stem}
+    longer = [choice for choice in choices if Path(choice.lower()).stem in stems]
     by_lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(lower, by_lower, n=3, cutoff=0.7)
     return list(dict.fromkeys([*longer, *(by_lower[one] for one in near)]))[:3]

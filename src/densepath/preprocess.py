@@ -153,8 +153,9 @@ class Preprocess:
             UsageError: a size below 1 or a share outside (0, 1].
         """
         height, width = sides_of(size)
-        if crop_share is not None and not 0 < crop_share <= 1:
-            raise UsageError(f"the crop's share is {crop_share}; it must lie in (0, 1].")
+        is_share = isinstance(crop_share, int | float) and 0 < crop_share <= 1
+        if crop_share is not None and not is_share:
+            raise UsageError(f"the crop's share is {crop_share!r}; it must lie in (0, 1].")
         if crop_share is None and self.resize_short is None:
             return dataclasses.replace(self, size=(height, width))
         share = crop_share or min(self.size) / (self.resize_short or min(self.size))

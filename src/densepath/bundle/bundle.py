@@ -29,6 +29,10 @@ class Bundle:
     folder: Path
     manifest: Manifest
 
+    def __repr__(self) -> str:
+        """The folder and what it holds, in one line."""
+        return f"<Bundle {self.folder}: {str(self.manifest).removeprefix('<Manifest: ')}"
+
     @classmethod
     def open(cls, folder: str | Path, *, verify: str = "manifest") -> Bundle:
         """The bundle in `folder`.

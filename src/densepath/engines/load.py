@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.engines.choose import choose
+from densepath.engines.cores import check_count
 from densepath.engines.engine import Engine, Precision
 from densepath.engines.modes import Mode, count_streams
 from densepath.engines.obstacles import Wish, explain_obstacle, find_row
@@ -67,6 +68,8 @@ def load(
         EngineError, MissingPackageError: this machine lacks what the engine needs.
     """
     count_streams(mode, threads)  # a wrong one is refused before anything is read
+    if num_images is not None:
+        check_count("num_images", num_images)
     sides = None if size is None else sides_of(size)
     if test_pooling not in get_args(TestPooling):
         raise UnknownNameError("test pooling", test_pooling, get_args(TestPooling))

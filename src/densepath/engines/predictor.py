@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.decode import MAX_PIXELS
+from densepath.engines.cores import check_count
 from densepath.engines.engine import Engine, Images, Logits
 from densepath.engines.flow import flow
 from densepath.engines.given import images_in
 from densepath.engines.reading import ReadImage, read_image
 from densepath.errors import UsageError
+from densepath.names import first_of
 from densepath.predictions import ClassScore, Prediction, answer, find_class, probabilities
 from densepath.preprocess import Image, Preprocess
 
@@ -47,6 +49,11 @@ class Explanation:
     image: Image | None = None
     heat: NDArray[np.float32] | None = None
     target: ClassScore | None = None
+
+    def __repr__(self) -> str:
+        """The answer in one line, without the pictures."""
+        heat = "no map" if self.heat is None else "a map of {} × {}".format(*self.heat.shape)
+        return f"<Explanation: {self.prediction}, {heat}>"
 
     @property
     def explained(self) -> ClassScore:
@@ -106,6 +113,15 @@ class Predictor:
         # An engine may bring what gives the same bytes sooner.
         fitter = getattr(engine, "fitter", None)
         self._fit = preprocess.fit if fitter is None else fitter(preprocess)
+
+    def __repr__(self) -> str:
+        """The engine, the classes and the images in one line."""
+        info, (height, width) = self.engine.info, self.preprocess.size
+        return (
+            f"<Predictor: engine {info.name} in {info.precision} on {info.device}, "
+            f"{len(self.labels):,} classes: {first_of(self.labels)}; images of {height} × {width} "
+            f"× {self.preprocess.channels}>"
+        )
 
     def predict(
         self,
@@ -191,10 +207,8 @@ class Predictor:
         """The batch size to use, once both numbers are known to be possible."""
         if batch_size is None:
             batch_size = self.engine.info.batch_size
-        for name, value in (("top_k", top_k), ("batch_size", batch_size)):
-            if value < 1:
-                raise UsageError(f"{name} is {value}; it must be at least 1.")
-        return batch_size
+        check_count("top_k", top_k)
+        return check_count("batch_size", batch_size)
 
     def _predict(
         self, named: Iterator[tuple[str, Readable]], top_k: int, batch_size: int

@@ -33,6 +33,11 @@ class ReadImage:
     image: Image | None
     error: str | None = None
 
+    def __repr__(self) -> str:
+        """The name and the size, or why there is no image."""
+        said = self.error if self.image is None else " × ".join(map(str, self.image.shape))
+        return f"<ReadImage {self.name}: {said}>"
+
 
 def read_image(
     image: Readable,

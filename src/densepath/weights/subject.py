@@ -106,6 +106,7 @@ def _nothing(path: Path, name: str) -> CheckpointError | UnknownNameError:
     by_lower = {row.lower(): row for row in [*known, *CATALOGUE]}
     tails = {row.rpartition("/")[2].lower(): row for row in known}
     near = [] if published else [*nearest_paths(RUNS / name), *nearest_paths(name)]
+    near += [row for row in known if row.lower().startswith(name.lower())]
     for rows in (by_lower, tails):
         near += [rows[one] for one in difflib.get_close_matches(name.lower(), rows, n=3)]
     return UnknownNameError("subject", name, known, near=list(dict.fromkeys(near))[:3], cure=KINDS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -150,12 +149,18 @@ class Preprocess:
             crop_share: the share of the short side that the crop keeps; by default as now.
 
         Raises:
-            UsageError: a size below 1 or a share outside (0, 1].
+            UsageError: a size below 1, more pixels than any image has that is read, or a share
+                outside (0, 1].
         """
-        height, width = sides_of(size)
-        is_share = isinstance(crop_share, int | float) and 0 < crop_share <= 1
-        if crop_share is not None and not is_share:
-            raise UsageError(f"the crop's share is {crop_share!r}; it must lie in (0, 1].")
+        height, width = (size, size) if isinstance(size, int) else size
+        if height * width > MOST_PIXELS:
+            side = math.isqrt(MOST_PIXELS)
+            raise UsageError(
+                f"size is {height} × {width}; an input has at most {MOST_PIXELS:,} pixels, as "
+                f"{side:,} × {side:,}."
+            )
+        if crop_share is not None and not 0 < crop_share <= 1:
+            raise UsageError(f"the crop's share is {crop_share}; it must lie in (0, 1].")
         if crop_share is None and self.resize_short is None:
             return dataclasses.replace(self, size=(height, width))
         share = crop_share or min(self.size) / (self.resize_short or min(self.size))
@@ -215,25 +220,6 @@ class Preprocess:
                 f"the image is {found}; this preprocessing takes uint8 [height, width, "
                 f"{self.channels}], values 0 to 255."
             )
-
-
-def sides_of(size: object) -> Size:
-    """Height and width of a size that is given as one side or as both.
-
-    Raises:
-        UsageError: it is neither a whole number nor two.
-    """
-    sides = (size, size) if not isinstance(size, tuple | list) else tuple(size)
-    try:
-        if any(isinstance(side, bool) for side in sides):
-            raise TypeError
-        height, width = map(operator.index, sides)
-    except (TypeError, ValueError):
-        raise UsageError(
-            f"size is {size!r}; it must be a whole number of pixels, as 224, or height and width, "
-            "as (224, 320)."
-        ) from None
-    return height, width
 
 
 def size_of(image: Image | Picture) -> Size:

@@ -134,7 +134,7 @@ def test_options_take_the_place_of_guesses_and_travel_with_the_weights(
         ("--mean a,b,c", "--mean is 'a,b,c'; it must be numbers"),
         ("--std nan", "std is (nan,)"),
         ("--std 0", "std above 0"),
-        ("--size 0", "size is 0"),
+        ("--size 0", "it must be a height and a width of 1 or more"),
         ("--size 12x", "--size is '12x'"),
         ("--size 1x2x3", "or height and width"),
         ("--crop-pct 1.5", "must lie in (0, 1]"),
@@ -161,7 +161,7 @@ def test_a_size_below_the_networks_least_is_refused(run, tmp_path):
         *("import", tmp_path / "x.pth", "--model", "densenet121", "-o", output, "--size", "16")
     )
     assert code == 2
-    assert "16 × 16; this network needs at least 32 pixels a side" in shown(err)
+    assert "densenet121 needs at least 32 × 32 pixels" in shown(err)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from densepath.engines.engine import Engine, Precision
 from densepath.engines.modes import Mode, count_streams
 from densepath.engines.obstacles import Wish, explain_obstacle, find_row
 from densepath.engines.predictor import Predictor
-from densepath.errors import UnknownNameError
-from densepath.preprocess import Preprocess, sides_of
+from densepath.errors import UnknownNameError, UsageError
+from densepath.models.spec import to_sides
+from densepath.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from densepath.bundle.manifest import Manifest
@@ -70,7 +71,9 @@ def load(
     count_streams(mode, threads)  # a wrong one is refused before anything is read
     if num_images is not None:
         check_count("num_images", num_images)
-    sides = None if size is None else sides_of(size)
+    sides = None if size is None else to_sides(size)
+    if crop_share is not None and not isinstance(crop_share, int | float):
+        raise UsageError(f"crop_share is {crop_share!r}; it must be a number in (0, 1].")
     if test_pooling not in get_args(TestPooling):
         raise UnknownNameError("test pooling", test_pooling, get_args(TestPooling))
     if mode == "auto" and num_images == 1:
@@ -203,6 +206,7 @@ def _open_weights(name: str, model: Path, wish: Wish, preprocess: Preprocess) ->
         from densepath.engines.native import read_tensors
 
         spec, in_channels, tensors = read_tensors(model)
+        spec.check_size(preprocess.size)
         return _open_native(spec, tensors, in_channels, wish, preprocess)
     from densepath.weights.checkpoint import Checkpoint
 
@@ -213,6 +217,7 @@ def _open_checkpoint(
     name: str, checkpoint: Checkpoint, wish: Wish, preprocess: Preprocess
 ) -> Engine:
     """An engine on a checkpoint in memory."""
+    checkpoint.spec.check_size(preprocess.size)
     if name == "native":
         tensors = {key: tensor.numpy() for key, tensor in checkpoint.tensors.items()}
         return _open_native(checkpoint.spec, tensors, checkpoint.in_channels, wish, preprocess)

@@ -21,7 +21,6 @@ from densepath.export.parity import Parity, check_parity
 from densepath.export.parity_images import collect_images
 from densepath.export.program import export_program
 from densepath.files import write_json, write_text
-from densepath.preprocess import sides_of
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
@@ -207,8 +206,8 @@ def _at_size(checkpoint: Checkpoint, size: int | tuple[int, int]) -> Checkpoint:
     """The checkpoint with another input size."""
     from dataclasses import replace
 
-    checkpoint.spec.check_size(sides_of(size))
-    return replace(checkpoint, preprocess=checkpoint.preprocess.at_size(size))
+    sides = checkpoint.spec.check_size(size)
+    return replace(checkpoint, preprocess=checkpoint.preprocess.at_size(sides))
 
 
 def _check(parity: Parity, failed: Path | None) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from densepath.errors import UsageError
-from densepath.preprocess import Interpolation, Preprocess, sides_of
+from densepath.models.spec import to_sides
+from densepath.preprocess import Interpolation, Preprocess
 
 # A mean or deviation above it is of values up to 255; timm's Inception weights have 0.5.
 LARGEST_STATISTIC = 2.0
@@ -50,10 +51,11 @@ class PreprocessChanges:
         made = dataclasses.replace(guessed, **changed)
         if self.resize_short is not None:
             short = None if self.resize_short == "none" else self.resize_short
-            size = made.size if self.size is None else sides_of(self.size)
+            size = made.size if self.size is None else to_sides(self.size)
             made = dataclasses.replace(made, size=size, resize_short=short)
         elif self.size is not None or self.crop_share is not None:
-            made = made.at_size(self.size or made.size, self.crop_share)
+            size = made.size if self.size is None else to_sides(self.size)
+            made = made.at_size(size, self.crop_share)
         given_names = [
             f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None
         ]

@@ -10,6 +10,7 @@ import codecs
 import json
 import re
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 READABLE = "densepath.readable"
@@ -36,6 +37,11 @@ codecs.register_error(READABLE, _escape_unencodable)
 def readable(name: str) -> str:
     """The name with its stray bytes escaped: text that every encoding of Unicode can hold."""
     return SURROGATES.sub(lambda found: escape(found[0]), name)
+
+
+def several(named: object) -> list[Any]:
+    """A list of names or paths; one that was given alone is not taken letter by letter."""
+    return [named] if isinstance(named, str | PathLike) else list(named)  # type: ignore[call-overload]
 
 
 def first_of(names: Sequence[object], most: int = 3) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import densepath
 from densepath.bundle.bundle import Bundle
@@ -318,3 +319,25 @@ def test_the_texts_of_a_recipe_and_a_report_are_one_short_line(here):
     assert len(repr(report)) < 400
     assert "top1 0." in repr(report)
     assert os.linesep not in repr(report)
+
+
+def test_a_name_given_alone_is_not_taken_letter_by_letter(here, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(2):
+        Image.fromarray(np.full((40, 40, 3), 90 * i, np.uint8)).save(photos / f"{i}.png")
+    bundle = densepath.export(
+        "runs/cifar", tmp_path / "b", to="torch", images=str(photos), batch_sizes=[1]
+    )
+    assert list(bundle.manifest.formats) == ["torch"]
+    assert "2 images: photos" in (tmp_path / "b/parity.md").read_text()
+    with pytest.raises(UnknownNameError, match="unknown INT8 format 'onxx'"):
+        densepath.quantize("runs/cifar", tmp_path / "q", data=photos, to="onxx")
+    with pytest.raises(UnknownNameError, match=r"unknown layer 'features\.conv9'"):
+        densepath.quantize(
+            "runs/cifar", tmp_path / "q", data=photos, to="native", keep_float="features.conv9"
+        )
+    with pytest.raises(CheckpointError, match="did you mean runs/cifar"):
+        densepath.measure_ladder("runs/cfiar", "digits")
+    with pytest.raises(UsageError, match="labels is the text 'abc'"):
+        densepath.import_weights(here / "weights/best.safetensors", TINY, labels="abc")

@@ -21,6 +21,7 @@ from densepath.export.parity import Parity, check_parity
 from densepath.export.parity_images import collect_images
 from densepath.export.program import export_program
 from densepath.files import write_json, write_text
+from densepath.names import several
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
@@ -77,7 +78,7 @@ def export(
         ParityError: a format answers otherwise than the checkpoint.
         OutputError: the bundle cannot be written.
     """
-    formats = check_formats(to)
+    formats = check_formats(several(to))
     _check_numbers(num_images, batch_sizes)
     check_target(Path(output), overwrite=overwrite)
     check_packages(formats)
@@ -85,7 +86,7 @@ def export(
     if size is not None:
         checkpoint = _at_size(checkpoint, size)
     with (
-        collect_images(images, num_images) as chosen,
+        collect_images(images and several(images), num_images) as chosen,
         write_bundle(output, overwrite=overwrite) as (folder, seal),
     ):
         parts = write_formats(checkpoint, folder, formats, dynamic_size=dynamic_size, say=say)

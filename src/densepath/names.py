@@ -9,6 +9,8 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 READABLE = "densepath.readable"
@@ -35,6 +37,18 @@ codecs.register_error(READABLE, _escape_unencodable)
 def readable(name: str) -> str:
     """The name with its stray bytes escaped: text that every encoding of Unicode can hold."""
     return SURROGATES.sub(lambda found: escape(found[0]), name)
+
+
+def several(named: object) -> list[Any]:
+    """A list of names or paths; one that was given alone is not taken letter by letter."""
+    return [named] if isinstance(named, str | PathLike) else list(named)  # type: ignore[call-overload]
+
+
+def first_of(names: Sequence[object], most: int = 3) -> str:
+    """The first names, and how many more there are: `ant, bee, cat and 7 more`."""
+    left = len(names) - most
+    shown = ", ".join(readable(str(name)) for name in names[:most])
+    return f"{shown} and {left:,} more" if left > 0 else shown
 
 
 def to_json(value: Any, **options: Any) -> str:

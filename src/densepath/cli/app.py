@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from densepath import __version__
 from densepath.cli.console import note, show_notes, speak_utf8
 from densepath.cli.streams import close_streams, failed_output, open_streams
 from densepath.errors import DensepathError, OutputError
 from densepath.files import cache_dir
+from densepath.version import __version__
 
 SPIN_COUNT = "1000"
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended: 128 and SIGINT's number

@@ -83,7 +83,7 @@ def evaluate(
     """
     if not 0 < threshold < 1:
         raise UsageError(f"the threshold is {threshold}; it must lie between 0 and 1.")
-    checkpoint = subject if isinstance(subject, Checkpoint) else open_checkpoint(subject)
+    checkpoint = open_checkpoint(subject)
     preprocess = checkpoint.preprocess
     if size is not None or crop_share is not None:
         sides = preprocess.size if size is None else checkpoint.spec.check_size(size)

@@ -37,14 +37,29 @@ FORMAT = 1
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """The safetensors file `path` holds `tensors`; it is never seen half written.
 
+    Equal contents make equal bytes.
+
     Raises:
         OutputError: it cannot be written.
     """
     try:
         with write_atomically(path) as temporary:
             save_file(tensors, str(temporary), metadata=metadata)
+            _sort_metadata(temporary)
     except SafetensorError as error:  # a full disk, for one
         raise OutputError(f"cannot write {path}: {error}") from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """The header's metadata are in order: safetensors writes them in another one each time."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:  # longer only where there were no metadata at all
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 @dataclass(frozen=True)

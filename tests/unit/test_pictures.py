@@ -256,8 +256,8 @@ def test_a_sensitivity_that_is_no_number_is_drawn(tmp_path):
     assert sensitivity.draw_sensitivity(found, ["$conv^$"], "net", tmp_path / "s.png") is None
 
 
-@pytest.mark.parametrize("count", [0, 1, 60])
-def test_a_profile_of_any_length_is_drawn(count, tmp_path):
+def made_profile(count):
+    """The profile of a program with so many layers."""
     area = dict.fromkeys(("compute", "SRAM", "DRAM", "flash"), 1)
     layers = [
         LayerCost(f"$l{i}^$", "Conv2D", "CONV", True, 100 + i, area, 10, 0.1, "SRAM")
@@ -265,6 +265,32 @@ def test_a_profile_of_any_length_is_drawn(count, tmp_path):
     ]
     target = {"name": "u65", "clock_hz": 1e9, "macs_per_cycle": 256}
     target |= {"system_config": "$a_b$", "memory_mode": "c^"}
-    about = {"model": "$net^$", "target": target, "estimate": {"inference_ms": 1.0}}
-    made = Profile(SimpleNamespace(about=about), layers)  # type: ignore[arg-type]
-    assert draw_profile(made, tmp_path / "profile.png") is None
+    memory = {"sram": 1, "dram": 0, "on_chip_flash": 0, "off_chip_flash": 0}
+    estimate = {"inference_ms": 1.0, "memory_bytes": memory, "fits": True}
+    about = {"model": "$net^$", "target": target, "estimate": estimate}
+    about["operators"] = {"cpu": [], "share": 1.0}
+    return Profile(SimpleNamespace(about=about, layers=lambda: layers), layers)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [0, 1, 60])
+def test_a_profile_of_any_length_is_drawn(count, tmp_path):
+    assert draw_profile(made_profile(count), tmp_path / "profile.png") is None
+
+
+def test_a_profile_is_printed_whose_picture_cannot_be_written(tmp_path, monkeypatch, capsys):
+    from densepath.cli.app import main
+    from densepath.npu.program import Program
+
+    monkeypatch.setattr(Program, "open", lambda folder: made_profile(3).program)
+    (tmp_path / "file").write_text("x")
+    path = tmp_path / "file" / "p.png"
+    for picture, wanted in ((path, 1), (tmp_path / "p.png", 0)):
+        arguments = ["densepath", "npu", "profile", str(tmp_path), "--picture", str(picture)]
+        monkeypatch.setattr("sys.argv", arguments)
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        assert (end.value.code or 0) == wanted
+        assert "$l0^$" in said.out
+        assert ("no picture" in said.err) is bool(wanted)
+    assert (tmp_path / "p.png").is_file()

@@ -163,7 +163,7 @@ def predict(
     """Name what is in images: the likeliest classes of each, with scores, in order.
 
     Exits with 0 when an image was answered, and with 1 when none was or, with --on-error fail,
-    when one could not be read.
+    when one could not be read, or with --explain when not one picture could be made.
 
     Example: densepath predict runs/digits photos/ --top-k 3 --json
     """

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime
+import io
 import os
 import pathlib
 import pickle
+import random
 import types
 
 import numpy as np
@@ -19,6 +21,7 @@ import densepath
 from densepath.errors import KeyMismatchError, UnsafeFileError, WeightsError
 from densepath.models.build import build_model
 from densepath.weights import paddle
+from densepath.weights.formats import read_tensors
 from densepath.weights.import_file import import_weights
 from densepath.weights.match import check_finite
 from densepath.weights.plain_data import STAND_INS
@@ -373,3 +376,46 @@ def test_tables_that_hold_themselves_or_one_another_a_million_times_end(tmp_path
 def test_a_number_in_an_impossible_form_is_an_error_and_no_traceback(tmp_path, state, call):
     with pytest.raises(WeightsError, match=r"x\.pth"):
         read(saved(tmp_path, {"model": state, "x": call}))
+
+
+NETWORK = {
+    "features.denseblock1.denselayer1.conv1.weight": np.ones((2, 2), np.float32),
+    "features.norm5.running_mean": np.ones(2, np.float32),
+}
+
+
+def files_of_a_trainer():
+    """A small network with plain data beside it, as every program would write it."""
+    beside = {
+        name: value for name, value in PLAIN.items() if name not in ("size", "device", "dtype")
+    }
+    made = [pickle.dumps({"ema": {"module": NETWORK}, **beside}, protocol) for protocol in (2, 4)]
+    tensors = {name: torch.from_numpy(array) for name, array in NETWORK.items()}
+    for zipped in (True, False):
+        file = io.BytesIO()
+        torch.save({"model": tensors, **beside}, file, _use_new_zipfile_serialization=zipped)
+        made.append(file.getvalue())
+    return made
+
+
+@pytest.mark.parametrize("form", range(4))
+def test_files_changed_anywhere_are_read_or_refused_and_never_end_in_a_traceback(tmp_path, form):
+    """Bytes changed, cut out, and put in: opcodes that name, call, build and set among them."""
+    whole, draw = files_of_a_trainer()[form], random.Random(form)
+    path, refused = tmp_path / "x.pth", 0
+    for _ in range(300):
+        changed = bytearray(whole)
+        for _ in range(draw.choice((1, 1, 2, 4))):
+            at = draw.randrange(len(changed))
+            if draw.random() < 0.6:
+                changed[at] = draw.randrange(256)
+            elif draw.random() < 0.5:
+                del changed[at : at + draw.randrange(1, 9)]
+            else:
+                changed[at:at] = bytes(draw.choices(b"c\x93Rb\x81}]()us.\x94K", k=3))
+        path.write_bytes(changed)
+        try:
+            read_tensors(path)
+        except WeightsError:
+            refused += 1
+    assert 0 < refused <= 300

@@ -79,8 +79,13 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 def readable_suffixes() -> frozenset[str]:
     """The suffixes, in lower case, of images that are read here: HEIC only with its package."""
     avif = AVIF_SUFFIXES if AvifImagePlugin.SUPPORTED else frozenset()
-    heif = HEIF_SUFFIXES if find_spec("pillow_heif") else frozenset()
+    heif = HEIF_SUFFIXES if is_heif_readable() else frozenset()
     return SUFFIXES | avif | heif
+
+
+def is_heif_readable() -> bool:
+    """Whether the package that reads HEIC photos is installed."""
+    return find_spec("pillow_heif") is not None
 
 
 def why_not_heif() -> str:

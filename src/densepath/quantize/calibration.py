@@ -294,9 +294,10 @@ def _notes(drawn: _Drawn, asked: int, left: int, asked_held: int, held: int) -> 
     """What a user should know of the draw: fewer images than asked for, and which are missing."""
     if left < asked or held < min(asked_held, LEAST_HELD_OUT):
         there = counted(len(drawn.images), "image")
+        others = f", {held:,} of {asked_held:,} are held out to choose methods by"
         yield (
             f"only {there} to calibrate with in {drawn.source}: {left:,} of the {asked:,} asked "
-            f"for measure ranges, {held:,} of {asked_held:,} are held out to choose methods by"
+            f"for measure ranges{others if asked_held else ''}"
         )
     if drawn.unreadable:
         number = len(drawn.unreadable)

@@ -118,7 +118,8 @@ def compile_for(
     """The estimate for a target, or why there is none."""
     from densepath.errors import EngineError
     from densepath.npu.compile import compile_program
-    from densepath.npu.profile import draw_profile, profile
+    from densepath.npu.figure import draw_profile
+    from densepath.npu.profile import profile
     from densepath.npu.targets import find_target
 
     folder = scratch / name

@@ -30,6 +30,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_CHOICES = 40
+
 
 class DensepathError(Exception):
     """The root of all errors a user can mend."""
@@ -44,13 +46,16 @@ class UsageError(DensepathError, ValueError):
 
 
 class UnknownNameError(UsageError):
-    """`value` is none of `choices`; the message names the nearest and lists all of them."""
+    """`value` is none of `choices`; the message names the nearest and lists them."""
 
     def __init__(self, kind: str, value: object, choices: Iterable[str]) -> None:
         self.kind, self.value, self.choices = kind, value, sorted(choices)
         near = difflib.get_close_matches(str(value), self.choices, n=3, cutoff=0.6)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        super().__init__(f"unknown {kind} {value!r}.{hint} Choices: {', '.join(self.choices)}.")
+        shown = ", ".join(self.choices[:MOST_CHOICES])
+        left = len(self.choices) - MOST_CHOICES
+        more = f" and {left:,} more" if left > 0 else ""
+        super().__init__(f"unknown {kind} {value!r}.{hint} Choices: {shown}{more}.")
 
 
 class RecipeError(UsageError):

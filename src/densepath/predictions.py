@@ -9,14 +9,18 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import operator
 import os
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TextIO, TypeAlias
+from typing import Any, Literal, NamedTuple, TextIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.errors import UnknownNameError, UsageError
 from densepath.names import readable, to_json
 
 Format = Literal["table", "json", "csv"]
@@ -24,6 +28,8 @@ Writer: TypeAlias = Callable[[Iterable["Prediction"], TextIO, int], None]
 
 SCORE_DIGITS = 6
 LABEL_WIDTH = 32
+# What Markdown, GitHub's formulas in it included, would read as more than a character.
+MARKDOWN = re.compile(r"[\\`*\[\]|$~#]|(?<![^\W_])_|_(?![^\W_])")
 NOT_A_NUMBER = "the network's answer is not a number"
 
 
@@ -67,6 +73,56 @@ class Prediction:
             "labels": [readable(label) for label in self.labels],
             "scores": [round(score, SCORE_DIGITS) for score in self.scores],
         }
+
+
+class ClassScore(NamedTuple):
+    """A class and its probability for an image.
+
+    Attributes:
+        class_id: its position among the logits.
+        label: its name.
+        score: 0 to 1.
+    """
+
+    class_id: int
+    label: str
+    score: float
+
+
+def find_class(labels: Sequence[str], wanted: str | int) -> int:
+    """The position of a class that is named, or numbered from 0.
+
+    A name goes before a number (of the digits, "3" is the class called so), the exact name before
+    one that differs in capitals or in how its accents are encoded.
+
+    Raises:
+        UnknownNameError: no class is called so; says the nearest names.
+        UsageError: several are, or the number is too high or below 0.
+    """
+    if isinstance(wanted, str):
+        same = [place for place, label in enumerate(labels) if label == wanted]
+        same = same or [i for i, label in enumerate(labels) if _folded(label) == _folded(wanted)]
+        if len(same) > 1:
+            raise UsageError(
+                f"{len(same)} classes are called {wanted!r}; give one's number: "
+                f"{', '.join(map(str, same))}."
+            )
+        if same:
+            return same[0]
+        if not re.fullmatch(r"-?[0-9]{1,9}", wanted):
+            raise UnknownNameError("class", wanted, labels)
+    number = operator.index(wanted) if not isinstance(wanted, str) else int(wanted)
+    if not 0 <= number < len(labels):
+        raise UsageError(
+            f"there is no class {wanted}: the {len(labels):,} classes are numbered from 0 to "
+            f"{len(labels) - 1}."
+        )
+    return number
+
+
+def _folded(text: str) -> str:
+    """The name without regard to capitals and encoding."""
+    return unicodedata.normalize("NFC", text.strip()).casefold()
 
 
 def probabilities(logits: NDArray[Any], *, multi_label: bool = False) -> NDArray[np.float64]:
@@ -166,3 +222,10 @@ def printable(text: str) -> str:
 def shorten(text: str, width: int) -> str:
     """The text in at most `width` characters, with an ellipsis where something is missing."""
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def in_markdown(text: str) -> str:
+    """The text for a line or a table's cell of Markdown, where it reads as it stands here."""
+    shown = printable(text) if text.strip() else f'"{printable(text)}"'
+    shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return MARKDOWN.sub(lambda found: f"\\{found[0]}", shown)

@@ -8,12 +8,12 @@ import zipfile
 import pytest
 from PIL import Image
 
+from densepath.data.clutter import is_clutter
 from densepath.data.decode import readable_suffixes
 from densepath.data.image_files import (
     PassedOver,
     UnreadableFolder,
     images_below,
-    is_hidden_name,
     is_image_name,
 )
 from densepath.engines.image_paths import find_images
@@ -51,7 +51,7 @@ def test_other_names_are_no_images(name):
 
 @pytest.mark.parametrize("name", [".a.jpg", "._a.jpg", "__MACOSX", "@eaDir", "Thumbs.db"])
 def test_what_an_operating_system_leaves_is_hidden(name):
-    assert is_hidden_name(name)
+    assert is_clutter(name)
 
 
 def test_a_walk_counts_what_it_passes_over_by_suffix_and_says_the_cure(tmp_path):

@@ -32,7 +32,8 @@ from densepath.npu import simulate as simulating
 from densepath.npu import vela
 from densepath.npu.compile import compile_program, write_c_array
 from densepath.npu.estimate import read_layers
-from densepath.npu.profile import draw_profile, profile, write_csv
+from densepath.npu.figure import draw_profile
+from densepath.npu.profile import profile, write_csv
 from densepath.npu.program import LAYERS, Program
 from densepath.npu.simulate import (
     differing_layers,

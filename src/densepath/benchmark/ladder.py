@@ -25,11 +25,13 @@ from densepath.data.open import open_dataset
 from densepath.engines.engine import Images, Logits
 from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation.labels import match_labels
+from densepath.evaluation.metrics import TOP, top5_tells
+from densepath.predictions import in_markdown
 from densepath.quantize.scoring import signal_to_noise
 
 BATCH, SIMULATED_BATCH = 32, 100
 WARM_RUNS, TIMED_RUNS = 5, 30
-TOP = 5
+NUM_NAMES = 3
 
 Say: TypeAlias = Callable[[str], None]
 
@@ -71,41 +73,69 @@ class Row:
 
 @dataclass(frozen=True)
 class Ladder:
-    """The rows, the first of which is what the others are compared with; and the data."""
+    """How the forms of a network compare.
+
+    Attributes:
+        rows: the first of them is what the others are compared with.
+        data: the images, in a sentence.
+        num_classes: of the network.
+    """
 
     rows: list[Row]
     data: str
+    num_classes: int
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         rows = [{**asdict(row), "lost_points": row.lost_points} for row in self.rows]
-        return {"data": self.data, "rows": rows}
+        return {"data": self.data, "num_classes": self.num_classes, "rows": rows}
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Titles and cells for people: without top-5 where it is 100 % by its nature."""
+        left_out = () if top5_tells(self.num_classes) else ("top-5",)
+        cells = [_cells(row) for row in self.rows]
+        titles = [title for title in cells[0] if title not in left_out]
+        return titles, [[row[title] for title in titles] for row in cells]
 
     def to_markdown(self) -> str:
         """The table for a person."""
-        first = self.rows[0]
+        first, (titles, rows) = self.rows[0], self.table()
+        alignment = ["---"] * NUM_NAMES + ["--:"] * (len(titles) - NUM_NAMES)
         lines = [
             "# Accuracy ladder",
             "",
-            f"Images: {self.data}. Agreement and SNR of the logits: with {first.name},",
-            f"run by {first.engine}. Latency: one image on all cores, median of {TIMED_RUNS}.",
+            f"Images: {in_markdown(self.data)}. Agreement and SNR of the logits: with "
+            f"{in_markdown(first.name)},",
+            f"run by {in_markdown(first.engine)}. Latency: one image on all cores, median of "
+            f"{TIMED_RUNS}.",
             "",
-            "| form | engine | precision | images | top-1 | points lost | top-5 | agreement "
-            "| SNR, dB | size, MB | latency, ms |",
-            "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+            f"| {' | '.join(titles)} |",
+            f"|{'|'.join(alignment)}|",
         ]
-        return "\n".join([*lines, *(f"| {' | '.join(cells(row))} |" for row in self.rows)]) + "\n"
+        lines += [f"| {' | '.join(map(_in_cell, row))} |" for row in rows]
+        return "\n".join(lines) + "\n"
 
 
-def cells(row: Row) -> list[str]:
-    """The figures of a row as text."""
-    return [
-        *(row.name, row.engine, row.precision, f"{row.num_images:,}"),
-        *(f"{row.top1:.2%}", f"{row.lost_points:+.2f}", f"{row.top5:.2%}", f"{row.agreement:.2%}"),
-        "exact" if row.snr_db is None else f"{row.snr_db:.1f}",
-        f"{row.size_bytes / 1e6:.2f}",
-        "" if row.latency_ms is None else f"{row.latency_ms:.2f}",
-    ]
+def _in_cell(text: str) -> str:
+    """A cell's text in Markdown; what is empty stays so."""
+    return in_markdown(text) if text else ""
+
+
+def _cells(row: Row) -> dict[str, str]:
+    """The figures of a row as text, by their titles; `NUM_NAMES` names come first."""
+    return {
+        "form": row.name,
+        "engine": row.engine,
+        "precision": row.precision,
+        "images": f"{row.num_images:,}",
+        "top-1": f"{row.top1:.2%}",
+        "points lost": f"{row.lost_points:+.2f}",
+        "top-5": f"{row.top5:.2%}",
+        "agreement": f"{row.agreement:.2%}",
+        "SNR, dB": "exact" if row.snr_db is None else f"{row.snr_db:.1f}",
+        "size, MB": f"{row.size_bytes / 1e6:.2f}",
+        "latency, ms": "" if row.latency_ms is None else f"{row.latency_ms:.2f}",
+    }
 
 
 def measure_ladder(
@@ -156,7 +186,7 @@ def measure_ladder(
         _row(rung, found, answers[0], targets, to_logits, sample, latency)
         for rung, found, latency in zip(rungs, answers, latencies, strict=True)
     ]
-    return Ladder(rows, f"{len(dataset):,} of {dataset.description}")
+    return Ladder(rows, f"{len(dataset):,} of {dataset.description}", len(first.labels))
 
 
 def _check_alike(rungs: Sequence[Rung]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from densepath import __version__
-from densepath.cli.console import note, speak_utf8
+from densepath.cli.console import note, show_notes, speak_utf8
 from densepath.errors import DensepathError
 
 SPIN_COUNT = "1000"
@@ -87,6 +87,7 @@ def main() -> None:
     # default costs a shared machine two thirds of its speed. Read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     speak_utf8()
+    show_notes()
     named = [verb for verb in sys.argv[1:2] if verb in VERBS]
     try:
         build_app(named or VERBS)()

@@ -6,8 +6,10 @@ rich is imported by those who draw tables or progress, not for a line of text.
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from densepath.names import READABLE, to_json
@@ -22,10 +24,14 @@ NAMED_FAILURES = 10
 
 @functools.cache
 def stdout() -> Console:
-    """For tables. A pipe or file has no width: they are then not squeezed into 80 columns."""
+    """For tables. A pipe or file has no width: they are then not squeezed into 80 columns.
+
+    Names are printed as they stand: `[bold]` is no markup in them and `:cat:` no picture.
+    """
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(width=width, markup=False, emoji=False)
 
 
 @functools.cache
@@ -33,7 +39,7 @@ def stderr() -> Console:
     """For progress."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def print_json(value: Any) -> None:
@@ -52,6 +58,22 @@ def note(message: str) -> None:
     """A message for the person, on standard error."""
     sys.stderr.write(message + "\n")
     sys.stderr.flush()
+
+
+class _Notes(logging.Handler):
+    """What the library logs, as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """The message alone on a line; where nobody listens, nothing."""
+        with suppress(OSError, ValueError):
+            note(record.getMessage())
+
+
+def show_notes() -> None:
+    """The library's own log reaches the person as notes, and matplotlib's not at all."""
+    logger = logging.getLogger("densepath")
+    logger.handlers, logger.propagate = [_Notes(logging.WARNING)], False
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
 
 
 def note_unreadable(named: Sequence[str], total: int) -> None:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from densepath.cli import export as exporting
-from densepath.cli.import_ import read_labels
 
 
 def convert(
@@ -30,7 +29,8 @@ def convert(
         typer.Option(help="Published weights whose preprocessing it has, as paddle/DPN92."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="A text file with the name of a class on each line.")
+        Path | None,
+        typer.Option(help="Text file of class names, a `name` or `number name` a line."),
     ] = None,
     multi_label: Annotated[
         bool, typer.Option("--multi-label", help="Each class is a yes or no of its own.")
@@ -50,6 +50,7 @@ def convert(
 
     Example: densepath convert DenseNet121_pretrained.pdparams --to onnx -o bundles/densenet121
     """
+    from densepath.data.label_names import read_label_names
     from densepath.export.convert import convert as convert_file
 
     with exporting.progress() as say:
@@ -58,7 +59,7 @@ def convert(
             output,
             model=model,
             source=source,
-            labels=read_labels(labels) if labels else None,
+            labels=read_label_names(labels) if labels else None,
             multi_label=multi_label,
             to=exporting.split_names(to),  # type: ignore[arg-type]
             size=size,

@@ -118,12 +118,13 @@ def _print_figures(report: Report) -> None:
     from rich.table import Table
 
     from densepath.evaluation.report import shown
+    from densepath.predictions import LABEL_WIDTH, printable, shorten
 
     overall = Table(box=None, show_header=False, pad_edge=False)
     overall.add_column(style="bold")
     overall.add_column(justify="right")
-    for name, value in report.figures.items():
-        overall.add_row(name.replace("_", " "), shown(name, value))
+    for name, value in report.shown_figures().items():
+        overall.add_row(name.replace("_", " "), value)
     overall.add_row("images", f"{report.images:,}")
     overall.add_row("could not be read", f"{len(report.skipped):,}")
     overall.add_row("images/s", f"{report.images_per_second:.1f}")
@@ -138,7 +139,7 @@ def _print_figures(report: Report) -> None:
         classes.add_column(name.replace("_", " "), justify="right")
     for row in weakest:
         classes.add_row(
-            row["label"],
+            shorten(printable(row["label"]), LABEL_WIDTH),
             *(f"{row[n]:,}" if n == "support" else shown(n, row[n]) for n in names),
         )
     stdout().print(classes)

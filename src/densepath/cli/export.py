@@ -126,7 +126,7 @@ def progress() -> Iterator[Callable[[str], None]]:
     """Yields what shows a step on standard error, with the time that it takes."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     console = stderr()
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal

@@ -25,7 +25,8 @@ def import_(
         typer.Option(help="Published weights whose preprocessing it has, as paddle/DPN92."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="A text file with the name of a class on each line.")
+        Path | None,
+        typer.Option(help="Text file of class names, a `name` or `number name` a line."),
     ] = None,
     multi_label: Annotated[
         bool, typer.Option("--multi-label", help="Each class is a yes or no of its own.")
@@ -36,11 +37,12 @@ def import_(
 
     Example: densepath import DPN92_pretrained.pdparams --model dpn92 -o dpn92.safetensors
     """
+    from densepath.data.label_names import read_label_names
     from densepath.weights.import_file import import_weights
 
     if output.suffix != ".safetensors":
         raise UsageError(f"{output} must end in .safetensors: checkpoints are safetensors files.")
-    names = read_labels(labels) if labels else None
+    names = read_label_names(labels) if labels else None
     checkpoint = import_weights(file, model, source=source, labels=names, multi_label=multi_label)
     checkpoint.save(output)
     summary = {
@@ -59,15 +61,3 @@ def import_(
             f"{output}: {checkpoint.spec.name}, {checkpoint.num_classes} classes, "
             f"{len(checkpoint.tensors)} tensors from {file.name}"
         )
-
-
-def read_labels(path: Path) -> list[str]:
-    """The names in a text file, one a line.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as a list of class names: {error}") from error

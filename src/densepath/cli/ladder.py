@@ -10,6 +10,8 @@ import typer
 from densepath.cli import export as exporting
 from densepath.cli.console import note, print_json, stdout
 
+NAMES = ("form", "engine", "precision")
+
 
 def ladder(
     subjects: Annotated[
@@ -43,7 +45,7 @@ def ladder(
 
     Example: densepath ladder runs/pets bundles/pets-int8 --data pets -o ladder
     """
-    from densepath.benchmark.ladder import cells, measure_ladder
+    from densepath.benchmark.ladder import measure_ladder
     from densepath.files import write_json, write_text
 
     with exporting.progress() as say:
@@ -59,19 +61,21 @@ def ladder(
 
             write_text(output / "ladder.md", made.to_markdown())
             write_json(output / "ladder.json", made.to_dict())
-            draw_ladder(made, output / "ladder.png")
+            drawn = draw_ladder(made, output / "ladder.png") is None
     if json:
         print_json(made.to_dict())
         return
     from rich.table import Table
 
+    from densepath.predictions import printable
+
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("form", "engine", "precision"):
-        table.add_column(title)
-    for title in ("images", "top-1", "lost", "top-5", "agrees", "SNR, dB", "MB", "ms"):
-        table.add_column(title, justify="right")
-    for row in made.rows:
-        table.add_row(*cells(row))
+    titles, rows = made.table()
+    for title in titles:
+        table.add_column(title, justify="left" if title in NAMES else "right")
+    for row in rows:
+        table.add_row(*map(printable, row))
     stdout().print(table)
     if output is not None:
-        note(f"written to {output}: ladder.md, ladder.json, ladder.png")
+        picture = ", ladder.png" if drawn else ""
+        note(f"written to {output}: ladder.md, ladder.json{picture}")

@@ -12,6 +12,7 @@ from densepath.cli.console import note, print_json, stdout
 from densepath.errors import EngineError
 
 if TYPE_CHECKING:
+    from densepath.npu.profile import Profile
     from densepath.npu.simulate import Simulation
 
 npu = typer.Typer(
@@ -254,15 +255,22 @@ def profile(
 
     Example: densepath npu profile pets-u65 --picture profile.png
     """
-    from densepath.npu.profile import draw_profile, write_csv
+    from densepath.npu.figure import draw_profile
     from densepath.npu.profile import profile as measure
+    from densepath.npu.profile import write_csv
     from densepath.npu.program import Program
 
     made = measure(Program.open(program))
     if csv is not None:
         write_csv(made, csv)
-    if picture is not None:
-        draw_profile(made, picture)
+    failed = draw_profile(made, picture) if picture is not None else None
+    _print_profile(made, layers, json=json)
+    if failed is not None:
+        raise typer.Exit(1)  # the note says why
+
+
+def _print_profile(made: Profile, layers: int, *, json: bool) -> None:
+    """The costliest layers, and what they come to."""
     if json:
         print_json(made.to_dict())
         return

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from densepath.cli.console import NAMED_FAILURES, note, note_unreadable, stderr
-from densepath.errors import DataError, UsageError
+from densepath.errors import DataError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from densepath.engines.predictor import Predictor
+    from densepath.engines.predictor import Explanation, Predictor
     from densepath.predictions import Format, Prediction
 
 
@@ -113,6 +113,15 @@ def predict(
         Path | None,
         typer.Option(metavar="DIR", help="Write a Grad-CAM picture of each answer there."),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS",
+            help="With --explain: this class, by name or number; each image's likeliest by "
+            "default.",
+            show_default=False,
+        ),
+    ] = None,
     on_error: Annotated[
         OnError,
         typer.Option(help="An unreadable image: answer with its error, or stop there."),
@@ -164,6 +173,8 @@ def predict(
     from densepath.predictions import WRITERS
 
     chosen = _choose_format(format, json, csv, output)
+    if target is not None and explain is None:
+        raise UsageError(f"--target {target} chooses what --explain DIR draws; name a folder, too.")
     passed_over = PassedOver()
     found: Iterator = find_images(
         paths, lines=_input_lines(), allow_urls=allow_urls, passed_over=passed_over
@@ -192,12 +203,16 @@ def predict(
     top_k = min(top_k, len(predictor.labels))
     tally = _Tally(stop_at_failure=on_error is OnError.fail)
     try:
-        with predictor, _open_output(output) as file:
+        with predictor:
             if explain is None:
                 answers = predictor.predict(found, top_k=top_k, batch_size=batch_size)
             else:
-                answers = _explained(predictor, found, top_k, batch_size, explain)
-            WRITERS[chosen](tally.counting(answers, show=not file.isatty()), file, top_k)
+                explanations = predictor.explain(
+                    found, target=target, top_k=top_k, batch_size=batch_size
+                )
+                answers = _drawn(explanations, explain, tally)
+            with _open_output(output) as file:
+                WRITERS[chosen](tally.counting(answers, show=not file.isatty()), file, top_k)
     except KeyboardInterrupt:
         note(f"interrupted after {tally.pace()}")
         raise typer.Exit(INTERRUPTED) from None
@@ -266,16 +281,19 @@ def _open_output(path: Path | None) -> Iterator[TextIO]:
         yield file
 
 
-def _explained(
-    predictor: Predictor, found: Iterator, top_k: int, batch_size: int | None, folder: Path
+def _drawn(
+    explanations: Iterator[Explanation], folder: Path, tally: _Tally
 ) -> Iterator[Prediction]:
-    """The answers; a picture of each is in `folder` before the next is made."""
+    """The answers; a picture of each is in `folder` before the next is made, or it is counted."""
     from densepath.engines.pictures import explanation_name, save_explanation
 
-    explanations = predictor.explain(found, top_k=top_k, batch_size=batch_size)
     for index, explanation in enumerate(explanations):
         if explanation.prediction.error is None:
-            save_explanation(explanation, folder / explanation_name(explanation, index))
+            path = folder / explanation_name(explanation, index)
+            if save_explanation(explanation, path) is None:
+                tally.drawn += 1
+            else:
+                tally.undrawn += 1
         yield explanation.prediction
 
 
@@ -286,6 +304,8 @@ class _Tally:
     stop_at_failure: bool
     answered: int = 0
     failed: int = 0
+    drawn: int = 0
+    undrawn: int = 0
     named: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -327,14 +347,19 @@ class _Tally:
 
         Raises:
             DataError: nothing was answered.
+            OutputError: not one of the pictures could be made.
         """
         note_unreadable(self.named, self.failed)
         if not self.answered:
             raise DataError(f"no image was answered; {self.failed:,} could not be read.")
         unread = f"; {self.failed:,} could not be read" if self.failed else ""
         note(f"{self.pace()}; {self.answered:,} answered{unread}")
-        if pictures is not None:
-            note(f"pictures in {pictures}")
+        if pictures is None:
+            return
+        if not self.drawn:
+            raise OutputError(f"none of the {self.undrawn:,} pictures could be made; see above.")
+        missing = f"; {self.undrawn:,} could not be made" if self.undrawn else ""
+        note(f"{self.drawn:,} pictures in {pictures}{missing}")
 
 
 @contextmanager
@@ -345,7 +370,7 @@ def _progress_line(shown: bool) -> Iterator[Callable[[str], None]]:
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=stderr(), transient=True) as progress:
         task = progress.add_task("reading the first images")
         yield lambda text: progress.update(task, description=text)

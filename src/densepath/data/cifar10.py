@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.cifar10_files import SIDE, Arrays, read_batches
+from densepath.data.clutter import lies_in_clutter
 from densepath.data.dataset import Sample
 from densepath.data.decode import open_image
 from densepath.data.fingerprint import fingerprint_array
@@ -169,6 +170,8 @@ def _read_zip(source: Path, split: str) -> Arrays:
 def _place(name: str) -> tuple[str, ...]:
     """(SPLIT, CLASS, FILE) of an entry of the zip; nothing for other entries."""
     parts = tuple(name.split("/"))[-3:]
+    if lies_in_clutter(name):
+        return ()
     known = len(parts) == 3 and parts[0] in ("train", "test") and parts[1] in CLASS_NAMES
     return parts if known and parts[2] else ()
 

@@ -13,6 +13,7 @@ from densepath.errors import UnknownNameError
 from densepath.preprocess import Image
 
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 Target = int | NDArray[np.float32]
 Indices = Sequence[int] | NDArray[np.int64]
 
@@ -113,5 +114,5 @@ def check_split(split: str) -> None:
     Raises:
         UnknownNameError: there is not.
     """
-    if split not in get_args(Split):
-        raise UnknownNameError("split", split, get_args(Split))
+    if split not in SPLITS:
+        raise UnknownNameError("split", split, SPLITS)

@@ -2,151 +2,169 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from densepath.data.dataset import Split
 from densepath.data.decode import readable_suffixes
 from densepath.data.files_dataset import FilesDataset
-from densepath.data.image_files import is_image_name
-from densepath.data.options import DataOptions
+from densepath.data.image_files import PassedOver, UnreadableFolder, images_below
+from densepath.data.listing import list_folder
 from densepath.data.parts import WHOLE, Part, Parts
+from densepath.data.split_folders import find_split_folders
+from densepath.data.text import normal_form
 from densepath.errors import DatasetError
 
-SPLIT_FOLDERS: dict[Part, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid"),
-    "test": ("test", "testing"),
-}
+NAMED = 5
 
 
-def find_folders(root: Path, channels: int, options: DataOptions) -> Parts:
+def find_folders(root: Path, channels: int, named: Mapping[Split, str]) -> Parts:
     """The parts of a folder: its split folders, or the whole of it.
-
-    Raises:
-        DatasetError: no class folders, or no images in them.
-    """
-    found = _split_folders(root)
-    if not found:
-        whole = partial(read_class_folders, root, channels=channels)
-        return Parts({WHOLE: whole}, {WHOLE: f"the class folders of {root}"})
-    # The classes are those of the training images, whether or not a folder is missing here.
-    class_names = _visible_folders(found["train"]) if "train" in found else None
-    return Parts(
-        {
-            split: partial(read_class_folders, path, channels=channels, class_names=class_names)
-            for split, path in found.items()
-        },
-        {split: f"the folder {path.name}" for split, path in found.items()},
-    )
-
-
-def _split_folders(root: Path) -> dict[Part, Path]:
-    """The folders of `root` that are splits, by the name of the split."""
-    found: dict[Part, Path] = {}
-    for split, names in SPLIT_FOLDERS.items():
-        for name in names:
-            if (root / name).is_dir():
-                found.setdefault(split, root / name)
-    # A class that is called "test" among others is no split.
-    return found if "train" in found or len(found) == len(_visible_folders(root)) else {}
-
-
-def read_class_folders(
-    root: Path, *, channels: int = 3, class_names: list[str] | None = None
-) -> FilesDataset:
-    """The images below `root/CLASS/`, at any depth, in sorted order.
-
-    Hidden entries and files without an image's suffix are passed over; the description counts
-    the latter. A class folder without images stays a class, so that class numbers never shift.
 
     Args:
         root: the folder.
         channels: 3 for RGB, 1 for grayscale.
+        named: split → the folder in `root` that the user says it is.
+
+    Raises:
+        DatasetError: no class folders, no images in them, or names that leave a doubt.
+    """
+    divided = find_split_folders(root, named)
+    parts = Parts({}, {}, divided.notes)
+    read = partial(read_class_folders, channels=channels, notes=parts.notes)
+    # The classes are those of the training images, whether or not a folder is missing here.
+    known = None
+    if divided.classes is not None:
+        part: Part = "train" if divided.folders else WHOLE
+        parts.openers[part] = partial(read, divided.root, folders=divided.classes)
+        parts.rules[part] = f"the class folders of {divided.root}"
+        known = class_folders(divided.root, divided.classes) if divided.folders else None
+    elif (trained := divided.folders.get("train")) is not None:
+        known = class_folders(trained)
+    for split, folder in divided.folders.items():
+        parts.openers[split] = partial(read, folder, class_names=known and list(known))
+        parts.rules[split] = f"the folder {folder.relative_to(divided.root)}"
+    return parts
+
+
+def read_class_folders(
+    root: Path,
+    *,
+    channels: int = 3,
+    folders: Sequence[str] | None = None,
+    class_names: list[str] | None = None,
+    notes: list[str] | None = None,
+) -> FilesDataset:
+    """The images below `root/CLASS/`, at any depth, in sorted order.
+
+    Clutter and files without an image's ending are passed over; the description counts the
+    latter. A class folder without images stays a class, so that class numbers never shift.
+
+    Args:
+        root: the folder.
+        channels: 3 for RGB, 1 for grayscale.
+        folders: the folders in it that are classes; by default all.
         class_names: the classes where they are known; by default the folders, sorted.
+        notes: takes in sentences on what was passed over.
 
     Raises:
         DatasetError: no class folders, folders of other classes, or no images in them.
     """
-    folders = _visible_folders(root)
-    if not folders:
-        raise DatasetError(
-            f"{root} has no class folders. A data set is a folder with one folder a class, or "
-            "with `train` and `validation` (or `test`) folders that have one folder a class each."
-        )
-    class_names = class_names or folders
-    _check_known(root, folders, class_names)
+    found = class_folders(root, folders)
+    class_names = class_names or list(found)
+    _check_known(root, list(found), class_names)
+    ignored = PassedOver()
     files: list[str] = []
     targets: list[int] = []
-    num_others = 0
     for number, name in enumerate(class_names):
-        entries = sorted(_files_below(root / name, name)) if name in folders else []
-        images = [entry for entry in entries if is_image_name(entry)]
+        folder = found.get(name)
+        images = [] if folder is None else _images_below(root, folder, ignored)
         files += images
         targets += [number] * len(images)
-        num_others += len(entries) - len(images)
     if not files:
         raise DatasetError(
             f"{root} has {len(class_names)} class folders and no image in any of them. "
             f"Images end in {', '.join(sorted(readable_suffixes()))}."
         )
-    passed_over = f"; {num_others:,} other files passed over" if num_others else ""
-    description = f"class folders of {root}{passed_over}"
+    others = ignored.suffixes.total()
+    passed_over = f"; {others:,} other file{'s' * (others > 1)} passed over" if others else ""
+    if notes is not None:
+        notes += _remarks(root, found, ignored)
     return FilesDataset(
-        root, files, targets, class_names, description=description, channels=channels
+        root,
+        files,
+        targets,
+        class_names,
+        description=f"class folders of {root}{passed_over}",
+        channels=channels,
     )
 
 
-def _check_known(root: Path, folders: list[str], class_names: list[str]) -> None:
-    """Returns when every folder is a class."""
-    unknown = [name for name in folders if name not in set(class_names)]
+def class_folders(root: Path, folders: Sequence[str] | None = None) -> dict[str, str]:
+    """Class name → folder in `root`, sorted by name; by default of all visible folders.
+
+    Raises:
+        DatasetError: there are none, or two have the same name but for its Unicode form.
+    """
+    folders = list_folder(root).folders if folders is None else folders
+    if not folders:
+        raise DatasetError(
+            f"{root} has no class folders. A data set is a folder with one folder a class, or "
+            "with `train` and `validation` (or `test`) folders that have one folder a class each."
+        )
+    found: dict[str, str] = {}
+    for folder in folders:
+        other = found.setdefault(normal_form(folder), folder)
+        if other != folder:
+            raise DatasetError(
+                f"{root} has two folders that both read {folder}: one in the Unicode form NFC, one "
+                f"in NFD ({other!a} and {folder!a}). Move the images into one of them."
+            )
+    return dict(sorted(found.items()))
+
+
+def _check_known(root: Path, found: list[str], class_names: list[str]) -> None:
+    """Raise unless every folder is a class."""
+    known = set(class_names)
+    unknown = [name for name in found if name not in known]
     if unknown:
         raise DatasetError(
             f"{root} has folders of classes that the training images do not have: "
-            f"{', '.join(unknown[:5])}{' …' if len(unknown) > 5 else ''}. Rename or remove them."
+            f"{', '.join(unknown[:NAMED])}{' …' if len(unknown) > NAMED else ''}. Rename or "
+            "remove them."
         )
 
 
-def _visible_folders(root: Path) -> list[str]:
-    """The names of the folders in `root`, sorted, without hidden ones."""
-    with _entries(root) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-
-
-def _files_below(
-    folder: Path, prefix: str, above: frozenset[tuple[int, int]] = frozenset()
-) -> Iterator[str]:
-    """The visible files below `folder`, as paths that begin with `prefix`.
-
-    Links are followed, but not back to a folder `above`.
-    """
-    found = folder.stat()
-    here = (found.st_dev, found.st_ino)
-    if here in above:
-        return
-    with _entries(folder) as entries:
-        for entry in entries:
-            name = f"{prefix}/{entry.name}"
-            if entry.name.startswith("."):
-                continue
-            # A folder called x.jpg is taken for a broken image, and named as one.
-            if entry.is_dir() and not is_image_name(entry.name):
-                yield from _files_below(folder / entry.name, name, above | {here})
-            else:
-                yield name
-
-
-@contextlib.contextmanager
-def _entries(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
-    """What the folder holds.
+def _images_below(root: Path, folder: str, ignored: PassedOver) -> list[str]:
+    """The images below `root/folder`, as paths from `root` on, sorted; links are followed.
 
     Raises:
-        DatasetError: it may not be read.
+        DatasetError: a folder may not be read.
     """
-    try:
-        with os.scandir(folder) as entries:
-            yield entries
-    except OSError as error:
-        raise DatasetError(f"{folder} cannot be read: {error.strerror}.") from error
+    found = []
+    start = os.path.join(root, "")  # noqa: PTH118
+    for path in images_below(start + folder, ignored, follow_links=True):
+        if isinstance(path, UnreadableFolder):
+            raise DatasetError(f"{path.path} cannot be read: {path.reason}.")
+        found.append(path.removeprefix(start))
+    return sorted(found)
+
+
+def _remarks(root: Path, found: Mapping[str, str], ignored: PassedOver) -> Iterator[str]:
+    """What a person should know of a folder, a sentence each."""
+    listing = list_folder(root)
+    if listing.num_images:
+        images = "1 image lies" if listing.num_images == 1 else f"{listing.num_images:,} images lie"
+        yield f"not used: {images} directly in {root}, in no class folder."
+    if len(found) == 1:
+        (folder,) = found.values()
+        inside = list_folder(root / folder).folders
+        if len(inside) > 1:
+            yield (
+                f"{root} has one class folder, {folder}, with {len(inside):,} folders in it. If "
+                f"those are the classes, name {root / folder}."
+            )
+    ignored.update(listing.ignored)
+    yield from ignored.sentences(root)

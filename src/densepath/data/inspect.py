@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.dataset import Dataset, gather_targets
+from densepath.data.dataset import SPLITS, Dataset, gather_targets
 from densepath.data.fingerprint import fingerprints
-from densepath.data.splits import SPLITS, Splits
+from densepath.data.splits import Splits
 
 SHOWN_COPIES = 3
 

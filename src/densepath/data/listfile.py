@@ -1,27 +1,37 @@
 """A list file: one `path label` a line, PaddleClas's `train_list.txt`.
 
 Labels are numbers from 0. Class names come from `label_list.txt` beside the list (`number name`
-a line) and are otherwise the numbers. Beside `train_list.txt`, the files `val_list.txt` and
-`test_list.txt` are its other splits.
+a line) and are otherwise the numbers. Lists beside it that are called alike but for the split
+(`val_list.txt`, `test_list.txt`) are the other splits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from densepath.data.files_dataset import FilesDataset
+from densepath.data.label_names import read_label_names
 from densepath.data.options import DataOptions
 from densepath.data.parts import WHOLE, Part, Parts
+from densepath.data.repeats import merge_repeats, to_targets
+from densepath.data.split_names import read_split_name
+from densepath.data.text import read_lines
 from densepath.errors import DatasetError
 
 LABELS_FILE = "label_list.txt"
-SPLIT_FILES: dict[Part, str] = {
-    "train": "train_list.txt",
-    "validation": "val_list.txt",
-    "test": "test_list.txt",
-}
+# Without names, more classes than this of which not half have an image are database ids.
+MOST_CLASSES = 50_000
+
+
+class Line(NamedTuple):
+    """One line: where it stands, and what it says."""
+
+    number: int
+    file: str
+    label: int
 
 
 def find_lists(path: Path, channels: int, options: DataOptions) -> Parts:
@@ -31,32 +41,78 @@ def find_lists(path: Path, channels: int, options: DataOptions) -> Parts:
         DatasetError: a line that is not `path label`, or no lines at all.
     """
     root = Path(options.root).expanduser() if options.root is not None else None
-    siblings = _siblings(path)
-    if not siblings:
-        whole = partial(read_list, path, root=root, channels=channels)
-        return Parts({WHOLE: whole}, {WHOLE: f"the list {path.name}"})
-    of = list(siblings.values())
+    lists = _siblings(path, options)
+    unlike = [part for part, one in lists.items() if one != path and not _is_list(one)]
+    notes = [f"not used: {lists.pop(part)}, whose lines are not `path label`." for part in unlike]
+    if len(lists) < 2:
+        lists = {WHOLE: path}
+    read = partial(
+        read_list,
+        root=root,
+        channels=channels,
+        of=list(lists.values()),
+        multi_label=bool(options.multi_label),
+        notes=notes,
+    )
     return Parts(
-        {
-            split: partial(read_list, one, root=root, channels=channels, of=of)
-            for split, one in siblings.items()
-        },
-        {split: f"the list {one.name}" for split, one in siblings.items()},
+        {part: partial(read, one) for part, one in lists.items()},
+        {part: f"the list {one.name}" for part, one in lists.items()},
+        notes,
     )
 
 
-def _siblings(path: Path) -> dict[Part, Path]:
-    """The lists of all splits, when `path` is a `train_list.txt` that has others beside it."""
-    if path.name != SPLIT_FILES["train"]:
+def _siblings(path: Path, options: DataOptions) -> dict[Part, Path]:
+    """The lists of all splits, when `path` is one to train on that has others beside it.
+
+    Raises:
+        DatasetError: two files are called like the same split.
+    """
+    own = read_split_name(path.stem)
+    if own is None or own.split != "train":
         return {}
-    found = {s: path.with_name(n) for s, n in SPLIT_FILES.items() if path.with_name(n).exists()}
-    return found if len(found) > 1 else {}
+    found: dict[Part, Path] = {"train": path}
+    for other in sorted(path.parent.glob(f"*{path.suffix}")):
+        reading = read_split_name(other.stem)
+        if reading is None or reading.affix != own.affix or reading.split == "train":
+            continue
+        if getattr(options, reading.split) is not None:
+            continue
+        if reading.split in found:
+            raise DatasetError(
+                f"{found[reading.split]} and {other} are both called like {reading.split} images. "
+                f"Say which is: --set data.{reading.split}={other}"
+            )
+        found[reading.split] = other
+    return found
+
+
+def _is_list(path: Path) -> bool:
+    """Whether the first line is `path label`: images to be answered are often listed without."""
+    try:
+        next(_rows(path), None)
+    except DatasetError:
+        return False
+    return True
 
 
 def read_list(
-    path: Path, *, root: Path | None = None, channels: int = 3, of: list[Path] | None = None
+    path: Path,
+    *,
+    root: Path | None = None,
+    channels: int = 3,
+    of: Sequence[Path] = (),
+    multi_label: bool = False,
+    notes: list[str] | None = None,
 ) -> FilesDataset:
-    """The images of one list file; `of` are all lists that share its classes.
+    """The images of one list file.
+
+    Args:
+        path: the list.
+        root: the folder that its paths start from; its own by default.
+        channels: 3 for RGB, 1 for grayscale.
+        of: all lists that share its classes.
+        multi_label: lines that name a file again add a class.
+        notes: takes in sentences on what is doubtful.
 
     Raises:
         DatasetError: a line that is not `path label`, or no lines at all.
@@ -64,65 +120,76 @@ def read_list(
     rows = list(_rows(path))
     if not rows:
         raise DatasetError(f"{path} has no lines. A list file has one `path label` a line.")
-    largest = max(label for one in of or [path] for _, label in _rows(one))
+    labels = {row.label for one in of or [path] for row in (rows if one == path else _rows(one))}
+    alone = {label: frozenset((label,)) for label in labels}  # one object a class, not a line
+    class_names = _class_names(path.with_name(LABELS_FILE), labels, path)
+    named = path.with_name(LABELS_FILE).exists()
+    kept, merged, said = merge_repeats(
+        path,
+        [row.file for row in rows],
+        [alone[row.label] for row in rows],
+        [row.number for row in rows],
+        [""] * len(rows),
+        multi_label=multi_label,
+    )
+    if notes is not None:
+        notes += said + ([] if named else _unused(path, labels))
     return FilesDataset(
         root or path.parent,
-        [file for file, _ in rows],
-        [label for _, label in rows],
-        _class_names(path.with_name(LABELS_FILE), largest + 1),
+        [rows[i].file for i in kept],
+        to_targets([merged[i] for i in kept], len(class_names), multi_label=multi_label),
+        class_names,
         description=f"list file {path}",
         channels=channels,
-        named=path.with_name(LABELS_FILE).exists(),
+        multi_label=multi_label,
+        named=named,
     )
 
 
-def _rows(path: Path) -> Iterator[tuple[str, int]]:
-    """(file, label) of each line; the label is what stands behind the last blank or tab."""
-    for number, line in enumerate(_lines(path), start=1):
+def _rows(path: Path) -> Iterator[Line]:
+    """The lines; the label is what stands behind the last blank or tab."""
+    for number, line in enumerate(read_lines(path), start=1):
         if not line:
             continue
         *file, label = line.rsplit(maxsplit=1)
         if not file or not (label.isascii() and label.isdecimal()):
             raise DatasetError(
-                f"{path}, line {number}: {line!r} is not `path label` with a label from 0."
+                f"{path}, line {number}: {line!r} is not `path label` with a label from 0. (For "
+                "labels that are names, use a table: a CSV with the columns path and label.)"
             )
-        yield file[0], int(label)
+        yield Line(number, file[0], int(label))
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines without blanks at their ends."""
-    return [line.strip() for line in read_text(path).split("\n")]
-
-
-def read_text(path: Path) -> str:
-    """A text file in UTF-8, without a byte-order mark.
+def _class_names(path: Path, labels: set[int], of: Path) -> list[str]:
+    """The names of the classes; the numbers where there is no file of names.
 
     Raises:
-        DatasetError: it is not text in UTF-8, or cannot be read.
+        DatasetError: a file of names that cannot be read, a class without a name, or numbers
+            that do not count classes.
     """
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except (UnicodeDecodeError, OSError) as error:
-        raise DatasetError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+    count = max(labels) + 1
+    if path.exists():
+        names = read_label_names(path)
+        if len(names) < count:
+            raise DatasetError(f"{path} has no name for class {len(names)}; the list has {count}.")
+        return names
+    if count > MOST_CLASSES and 2 * len(labels) < count:
+        raise DatasetError(
+            f"{of}: its {len(labels):,} different labels go up to {count - 1:,}. Labels count the "
+            f"classes from 0; these look like ids of a database. Number the classes from 0 to "
+            f"{len(labels) - 1:,}, or use a CSV with the columns path and label, whose labels are "
+            "names."
+        )
+    return [str(number) for number in range(count)]
 
 
-def _class_names(path: Path, count: int) -> list[str]:
-    """The names of classes 0 … count − 1; the numbers where there is no file of names.
-
-    Raises:
-        DatasetError: a line that is not `number name`, or a class without a name.
-    """
-    if not path.exists():
-        return [str(i) for i in range(count)]
-    names: dict[int, str] = {}
-    for number, line in enumerate(_lines(path), start=1):
-        label, _, name = line.partition(" ")
-        if line and (not label.isdecimal() or not name.strip()):
-            raise DatasetError(f"{path}, line {number}: {line!r} is not `number name`.")
-        if line:
-            names[int(label)] = name.strip()
-    total = max(count, max(names, default=-1) + 1)
-    missing = [i for i in range(total) if i not in names]
-    if missing:
-        raise DatasetError(f"{path} has no name for class {missing[0]}; the list has {count}.")
-    return [names[i] for i in range(total)]
+def _unused(path: Path, labels: set[int]) -> list[str]:
+    """Says that numbers are left out, as in lists that count from 1 or give ids."""
+    count = max(labels) + 1
+    if len(labels) == count:
+        return []
+    missing = next(number for number in range(count) if number not in labels)
+    return [
+        f"{path}: the labels are {len(labels):,} numbers up to {count - 1:,}, so that there are "
+        f"{count:,} classes, {count - len(labels):,} of them without images (such as {missing})."
+    ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TABLE_OPTIONS = ("path_column", "label_column", "split_column", "group_column", "class_columns")
+FILE_OPTIONS = ("root",)
 
 
 @dataclass(frozen=True, kw_only=True)

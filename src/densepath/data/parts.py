@@ -20,8 +20,10 @@ class Parts:
         openers: either `whole` alone, of a source without splits, or the splits that it has.
         rules: for each of them where it comes from, in words.
         notes: what was ignored, guessed or is doubtful; reading a part may add to it.
+        mixed: whether some are sources of their own, whose classes may have other numbers.
     """
 
     openers: dict[Part, Callable[[], Dataset]]
     rules: dict[Part, str]
     notes: list[str] = field(default_factory=list)
+    mixed: bool = False

@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from densepath.data.dataset import Dataset, Split, check_split
+from densepath.data.aligned import align, as_multi_label, check_single_label
+from densepath.data.dataset import SPLITS, Dataset, Split, check_split
 from densepath.data.holdout import hold_out
 from densepath.data.options import DEFAULT_OPTIONS, DataOptions
 from densepath.data.parts import WHOLE, Part, Parts
@@ -20,8 +21,6 @@ from densepath.data.sources import find_parts
 from densepath.errors import DatasetError
 
 __all__ = ["DataOptions", "Splits", "open_split", "open_splits"]
-
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -166,8 +165,23 @@ class _Division:
     def _own(self, part: Part) -> Dataset:
         """A part as the source has it."""
         if part not in self._opened:
-            self._opened[part] = self.parts.openers[part]()
+            self._opened[part] = self._aligned(part, self.parts.openers[part]())
         return self._opened[part]
+
+    def _aligned(self, part: Part, dataset: Dataset) -> Dataset:
+        """The part with as many labels an image, and the class numbers, as it is to have.
+
+        Raises:
+            DatasetError: it has several labels where the options say one.
+            LabelMismatchError: it has classes that the training images do not have.
+        """
+        if self.options.multi_label:
+            dataset = as_multi_label(dataset)
+        elif self.options.multi_label is not None:
+            check_single_label(dataset)
+        if part in ("train", WHOLE) or "train" not in self.parts.openers:
+            return dataset
+        return align(dataset, self._own("train")) if self.parts.mixed else dataset
 
     def _why_none(self, split: Split) -> str:
         """Why there are no images of the split, and what to do."""

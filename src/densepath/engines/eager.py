@@ -93,8 +93,12 @@ class EagerEngine:
         """As `run`, on one thread of a CPU."""
         return self._spread.run_share(images)
 
-    def explain(self, images: Images) -> tuple[Logits, NDArray[np.float32]]:
-        """Logits, and Grad-CAM maps [N, H', W'] of each image's likeliest class, 0 to 1.
+    def explain(
+        self, images: Images, target: int | None = None
+    ) -> tuple[Logits, NDArray[np.float32]]:
+        """Logits, and Grad-CAM maps [N, H', W'], 0 to 1, of the class whose logit is at `target`.
+
+        Without `target` they are of each image's likeliest class.
 
         The gradient is taken from the last features on only, through pooling and classifier:
         no hook sees an activation that an in-place ReLU then overwrites.
@@ -107,7 +111,7 @@ class EagerEngine:
         with torch.inference_mode():
             features = self._network.forward_features(self._to_device(images))
         # A clone made here may enter autograd, which inference tensors may not.
-        maps, logits = grad_cam(self._network, features.clone())
+        maps, logits = grad_cam(self._network, features.clone(), target)
         return logits.float().cpu().numpy(), maps.float().cpu().numpy()
 
     def close(self) -> None:
@@ -138,13 +142,15 @@ class EagerEngine:
         return torch.cat([self._halving(images[:middle]), self._halving(images[middle:])])
 
 
-def grad_cam(network: FusedNetwork, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps [N, H, W] from features [N, C, H, W] for the likeliest classes, and the logits."""
+def grad_cam(
+    network: FusedNetwork, features: Tensor, target: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Maps [N, H, W] from features [N, C, H, W] for one class, or the likeliest, and the logits."""
     features.requires_grad_()
     with torch.enable_grad():
         logits = network.forward_head(features)
-        best = logits.amax(1).sum()
-    (gradient,) = torch.autograd.grad(best, features)
+        asked = logits.amax(1) if target is None else logits[:, target]
+    (gradient,) = torch.autograd.grad(asked.sum(), features)
     weights = gradient.mean((2, 3), keepdim=True)
     maps = F.relu((weights * features.detach()).sum(1))
     largest = maps.amax((1, 2), keepdim=True)

@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont
 
+from densepath.drawing.picture import FAINT, INK, colour, literal, text_panel, try_to_write
 from densepath.engines.predictor import Explanation
-from densepath.files import write_atomically
-from densepath.predictions import shorten
 from densepath.preprocess import Image
 
 PANEL = 448
 MARGIN = 16
-CAPTION = 80
-INK, PAPER, FAINT = (24, 28, 36), (255, 255, 255), (104, 112, 124)
+CAPTION = 112
+PAPER = (255, 255, 255)
+# Heights of letters in pixels, and how many columns of them a picture's or a panel's width holds.
+TITLE, NAME, HEADING = 26, 16, 15
+TITLE_COLUMNS, NAME_COLUMNS, HEADING_COLUMNS = 44, 84, 28
 HEAT_OPACITY = 0.55
 # Below this many pixels a side, an enlarged image shows its pixels as squares.
 SMALL = 64
@@ -34,33 +35,46 @@ def explanation_name(explanation: Explanation, index: int) -> str:
     return f"{index:06d}-{safe}.png" if safe else f"{index:06d}.png"
 
 
-def save_explanation(explanation: Explanation, path: str | Path) -> None:
-    """The file `path` holds the picture as PNG.
+def save_explanation(explanation: Explanation, path: str | Path) -> str | None:
+    """Write the picture as PNG to the file `path`; on failure give the reason, and log the first.
 
-    Raises:
-        OutputError: it cannot be written.
+    The answer itself is never lost with its picture.
     """
-    with write_atomically(path) as temporary:
+
+    def write(temporary: Path) -> None:
         draw_explanation(explanation).save(temporary, format="PNG")
+
+    return try_to_write(path, write, key=("explanations", str(Path(path).parent)))
 
 
 def draw_explanation(explanation: Explanation) -> Pillow.Image:
-    """Answer and score above two panels: what the network saw, and where it looked."""
+    """Answer and file above two panels: what the network saw, and where it looked for a class."""
     assert explanation.image is not None
     assert explanation.heat is not None
     seen = enlarge(explanation.image, PANEL)
     heated = lay_over(seen, explanation.heat)
-    prediction = explanation.prediction
-    size = (2 * seen.width + 3 * MARGIN, seen.height + CAPTION + MARGIN)
-    picture = Pillow.new("RGB", size, PAPER)
-    pen = ImageDraw.Draw(picture)
-    title = f"{shorten(prediction.labels[0], 44)}   {prediction.scores[0] * 100:.1f} %"
-    pen.text((MARGIN, 12), title, INK, ImageFont.load_default(28))
-    name = shorten(Path(prediction.path).name, 80)
-    pen.text((MARGIN, 50), name, FAINT, ImageFont.load_default(18))
+    width = 2 * max(seen.width, PANEL) + 3 * MARGIN
+    right = width // 2 + MARGIN // 2
+    picture = Pillow.new("RGB", (width, seen.height + CAPTION + MARGIN), PAPER)
+    picture.paste(Pillow.fromarray(text_panel(_caption(explanation, right), width, CAPTION)))
     picture.paste(seen, (MARGIN, CAPTION))
-    picture.paste(heated, (2 * MARGIN + seen.width, CAPTION))
+    picture.paste(heated, (right, CAPTION))
     return picture
+
+
+def _caption(explanation: Explanation, right: int) -> list[tuple[int, int, int, str, str]]:
+    """The lines above the panels, the right one of which begins at this pixel."""
+    prediction, about = explanation.prediction, explanation.explained
+    best = f"{literal(prediction.labels[0], TITLE_COLUMNS)}   {prediction.scores[0] * 100:.1f} %"
+    looked = f"where it looked for {literal(about.label, HEADING_COLUMNS)}"
+    if about.class_id != prediction.class_ids[0]:
+        looked += f" ({about.score * 100:.1f} %)"
+    return [
+        (MARGIN, 10, TITLE, INK, best),
+        (MARGIN, 50, NAME, FAINT, literal(Path(prediction.path).name, NAME_COLUMNS)),
+        (MARGIN, 84, HEADING, INK, "what the network saw"),
+        (right, 84, HEADING, INK, looked),
+    ]
 
 
 def enlarge(image: Image, side: int) -> Pillow.Image:
@@ -77,14 +91,12 @@ def enlarge(image: Image, side: int) -> Pillow.Image:
 
 def lay_over(picture: Pillow.Image, heat: NDArray[np.float32]) -> Pillow.Image:
     """The picture, more covered with colour where the heat map [H', W'] of 0 to 1 is higher."""
-    import matplotlib
-
     scaled = Pillow.fromarray(heat.astype(np.float32)).resize(
         picture.size, Pillow.Resampling.BICUBIC
     )
     warm = np.asarray(scaled).clip(0, 1)
-    colour = matplotlib.colormaps["turbo"](warm)[:, :, :3] * 255
+    heated = 255 * colour(warm, "turbo")
     # Cold places keep a part of the colour, so that the map reads as a whole.
     opacity = HEAT_OPACITY * (0.35 + 0.65 * warm[:, :, None])
-    mixed = np.asarray(picture) * (1 - opacity) + colour * opacity
+    mixed = np.asarray(picture) * (1 - opacity) + heated * opacity
     return Pillow.fromarray(mixed.round().astype(np.uint8))

@@ -19,7 +19,7 @@ from densepath.engines.engine import Engine, Images, Logits
 from densepath.engines.flow import flow
 from densepath.engines.reading import ReadImage, is_single, name_of, read_image
 from densepath.errors import UsageError
-from densepath.predictions import Prediction, answer
+from densepath.predictions import ClassScore, Prediction, answer, find_class, probabilities
 from densepath.preprocess import Image, Preprocess
 
 if TYPE_CHECKING:
@@ -37,19 +37,31 @@ class Explanation:
     Attributes:
         prediction: the answer.
         image: what it saw: uint8 HWC, resized and cropped, not normalised; None on failure.
-        heat: Grad-CAM of the likeliest class, float32 [H', W'], 0 to 1; None on failure.
+        heat: Grad-CAM of a class, float32 [H', W'], 0 to 1; None on failure.
+        target: that class, where one was asked for; None: the answer's first.
     """
 
     prediction: Prediction
     image: Image | None = None
     heat: NDArray[np.float32] | None = None
+    target: ClassScore | None = None
+
+    @property
+    def explained(self) -> ClassScore:
+        """The class that `heat` is of; an answer that failed has none."""
+        if self.target is not None:
+            return self.target
+        best = self.prediction
+        return ClassScore(best.class_ids[0], best.labels[0], best.scores[0])
 
 
 class ExplainingEngine(Protocol):
     """An engine that can also say where it looked."""
 
-    def explain(self, images: Images) -> tuple[Logits, NDArray[np.float32]]:
-        """Logits and heat maps [N, H', W'], 0 to 1, of the likeliest classes."""
+    def explain(
+        self, images: Images, target: int | None = None
+    ) -> tuple[Logits, NDArray[np.float32]]:
+        """Logits and heat maps [N, H', W'], 0 to 1, of a class; by default of the likeliest."""
 
 
 class Predictor:
@@ -103,21 +115,27 @@ class Predictor:
         self,
         images: Readable | Iterable[Readable],
         *,
+        target: str | int | None = None,
         top_k: int = 5,
         batch_size: int | None = None,
     ) -> Iterator[Explanation]:
-        """As `predict`, each answer with the Grad-CAM map of its first class.
+        """As `predict`, each answer with a Grad-CAM map: of its first class, or of `target`.
+
+        Args:
+            images, top_k, batch_size: as in `predict`.
+            target: a class by its name or its number, for all images.
 
         Raises:
-            UsageError: as `predict`; or the engine cannot explain.
+            UsageError: as `predict`; or the engine cannot explain; or no such class.
         """
         batch_size = self._check(top_k, batch_size)
+        class_id = None if target is None else find_class(self.labels, target)
         if not hasattr(self.engine, "explain"):
             raise UsageError(f"the engine {self.engine.info.name!r} cannot explain; 'eager' can.")
         named = self._named(images)
 
         def answer(read: list[ReadImage]) -> list[Explanation]:
-            return self._explain(read, top_k)
+            return self._explain(read, top_k, class_id)
 
         return flow(named, read=self._read, answer=answer, batch_size=batch_size, streams=1)
 
@@ -191,20 +209,31 @@ class Predictor:
         logits = run(self._stack(whole))
         return self._merge(batch, self._name(logits, whole, top_k))
 
-    def _explain(self, batch: list[ReadImage], top_k: int) -> list[Explanation]:
+    def _explain(
+        self, batch: list[ReadImage], top_k: int, class_id: int | None
+    ) -> list[Explanation]:
         """The answers of one batch with their maps."""
         whole = [read for read in batch if read.image is not None]
         if not whole:
             failed = self._answer(batch, top_k, self.engine.run)
             return [Explanation(prediction) for prediction in failed]
-        logits, maps = self.engine.explain(self._stack(whole))  # type: ignore[attr-defined]
-        heat = iter(maps)
+        stacked = self._stack(whole)
+        logits, maps = self.engine.explain(stacked, class_id)  # type: ignore[attr-defined]
+        details = zip(maps, self._targets(logits, class_id), strict=True)
+        answers = self._merge(batch, self._name(logits, whole, top_k))
         return [
-            Explanation(prediction, read.image, None if read.image is None else next(heat))
-            for prediction, read in zip(
-                self._merge(batch, self._name(logits, whole, top_k)), batch, strict=True
-            )
+            Explanation(prediction)
+            if read.image is None
+            else Explanation(prediction, read.image, *next(details))
+            for prediction, read in zip(answers, batch, strict=True)
         ]
+
+    def _targets(self, logits: Logits, class_id: int | None) -> list[ClassScore | None]:
+        """The class that was asked for with each image's score; None where none was."""
+        if class_id is None:
+            return [None] * len(logits)
+        scores = probabilities(logits, multi_label=self.multi_label)[:, class_id].tolist()
+        return [ClassScore(class_id, self.labels[class_id], score) for score in scores]
 
     def _name(self, logits: Logits, whole: list[ReadImage], top_k: int) -> list[Prediction]:
         """The logits' answers."""

@@ -1,17 +1,28 @@
 """A report's pictures: confusion matrix, reliability, the worst mistakes, per-class bars.
 
-Drawn with matplotlib's Figure alone, without its global state, at twice the size of a page.
+Each says in its title and caption what it shows; `PICTURES` has it in words for the README, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from densepath.files import write_atomically
-from densepath.predictions import printable, shorten
+from densepath.drawing.picture import (
+    BLUE,
+    FAINT,
+    GREEN,
+    INK,
+    RED,
+    literal,
+    new_figure,
+    save_picture,
+)
+from densepath.evaluation.metrics import Bin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,95 +30,141 @@ if TYPE_CHECKING:
 
     from densepath.evaluation.report import Mistake, Report
 
-DPI = 200
-INK, FAINT, BLUE, GREEN, RED = "#1c2330", "#8a93a3", "#2166ac", "#1a7f43", "#c0392b"
 # From this many classes on, cells are too small for numbers, and then for names.
 MOST_NUMBERED, MOST_NAMED = 20, 60
 MOST_BARS = 40
 GRID_COLUMNS = 4
+NO_IMAGES, TOO_SURE, TOO_UNSURE = "#d9dce1", "#eba79f", "#f6c794"
+# Columns of text that fit: a report's subject and data, names at axes, over a mistake.
+WIDE, AXIS_NAME, BAR_NAME, CELL = 70, 18, 30, 24
 
 
-def save_all(report: Report, folder: Path) -> list[tuple[str, str]]:
-    """The pictures that the report has data for are in the folder: (file, title) of each."""
-    made = []
-    if report.confusion is not None:
-        made.append(("confusion.png", "Confusion matrix", draw_confusion(report)))
-    if report.reliability:
-        made.append(("reliability.png", "Reliability", draw_reliability(report)))
-    if report.mistakes:
-        made.append(("mistakes.png", "Worst mistakes", draw_mistakes(report.mistakes)))
-    made.append(("per_class.png", "Classes", draw_classes(report)))
-    for file, _, figure in made:
-        with write_atomically(folder / file) as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI, facecolor="white")
-    return [(file, title) for file, title, _ in made]
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a report.
+
+    Attributes:
+        file: its name in the report's folder.
+        title: a heading.
+        words: how to read it, in a sentence or two.
+        draw: makes it.
+        has_data: whether the report has something to draw.
+    """
+
+    file: str
+    title: str
+    words: str
+    draw: Callable[[Report], Figure]
+    has_data: Callable[[Report], bool]
+
+
+def save_all(report: Report, folder: Path) -> list[Picture]:
+    """The pictures that the report has data for are in the folder; gives those that are."""
+    return [one for one in PICTURES if one.has_data(report) and _save(one, report, folder)]
+
+
+def _save(picture: Picture, report: Report, folder: Path) -> bool:
+    """Whether the picture is in the folder; a note says why not."""
+    return save_picture(folder / picture.file, lambda: picture.draw(report)) is None
 
 
 def draw_confusion(report: Report) -> Figure:
     """Shares of each true class (row), by answer (column)."""
+    from matplotlib import colormaps
+    from matplotlib.colors import PowerNorm
+
     matrix = report.confusion
     assert matrix is not None
-    classes = len(matrix)
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    side = min(max(3.2 + 0.42 * classes, 5.0), 12.0)
-    figure = _new_figure(side + 0.9, side)
+    images = matrix.sum(1, keepdims=True)
+    shares = np.where(images > 0, matrix / np.maximum(images, 1), np.nan)
+    side = min(max(3.6 + 0.42 * len(matrix), 5.4), 12.0)
+    title = f"Confusion: top-1 {_percent(report.figures['top1'], 2)}"
+    caption = (
+        "Rows: the true class. Columns: what the network answered. "
+        + ("The number in a cell: images. " if len(matrix) <= MOST_NUMBERED else "")
+        + "Colour: their share of the row, on a square-root scale so that rare mistakes are seen."
+        + (" Grey rows: classes without images." if (images == 0).any() else "")
+    )
+    figure = new_figure(side + 0.9, side + 0.9, title, caption, _about(report))
     axes = figure.subplots()
-    # Small shares are what one looks for: the square root makes them visible.
-    image = axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    colours = colormaps["Blues"].copy()
+    colours.set_bad(NO_IMAGES)
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    image = axes.imshow(shares, cmap=colours, norm=norm, interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03)
     ticks = (0, 0.01, 0.05, 0.2, 0.5, 1)
-    bar.set_ticks(np.sqrt(ticks).tolist(), labels=[f"{tick:.0%}" for tick in ticks])
+    bar.set_ticks(ticks, labels=[_percent(tick) for tick in ticks])
+    bar.set_label("share of the true class's images")
     bar.outline.set_visible(False)
-    axes.set(xlabel="answered", ylabel="true class")
-    axes.set_title(f"Confusion: top-1 {report.figures['top1']:.2%} of {report.images:,} images")
     _name_classes(axes, report.labels)
-    if classes <= MOST_NUMBERED:
+    if len(matrix) <= MOST_NUMBERED:
         for (row, column), count in np.ndenumerate(matrix):
-            if count:
-                colour = "white" if shares[row, column] > 0.35 else INK
-                axes.text(
-                    column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8
-                )
+            ink = "white" if shares[row, column] > 0.35 else INK
+            text = f"{count:,}" if count else ""
+            axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
     return figure
 
 
 def draw_reliability(report: Report) -> Figure:
     """Accuracy against confidence, and below how many answers have that confidence."""
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import NullFormatter, PercentFormatter
 
-    figure = _new_figure(5.4, 6.2)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     bins = [part for part in report.reliability if part.count]
+    error = _percent(report.figures["calibration_error"], 2)
+    caption = (
+        "Each bar: the answers whose confidence (the score of the first class) lies there, and "
+        "the share of them that is right. Of a calibrated network the blue bars end on the dashed "
+        "line: of its answers with a confidence of 80 %, 80 % are right."
+    )
+    title = f"Reliability: expected calibration error {error}"
+    figure = new_figure(6.2, 7.2, title, caption, _about(report))
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     middles = [(part.low + part.high) / 2 for part in bins]
     width = 0.92 * (report.reliability[0].high - report.reliability[0].low)
-    accuracies = np.array([part.accuracy for part in bins], float)
-    confidences = np.array([part.confidence for part in bins], float)
-    top.bar(middles, accuracies, width, color=BLUE, alpha=0.85, label="accuracy")
-    gaps, lows = abs(accuracies - confidences), np.minimum(accuracies, confidences)
-    outline = {"edgecolor": RED, "facecolor": (*_rgb(RED), 0.25), "linewidth": 1.0}
-    top.bar(middles, gaps, width, bottom=lows, label="gap to the confidence", **outline)
-    top.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle="--", label="calibrated")
-    error = report.figures["calibration_error"]
-    assert error is not None
-    top.set_title(f"Reliability: expected calibration error {error:.2%}", pad=26)
-    top.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    top.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=3, fontsize=8.5)
-    top.yaxis.set_major_formatter(PercentFormatter(1))
-    top.xaxis.set_major_formatter(PercentFormatter(1))
+    right = [part.accuracy or 0.0 for part in bins]
+    top.bar(middles, right, width, color=BLUE, alpha=0.85, label="right answers")
+    _draw_gaps(top, bins, width)
+    top.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle="--", label="calibrated", zorder=4)
+    top.set(ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1.02))
+    top.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, fontsize=8.5)
+    for axis in (top.xaxis, top.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     bottom.bar(middles, [part.count for part in bins], width, color=FAINT)
-    bottom.set(xlabel="confidence of the answer", ylabel="images", yscale="log")
+    bottom.set(xlabel="confidence of the answer", ylabel="images (log scale)", yscale="log")
     bottom.set_ylim(bottom=0.7)
+    bottom.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
+    bottom.yaxis.set_minor_formatter(NullFormatter())
     for axes in (top, bottom):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def draw_mistakes(mistakes: list[Mistake]) -> Figure:
-    """A grid of pictures with the true class and the wrong answer."""
-    rows = -(-len(mistakes) // GRID_COLUMNS)
-    columns = min(len(mistakes), GRID_COLUMNS)
-    figure = _new_figure(2.45 * max(columns, 2), 2.95 * rows + 0.45)
-    figure.suptitle("Worst mistakes", color=INK, fontsize=13)
+def _draw_gaps(axes: Axes, bins: Sequence[Bin], width: float) -> None:
+    """What lies between accuracy and confidence, in a colour for each direction."""
+    kinds = (
+        (TOO_SURE, "missing to the confidence: too sure", 1),
+        (TOO_UNSURE, "beyond the confidence: too unsure", -1),
+    )
+    for colour, label, sign in kinds:
+        gaps = [((part.confidence or 0.0) - (part.accuracy or 0.0), part) for part in bins]
+        parts = [(abs(gap), part) for gap, part in gaps if sign * gap > 0]
+        places = [(part.low + part.high) / 2 for _, part in parts]
+        lows = [min(part.accuracy or 0.0, part.confidence or 0.0) for _, part in parts]
+        heights = [gap for gap, _ in parts]
+        axes.bar(places, heights, width, bottom=lows, color=colour, label=label, zorder=3)
+
+
+def draw_mistakes(report: Report) -> Figure:
+    """A grid of images with the true class, the wrong answer and the file."""
+    mistakes = report.mistakes
+    rows, columns = -(-len(mistakes) // GRID_COLUMNS), min(max(len(mistakes), 2), GRID_COLUMNS)
+    title = f"The {len(mistakes)} worst mistakes" if len(mistakes) > 1 else "The one mistake"
+    caption = (
+        "Wrong answers with the highest loss, the worst first, as the network saw them. Green: "
+        "the true class. Red: the answer and its score. Grey: the file."
+    )
+    size = (2.5 * columns, 3.3 * rows + 1.2)
+    figure = new_figure(*size, title, caption, _about(report), gap=0.16)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
@@ -117,56 +174,71 @@ def draw_mistakes(mistakes: list[Mistake]) -> Figure:
 
 
 def _draw_mistake(axes: Axes, mistake: Mistake) -> None:
-    """One picture of the grid."""
+    """One image of the grid."""
     if mistake.image is not None:
         pixels = mistake.image[:, :, :3] if mistake.image.shape[2] >= 3 else mistake.image[:, :, 0]
         small = max(pixels.shape[:2]) <= 64
-        axes.imshow(
-            pixels,
-            cmap="gray",
-            vmin=0,
-            vmax=255,
-            interpolation="nearest" if small else "antialiased",
+        smooth = "nearest" if small else "antialiased"
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation=smooth)
+    lines = (
+        ((0, 1), (0, 16), GREEN, 9, f"true: {literal(mistake.label, CELL)}"),
+        ((0, 1), (0, 4), RED, 9, f"said: {_said(mistake)}"),
+        ((0, 0), (0, -9), FAINT, 7, literal(Path(mistake.path).name, CELL + 11)),
+    )
+    for corner, shift, colour, size, text in lines:
+        axes.annotate(
+            text,
+            corner,
+            xytext=shift,
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=colour,
+            fontsize=size,
         )
-    true, said = (shorten(printable(text), 22) for text in (mistake.label, mistake.predicted))
-    axes.text(0, 1.115, f"is {true}", color=GREEN, transform=axes.transAxes, fontsize=9.5)
-    text = f"said {said}, {mistake.score:.0%}"
-    axes.text(0, 1.03, text, color=RED, transform=axes.transAxes, fontsize=9.5)
+
+
+def _said(mistake: Mistake) -> str:
+    """The answer and its score."""
+    return f"{literal(mistake.predicted, CELL - 6)}, {_percent(mistake.score)}"
 
 
 def draw_classes(report: Report) -> Figure:
     """F1 of each class as a bar, the weakest first; of many classes the weakest."""
-    rows = [row for row in report.per_class if row["support"] and row["f1"] is not None]
-    rows = sorted(rows, key=lambda row: row["f1"])[:MOST_BARS]
-    figure = _new_figure(6.4, 1.2 + 0.27 * max(len(rows), 2))
+    known = [row for row in report.per_class if row["support"] and row["f1"] is not None]
+    rows = sorted(known, key=lambda row: row["f1"])[:MOST_BARS]
+    some = f", the {len(rows)} lowest of {len(known):,}" if len(rows) < len(known) else ""
+    without = len(report.per_class) - len(known)
+    caption = (
+        "F1: the harmonic mean of precision (how many of the answers with this class are right) "
+        "and recall (how many images of this class are found). The weakest class is at the top."
+        + (f" Classes without images, which are not shown: {without:,}." if without else "")
+    )
+    height = 1.9 + 0.27 * max(len(rows), 2)
+    figure = new_figure(7.2, height, f"F1 of each class{some}", caption, _about(report))
     axes = figure.subplots()
-    names = [shorten(printable(row["label"]), 30) for row in rows]
-    positions = np.arange(len(rows))
-    axes.barh(positions, [row["f1"] for row in rows], color=BLUE, alpha=0.85, height=0.72)
-    axes.set_yticks(positions, names, fontsize=8.5)
-    for position, row in enumerate(rows):
-        text = f"{row['f1'] * 100:.1f} %, {row['support']:,} image{'s'[: row['support'] != 1]}"
-        axes.text(row["f1"] + 0.01, position, text, va="center", color=INK, fontsize=8)
+    places = np.arange(len(rows))
+    axes.barh(places, [row["f1"] for row in rows], color=BLUE, alpha=0.85, height=0.72)
+    axes.set_yticks(places, [literal(row["label"], BAR_NAME) for row in rows], fontsize=8.5)
+    for place, row in enumerate(rows):
+        images = f"{row['support']:,} image{'s' if row['support'] != 1 else ''}"
+        text = f"{_percent(row['f1'], 1)}, {images}"
+        axes.text(row["f1"] + 0.01, place, text, va="center", color=INK, fontsize=8)
     axes.invert_yaxis()
-    axes.set(xlim=(0, 1.28), xlabel="F1")
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    axes.set(xlim=(0, 1.32), xlabel="F1")
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    axes.set_xticks(ticks, [_percent(tick) for tick in ticks])
     axes.spines[["top", "right"]].set_visible(False)
-    shown = "" if len(rows) == len(report.per_class) else f", the {len(rows)} lowest"
-    axes.set_title(f"F1 of each class{shown}")
     return figure
 
 
-def _rgb(colour: str) -> tuple[float, float, float]:
-    """`#rrggbb` as three shares."""
-    red, green, blue = bytes.fromhex(colour[1:])
-    return red / 255, green / 255, blue / 255
-
-
-def _name_classes(axes: Axes, labels: list[str]) -> None:
-    """Class names on both axes, as long as they can be read."""
+def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
+    """Class names on both axes, as long as they can be read; numbers of them otherwise."""
+    axes.set(xlabel="answered", ylabel="true class")
     if len(labels) > MOST_NAMED:
+        numbered = "number, from 0: the columns of confusion.csv in their order"
+        axes.set(xlabel=f"answered ({numbered})", ylabel="true class (number)")
         return
-    names = [shorten(printable(label), 18) for label in labels]
+    names = [literal(label, AXIS_NAME) for label in labels]
     size = 9 if len(labels) <= 30 else 6
     turned = max(map(len, names)) > 3
     axes.set_xticks(
@@ -180,8 +252,50 @@ def _name_classes(axes: Axes, labels: list[str]) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=size)
 
 
-def _new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this many inches."""
-    from matplotlib.figure import Figure
+def _about(report: Report) -> str:
+    """What was measured on what."""
+    subject, data = literal(report.subject, WIDE), literal(report.data, WIDE)
+    return f"{subject} on {data}; images measured: {report.images:,}."
 
-    return Figure(figsize=(width, height), layout="constrained")
+
+def _percent(share: float | None, digits: int = 0) -> str:
+    """`98.33 %`."""
+    return "undefined" if share is None else f"{100 * share:.{digits}f} %"
+
+
+PICTURES = (
+    Picture(
+        "confusion.png",
+        "Confusion matrix",
+        "A row is a true class, a column an answer: what lies off the diagonal was mistaken. The "
+        "colour is the share of the row's images, on a square-root scale that makes rare mistakes "
+        "visible; `confusion.csv` has the counts.",
+        draw_confusion,
+        lambda report: report.confusion is not None,
+    ),
+    Picture(
+        "reliability.png",
+        "Reliability",
+        "Whether the scores mean what they say. A bar is the share of right answers among those "
+        "of like confidence; red is what is missing to the confidence (too sure), orange what is "
+        "beyond it (too unsure). Below: how many answers have that confidence.",
+        draw_reliability,
+        lambda report: any(part.count for part in report.reliability),
+    ),
+    Picture(
+        "mistakes.png",
+        "Worst mistakes",
+        "The wrong answers with the highest loss, as the network saw them: the true class in "
+        "green, the answer and its score in red, the file in grey. Wrong labels show here first.",
+        draw_mistakes,
+        lambda report: bool(report.mistakes),
+    ),
+    Picture(
+        "per_class.png",
+        "Classes",
+        "F1 of each class that has images, the weakest first: the harmonic mean of precision and "
+        "recall, which `per_class.csv` has one by one.",
+        draw_classes,
+        lambda report: any(row["support"] for row in report.per_class),
+    ),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from densepath.data.text import normal_form
 from densepath.errors import LabelMismatchError
 from densepath.weights.labels import imagenet_labels, imagenet_wnids
 
@@ -36,6 +37,8 @@ def match_labels(
         LabelMismatchError: the data set has a class that the checkpoint has not, or lacks some
             and that is refused. The message names them.
     """
+    # A checkpoint may hold names as macOS writes them; those of a data set are in the form NFC.
+    found, labels = [[normal_form(name) for name in names] for names in (found, labels)]
     names = _names_used(found, labels, named=named)
     positions = {name: position for position, name in enumerate(names)}
     extra = [name for name in found if name not in positions]

@@ -17,6 +17,7 @@ from densepath.evaluation.answers import Answers
 
 CALIBRATION_BINS = 15
 Share = float | None
+TOP = 5
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,24 @@ def overall(answers: Answers) -> dict[str, Share]:
     """Top-1, top-5 and mean loss of single-label answers."""
     return {
         "top1": float((answers.ranks < 1).mean()),
-        "top5": float((answers.ranks < 5).mean()),
+        "top5": float((answers.ranks < TOP).mean()),
         "loss": float(answers.losses.mean(dtype=np.float64)),
     }
+
+
+def top5_tells(num_classes: int) -> bool:
+    """Whether top-5 says anything: among five classes the true one always is."""
+    return num_classes > TOP
+
+
+def largest_confusions(matrix: NDArray[np.int64], count: int) -> list[tuple[int, int, int]]:
+    """(true class, answered class, images) of the most frequent mistakes, at most `count`."""
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    places = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    found = [(int(row), int(column), int(wrong[row, column])) for row, column in places]
+    return [pair for pair in found if pair[2]]
 
 
 def confusion_matrix(answers: Answers, num_classes: int) -> NDArray[np.int64]:

@@ -8,14 +8,20 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.evaluation.metrics import Bin, Share
+from densepath.evaluation.metrics import Bin, Share, largest_confusions, top5_tells
 from densepath.files import write_json, write_text
+from densepath.predictions import in_markdown
 from densepath.preprocess import Image
+
+if TYPE_CHECKING:
+    from densepath.evaluation.figures import Picture
+
+MOST_CONFUSIONS = 10
 
 
 @dataclass(frozen=True)
@@ -93,45 +99,72 @@ class Report:
             "per_class": self.per_class,
         }
 
+    def shown_figures(self) -> dict[str, str]:
+        """The figures for people: without top-5 where it is 100 % by its nature."""
+        left_out = () if top5_tells(len(self.labels)) else ("top5",)
+        return {
+            name: shown(name, value) for name, value in self.figures.items() if name not in left_out
+        }
+
     def save(self, folder: str | Path) -> Path:
         """The folder holds report.json, README.md, the tables as CSV and the figures as PNG.
 
+        A picture that cannot be drawn is left out, with a note in the log.
+
         Raises:
-            OutputError: it cannot be written.
+            OutputError: one of the others cannot be written.
         """
         from densepath.evaluation import figures
 
         folder = Path(folder)
         write_json(folder / "report.json", self.to_dict())
         write_text(folder / "per_class.csv", to_csv(_header(self.per_class), self.per_class))
-        pictures = figures.save_all(self, folder)
         if self.confusion is not None:
             write_text(folder / "confusion.csv", self._confusion_csv())
+        pictures = figures.save_all(self, folder)
         write_text(folder / "README.md", self._readme(pictures))
         return folder
 
     def _confusion_csv(self) -> str:
         """The confusion matrix: a row a true class, a column an answered class."""
         assert self.confusion is not None
-        rows = (
-            {"true": label, **dict(zip(self.labels, counts, strict=True))}
-            for label, counts in zip(self.labels, self.confusion.tolist(), strict=True)
-        )
-        return to_csv(["true", *self.labels], rows)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["true", *self.labels])
+        # By position: two classes may have one name, as ImageNet's cranes.
+        rows = zip(self.labels, self.confusion.tolist(), strict=True)
+        writer.writerows([label, *counts] for label, counts in rows)
+        return text.getvalue()
 
-    def _readme(self, pictures: Sequence[tuple[str, str]]) -> str:
+    def _readme(self, pictures: Sequence[Picture]) -> str:
         """The report in words, with its pictures."""
-        lines = [f"# {self.subject} on {self.data}", ""]
+        lines = [f"# {in_markdown(self.subject)} on {in_markdown(self.data)}", ""]
         lines += ["| figure | value |", "|---|---|"]
-        lines += [f"| {name} | {shown(name, value)} |" for name, value in self.figures.items()]
+        lines += [f"| {name} | {value} |" for name, value in self.shown_figures().items()]
         lines += [f"| images | {self.images:,} |", f"| could not be read | {len(self.skipped):,} |"]
-        lines += ["", *(f"- {name}: {value}" for name, value in self.settings.items()), ""]
-        for file, title in pictures:
-            lines += [f"## {title}", "", f"![{title}]({file})", ""]
+        settings = (f"- {name}: {in_markdown(str(value))}" for name, value in self.settings.items())
+        lines += ["", *settings, ""]
+        for one in pictures:
+            lines += [f"## {one.title}", "", one.words, "", f"![{one.title}]({one.file})", ""]
+            lines += self._confusion_table() if one.file == "confusion.png" else []
         lines += ["Files: `report.json`, `per_class.csv`, `confusion.csv` (rows: the true class)."]
         if self.confusion is None:
             lines[-1] = "Files: `report.json`, `per_class.csv`."
         return "\n".join(lines) + "\n"
+
+    def _confusion_table(self) -> list[str]:
+        """The pairs of classes that are mistaken most often."""
+        assert self.confusion is not None
+        pairs = largest_confusions(self.confusion, MOST_CONFUSIONS)
+        if not pairs:
+            return []
+        lines = ["Mistaken most often:", "", "| true class | answered | images | of the class |"]
+        lines.append("|---|---|--:|--:|")
+        for row, column, count in pairs:
+            true, said = in_markdown(self.labels[row]), in_markdown(self.labels[column])
+            share = count / int(self.confusion[row].sum())
+            lines.append(f"| {true} | {said} | {count:,} | {share * 100:.1f} % |")
+        return [*lines, ""]
 
 
 def to_csv(header: Sequence[str], rows: Any) -> str:

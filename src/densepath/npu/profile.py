@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densepath.files import write_atomically, write_text
+from densepath.files import write_text
 from densepath.npu.estimate import LayerCost
 from densepath.npu.program import Program
 
-COLOURS = {"compute": "#4c72b0", "SRAM": "#dd8452", "DRAM": "#c44e52", "flash": "#8172b2"}
+AREAS = ("compute", "SRAM", "DRAM", "flash")
 LOW_UTILISATION = 0.1
 LARGE_SHARE = 0.15
-DPI = 110
 
 
 @dataclass(frozen=True)
@@ -113,11 +112,10 @@ class Profile:
         """A row a layer."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        areas = list(COLOURS)
         writer.writerow(
             [
                 *("name", "operator", "source", "on_npu", "ms", "cycles", "bound_by"),
-                *("macs", "utilisation", *(f"{area}_cycles" for area in areas)),
+                *("macs", "utilisation", *(f"{area}_cycles" for area in AREAS)),
             ]
         )
         for one in self.layers:
@@ -125,7 +123,7 @@ class Profile:
                 [
                     *(one.name, one.operator, one.source, one.on_npu),
                     *(f"{self.milliseconds(one):.5f}", one.cycles, one.bound_by, one.macs),
-                    *(f"{one.utilisation:.4f}", *(one.area_cycles[area] for area in areas)),
+                    *(f"{one.utilisation:.4f}", *(one.area_cycles[area] for area in AREAS)),
                 ]
             )
         return text.getvalue()
@@ -143,53 +141,3 @@ def profile(program: Program) -> Profile:
 def write_csv(made: Profile, path: Path) -> None:
     """`path` has a row a layer."""
     write_text(path, made.to_csv())
-
-
-def draw_profile(made: Profile, path: Path) -> None:
-    """`path` (.png) shows every layer's time by what bounds it, and how the time adds up."""
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-    from matplotlib.ticker import MaxNLocator
-
-    about, layers = made.program.about, made.layers
-    times = [made.milliseconds(layer) for layer in layers]
-    figure = Figure(figsize=(13, 7), dpi=DPI, layout="constrained")
-    top, bottom = figure.subplots(2, 1, height_ratios=(2.2, 1))
-    numbers = range(1, len(layers) + 1)
-    top.bar(numbers, times, color=[COLOURS[one.bound_by] for one in layers], width=0.9)
-    top.set_ylabel("time, ms")
-    top.set_xlabel("layer, in the order they run")
-    top.set_xlim(0, len(layers) + 1)
-    top.xaxis.set_major_locator(MaxNLocator(integer=True))
-    line = top.twinx()
-    total, sums = 0.0, []
-    for one in times:
-        total += one
-        sums.append(total)
-    line.plot(numbers, sums, color="#555555", linewidth=1.2)
-    line.set_ylabel("time so far, ms")
-    line.set_ylim(0, 1.05 * max(total, 1e-9))
-    shares = made.share_by("bound_by")
-    top.legend(
-        handles=[
-            Patch(color=COLOURS[name], label=f"{name}-bound, {share:.0%}")
-            for name, share in shares.items()
-        ],
-        loc="upper center",
-        ncols=4,
-    )
-    by = made.share_by("operator")
-    names = list(by)[:8]
-    bottom.barh(names, [100 * by[name] for name in names], color="#4c72b0")
-    bottom.invert_yaxis()
-    bottom.set_xlabel("share of the cycles, %")
-    estimate, target = about["estimate"], about["target"]
-    figure.suptitle(
-        f"{about['model']} on {target['name']} ({target['system_config']}, "
-        f"{target['memory_mode']}): {estimate['inference_ms']:.2f} ms, "
-        f"{made.utilisation():.1%} of {target['macs_per_cycle']} multipliers at work"
-    )
-    for axes in (top, bottom, line):
-        axes.spines["top"].set_visible(False)
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png")

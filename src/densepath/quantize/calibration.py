@@ -18,8 +18,10 @@ from densepath.data.cifar10_files import is_batches_folder
 from densepath.data.dataset import Dataset
 from densepath.data.decode import FILE_CHANNELS
 from densepath.data.image_files import PassedOver, counted
-from densepath.data.listfile import read_text
 from densepath.data.open import open_dataset
+from densepath.data.sources import ARCHIVES, TABLES, built_in
+from densepath.data.split_folders import find_split_folders
+from densepath.data.text import read_lines
 from densepath.engines.reading import name_of, read_image
 from densepath.errors import DatasetError, ImageError, UsageError
 from densepath.export.parity_images import collect_images
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
 # What of a set is tried where images cannot be read, before it is given up.
 MOST_UNREADABLE = 0.5
-ARCHIVES = (".zip", ".tar.gz", ".tgz")
 # Fewer than these say too little of a method: then a third of all images is held out.
 LEAST_HELD_OUT = 20
 NAMED_UNREADABLE = 3
@@ -187,33 +188,33 @@ def _draw(
     if not isinstance(data, str | Path):
         return _draw_images(data, channels, fit, count, seed)
     source = Path(data).expanduser()
-    if not _is_dataset(str(data), source):
+    if not _is_dataset(data, source):
         return _draw_files(source, channels, fit, count, seed)
     dataset = open_dataset(data, split="train", channels=channels)
     return _draw_samples(str(data), dataset, fit, count, seed)
 
 
-def _is_dataset(name: str, path: Path) -> bool:
+def _is_dataset(data: str | Path, path: Path) -> bool:
     """Whether the data have classes; an archive, too, may be a data set of its own kind."""
-    if name in ("digits", "cifar10") or path.suffix == ".csv":
+    if built_in(data) is not None or path.suffix.lower() in TABLES:
         return True
-    if path.is_dir():
-        return is_batches_folder(path) or any(
-            (path / split).is_dir() for split in ("train", "val", "validation")
-        )
-    if path.suffix == ".txt" and path.is_file():
-        first = next((line.strip() for line in read_text(path).splitlines() if line.strip()), "")
-        return not (path.parent / first).exists() and _opens(path)
-    return name.endswith(ARCHIVES) and _opens(path)
-
-
-def _opens(path: Path) -> bool:
-    """Whether `open_dataset` takes the file."""
     try:
-        open_dataset(path, split="train")
-    except DatasetError:
+        if path.is_dir():
+            return is_batches_folder(path) or "train" in find_split_folders(path, {}).folders
+        if path.name.lower().endswith(ARCHIVES) or _is_list_with_labels(path):
+            open_dataset(path, split="train")
+            return True
+    except DatasetError:  # no such set, or split folders that leave a doubt: just images
+        pass
+    return False
+
+
+def _is_list_with_labels(path: Path) -> bool:
+    """Whether a text file names, in its first line, no image but perhaps an image and its class."""
+    if path.suffix.lower() != ".txt" or not path.is_file():
         return False
-    return True
+    first = next(filter(None, read_lines(path)), "")
+    return not (path.parent / first).exists()
 
 
 def _draw_samples(

@@ -61,13 +61,13 @@ def choose_layers(layers: Sequence[Layer], names: Collection[str]) -> list[Layer
         UnknownNameError: there is no such layer.
     """
     for name in names:
-        if not any(_is_in(layer.name, name) for layer in layers):
+        if not any(lies_in(layer.name, name) for layer in layers):
             known = list(dict.fromkeys(layer.name for layer in layers))
             raise UnknownNameError("layer", name, known)
-    return [layer for layer in layers if any(_is_in(layer.name, name) for name in names)]
+    return [layer for layer in layers if any(lies_in(layer.name, name) for name in names)]
 
 
-def _is_in(layer: str, name: str) -> bool:
+def lies_in(layer: str, name: str) -> bool:
     """Whether the layer has the name, or its module lies in the one that has."""
     return layer == name or layer.startswith(f"{name}.")
 

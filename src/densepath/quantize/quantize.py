@@ -211,8 +211,8 @@ def _write_report(report: QuantizationReport, folder: Path) -> None:
     write_text(folder / "quantization.md", report.to_markdown())
     write_json(folder / "quantization.json", report.to_dict())
     if report.sensitivity:
-        title = f"{report.model}: each convolution alone in INT8"
-        draw_sensitivity(report.sensitivity, report.keep_float, title, folder / "sensitivity.png")
+        picture = folder / "sensitivity.png"
+        draw_sensitivity(report.sensitivity, report.keep_float, report.model, picture)
 
 
 def _size_of(checkpoint: Checkpoint) -> int:

@@ -2,56 +2,87 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-TRAIN, EVALUATED, BEST = "#8a8f98", "#0b6e99", "#c2410c"
+from densepath.drawing.picture import LINE, new_figure
 
-
-def draw_curves(rows: list[dict[str, Any]], title: str, path: Path) -> None:
-    """The PNG file `path` shows loss and accuracy over the epochs, and the best epoch."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+TRAIN, EVALUATED, BEST, FLOAT = "#8a8f98", "#0b6e99", "#c2410c", "#7c6aa8"
+
+
+def draw_curves(rows: Sequence[dict[str, Any]], title: str, judged_on: str) -> Figure:
+    """Loss and accuracy over the epochs, and the best epoch.
+
+    Args:
+        rows: of metrics.csv, one an epoch, at least one.
+        title: the headline.
+        judged_on: which images are evaluated after each epoch: `validation`, `test`.
+    """
+    multi_label = rows[0]["top5"] is None
+    figure = new_figure(9, 4.5, title, _caption(rows, judged_on, multi_label))
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
-    _draw(
-        left,
-        epochs,
-        [row["train_loss"] for row in rows],
-        [row["loss"] for row in rows],
-        "upper right",
-    )
+    _draw(left, epochs, [row["train_loss"] for row in rows], TRAIN, "training images")
+    _draw(left, epochs, [row["loss"] for row in rows], EVALUATED, f"{judged_on} images")
     left.set_title("Loss", loc="left")
-    left.set_ylim(bottom=0)
-    accuracy = [100 * row["top1"] for row in rows]
-    _draw(right, epochs, [100 * row["train_accuracy"] for row in rows], accuracy, "center right")
-    right.set_title("Accuracy, %", loc="left")
-    best = max(range(len(rows)), key=lambda i: (accuracy[i], -i))
-    right.plot(epochs[best], accuracy[best], "o", color=BEST, markersize=6, zorder=3)
-    right.text(
-        0.97,
-        0.05,
-        f"● best: {accuracy[best]:.2f} %, epoch {epochs[best]}",
-        transform=right.transAxes,
-        ha="right",
-        color=BEST,
+    score = "micro-F1" if multi_label else "Top-1"
+    found = [100 * row["top1"] for row in rows]
+    _draw(right, epochs, [100 * row["train_accuracy"] for row in rows], TRAIN, "training images")
+    _draw(right, epochs, found, EVALUATED, f"{judged_on} images")
+    if "float_top1" in rows[-1]:
+        as_float = [100 * row.get("float_top1", math.nan) for row in rows]
+        _draw(right, epochs, as_float, FLOAT, "the same, not rounded")
+    right.set_title(f"{score}, %", loc="left")
+    _mark_best(right, epochs, found)
+    for axes in (left, right):
+        _finish(axes)
+    left.set_ylim(0, 1.05 * left.get_ylim()[1])
+    for axes in (left, right):
+        axes.legend(loc="best", fontsize=8.5, framealpha=0.85, edgecolor="none")
+    return figure
+
+
+def _caption(rows: Sequence[dict[str, Any]], judged_on: str, multi_label: bool) -> str:
+    """What the lines are."""
+    how = "share of right decisions" if multi_label else "share of right answers"
+    rounded = " Both are of the network rounded to 8 bits." if "float_top1" in rows[-1] else ""
+    lacking = [row["epoch"] for row in rows if not math.isfinite(row["loss"])]
+    gaps = f" No finite loss after epoch {', '.join(map(str, lacking[:5]))}." if lacking else ""
+    return (
+        f"Training images: loss and {how} as means over the epoch, augmented and while the weights "
+        f"moved. {judged_on.capitalize()} images: after the epoch, as they are.{rounded}{gaps}"
     )
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    figure.savefig(path, format="png", dpi=150)
 
 
 def _draw(
-    axes: Any, epochs: list[int], trained: list[float], evaluated: list[float], legend: str
+    axes: Axes, epochs: Sequence[int], values: Sequence[float], colour: str, name: str
 ) -> None:
-    """One pair of curves."""
+    """One curve; few epochs as dots, and a gap where there is no finite number."""
     marker = "o" if len(epochs) < 3 else None
-    axes.plot(epochs, trained, color=TRAIN, marker=marker, markersize=3, label="training")
-    axes.plot(epochs, evaluated, color=EVALUATED, marker=marker, markersize=3, label="evaluation")
+    finite = [value if math.isfinite(value) else math.nan for value in values]
+    axes.plot(epochs, finite, color=colour, marker=marker, markersize=4, label=name)
+
+
+def _mark_best(axes: Axes, epochs: Sequence[int], found: Sequence[float]) -> None:
+    """A dot at the first epoch with the highest score."""
+    finite = [place for place in range(len(found)) if math.isfinite(found[place])]
+    if not finite:
+        return
+    best = max(finite, key=lambda place: (found[place], -place))
+    label = f"best: {found[best]:.2f} %, epoch {epochs[best]}"
+    axes.plot(epochs[best], found[best], "o", color=BEST, markersize=6, zorder=3, label=label)
+
+
+def _finish(axes: Axes) -> None:
+    """Grid, and whole epochs."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_xlabel("epoch")
-    axes.grid(color="#e5e7eb", linewidth=0.8)
+    axes.grid(color=LINE, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False, loc=legend)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

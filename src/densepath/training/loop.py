@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from densepath.data.loader import Batch, EvalLoader
 from densepath.errors import DensepathError, DivergedError
 from densepath.evaluation.accuracy import Summary, evaluate_batches
+from densepath.evaluation.metrics import top5_tells
 from densepath.training.distributed import PeerError
 from densepath.training.optimizer import all_finite, clip_gradients, set_learning_rate, train_mode
 from densepath.training.parts import Training
@@ -294,7 +295,7 @@ class _Deferring:
 
 
 def _finish_epoch(training: Training, summary: Summary) -> None:
-    """The epoch's row, checkpoints, curves and state are written, and the next one may start."""
+    """The epoch's row, checkpoints and state are written, then drawn; the next one may start."""
     training.count_time()
     position = training.position
     loss, right, images, skipped = position.sums
@@ -326,4 +327,7 @@ def _finish_epoch(training: Training, summary: Summary) -> None:
         if training.ranks.leads:
             training.folder.save_epoch(model, position, is_best=better)
     _save_state(training)
-    training.progress.end_epoch(row)
+    if training.ranks.leads:
+        training.folder.draw_soon(position)
+    few_classes = not top5_tells(training.network.num_classes)
+    training.progress.end_epoch(row | {"top5": None} if few_classes else row)

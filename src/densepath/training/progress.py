@@ -94,10 +94,10 @@ class BarProgress(NoProgress):
 
         self.num_epochs, self.pace = num_epochs, Pace()
         self.bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=24),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[figures]}"),
+            progress.TextColumn("{task.fields[figures]}", markup=False),
             console=Console(stderr=True, highlight=False),
             transient=True,
         )

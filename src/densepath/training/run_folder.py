@@ -15,6 +15,7 @@ import io
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from densepath.drawing.picture import literal, save_picture
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
-from densepath.files import write_atomically, write_json, write_text
+from densepath.files import write_json, write_text
 from densepath.models.build import Model
 from densepath.names import READABLE
 from densepath.preprocess import Preprocess
@@ -162,7 +164,7 @@ class RunFolder:
         return position
 
     def save_epoch(self, model: Model, position: Position, *, is_best: bool) -> None:
-        """Checkpoints, metrics, curves and README hold the epoch that has just ended.
+        """Checkpoints, metrics and README hold the epoch that has just ended.
 
         Raises:
             OutputError: they cannot be written.
@@ -203,34 +205,41 @@ class RunFolder:
         return {"quantization": said | {"float_top1": row["float_top1"]}}
 
     def write_metrics(self, position: Position) -> None:
-        """`metrics.csv` and `README.md` hold the epochs of `position`; so do the curves, unless
-        they were drawn a moment ago and more epochs are to come.
+        """`metrics.csv` and `README.md` hold the epochs of `position`.
 
         Raises:
             OutputError: they cannot be written.
         """
         write_text(self.path / "metrics.csv", _to_csv(position.rows))
         write_readme(self.path, self.recipe, position, self.labels, self.data)
+
+    def draw_soon(self, position: Position) -> None:
+        """As `draw`, unless that was done a moment ago and more epochs are to come."""
         moment_ago = time.monotonic() - self.drawn_at < SECONDS_BETWEEN_CURVES
         if position.epoch == self.recipe.epochs or not moment_ago:
             self.draw(position)
 
     def draw(self, position: Position) -> None:
-        """`curves.png` shows the epochs of `position`.
+        """`curves.png` shows the epochs of `position`; one that fails is a note, here and there.
 
-        Raises:
-            OutputError: it cannot be written.
+        To be called when all else of these epochs is on the disk.
         """
         from densepath.training.curves import draw_curves
 
-        if position.rows:
-            with write_atomically(self.path / "curves.png") as temporary:
-                draw_curves(position.rows, self._title(), temporary)
-            self.drawn_at = time.monotonic()
+        if not position.rows:
+            return
+        rows, judged_on = position.rows, self.recipe.data.evaluate_on
+        path = self.path / "curves.png"
+        failed = save_picture(path, lambda: draw_curves(rows, self._title(), judged_on), dpi=150)
+        self.drawn_at = time.monotonic()
+        if failed is not None:
+            with suppress(OutputError):
+                self.log(failed)
 
     def _title(self) -> str:
         """The headline of the curves."""
-        return f"{self.recipe.model.name} on {Path(self.recipe.data.source).name}"
+        source = literal(Path(self.recipe.data.source).name, 60)
+        return f"{literal(str(self.recipe.model.name), 60)} on {source}"
 
     def describe_last_good(self) -> str:
         """A sentence on what can still be used."""

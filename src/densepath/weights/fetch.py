@@ -76,7 +76,11 @@ def _copy(answer, temporary: Path, name: str, total: int) -> None:  # type: igno
     from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
     with (
         temporary.open("wb") as file,
         Progress(*columns, console=console, disable=not console.is_terminal) as progress,

@@ -53,8 +53,8 @@ def explanation(explained: Explanation) -> dict[str, Any]:
     assert explained.heat is not None
     seen = enlarge(explained.image, PICTURE)
     return {
-        "class_id": explained.prediction.class_ids[0],
-        "label": explained.prediction.labels[0],
+        "class_id": explained.explained.class_id,
+        "label": explained.explained.label,
         "heat": [[round(float(v), HEAT_DIGITS) for v in row] for row in explained.heat],
         "seen": _data_address(seen),
         "overlay": _data_address(lay_over(seen, explained.heat)),

@@ -128,6 +128,8 @@ def test_of_several_pictures_in_a_heic_file_the_main_one_is_read(heif):
 def test_a_damaged_heic_photo_is_refused(heif):
     data = encoded(halves(), "HEIF")
     assert "damaged HEIF" in reason(data[: len(data) // 2])
+    assert "damaged" in reason(data.replace(b"iloc", b"ilox"))
+    assert "damaged" in reason(data[:-40])  # a reason that libheif ends with a line
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1", b"hevc"])

@@ -45,9 +45,9 @@ constexpr Kind kOtherKinds[] = {
 constexpr Kind kOtherBrands[] = {
     {"avif", "an AVIF image, a kind that this program does not read; save it as PNG"},
     {"avis", "an AVIF image, a kind that this program does not read; save it as PNG"},
-    {"heic", "a HEIC photo, a kind that is not read; save it as JPEG"},
-    {"heix", "a HEIC photo, a kind that is not read; save it as JPEG"},
-    {"mif1", "a HEIF photo, a kind that is not read; save it as JPEG"},
+    {"heic", "a HEIC photo, a kind that this program does not read; save it as JPEG"},
+    {"heix", "a HEIC photo, a kind that this program does not read; save it as JPEG"},
+    {"mif1", "a HEIF photo, a kind that this program does not read; save it as JPEG"},
     {"crx ", "a raw photo, a kind that is not read; save it as JPEG"},
 };
 

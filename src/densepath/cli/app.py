@@ -87,8 +87,8 @@ def main() -> None:
     # Threads that wait for others sleep soon: spinning as long as the OpenMP runtime does by
     # default costs a shared machine two thirds of its speed. Read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    show_notes()
     speak_utf8()
+    show_notes()
     named = [verb for verb in sys.argv[1:2] if verb in VERBS]
     try:
         build_app(named or VERBS)()

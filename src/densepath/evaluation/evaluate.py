@@ -12,6 +12,7 @@ import numpy as np
 
 from densepath.data.dataset import Dataset, Split
 from densepath.data.loader import Batch, EvalLoader
+from densepath.data.sources import TABLES
 from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation import metrics
 from densepath.evaluation.answers import Answers, Predict, collect_answers
@@ -263,7 +264,8 @@ def _reading(
     reading = dict(given)
     if data_root is not None:
         reading["root"] = data_root
-    if checkpoint.multi_label and isinstance(data, str | Path) and Path(data).suffix == ".csv":
+    is_table = isinstance(data, str | Path) and Path(data).suffix.lower() in TABLES
+    if checkpoint.multi_label and is_table:
         reading.setdefault("multi_label", True)
     return reading
 

@@ -148,6 +148,21 @@ def test_the_same_options_as_in_training_say_what_is_what(run, tmp_path):
         make_recipe({"data": {"class_columns": "a"}})
 
 
+@pytest.mark.parametrize(("name", "mark"), [("t.csv", ","), ("t.tsv", "\t"), ("T.CSV", ";")])
+def test_a_multi_label_checkpoint_reads_a_table_as_multi_label(run, tmp_path, name, mark):
+    write_classes(tmp_path, ("photos",), count=4)
+    rows = "".join(f"photos/{i}.png{mark}{'ab'[i % 2]}\n" for i in range(4))
+    (tmp_path / name).write_text(f"path{mark}label\n{rows}")
+    model = build_model("densenet_bc_22_12", num_classes=2)
+    preprocess = Preprocess(size=(32, 32))
+    Checkpoint.of(model, preprocess=preprocess, labels=["a", "b"], multi_label=True).save(
+        tmp_path / "net.safetensors"
+    )
+    code, out, err = run("evaluate", "net.safetensors", "--data", name, "--json")
+    assert code == 0, err
+    assert json.loads(out.splitlines()[-1])["images"] == 4
+
+
 # Names that are also folders here.
 
 

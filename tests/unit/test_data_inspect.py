@@ -255,5 +255,5 @@ def test_fingerprints_that_are_known_are_not_read_again(tmp_path):
         write(tmp_path / f"c{i % 2}" / f"{i}.png", 1)
     splits = open_splits(tmp_path)
     marks = {"train": np.arange(5, dtype=np.uint64), "validation": np.array([3], np.uint64)}
-    (one,) = inspect_splits(splits, marks).copies
+    (one,) = inspect_splits(splits, known=marks).copies
     assert (one.first, one.second, one.count) == ("train", "validation", 1)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.dataset import SPLITS, Dataset, Split, gather_targets
+from densepath.data.dataset import SPLITS, Dataset, gather_targets
 from densepath.data.fingerprint import Fingerprints, fingerprints
 from densepath.data.splits import Splits
 
@@ -67,11 +67,6 @@ class Inspection:
     groups: dict[str, int]
     divided_groups: int
 
-    def __repr__(self) -> str:
-        """The source and the number of images of each part, in one line."""
-        said = ", ".join(f"{number:,} {split}" for split, number in self.images.items())
-        return f"<Inspection of {self.source}: {len(self.class_names):,} classes, {said}>"
-
     @property
     def imbalance(self) -> float | None:
         """Images of the largest class over those of the smallest in training; None without."""
@@ -123,15 +118,8 @@ class Inspection:
 
 
 def inspect_splits(splits: Splits, known: Mapping[str, Fingerprints] | None = None) -> Inspection:
-    """What the parts of a data set hold.
-
-    Args:
-        splits: the parts.
-        known: the fingerprints of parts that have been read; other files are read for them.
-    """
-    opened = {split: getattr(splits, split) for split in SPLITS}
-    parts: dict[Split, Dataset] = {s: part for s, part in opened.items() if part is not None}
-    separate = {s: part for s, part in parts.items() if s in splits.separate}
+    """What the parts of a data set hold; `known` are fingerprints of parts that have been read."""
+    parts = {split: part for split in SPLITS if (part := getattr(splits, split)) is not None}
     first = next(iter(parts.values()))
     return Inspection(
         source=splits.source,
@@ -141,9 +129,11 @@ def inspect_splits(splits: Splits, known: Mapping[str, Fingerprints] | None = No
         images={split: len(part) for split, part in parts.items()},
         rules=splits.rules,
         notes=splits.notes,
-        copies=tuple(_find_copies(separate, known or {})),
+        copies=tuple(
+            _find_copies({s: p for s, p in parts.items() if s in splits.separate}, known or {})
+        ),
         groups={s: len(np.unique(p.groups)) for s, p in parts.items() if p.groups is not None},
-        divided_groups=_count_divided(separate),
+        divided_groups=_count_divided({s: parts[s] for s in splits.separate if s in parts}),
     )
 
 
@@ -155,9 +145,7 @@ def count_classes(dataset: Dataset) -> NDArray[np.int64]:
     return np.bincount(targets.astype(np.int64), minlength=len(dataset.class_names))
 
 
-def _find_copies(
-    parts: Mapping[Split, Dataset], known: Mapping[str, Fingerprints]
-) -> Iterator[Copies]:
+def _find_copies(parts: dict[str, Dataset], known: Mapping[str, Fingerprints]) -> Iterator[Copies]:
     """The copies between each two parts, then those within each."""
     marks = {s: known[s] if s in known else fingerprints(part) for s, part in parts.items()}
     for a, b in combinations(parts, 2):
@@ -174,11 +162,7 @@ def _find_copies(
 
 
 def _copies(
-    parts: Mapping[Split, Dataset],
-    a: Split,
-    b: Split,
-    firsts: NDArray[np.int64],
-    again: NDArray[np.int64],
+    parts: dict[str, Dataset], a: str, b: str, firsts: NDArray[np.int64], again: NDArray[np.int64]
 ) -> Copies:
     """The copies at `again` of `b`, of the images at `firsts` of `a`."""
     pairs = list(zip(map(int, firsts), map(int, again), strict=True))
@@ -192,7 +176,7 @@ def _copies(
     )
 
 
-def _count_divided(parts: Mapping[Split, Dataset]) -> int:
+def _count_divided(parts: dict[str, Dataset]) -> int:
     """The groups that are in more than one of the parts."""
     groups = [np.unique(part.groups) for part in parts.values() if part.groups is not None]
     if not groups:

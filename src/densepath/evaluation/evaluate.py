@@ -264,8 +264,8 @@ def _reading(
     reading = dict(given)
     if data_root is not None:
         reading["root"] = data_root
-    named = isinstance(data, str | Path) and Path(data).suffix.lower() in TABLES
-    if checkpoint.multi_label and named:
+    is_table = isinstance(data, str | Path) and Path(data).suffix.lower() in TABLES
+    if checkpoint.multi_label and is_table:
         reading.setdefault("multi_label", True)
     return reading
 

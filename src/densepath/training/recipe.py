@@ -106,6 +106,14 @@ class DataSection(Section):
     on_error: Literal["fail", "skip"] = "fail"
     """What an unreadable image does; skipped ones are counted."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _train_alone_is_the_source(cls, values: Any) -> Any:
+        """A source of training images that is named alone stands for `source`, not for `digits`."""
+        if isinstance(values, dict) and values.get("train") and not values.get("source"):
+            return {**values, "source": values["train"], "train": None}
+        return values
+
     def to_options(self, seed: int) -> DataOptions:
         """How the source is to be read; `seed` draws what is held out."""
         names = {one.name for one in dataclasses.fields(DataOptions)}

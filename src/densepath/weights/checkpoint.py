@@ -244,7 +244,7 @@ def _read_description(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     try:
         values = json.loads(text)
         written = values["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its description is damaged: {error!r}") from error
     if written != FORMAT:
         raise CheckpointError(

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import re
 from typing import Any
+
+from densepath.errors import UsageError
 
 READABLE = "densepath.readable"
 STRAY = range(0xDC80, 0xDD00)  # bytes 0x80 to 0xff, PEP 383
@@ -35,6 +38,19 @@ codecs.register_error(READABLE, _escape_unencodable)
 def readable(name: str) -> str:
     """The name with its stray bytes escaped: text that every encoding of Unicode can hold."""
     return SURROGATES.sub(lambda found: escape(found[0]), name)
+
+
+def check_network_path(path: str | os.PathLike[str]) -> None:
+    """Raise UsageError unless the path is UTF-8, which the libraries that read networks need.
+
+    Images, folders of them, lists and reports may have any name.
+    """
+    name = os.fspath(path)
+    if readable(name) != name:
+        raise UsageError(
+            f"{readable(name)} is no UTF-8 name, and the libraries that read and write networks "
+            "need one. Rename it; or change into that folder and name what is in it."
+        )
 
 
 def to_json(value: Any, **options: Any) -> str:

@@ -187,7 +187,9 @@ def test_a_file_is_refused_with_the_words_of_the_python_program(cpp, bundle, ima
             continue
         with pytest.raises(ImageError) as caught:
             open_image(answer["path"])
-        assert answer["error"] == caught.value.reason.replace(", GIF, WEBP, BMP, TIFF, PPM, AVIF, HEIF", "")
+        assert answer["error"] == caught.value.reason.replace(
+            ", GIF, WEBP, BMP, TIFF, PPM, AVIF, HEIF", ""
+        )
         compared += 1
     assert compared > 20
 

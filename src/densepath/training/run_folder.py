@@ -27,7 +27,7 @@ from densepath.drawing.picture import literal, save_picture
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_json, write_text
 from densepath.models.build import Model
-from densepath.names import READABLE
+from densepath.names import READABLE, check_network_path
 from densepath.preprocess import Preprocess
 from densepath.training.ema import Ema
 from densepath.training.environment import describe_environment
@@ -86,6 +86,7 @@ class RunFolder:
             UsageError: a training is already there and `resume` is not set.
             OutputError: it cannot be written.
         """
+        check_network_path(self.path)
         if is_run_folder(self.path):
             self._check_owner(resume)
         elif self.path.exists() and not self.path.is_dir():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from densepath.errors import WeightsError
+from densepath.names import check_network_path
 from densepath.weights import mindspore, paddle, pytorch
 
 Naming = Literal["paddle", "mindcv", "pytorch"]
@@ -49,6 +50,7 @@ def _reader(path: Path) -> Callable[[Path], Mapping[str, Tensor | np.ndarray]]:
     Raises:
         WeightsError: no such file, empty, too large, or of an unknown kind.
     """
+    check_network_path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file.")
     size_bytes = path.stat().st_size

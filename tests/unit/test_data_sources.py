@@ -115,6 +115,15 @@ def test_broken_files_of_a_folder_are_samples_that_say_why_they_fail(tmp_path):
             dataset.load(index)
 
 
+def test_a_class_folder_whose_name_is_no_utf8_gives_a_class_that_every_file_can_hold(tmp_path):
+    for name in (b"caf\xe9", b"\xff\xfe", "日本".encode()):
+        write_image(tmp_path / os.fsdecode(name) / "1.png")
+    dataset = open_dataset(tmp_path, split="test")
+    assert dataset.class_names == ["\\xff\\xfe", "caf\\xe9", "日本"]
+    assert os.fsencode(dataset.path(0)).endswith(b"/\xff\xfe/1.png")
+    assert dataset.load(0).image.shape == (3, 4, 3)
+
+
 def test_a_folder_that_is_called_like_an_image_is_a_folder(tmp_path):
     write_image(tmp_path / "a" / "set.png" / "1.png")
     dataset = open_dataset(tmp_path, split="test")

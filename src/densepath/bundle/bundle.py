@@ -17,6 +17,7 @@ from pathlib import Path
 from densepath.bundle.manifest import FORMATS, MANIFEST, MANIFEST_HASH, MOST_BYTES, File, Manifest
 from densepath.errors import BundleError, OutputError, UnknownNameError
 from densepath.files import FILE_MODE, nearest_paths, sha256, write_text
+from densepath.names import check_network_path
 
 # Formats of INT8 bundles alone.
 QUANTIZED = ("native", "executorch", "litert")
@@ -46,8 +47,10 @@ class Bundle:
             BundleError: not a bundle, a manifest that was changed or is of another version, or a
                 file that is missing, cut short or changed.
             UnknownNameError: `verify` is none of these.
+            UsageError: the folder's name is no UTF-8.
         """
         folder = Path(folder)
+        check_network_path(folder)
         if verify not in ("manifest", "all", *FORMATS):
             raise UnknownNameError("verification", verify, ("manifest", "all", *FORMATS))
         bundle = cls(folder, Manifest.from_text(_read_manifest(folder), str(folder)))
@@ -217,7 +220,9 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 
     Raises:
         OutputError: something else stands there, or a bundle that may not be overwritten.
+        UsageError: its name is no UTF-8.
     """
+    check_network_path(target)
     if not target.exists() and not target.is_symlink():
         return
     if not target.is_dir():

@@ -28,7 +28,7 @@ from densepath.drawing.picture import literal, save_picture
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_json, write_text
 from densepath.models.build import Model
-from densepath.names import READABLE
+from densepath.names import READABLE, check_network_path
 from densepath.preprocess import Preprocess
 from densepath.training.ema import Ema
 from densepath.training.environment import describe_environment
@@ -79,6 +79,7 @@ def check_folder(path: Path, recipe: Recipe, *, resume: bool) -> None:
         UsageError: a training is already there and `resume` is not set; or other things are.
         OutputError: it is a file.
     """
+    check_network_path(path)
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file; --output names a folder.")
     if not is_run_folder(path):

@@ -23,7 +23,7 @@ from densepath.errors import CheckpointError, OutputError, UsageError, WeightsEr
 from densepath.files import missing, write_atomically
 from densepath.models.build import Model, build_model
 from densepath.models.spec import ModelSpec
-from densepath.names import first_of, to_json
+from densepath.names import check_network_path, first_of, to_json
 from densepath.preprocess import Preprocess
 from densepath.weights.labels import known_labels
 from densepath.weights.match import check_tensors, is_weight
@@ -41,7 +41,9 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
 
     Raises:
         OutputError: it cannot be written.
+        UsageError: its name is no UTF-8.
     """
+    check_network_path(path)
     try:
         with write_atomically(path) as temporary:
             save_file(tensors, str(temporary), metadata=metadata)
@@ -201,8 +203,10 @@ class Checkpoint:
 
         Raises:
             CheckpointError: no such file, not a checkpoint of densepath, or damaged.
+            UsageError: its name is no UTF-8.
         """
         path = Path(path)
+        check_network_path(path)
         if not path.is_file():
             raise CheckpointError(missing(path))
         try:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from densepath.errors import WeightsError
 from densepath.files import missing
+from densepath.names import check_network_path
 from densepath.weights import mindspore, paddle, pytorch
 from densepath.weights.trainers import Contents, find_network
 
@@ -59,6 +60,7 @@ def _reader(path: Path) -> Callable[[Path], Any]:
     Raises:
         WeightsError: no such file, empty, too large, or of an unknown kind.
     """
+    check_network_path(path)
     if not path.is_file():
         raise WeightsError(missing(path))
     size_bytes = path.stat().st_size

@@ -193,6 +193,41 @@ def test_one_label_an_image_and_several_are_not_mixed_up(run, model, photos, tmp
     assert "one label an image; the checkpoint was trained for several" in err
 
 
+def test_a_table_without_an_image_of_two_labels_is_read_as_the_network_needs_it(
+    run, model, photos, tmp_path
+):
+    weights = tmp_path / "multi.safetensors"
+    Checkpoint.of(model, preprocess=Preprocess((32, 32)), labels=LABELS, multi_label=True).save(
+        weights
+    )
+    table = tmp_path / "table.csv"
+    lines = [
+        "file_name,kind",
+        *(f"photos/{name}/{i}.png,{name}" for name in LABELS for i in (0, 1)),
+    ]
+    table.write_text("\n".join(lines) + "\n")
+    columns = ("--path-column", "file_name", "--label-column", "kind")
+    code, out, err = run("evaluate", weights, "--data", table, *columns, "--json")
+    assert code == 0, err
+    assert [row["support"] for row in json.loads(out)["per_class"]] == [2, 2, 2]
+    assert "micro_f1" in json.loads(out)
+
+
+def test_the_first_line_says_whether_the_images_were_trained_on(run, checkpoint, photos):
+    code, out, _ = run("evaluate", checkpoint, "--data", photos)
+    assert code == 0
+    assert out.splitlines()[0] == (
+        "it is not known whether the 9 images were trained on: its weights do not say what they "
+        "were trained on."
+    )
+
+
+def test_without_data_a_checkpoint_of_another_origin_asks_for_them(run, checkpoint):
+    code, out, err = run("evaluate", checkpoint)
+    assert (code, out) == (2, "")
+    assert "--data SOURCE" in err
+
+
 def test_an_impossible_threshold_is_a_usage_error(run, checkpoint, photos):
     code, _, err = run("evaluate", checkpoint, "--data", photos, "--threshold", 1.5)
     assert code == 2

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import http.server
 import io
 import json
+import os
+import shutil
+import subprocess
 import sys
 import threading
 from functools import partial
@@ -115,6 +119,58 @@ def test_names_on_standard_input_and_globs_are_taken(run, checkpoint, photos):
     assert code == 0
     names = ["b.png", "more/c.png", "a.jpg"]
     assert [a["path"] for a in objects(out)] == [str(photos / name) for name in names]
+
+
+def test_what_a_folder_has_besides_images_is_counted_and_named_on_standard_error(
+    run, checkpoint, photos
+):
+    for name in ("x.cr2", "y.cr2", "more/z.NEF", "labels.csv", "more/page.pdf"):
+        (photos / name).write_bytes(b"x")
+    code, out, err = run("predict", checkpoint, photos, "--json")
+    assert code == 0
+    assert len(objects(out)) == 3
+    assert "passed over: 3 raw photos (2 .cr2, 1 .nef): save them as JPEG or PNG" in err
+    assert "1 picture of a kind that is not read (1 .pdf)" in err
+    assert "2 files that are no images (1 .csv, 1 .txt)" in err
+
+
+def test_a_folder_of_images_alone_has_nothing_said_of_it(run, checkpoint, photos):
+    (photos / "notes.txt").unlink()
+    _, _, err = run("predict", checkpoint, photos, "--json")
+    assert "passed over" not in err
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "table"])
+def test_a_name_that_is_not_utf8_is_answered_in_every_form_by_folder_list_and_pattern(
+    form, checkpoint, photos, tmp_path
+):
+    odd = os.fsencode(photos) + b"/caf\xe9 \xff.png"
+    shutil.copy(photos / "b.png", odd)
+    command = [sys.executable, "-m", "densepath", "predict", checkpoint, "--format", form]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    for words, lines in (([str(photos)], b""), ([odd], b""), (["-"], odd + b"\n")):
+        done = subprocess.run(
+            [*command, *words], input=lines, capture_output=True, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "caf\\xe9 \\xff.png" in done.stdout.decode("utf-8").replace("\\\\", "\\")
+    if form == "json":
+        found = json.loads(done.stdout)
+        assert base64.b64decode(found["path_base64"]) == odd
+    target = tmp_path / "answers.txt"
+    subprocess.run([*command, odd, "--output", target], check=True, env=environment)
+    assert "caf\\xe9" in target.read_text("utf-8").replace("\\\\", "\\")
+
+
+def test_a_network_of_four_channels_says_what_takes_its_images(run, photos, tmp_path):
+    path = tmp_path / "four.safetensors"
+    model = build_model("densenet_bc_22_12", num_classes=3, in_channels=4).eval()
+    preprocess = Preprocess((32, 32), mean=(0.5,) * 4, std=(0.5,) * 4)
+    Checkpoint.of(model, preprocess=preprocess, labels=LABELS).save(path)
+    code, out, err = run("predict", path, photos)
+    assert (code, out) == (2, "")
+    assert "the network takes 4 channels" in err
+    assert "arrays [height, width, 4]" in err
 
 
 def test_a_folder_without_images_says_what_an_image_is(run, checkpoint, tmp_path):

@@ -106,14 +106,19 @@ def test_links_that_lead_back_are_not_followed(tmp_path):
 
 def test_broken_files_of_a_folder_are_samples_that_say_why_they_fail(tmp_path):
     write_image(tmp_path / "a" / "1.png")
-    (tmp_path / "a" / "2.jpg").mkdir()
     (tmp_path / "a" / "3.jpg").symlink_to("nowhere")
     (tmp_path / "a" / "4.jpg").write_bytes(b"")
     dataset = open_dataset(tmp_path, split="test")
-    assert len(dataset) == 4
-    for index, reason in ((1, "a folder"), (2, "no such file"), (3, "empty")):
+    assert len(dataset) == 3
+    for index, reason in ((1, "no such file"), (2, "empty")):
         with pytest.raises(ImageError, match=reason):
             dataset.load(index)
+
+
+def test_a_folder_that_is_called_like_an_image_is_a_folder(tmp_path):
+    write_image(tmp_path / "a" / "set.png" / "1.png")
+    dataset = open_dataset(tmp_path, split="test")
+    assert [dataset.path(i) for i in range(len(dataset))] == [str(tmp_path / "a/set.png/1.png")]
 
 
 @pytest.mark.parametrize(

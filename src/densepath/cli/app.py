@@ -22,6 +22,7 @@ HELP = "DenseNet and Dual Path Networks: from a folder of images to a trained, m
 
 # Verb → the module of `densepath.cli` and its function.
 VERBS = {
+    "data": ("data", "data"),
     "train": ("train", "train"),
     "evaluate": ("evaluate", "evaluate"),
     "predict": ("predict", "predict"),
@@ -86,8 +87,8 @@ def main() -> None:
     # Threads that wait for others sleep soon: spinning as long as the OpenMP runtime does by
     # default costs a shared machine two thirds of its speed. Read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    show_notes()
     speak_utf8()
+    show_notes()
     named = [verb for verb in sys.argv[1:2] if verb in VERBS]
     try:
         build_app(named or VERBS)()

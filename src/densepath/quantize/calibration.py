@@ -199,29 +199,23 @@ def _is_dataset(data: str | Path, path: Path) -> bool:
     """Whether the data have classes; an archive, too, may be a data set of its own kind."""
     if built_in(data) is not None or path.suffix.lower() in TABLES:
         return True
-    if path.is_dir():
-        return is_batches_folder(path) or _has_training_folder(path)
-    if path.suffix == ".txt" and path.is_file():
-        first = next((line for line in read_lines(path) if line), "")
-        return not (path.parent / first).exists() and _opens(path)
-    return path.name.lower().endswith(ARCHIVES) and _opens(path)
-
-
-def _has_training_folder(path: Path) -> bool:
-    """Whether a folder has splits; where their names leave a doubt, all is just images."""
     try:
-        return "train" in find_split_folders(path, {}).folders
-    except DatasetError:
-        return False
+        if path.is_dir():
+            return is_batches_folder(path) or "train" in find_split_folders(path, {}).folders
+        if path.name.lower().endswith(ARCHIVES) or _is_list_with_labels(path):
+            open_dataset(path, split="train")
+            return True
+    except DatasetError:  # no such set, or split folders that leave a doubt: just images
+        pass
+    return False
 
 
-def _opens(path: Path) -> bool:
-    """Whether `open_dataset` takes the file."""
-    try:
-        open_dataset(path, split="train")
-    except DatasetError:
+def _is_list_with_labels(path: Path) -> bool:
+    """Whether a text file names, in its first line, no image but perhaps an image and its class."""
+    if path.suffix.lower() != ".txt" or not path.is_file():
         return False
-    return True
+    first = next(filter(None, read_lines(path)), "")
+    return not (path.parent / first).exists()
 
 
 def _draw_samples(
@@ -303,9 +297,10 @@ def _notes(drawn: _Drawn, asked: int, left: int, asked_held: int, held: int) -> 
     """What a user should know of the draw: fewer images than asked for, and which are missing."""
     if left < asked or held < min(asked_held, LEAST_HELD_OUT):
         there = counted(len(drawn.images), "image")
+        others = f", {held:,} of {asked_held:,} are held out to choose methods by"
         yield (
             f"only {there} to calibrate with in {drawn.source}: {left:,} of the {asked:,} asked "
-            f"for measure ranges, {held:,} of {asked_held:,} are held out to choose methods by"
+            f"for measure ranges{others if asked_held else ''}"
         )
     if drawn.unreadable:
         number = len(drawn.unreadable)

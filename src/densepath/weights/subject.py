@@ -39,7 +39,8 @@ def open_checkpoint(subject: str | Path | Checkpoint) -> Checkpoint:
     Raises:
         BundleError: the bundle has no such format, or was changed; a file in one.
         CheckpointError: no such file or folder, or it is no checkpoint.
-        UsageError: a bare model name, which has no weights.
+        UsageError: a bare model name, which has no weights; or a run folder here that is called
+            like published weights.
         UnknownNameError: neither a file nor a known name.
         WeightsUnavailableError: published weights that cannot be fetched.
         WeightsError: published weights whose file is damaged; weights that are no numbers.
@@ -64,7 +65,7 @@ def locate(subject: str | Path) -> Path | Published:
         raise UsageError(f"the subject is a {type(subject).__name__}; name it by a path or name.")
     path, name = Path(subject), os.fspath(subject)
     # In `os.path` a name that is too long for a file is none, and no error.
-    if os.path.isdir(path):  # noqa: PTH112
+    if os.path.isdir(path) and not _stands_for_weights(subject, path):  # noqa: PTH112
         return checkpoint_in(path)
     if os.path.isfile(path):  # noqa: PTH113
         return _checkpoint_file(path)
@@ -75,6 +76,26 @@ def locate(subject: str | Path) -> Path | Published:
     if name.lower() in map(str.lower, PUBLISHED):
         return find_published(name)
     raise _nothing(path, name)
+
+
+def _stands_for_weights(subject: str | Path, folder: Path) -> bool:
+    """Whether a name that is also a folder here means weights that are published or shipped.
+
+    It does when the folder has no checkpoint.
+
+    Raises:
+        UsageError: the folder has one.
+    """
+    name = str(subject)
+    known = name in shipped_names() or name.lower() in map(str.lower, PUBLISHED)
+    if isinstance(subject, Path) or not known:
+        return False
+    if not is_bundle(folder) and not any((folder / file).is_file() for file in RUN_FILES):
+        return True
+    raise UsageError(
+        f"`{name}` is a folder with a checkpoint here, and also the name of published weights. "
+        f"Name the folder as ./{name}; for the other, start in another folder."
+    )
 
 
 def open_published(row: Published) -> Checkpoint:

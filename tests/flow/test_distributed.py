@@ -22,11 +22,12 @@ MPIRUN = [
 ]
 TIMEOUT_SECONDS = 300
 
-# 1,442 training images are five batches of 256, and 355 test images divide by nothing.
+# 1,442 training images are six steps of 240 or 241, and 355 test images divide by nothing.
 TRAINING = [
     *("train", "densenet_bc_22_12", "--data", "digits", "--epochs", "2", "--batch-size", "256"),
     *("--lr", "0.01", "--device", "cpu", "--progress", "none"),
     *("--set", "data.channels=1", "--set", "preprocess.size=8", "--set", "augment.padding=1"),
+    *("--set", "data.evaluate_on=test"),
 ]
 SYNC = ["--set", "distributed.sync_bn=true"]
 
@@ -121,6 +122,55 @@ def test_broken_images_are_counted_once_and_weigh_nothing(images_with_one_broken
     assert_same_curve(tmp_path / "two", curve(tmp_path / "one"))
 
 
+@pytest.fixture
+def images_mostly_broken(tmp_path) -> Path:
+    """12 training images of 8 × 8 pixels, five of which can be read, and four to evaluate."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4)):
+        for number in range(count):
+            path = tmp_path / "data" / split / ("dark", "light")[number % 2] / f"{number:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            low = 128 * (number % 2)
+            pixels = rng.integers(low, low + 128, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+            if split == "train" and number % 12 in (0, 1, 3, 4, 6, 9, 10):
+                path.write_bytes(b"no image")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(("size", "sync"), [(8, SYNC), (4, SYNC), (4, [])])
+def test_steps_that_have_shrunk_to_one_image_or_none_end_no_process(
+    images_mostly_broken, tmp_path, size, sync
+):
+    """Batches of 4, of which a process can often read one image or none.
+
+    At 4 pixels the last maps are 1 × 1, and BatchNorm needs two images. Statistics of two
+    values magnify rounding without bound, so the curves are compared at 8 pixels.
+    """
+    rows = []
+    for name, launcher in (("one", [sys.executable, "-m", "densepath"]), ("two", TORCHRUN)):
+        output = tmp_path / name
+        command = training_on(images_mostly_broken, output, "skip")[: -len(SYNC)]
+        command[command.index("--batch-size") + 1] = "4"
+        command[command.index("--epochs") + 1] = "5"
+        command += ["--set", f"preprocess.size={size}", "--set", "augment.crop=none", *sync]
+        run = launch(launcher, *command)
+        assert run.returncode == 0, run.stderr
+        rows.append(curve(output))
+    one, two = rows
+    skipped = [row["train_skipped"] for row in two]
+    assert len(two) == 5
+    assert all(np.isfinite(row["train_loss"]) for row in two)
+    if size == 8:
+        assert skipped == [7] * 5
+        losses = [[row["train_loss"] for row in run] for run in rows]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    elif sync:
+        assert skipped == [row["train_skipped"] for row in one]
+    else:
+        assert all(7 <= count < 12 for count in skipped)
+
+
 def test_an_error_in_one_process_ends_all_with_one_message(images_with_one_broken, tmp_path):
     run = launch(TORCHRUN, *training_on(images_with_one_broken, tmp_path / "run", "fail"))
     assert run.returncode != 0
@@ -134,6 +184,7 @@ def test_two_processes_train_for_int8_as_one_does(tmp_path):
     start, base = tmp_path / "float", [sys.executable, "-m", "densepath"]
     assert launch(base, *TRAINING, "--output", str(start)).returncode == 0
     data = [*("--data", "digits", "--batch-size", "256", "--epochs", "2", "--device", "cpu")]
+    data += ["--set", "data.evaluate_on=test"]
     options = [*data, "--progress", "none", "--set", "augment.padding=1"]
     losses = []
     for name, launcher in (("one", base), ("two", TORCHRUN)):

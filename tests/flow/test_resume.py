@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-# 11 steps an epoch; dropout, drop-path, mixup and the average all draw or keep something that a
-# careless resume would lose.
+# 12 steps an epoch, two of them of 121 images and ten of 120; dropout, drop-path, mixup and the
+# average all draw or keep something that a careless resume would lose.
 TRAINING = """
 import os, signal, sys
 from densepath import train
@@ -25,10 +25,10 @@ step, replace = loop._step, os.replace
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def step_and_die(training, batch, num_images):
-    step(training, batch, num_images)
+def step_and_die(training, batch, share):
+    step(training, batch, share)
     here = training.position
-    if die_in == "step" and here.epoch * 11 + here.step + 1 == die_at:
+    if die_in == "step" and here.epoch * 12 + here.step + 1 == die_at:
         die()
 
 def write_and_die(path, position, *rest):
@@ -39,7 +39,7 @@ def write_and_die(path, position, *rest):
             def __enter__(self): return context.__enter__()
             def __exit__(self, *error): die()
         return Dying()
-    if die_in == "write" and position.epoch * 11 + position.step >= die_at:
+    if die_in == "write" and position.epoch * 12 + position.step >= die_at:
         checkpoint.write_atomically = kill_before_rename
     write(path, position, *rest)
 
@@ -54,10 +54,11 @@ train(
         "data.channels": 1, "data.batch_size": 128, "preprocess.size": 8, "augment.padding": 1,
         "augment.mixup": 0.2, "model.drop_rate": 0.1, "model.drop_path_rate": 0.1,
         "ema.decay": 0.9, "checkpoint.every_steps": 4, "compute.channels_last": True,
+        "data.evaluate_on": "test",
     },
 )
 """
-STEPS = 33
+STEPS = 36
 TIMEOUT_SECONDS = 300
 
 
@@ -94,7 +95,7 @@ def test_killed_at_five_random_steps_it_ends_with_the_same_bits(never_killed, tm
 
 
 def test_killed_while_it_writes_its_state_it_ends_with_the_same_bits(never_killed, tmp_path):
-    for step in (4, 22):  # Within an epoch, and at the end of one.
+    for step in (4, 24):  # Within an epoch, and at the end of one.
         assert train_until(tmp_path / "run", step, "write") == -signal.SIGKILL
     assert train_until(tmp_path / "run") == 0
     assert_same(tmp_path / "run", never_killed)

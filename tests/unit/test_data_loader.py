@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from itertools import chain
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from densepath.data.augment import Augment
 from densepath.data.dataset import Sample
@@ -99,8 +102,8 @@ def test_batches_do_not_depend_on_worker_processes():
 def test_an_epoch_that_is_resumed_goes_on_with_the_same_batches():
     loader = train_loader(open_dataset("digits", validation_fraction=0), batch_size=128)
     whole = list(loader.epoch(3))
-    assert len(whole) == loader.steps_per_epoch == 11
-    for start in (1, 10, 11):
+    assert len(whole) == loader.steps_per_epoch == 12
+    for start in (1, 11, 12):
         assert_same(loader.epoch(3, start_step=start), whole[start:])
 
 
@@ -114,17 +117,65 @@ def test_epochs_differ_in_order_and_in_changes_and_seeds_do_too():
     assert not torch.equal(first.images, second.images)
 
 
-def test_an_epoch_takes_no_image_twice_and_leaves_out_what_fills_no_batch():
-    found = indices(train_loader(Numbered(43)).epoch(0))
-    assert len(found) == len(set(found)) == 40
-    seen = {i for epoch in range(30) for i in indices(train_loader(Numbered(43)).epoch(epoch))}
-    assert seen == set(range(43))
+def test_an_epoch_takes_every_image_once_in_steps_of_like_sizes():
+    """188 images in batches of 64: 60 of them were never used."""
+    batches = list(train_loader(Numbered(188), batch_size=64).epoch(0))
+    assert [len(batch.images) for batch in batches] == [63, 63, 62]
+    assert sorted(indices(batches)) == list(range(188))
+
+
+def test_a_broken_image_ends_the_first_epoch_wherever_it_stands():
+    for broken in range(11):
+        loader = train_loader(Numbered(11, broken=[broken]), batch_size=8)
+        with pytest.raises(ImageError, match=f"number/{broken}:"):
+            list(loader.epoch(0))
 
 
 def test_a_set_smaller_than_a_batch_is_one_smaller_batch():
     loader = train_loader(Numbered(3), batch_size=64)
     assert loader.steps_per_epoch == 1
     assert sorted(indices(loader.epoch(0))) == [0, 1, 2]
+
+
+@given(
+    count=st.integers(1, 300),
+    share=st.integers(1, 40),
+    world_size=st.integers(1, 9),
+    least=st.integers(1, 2),
+    epoch=st.integers(0, 3),
+    data=st.data(),
+)
+def test_every_image_comes_exactly_once_an_epoch_however_many_processes(
+    count, share, world_size, least, epoch, data
+):
+    """And each step has the images that it has with one process of the same global batch."""
+    dataset, batch_size = Numbered(count), share * world_size
+    alone = train_loader(dataset, batch_size=batch_size, least_images=least)
+    ranks = [
+        train_loader(
+            dataset,
+            batch_size=share,
+            rank=rank,
+            world_size=world_size,
+            least_images=least,
+            least_share=min(least, share),
+        )
+        for rank in range(world_size)
+    ]
+    start = data.draw(st.integers(0, alone.steps_per_epoch))
+    one = [step.tolist() for step in alone.order(epoch)]
+    many = [[step.tolist() for step in rank.order(epoch, start_step=start)] for rank in ranks]
+    assert sorted(chain.from_iterable(one)) == list(range(count))
+    assert [list(chain(*parts)) for parts in zip(*many, strict=True)] == one[start:]
+    sizes = [len(step) for step in one]
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= max(batch_size, least + 1)
+    assert min(sizes) >= min(least, count)
+    if batch_size >= least:
+        assert all(
+            len(part) == 0 or len(part) >= min(least, share, count) for r in many for part in r
+        )
+    assert all(part for part in many[0])
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
@@ -135,7 +186,7 @@ def test_many_processes_together_see_the_batches_of_one(world_size):
         train_loader(dataset, batch_size=8 // world_size, rank=r, world_size=world_size)
         for r in range(world_size)
     ]
-    assert {rank.steps_per_epoch for rank in ranks} == {5}
+    assert {rank.steps_per_epoch for rank in ranks} == {6}
     parts = zip(*[rank.epoch(5, start_step=2) for rank in ranks], strict=True)
     for whole, step in zip(one, parts, strict=True):
         assert torch.equal(torch.cat([part.images for part in step]), whole.images)
@@ -239,7 +290,7 @@ def test_the_loader_says_nothing_on_standard_error():
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
     )
-    assert done.stdout == "1280\n"
+    assert done.stdout == "1442\n"
     assert done.stderr == ""
 
 

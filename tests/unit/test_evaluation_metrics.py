@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -104,6 +106,79 @@ def test_a_class_without_images_has_no_recall_and_does_not_count_in_the_mean():
     assert [row["recall"] for row in rows] == [0.5, None, None]
     assert rows[2]["f1"] is None
     assert metrics.macro(rows, "recall") == 0.5
+
+
+def answers_of(matrix):
+    """Single-label answers that have this confusion matrix."""
+    truth, answered = (
+        axis.repeat(matrix.ravel()) for axis in np.indices(matrix.shape).reshape(2, -1)
+    )
+    return collect_answers(flat, [batch(np.eye(len(matrix))[answered], truth, 0)])
+
+
+confusions = st.integers(2, 6).flatmap(
+    lambda n: st.lists(st.integers(0, 3) | st.just(0), min_size=n * n, max_size=n * n).map(
+        lambda counts: np.array(counts).reshape(n, n)
+    )
+)
+
+
+@given(confusions.filter(lambda matrix: matrix.sum() > 0))
+@example(np.array([[5, 0], [5, 0]]))
+@example(np.array([[0, 3, 0], [0, 0, 0], [0, 2, 0]]))
+@example(np.array([[0, 0, 0], [0, 0, 0], [0, 0, 4]]))
+def test_macro_figures_are_those_of_scikit_learn_over_the_classes_with_images(matrix):
+    answers = answers_of(matrix)
+    rows = metrics.per_class(metrics.confusion_matrix(answers, len(matrix)), list(map(str, matrix)))
+    present = np.unique(answers.targets)
+    wanted = sklearn_metrics.precision_recall_fscore_support(
+        answers.targets, answers.predicted, labels=present, average="macro", zero_division=0
+    )
+    found = [metrics.macro(rows, name) for name in ("precision", "recall", "f1")]
+    assert found == pytest.approx(list(wanted[:3]))
+    assert metrics.with_images(rows) == len(present)
+
+
+def test_a_class_that_is_never_answered_counts_as_zero_and_its_row_says_undefined():
+    answers = answers_of(np.array([[5, 0], [5, 0]]))
+    rows = metrics.per_class(metrics.confusion_matrix(answers, 2), LABELS[:2])
+    assert metrics.macro(rows, "precision") == 0.25
+    assert [row["precision"] for row in rows] == [0.5, None]
+
+
+label_tables = st.integers(1, 5).flatmap(
+    lambda classes: st.lists(
+        st.lists(
+            st.sampled_from([(0, 0), (0, 1), (1, 0), (1, 1)]), min_size=classes, max_size=classes
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+
+
+@given(label_tables)
+@example([[(0, 0)]])
+@example([[(1, 0), (0, 1)], [(1, 0), (0, 0)]])
+def test_micro_and_macro_f1_of_labels_are_those_of_scikit_learn(table):
+    truth, decided = np.moveaxis(np.array(table), -1, 0)
+    answers = collect_answers(flat, [batch(decided * 8 - 4, truth.astype(np.float32), 0)])
+    figures, rows = metrics.per_label(answers, list(map(str, range(truth.shape[1]))), 0.5)
+    micro = sklearn_metrics.f1_score(truth.ravel(), decided.ravel(), zero_division=0)
+    assert figures["micro_f1"] == pytest.approx(micro)
+    present = np.flatnonzero(truth.any(0))
+    if not len(present):
+        assert figures["macro_f1"] is None
+        return
+    each = [
+        sklearn_metrics.precision_recall_fscore_support(
+            truth[:, i], decided[:, i], average="binary", zero_division=0
+        )[:3]
+        for i in present
+    ]
+    found = [metrics.macro(rows, name) for name in ("precision", "recall", "f1")]
+    assert found == pytest.approx(list(np.mean(each, 0)))
+    assert figures["macro_f1"] == pytest.approx(found[2])
 
 
 def test_the_worst_mistakes_are_wrong_answers_with_the_highest_loss_first():

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from densepath.benchmark.rungs import Rung, open_rungs
 from densepath.data.dataset import Dataset, Split, Subset
 from densepath.data.loader import EvalLoader
-from densepath.data.open import open_dataset
 from densepath.engines.engine import Images, Logits
 from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation.labels import match_labels
+from densepath.evaluation.measured import Overlap, find_known, find_overlap, open_measured
 from densepath.evaluation.metrics import TOP, top5_tells
 from densepath.predictions import in_markdown
 from densepath.quantize.scoring import signal_to_noise
@@ -32,6 +32,7 @@ from densepath.quantize.scoring import signal_to_noise
 BATCH, SIMULATED_BATCH = 32, 100
 WARM_RUNS, TIMED_RUNS = 5, 30
 NUM_NAMES = 3
+UNKNOWN = "none of these forms says it (a run folder or its checkpoint does)"
 
 Say: TypeAlias = Callable[[str], None]
 
@@ -79,16 +80,19 @@ class Ladder:
         rows: the first of them is what the others are compared with.
         data: the images, in a sentence.
         num_classes: of the network.
+        overlap: how many of the images it was trained on.
     """
 
     rows: list[Row]
     data: str
     num_classes: int
+    overlap: Overlap
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         rows = [{**asdict(row), "lost_points": row.lost_points} for row in self.rows]
-        return {"data": self.data, "num_classes": self.num_classes, "rows": rows}
+        about = self.overlap.to_dict()
+        return {**about, "data": self.data, "num_classes": self.num_classes, "rows": rows}
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Titles and cells for people: without top-5 where it is 100 % by its nature."""
@@ -103,6 +107,8 @@ class Ladder:
         alignment = ["---"] * NUM_NAMES + ["--:"] * (len(titles) - NUM_NAMES)
         lines = [
             "# Accuracy ladder",
+            "",
+            in_markdown(str(self.overlap)),
             "",
             f"Images: {in_markdown(self.data)}. Agreement and SNR of the logits: with "
             f"{in_markdown(first.name)},",
@@ -142,7 +148,7 @@ def measure_ladder(
     subjects: Sequence[str | Path],
     data: str | Path,
     *,
-    split: Split = "test",
+    split: Split | None = None,
     num_images: int | None = None,
     num_simulated: int = 500,
     timed: bool = True,
@@ -154,7 +160,7 @@ def measure_ladder(
     Args:
         subjects: checkpoints, run folders, bundles and compiled NPU programs of one network.
         data: a labelled data set, see `open_dataset`.
-        split: of it.
+        split: of it; None: as in `evaluate`.
         num_images: of the split, taken evenly; all by default.
         num_simulated: of them, those that an NPU's simulator answers.
         timed: measure latencies.
@@ -171,9 +177,13 @@ def measure_ladder(
         rungs = [stack.enter_context(rung) for one in subjects for rung in open_rungs(one)]
         _check_alike(rungs)
         first = rungs[0]
-        dataset = open_dataset(
-            *(data,), split=split, channels=first.preprocess.channels, data_root=data_root
+        known = find_known(subjects)
+        measured = open_measured(
+            *(known, data, split),
+            channels=first.preprocess.channels,
+            reading={} if data_root is None else {"root": data_root},
         )
+        dataset = measured.dataset
         _check_labels(dataset, first)
         dataset = _evenly(dataset, num_images)
         to_logits = np.array(match_labels(dataset.class_names, first.labels, named=dataset.named))
@@ -186,7 +196,9 @@ def measure_ladder(
         _row(rung, found, answers[0], targets, to_logits, sample, latency)
         for rung, found, latency in zip(rungs, answers, latencies, strict=True)
     ]
-    return Ladder(rows, f"{len(dataset):,} of {dataset.description}", len(first.labels))
+    overlap = find_overlap(known, dataset, np.arange(len(dataset)), UNKNOWN)
+    said = f"{len(dataset):,} of {dataset.description}"
+    return Ladder(rows, said, len(first.labels), overlap)
 
 
 def _check_alike(rungs: Sequence[Rung]) -> None:

@@ -22,6 +22,7 @@ HELP = "DenseNet and Dual Path Networks: from a folder of images to a trained, m
 
 # Verb → the module of `densepath.cli` and its function.
 VERBS = {
+    "data": ("data", "data"),
     "train": ("train", "train"),
     "evaluate": ("evaluate", "evaluate"),
     "predict": ("predict", "predict"),

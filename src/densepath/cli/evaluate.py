@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,12 +38,20 @@ def evaluate(
         ),
     ],
     data: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="digits, cifar10, a folder of class folders, a list file, a CSV or an archive."
+            help="digits, cifar10, a folder of class folders, a list file, a CSV or an archive. "
+            "[default: what it was trained on]",
+            show_default=False,
         ),
-    ],
-    split: Annotated[SplitName, typer.Option(help="The part of the data set.")] = SplitName.test,
+    ] = None,
+    split: Annotated[
+        SplitName | None,
+        typer.Option(
+            help="The part of the data set. [default: test images, else those held out, else all]",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="Write the report, its tables and pictures into this folder."),
@@ -73,6 +81,13 @@ def evaluate(
         Path | None,
         typer.Option(help="The folder that a list's or CSV's paths start from; its own."),
     ] = None,
+    path_column: Annotated[str | None, typer.Option(help="A CSV's column of files.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Its column of class names.")] = None,
+    class_columns: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Its columns of 0 and 1, one a class."),
+    ] = None,
+    split_column: Annotated[str | None, typer.Option(help="Its column of splits.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images of one run.")] = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
@@ -80,7 +95,9 @@ def evaluate(
 ) -> None:
     """Measure a network on labelled images: accuracy, each class, confusion, calibration.
 
-    A data set whose classes are not the checkpoint's is refused with the difference.
+    The first line says how many of the images it was trained on. A run's own data is read as in
+    its training, and its own held-out images are taken where it has no test images. A data set
+    whose classes are not the checkpoint's is refused with the difference.
 
     Example: densepath evaluate runs/digits --data digits --output reports/digits
     """
@@ -89,7 +106,7 @@ def evaluate(
     report = evaluate_subject(
         subject,
         data,
-        split=split.value,
+        split=split.value if split is not None else None,
         size=size,
         crop_share=crop_pct,
         test_pooling="mean_max" if test_pooling is Pooling.mean_max else "mean",
@@ -100,6 +117,7 @@ def evaluate(
         missing_classes=missing_classes.value,
         threshold=threshold,
         data_root=data_root,
+        reading=_reading(path_column, label_column, class_columns, split_column),
         progress=True,
     )
     folder = report.save(output) if output is not None else None
@@ -111,6 +129,20 @@ def evaluate(
     note_unreadable(unreadable, len(unreadable))
     if folder is not None:
         note(f"report, tables and pictures in {folder}")
+
+
+def _reading(
+    path_column: str | None, label_column: str | None, class_columns: str | None, split: str | None
+) -> dict[str, Any]:
+    """The options on a CSV's columns that were given."""
+    columns = class_columns and tuple(name.strip() for name in class_columns.split(","))
+    given = {
+        "path_column": path_column,
+        "label_column": label_column,
+        "class_columns": columns,
+        "split_column": split,
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 def _print_figures(report: Report) -> None:
@@ -128,6 +160,8 @@ def _print_figures(report: Report) -> None:
     overall.add_row("images", f"{report.images:,}")
     overall.add_row("could not be read", f"{len(report.skipped):,}")
     overall.add_row("images/s", f"{report.images_per_second:.1f}")
+    about = printable(str(report.overlap))
+    stdout().print(about, markup=False, highlight=False, soft_wrap=True)
     stdout().print(f"{report.subject} on {report.data}", markup=False, highlight=False)
     stdout().print(overall)
     rows = [row for row in report.per_class if row["f1"] is not None and row["support"]]

@@ -23,9 +23,13 @@ def ladder(
         ),
     ],
     data: Annotated[str, typer.Option(help="A labelled data set.", metavar="DATA")],
-    split: Annotated[str, typer.Option(help="Of the data set: train, validation or test.")] = (
-        "test"
-    ),
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the data set: train, validation or test. [default: as in `evaluate`]",
+            show_default=False,
+        ),
+    ] = None,
     images: Annotated[
         int | None,
         typer.Option(min=1, help="So many of them, taken evenly; all by default."),
@@ -75,6 +79,8 @@ def ladder(
         table.add_column(title, justify="left" if title in NAMES else "right")
     for row in rows:
         table.add_row(*map(printable, row))
+    about = printable(str(made.overlap))
+    stdout().print(about, markup=False, highlight=False, soft_wrap=True)
     stdout().print(table)
     if output is not None:
         picture = ", ladder.png" if drawn else ""

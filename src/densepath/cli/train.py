@@ -72,7 +72,11 @@ def train(
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the images.", rich_help_panel=RECIPE)
+        int | None,
+        typer.Option(
+            help="Passes over the images; of a run folder, how many it goes on to.",
+            rich_help_panel=RECIPE,
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -154,6 +158,8 @@ def train(
     from densepath.errors import UsageError
     from densepath.training.distributed import PeerError, find_ranks, pick_device
     from densepath.training.recipe_file import merge_flags, parse_settings
+    from densepath.training.run_folder import is_run_folder
+    from densepath.training.signals import StoppedNow, StopRequest
     from densepath.training.train import plan, train_recipe
 
     flags = {
@@ -181,11 +187,21 @@ def train(
         raise typer.Exit(error.exit_code) from None
     try:
         result = train_recipe(
-            planned, folder, resume=resumes, device=device, workers=workers, progress=progress.value
+            planned,
+            folder,
+            resume=resumes,
+            device=device,
+            workers=workers,
+            progress=progress.value,
+            stop=StopRequest(note if ranks.leads else lambda _: None, ends_process=True),
         )
     except PeerError:
         # The process that failed has printed its message.
         raise typer.Exit(1) from None
+    except StoppedNow as stopped:
+        if ranks.leads and is_run_folder(folder):
+            note(f"Go on with: densepath train {folder}")
+        raise typer.Exit(EXIT_CODES[stopped.signal]) from None
     _report(result, json, speaks=ranks.leads)
 
 
@@ -196,13 +212,26 @@ def _report(result: RunResult, json: bool, *, speaks: bool) -> None:
             print_json(result.to_dict())
         elif result.best_top1 is not None:
             note(
-                f"best top-1 {result.best_top1:.2%} in epoch {result.best_epoch} of "
+                f"best {result.score} {result.best_top1:.2%} in epoch {result.best_epoch} of "
                 f"{result.epochs}; {result.folder}"
             )
+        if result.already_finished:
+            _note_finished(result)
         if result.stopped_by:
+            state = "state written" if result.state_written else "before its first step"
             note(
-                f"stopped by {result.stopped_by}, state written. "
+                f"stopped by {result.stopped_by}, {state}. "
                 f"Go on with: densepath train {result.folder}"
             )
     if result.stopped_by:
         raise typer.Exit(EXIT_CODES.get(result.stopped_by, EXIT_OTHERS_STOPPED))
+
+
+def _note_finished(result: RunResult) -> None:
+    """Says that there was nothing to do, and what can be done."""
+    from densepath.training.more_epochs import describe_more
+    from densepath.training.run_folder import read_run_recipe
+
+    done = f"{result.epochs:,} of {result.planned_epochs:,} epochs"
+    note(f"already finished: {done}; nothing was trained.")
+    note(describe_more(read_run_recipe(result.folder), result.folder))

@@ -11,6 +11,7 @@ import numpy as np
 from densepath.data.dataset import Sample, Target
 from densepath.data.decode import open_image
 from densepath.data.fingerprint import fingerprint_file
+from densepath.data.image_files import counted
 
 
 class FilesDataset:
@@ -34,7 +35,7 @@ class FilesDataset:
         groups: Sequence[int] | None = None,
     ) -> None:
         self.class_names, self.named, self.multi_label = class_names, named, multi_label
-        self.description = f"{description} ({len(files):,} images)"
+        self.description = f"{description} ({counted(len(files), 'image')})"
         self._root, self._channels = "" if root == Path() else os.fspath(root), channels
         names = [os.fsencode(file) for file in files]
         self._names = b"".join(names)

@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from densepath.data.dataset import Dataset
 
+Fingerprints: TypeAlias = NDArray[np.uint64]
 NUM_BYTES = 8
 BLOCK_BYTES = 8 << 10
 NUM_BLOCKS = 8
@@ -44,7 +45,7 @@ def fingerprint_array(image: NDArray[np.uint8]) -> int:
     return _hash([repr(image.shape).encode(), np.ascontiguousarray(image).tobytes()])
 
 
-def fingerprints(dataset: Dataset) -> NDArray[np.uint64]:
+def fingerprints(dataset: Dataset) -> Fingerprints:
     """uint64 [N], the fingerprint of each sample; files are read by several threads."""
     found = np.empty(len(dataset), np.uint64)
 

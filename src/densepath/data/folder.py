@@ -10,7 +10,7 @@ from pathlib import Path
 from densepath.data.dataset import Split
 from densepath.data.decode import readable_suffixes
 from densepath.data.files_dataset import FilesDataset
-from densepath.data.image_files import PassedOver, UnreadableFolder, images_below
+from densepath.data.image_files import PassedOver, UnreadableFolder, counted, images_below
 from densepath.data.listing import list_folder
 from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.split_folders import find_split_folders
@@ -33,6 +33,8 @@ def find_folders(root: Path, channels: int, named: Mapping[Split, str]) -> Parts
     """
     divided = find_split_folders(root, named)
     parts = Parts({}, {}, divided.notes)
+    if divided.classes is None:
+        parts.notes += list_folder(divided.root).ignored.sentences(divided.root)
     read = partial(read_class_folders, channels=channels, notes=parts.notes)
     # The classes are those of the training images, whether or not a folder is missing here.
     known = None
@@ -85,11 +87,11 @@ def read_class_folders(
         targets += [number] * len(images)
     if not files:
         raise DatasetError(
-            f"{root} has {len(class_names)} class folders and no image in any of them. "
+            f"{root} has {counted(len(class_names), 'class folder')} and no image in any of them. "
             f"Images end in {', '.join(sorted(readable_suffixes()))}."
         )
     others = ignored.suffixes.total()
-    passed_over = f"; {others:,} other file{'s' * (others > 1)} passed over" if others else ""
+    passed_over = f"; {counted(others, 'other file')} passed over" if others else ""
     if notes is not None:
         notes += _remarks(root, found, ignored)
     return FilesDataset(

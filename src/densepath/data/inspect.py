@@ -5,7 +5,7 @@ Reads every image's contents (64 KiB at most) for the copies, and no pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.dataset import SPLITS, Dataset, gather_targets
-from densepath.data.fingerprint import fingerprints
+from densepath.data.fingerprint import Fingerprints, fingerprints
 from densepath.data.splits import Splits
 
 SHOWN_COPIES = 3
@@ -117,8 +117,8 @@ class Inspection:
         return "\n".join(to_lines(self))
 
 
-def inspect_splits(splits: Splits) -> Inspection:
-    """What the parts of a data set hold."""
+def inspect_splits(splits: Splits, known: Mapping[str, Fingerprints] | None = None) -> Inspection:
+    """What the parts of a data set hold; `known` are fingerprints of parts that have been read."""
     parts = {split: part for split in SPLITS if (part := getattr(splits, split)) is not None}
     first = next(iter(parts.values()))
     return Inspection(
@@ -129,7 +129,9 @@ def inspect_splits(splits: Splits) -> Inspection:
         images={split: len(part) for split, part in parts.items()},
         rules=splits.rules,
         notes=splits.notes,
-        copies=tuple(_find_copies({s: p for s, p in parts.items() if s in splits.separate})),
+        copies=tuple(
+            _find_copies({s: p for s, p in parts.items() if s in splits.separate}, known or {})
+        ),
         groups={s: len(np.unique(p.groups)) for s, p in parts.items() if p.groups is not None},
         divided_groups=_count_divided({s: parts[s] for s in splits.separate if s in parts}),
     )
@@ -143,9 +145,9 @@ def count_classes(dataset: Dataset) -> NDArray[np.int64]:
     return np.bincount(targets.astype(np.int64), minlength=len(dataset.class_names))
 
 
-def _find_copies(parts: dict[str, Dataset]) -> Iterator[Copies]:
+def _find_copies(parts: dict[str, Dataset], known: Mapping[str, Fingerprints]) -> Iterator[Copies]:
     """The copies between each two parts, then those within each."""
-    marks = {split: fingerprints(part) for split, part in parts.items()}
+    marks = {s: known[s] if s in known else fingerprints(part) for s, part in parts.items()}
     for a, b in combinations(parts, 2):
         there, first_of = np.unique(marks[a], return_index=True)
         at = np.minimum(np.searchsorted(there, marks[b]), max(len(there) - 1, 0))

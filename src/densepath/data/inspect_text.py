@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from densepath.data.image_files import counted
+from densepath.drawing.picture import columns, literal
+from densepath.predictions import printable
+
 if TYPE_CHECKING:
     from densepath.data.inspect import Copies, Inspection
 
@@ -18,20 +22,16 @@ IMBALANCED = 3.0
 
 def to_lines(found: Inspection) -> Iterator[str]:
     """The lines."""
-    kind = "multi-label, " if found.multi_label else ""
-    yield f"data: {found.source} ({kind}{count(len(found.class_names), 'class', 'classes')})"
+    classes = counted(len(found.class_names), "class", "classes")
+    kind = ", several an image" if found.multi_label else ""
+    yield f"data: {printable(found.source)} ({classes}{kind})"
     for split, rule in found.rules.items():
         size = f"{found.images[split]:>9,}" if split in found.images else f"{'-':>9}"
-        groups = f" in {count(found.groups[split], 'group')}" if split in found.groups else ""
-        yield f"  {split:<10} {size}  {rule}{groups}"
+        groups = f" in {counted(found.groups[split], 'group')}" if split in found.groups else ""
+        yield f"  {split:<10} {size}  {printable(rule)}{groups}"
     yield ""
     yield from _class_table(found)
-    yield from (f"note: {said}" for said in remarks(found))
-
-
-def count(number: int, one: str, several: str = "") -> str:
-    """`1 image`, `1,200 images`."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
+    yield from (f"note: {printable(said)}" for said in remarks(found))
 
 
 def remarks(found: Inspection) -> Iterator[str]:
@@ -39,7 +39,8 @@ def remarks(found: Inspection) -> Iterator[str]:
     for copies in found.copies:
         yield _said_of(copies)
     if found.divided_groups:
-        yield f"{count(found.divided_groups, 'group')} have images in more than one split."
+        verb = "has" if found.divided_groups == 1 else "have"
+        yield f"{counted(found.divided_groups, 'group')} {verb} images in more than one split."
     ratio = found.imbalance
     if ratio is not None and ratio >= IMBALANCED:
         yield f"imbalance: the largest class has {ratio:.1f} times the images of the smallest."
@@ -47,7 +48,7 @@ def remarks(found: Inspection) -> Iterator[str]:
         if missing := found.without(split):
             verb = "has" if len(missing) == 1 else "have"
             yield (
-                f"{count(len(missing), 'class', 'classes')} {verb} no {split} images: "
+                f"{counted(len(missing), 'class', 'classes')} {verb} no {split} images: "
                 f"{some(missing)}."
             )
     yield from found.notes
@@ -56,7 +57,8 @@ def remarks(found: Inspection) -> Iterator[str]:
 def some(names: list[str]) -> str:
     """The first names, and how many more there are."""
     rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
+    shown = (literal(name, NAME_WIDTH) for name in names[:NAMED])
+    return ", ".join(shown) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def _said_of(copies: Copies) -> str:
@@ -64,9 +66,11 @@ def _said_of(copies: Copies) -> str:
     first, second = copies.examples[0]
     labels = f", {copies.other_labels:,} of them under another label" if copies.other_labels else ""
     if copies.first == copies.second:
-        said = f"{count(copies.count, 'image')} of {copies.first} repeat another of it"
+        verb = "repeats" if copies.count == 1 else "repeat"
+        said = f"{counted(copies.count, 'image')} of {copies.first} {verb} another of it"
     else:
-        said = f"{count(copies.count, 'image')} of {copies.second} are in {copies.first} too"
+        verb = "is" if copies.count == 1 else "are"
+        said = f"{counted(copies.count, 'image')} of {copies.second} {verb} in {copies.first} too"
     return f"{said}{labels}, such as {second} (= {first})."
 
 
@@ -77,16 +81,12 @@ def _class_table(found: Inspection) -> Iterator[str]:
     order = [int(i) for i in np.argsort(-sizes, kind="stable")]
     cut = len(order) > 2 * SHOWN_CLASSES
     shown = order[:SHOWN_CLASSES] + order[-SHOWN_CLASSES:] if cut else sorted(order)
-    names = {i: _shortened(found.class_names[i]) for i in shown}
-    width = max(len("class"), *map(len, names.values()))
+    names = {i: literal(found.class_names[i], NAME_WIDTH) for i in shown}
+    width = max(len("class"), *map(columns, names.values()))
     yield "  ".join([f"  {'class':<{width}}", *(f"{split:>10}" for split in splits)])
     for place, i in enumerate(shown):
         if cut and place == SHOWN_CLASSES:
             yield f"  ... {len(order) - 2 * SHOWN_CLASSES:,} classes between these"
         cells = (f"{found.counts[split][i]:>10,}" for split in splits)
-        yield "  ".join([f"  {names[i]:<{width}}", *cells])
-
-
-def _shortened(name: str) -> str:
-    """A name that fits its column."""
-    return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
+        padding = " " * (width - columns(names[i]))
+        yield "  ".join([f"  {names[i]}{padding}", *cells])

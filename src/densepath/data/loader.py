@@ -11,6 +11,7 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -54,9 +55,19 @@ class Batch:
 class TrainLoader:
     """Augmented batches of one process in a training.
 
-    An epoch's order is a permutation drawn by (seed, epoch). Step b takes the next
-    `batch_size · world_size` samples of it, and process r the r-th part of those. What does not
-    fill the last step is left out, unless the set is smaller than one step.
+    An epoch's order is a permutation drawn by (seed, epoch), cut into steps by `cut_epoch`: every
+    image comes once. Process r takes the r-th share of each step (`share_out`).
+
+    Args:
+        dataset: the training images.
+        augment: the random changes.
+        batch_size: the most images of this process in a step.
+        least_images: what a step has at least, as far as there are so many.
+        least_share: what a process has at least in a step, if it has any.
+        seed: of order and changes.
+        rank, world_size: this process among all.
+        workers: processes that load.
+        on_error: what an unreadable image does.
     """
 
     def __init__(
@@ -65,6 +76,8 @@ class TrainLoader:
         augment: Augment,
         *,
         batch_size: int,
+        least_images: int = 1,
+        least_share: int = 1,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -72,15 +85,10 @@ class TrainLoader:
         on_error: OnError = "fail",
     ) -> None:
         _check(dataset, batch_size, workers, rank, world_size, on_error)
-        self._dataset, self._augment = dataset, augment
-        self._batch_size, self._seed = batch_size, seed
-        self._rank, self._world_size = rank, world_size
+        self._dataset, self._augment, self._seed = dataset, augment, seed
+        self._rank, self._world_size, self._least_share = rank, world_size, least_share
         self._workers, self._on_error = workers, on_error
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """The steps of every epoch."""
-        return max(len(self._dataset) // (self._batch_size * self._world_size), 1)
+        self.steps_per_epoch = count_steps(len(dataset), batch_size * world_size, least_images)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` from `start_step` on.
@@ -88,13 +96,40 @@ class TrainLoader:
         Raises:
             ImageError: an image cannot be read and `on_error` is `fail`.
         """
-        order = shuffled(len(self._dataset), self._seed, epoch)
-        step_size = self._batch_size * self._world_size
-        steps = [order[b * step_size :][:step_size] for b in range(self.steps_per_epoch)]
-        own = [np.array_split(step, self._world_size)[self._rank] for step in steps[start_step:]]
         change = _Augmented(self._augment, self._seed, epoch)
         maker = _BatchMaker(self._dataset, change, self._augment.preprocess)
-        yield from _batches(maker, own, self._workers, self._on_error)
+        steps = self.order(epoch, start_step)
+        yield from _batches(maker, steps, self._workers, self._on_error)
+
+    def order(self, epoch: int, start_step: int = 0) -> list[NDArray[np.intp]]:
+        """The numbers of this process's samples in each step of `epoch` from `start_step` on."""
+        order = shuffled(len(self._dataset), self._seed, epoch)
+        steps = np.array_split(order, self.steps_per_epoch)[start_step:]
+        return [share_out(s, self._world_size, self._least_share)[self._rank] for s in steps]
+
+
+def count_steps(num_images: int, batch_size: int, least_images: int = 1) -> int:
+    """The steps of an epoch that takes each of `num_images` once.
+
+    They are as few as `batch_size` allows, and the images are spread over them evenly: steps
+    differ by at most one image, so none is a small rest that would move the weights as far as a
+    whole batch does, and all images weigh alike. With `least_images` there may be a step less,
+    whose images the others take: a set of 3 in batches of 2 is then one step.
+    """
+    return max(min(-(-num_images // batch_size), num_images // least_images), 1)
+
+
+def share_out(
+    step: NDArray[np.intp], world_size: int, least_share: int = 1
+) -> list[NDArray[np.intp]]:
+    """Each process's part of a step, in order; a part holds `least_share` samples or none.
+
+    Parts differ by at most one sample, but for processes at the end that have none because
+    there is not enough for all.
+    """
+    num_sharing = max(min(world_size, len(step) // least_share), 1)
+    none = [step[:0]] * (world_size - num_sharing)
+    return [*np.array_split(step, num_sharing), *none]
 
 
 class EvalLoader:
@@ -245,7 +280,7 @@ def _made_by_workers(
             _Steps(maker, steps),
             batch_size=None,
             num_workers=min(workers, len(steps)),
-            worker_init_fn=_leave_interrupts_to_the_main_process,
+            worker_init_fn=_leave_signals_to_the_main_process,
         )
         batches = iter(loader)
     try:
@@ -267,9 +302,18 @@ def _made_by_workers(
             batches._shutdown_workers()  # type: ignore[attr-defined]
 
 
-def _leave_interrupts_to_the_main_process(_: int) -> None:
-    """Ctrl-C ends a worker through its parent, without a traceback of its own."""
+def _leave_signals_to_the_main_process(_: int) -> None:
+    """Ctrl-C ends a worker through its parent, without a traceback of its own; so does SIGTERM,
+    which launchers send to all processes of a job.
+    """
+    signal.set_wakeup_fd(-1)  # a worker that was forked has its parent's
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_at_the_next)
+
+
+def _end_at_the_next(number: int, _: FrameType | None) -> None:
+    """The second of these signals, as the parent sends to a worker that does not end, ends it."""
+    signal.signal(number, signal.SIG_DFL)
 
 
 def _check(

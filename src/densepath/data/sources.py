@@ -11,7 +11,7 @@ from densepath.data.listing import list_folder
 from densepath.data.options import FILE_OPTIONS, TABLE_OPTIONS, DataOptions
 from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.split_folders import CLASSES_HERE
-from densepath.errors import DatasetError, UsageError
+from densepath.errors import DatasetError, UnknownNameError, UsageError
 
 SOURCES = (
     "`digits`, `cifar10`, a folder with one folder a class, a list file (.txt), "
@@ -55,9 +55,7 @@ def built_in(source: str | Path) -> str | None:
     if name.startswith(BUILT_IN):
         name = name.removeprefix(BUILT_IN)
         if name not in BUILT_IN_NAMES:
-            raise DatasetError(
-                f"there is no {source}. Choices: {BUILT_IN}digits, {BUILT_IN}cifar10."
-            )
+            raise UnknownNameError("data set", source, (f"{BUILT_IN}{n}" for n in BUILT_IN_NAMES))
         return name
     if name not in BUILT_IN_NAMES:
         return None

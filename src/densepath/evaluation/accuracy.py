@@ -66,6 +66,23 @@ def evaluate_batches(
     Raises:
         DatasetError: not one image could be read, on any rank.
     """
+    sums = count_batches(model, loader, device, autocast=autocast, memory_format=memory_format)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(sums)
+    return summarise(sums)
+
+
+def count_batches(
+    model: nn.Module,
+    loader: Iterable[Batch],
+    device: torch.device | str = "cpu",
+    *,
+    autocast: torch.dtype | None = None,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """As `evaluate_batches`, the sums over the batches of this rank: float64, for `summarise`
+    once those of all ranks are added up.
+    """
     if isinstance(model, DistributedDataParallel):
         model = model.module
     place = torch.device(device)
@@ -84,9 +101,7 @@ def evaluate_batches(
                 sums[1:] += count_batch(logits.float(), batch.targets.to(place))
     finally:
         model.train(was_training)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(sums)
-    return _summarise(sums.tolist())
+    return sums
 
 
 def count_batch(logits: Tensor, targets: Tensor) -> Tensor:
@@ -127,13 +142,13 @@ def target_ranks(logits: Tensor, targets: Tensor) -> Tensor:
     return ranks.masked_fill(logits.isnan().any(1), logits.shape[1] + 5)
 
 
-def _summarise(sums: list[float]) -> Summary:
+def summarise(sums: Tensor) -> Summary:
     """The sums of all ranks as shares.
 
     Raises:
         DatasetError: not one image.
     """
-    skipped, count, loss, top1, top5, multi_label, hits, predicted, actual = sums
+    skipped, count, loss, top1, top5, multi_label, hits, predicted, actual = sums.tolist()
     if not count:
         raise DatasetError(f"no image could be evaluated; {skipped:.0f} could not be read.")
     mean_loss, images, unread = loss / count, round(count), round(skipped)

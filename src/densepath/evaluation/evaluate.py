@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,11 +12,17 @@ import numpy as np
 
 from densepath.data.dataset import Dataset, Split
 from densepath.data.loader import Batch, EvalLoader
-from densepath.data.open import open_dataset
+from densepath.data.sources import TABLES
 from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation import metrics
 from densepath.evaluation.answers import Answers, Predict, collect_answers
 from densepath.evaluation.labels import MissingClasses, match_labels
+from densepath.evaluation.measured import (
+    find_overlap,
+    find_trained_on,
+    open_measured,
+    why_unknown,
+)
 from densepath.evaluation.report import Mistake, Report
 from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
@@ -29,14 +35,13 @@ OnError = Literal["skip", "fail"]
 
 MOST_MISTAKES = 16
 DEFAULT_BATCH_SIZE = 32
-MACRO_FIGURES = ("precision", "recall", "f1")
 
 
 def evaluate(
     subject: str | Path | Checkpoint,
-    data: str | Path | Dataset,
+    data: str | Path | Dataset | None = None,
     *,
-    split: Split = "test",
+    split: Split | None = None,
     size: int | tuple[int, int] | None = None,
     crop_share: float | None = None,
     test_pooling: TestPooling = "mean",
@@ -47,14 +52,17 @@ def evaluate(
     missing_classes: MissingClasses = "refuse",
     threshold: float = 0.5,
     data_root: str | Path | None = None,
+    reading: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> Report:
-    """How well the checkpoint does on the data set.
+    """How well the checkpoint does on the data set; and whether it was trained on those images.
 
     Args:
         subject: a published name, a checkpoint file, a run folder, or a Checkpoint.
-        data: `digits`, `cifar10`, a folder, list, table or archive; or an open data set.
-        split: of the data set.
+        data: `digits`, `cifar10`, a folder, list, table or archive; or an open data set; None:
+            what the checkpoint was trained on, read as in its training.
+        split: of the data set; None: its test images, else its validation images, else all; of
+            the checkpoint's own data never images that it was trained on.
         size: side of the input in pixels, or height and width; the checkpoint's by default.
         crop_share: the share of the short side that the centre crop keeps; the checkpoint's.
         test_pooling: `mean`, or `mean_max` at sizes above the training size.
@@ -65,6 +73,8 @@ def evaluate(
         missing_classes: whether the data set may lack classes of the checkpoint.
         threshold: of a multi-label network's scores.
         data_root: the folder that a list's or table's paths start from.
+        reading: fields of DataOptions, such as a table's columns; by default the training's own
+            where `data` is what it was trained on.
         progress: a progress bar on standard error.
 
     Raises:
@@ -78,7 +88,13 @@ def evaluate(
     preprocess = checkpoint.preprocess
     if size is not None or crop_share is not None:
         preprocess = preprocess.at_size(preprocess.size if size is None else size, crop_share)
-    dataset = _open(data, split, checkpoint.in_channels, data_root)
+    known = find_trained_on(subject, checkpoint)
+    measured = open_measured(
+        *(known, data, split),
+        channels=checkpoint.in_channels,
+        reading=_reading(data, checkpoint, data_root, reading or {}),
+    )
+    dataset = measured.dataset
     _check_kind(dataset, checkpoint)
     to_logits = match_labels(
         dataset.class_names, checkpoint.labels, missing=missing_classes, named=dataset.named
@@ -92,7 +108,8 @@ def evaluate(
     answers = collect_answers(predict, batches, to_logits=np.array(to_logits))
     seconds = time.monotonic() - start
     settings = {
-        "split": split,
+        "split": measured.split,
+        "rule": measured.rule,
         "size": list(preprocess.size),
         "resize_short": preprocess.resize_short,
         "interpolation": preprocess.interpolation,
@@ -100,7 +117,7 @@ def evaluate(
         "on_error": on_error,
         "missing_classes": missing_classes,
     }
-    return make_report(
+    report = make_report(
         answers,
         dataset,
         preprocess,
@@ -110,6 +127,8 @@ def evaluate(
         threshold=threshold,
         images_per_second=len(answers) / max(seconds, 1e-9),
     )
+    overlap = find_overlap(known, dataset, answers.indices, why_unknown(subject))
+    return dataclasses.replace(report, overlap=overlap)
 
 
 def evaluate_logits(
@@ -200,18 +219,18 @@ def make_report(
     )
     if answers.multi_label:
         figures, rows = metrics.per_label(answers, labels, threshold)
-        return dataclasses.replace(report, figures=figures, per_class=rows)
+        settings = settings | {"classes_with_images": metrics.with_images(rows)}
+        return dataclasses.replace(report, figures=figures, per_class=rows, settings=settings)
     confusion = metrics.confusion_matrix(answers, len(labels))
     rows, bins = metrics.per_class(confusion, labels), metrics.reliability(answers)
     return dataclasses.replace(
         report,
         figures={
             **metrics.overall(answers),
-            **{
-                f"macro_{name}": metrics.macro(rows, name) for name in ("precision", "recall", "f1")
-            },
+            **{f"macro_{name}": metrics.macro(rows, name) for name in metrics.DECIDED},
             "calibration_error": metrics.calibration_error(bins),
         },
+        settings=settings | {"classes_with_images": metrics.with_images(rows)},
         per_class=rows,
         confusion=confusion,
         reliability=bins,
@@ -235,13 +254,20 @@ def _mistakes(
         )
 
 
-def _open(
-    data: str | Path | Dataset, split: Split, channels: int, data_root: str | Path | None
-) -> Dataset:
-    """The data set, opened if it is named."""
-    if isinstance(data, str | Path):
-        return open_dataset(data, split=split, channels=channels, data_root=data_root)
-    return data
+def _reading(
+    data: str | Path | Dataset | None,
+    checkpoint: Checkpoint,
+    data_root: str | Path | None,
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """How the user wants the source to be read; a table as the checkpoint needs it."""
+    reading = dict(given)
+    if data_root is not None:
+        reading["root"] = data_root
+    is_table = isinstance(data, str | Path) and Path(data).suffix.lower() in TABLES
+    if checkpoint.multi_label and is_table:
+        reading.setdefault("multi_label", True)
+    return reading
 
 
 def _check_kind(dataset: Dataset, checkpoint: Checkpoint) -> None:

@@ -1,7 +1,9 @@
 """Answers → figures: accuracy, per-class figures, confusion, calibration; multi-label too.
 
-A share that has no denominator (the recall of a class without images) is None and is left out
-of averages; it is never silently 0 or 1.
+A share that has no denominator (the recall of a class without images, the precision of a class
+that was never answered) is None in the class's row. Macro averages are over the classes that have
+images: there a precision or F1 without denominator counts as 0, as in scikit-learn with
+`zero_division=0`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from densepath.evaluation.answers import Answers
 CALIBRATION_BINS = 15
 Share = float | None
 TOP = 5
+# Columns that are shares of decisions; others are made of scores.
+DECIDED = ("precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,22 @@ def per_class(matrix: NDArray[np.int64], labels: Sequence[str]) -> list[dict[str
     ]
 
 
+def with_images(rows: Sequence[dict[str, Any]]) -> int:
+    """The number of classes that have images, which macro averages are over."""
+    return sum(row["support"] > 0 for row in rows)
+
+
 def macro(rows: Sequence[dict[str, Any]], name: str) -> Share:
-    """The mean of a column over the classes that have images and a value there."""
-    values = [row[name] for row in rows if row["support"] and row[name] is not None]
+    """The mean of a column over the classes that have images; None when none has.
+
+    Of `precision`, `recall` and `f1` it is scikit-learn's `average="macro"` with
+    `zero_division=0` and those classes as `labels`. Of scores (`auroc`, `average_precision`)
+    a class without a value is left out.
+    """
+    values = [row[name] for row in rows if row["support"]]
+    if name in DECIDED:
+        values = [0.0 if value is None else value for value in values]
+    values = [value for value in values if value is not None]
     return sum(values) / len(values) if values else None
 
 
@@ -146,7 +163,8 @@ def per_label(
     figures: dict[str, Share] = {
         "loss": float(answers.losses.mean(dtype=np.float64)),
         "exact_match": float((truth == decided).all(1).mean()),
-        "micro_f1": micro["f1"],
+        # Without a true or answered label it is 0, as in training (accuracy.py).
+        "micro_f1": micro["f1"] or 0.0,
         "macro_f1": macro(rows, "f1"),
         "macro_auroc": macro(rows, "auroc"),
         "mean_average_precision": macro(rows, "average_precision"),

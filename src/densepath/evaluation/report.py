@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.evaluation.measured import Overlap
 from densepath.evaluation.metrics import Bin, Share, largest_confusions, top5_tells
 from densepath.files import write_json, write_text
 from densepath.predictions import in_markdown
@@ -69,6 +70,7 @@ class Report:
         mistakes: the worst, the worst first.
         settings: size, crop, pooling and all else that the figures depend on.
         images_per_second: with reading and resizing.
+        overlap: how many of the images the network was trained on; None where nobody asked.
     """
 
     subject: str
@@ -83,10 +85,12 @@ class Report:
     mistakes: list[Mistake]
     settings: dict[str, Any]
     images_per_second: float
+    overlap: Overlap | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the confusion matrix has its own file."""
         return {
+            **(self.overlap.to_dict() if self.overlap is not None else {}),
             "subject": self.subject,
             "data": self.data,
             "images": self.images,
@@ -139,6 +143,7 @@ class Report:
     def _readme(self, pictures: Sequence[Picture]) -> str:
         """The report in words, with its pictures."""
         lines = [f"# {in_markdown(self.subject)} on {in_markdown(self.data)}", ""]
+        lines += [in_markdown(str(self.overlap)), ""] if self.overlap is not None else []
         lines += ["| figure | value |", "|---|---|"]
         lines += [f"| {name} | {value} |" for name, value in self.shown_figures().items()]
         lines += [f"| images | {self.images:,} |", f"| could not be read | {len(self.skipped):,} |"]

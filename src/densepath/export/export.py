@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -176,7 +177,8 @@ def _write_format(
 ) -> dict[str, str]:
     """One format's files; each runtime is imported only here."""
     if name == "torch":
-        checkpoint.save(folder / "model.safetensors")
+        # As large as its images are many, and it names a folder of this machine.
+        replace(checkpoint, trained_on=None).save(folder / "model.safetensors")
         return {"model": "model.safetensors"}
     assert program is not None
     if name == "onnx":
@@ -204,8 +206,6 @@ def _check_numbers(num_images: int, batch_sizes: Sequence[int]) -> None:
 
 def _at_size(checkpoint: Checkpoint, size: int | tuple[int, int]) -> Checkpoint:
     """The checkpoint with another input size."""
-    from dataclasses import replace
-
     smallest = min(size) if isinstance(size, tuple) else size
     if smallest < checkpoint.spec.least_side:
         least = checkpoint.spec.least_side

@@ -16,12 +16,12 @@ from densepath.data.augment import Augment
 from densepath.data.dataset import Dataset
 from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.mixing import Mixing
-from densepath.data.open import open_dataset
 from densepath.errors import LabelMismatchError, RecipeError
 from densepath.models.build import Model
 from densepath.preprocess import Preprocess
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
+from densepath.training.images import follow_images, open_images, remember
 from densepath.training.loss import Loss
 from densepath.training.network import build_network, open_weights
 from densepath.training.optimizer import build_optimizer, freeze
@@ -30,7 +30,8 @@ from densepath.training.progress import Progress
 from densepath.training.qat import FakeQuantised, Teacher, batch_norms, besides
 from densepath.training.recipe import Recipe
 from densepath.training.resolve import build_preprocess, is_resolved, resolve
-from densepath.training.run_folder import STATE_NAME, RunFolder
+from densepath.training.run_folder import STATE_NAME, RunFolder, check_folder
+from densepath.training.shares import check_batch, count_least_images
 from densepath.training.signals import StopRequest
 from densepath.training.state import Position
 from densepath.training.sync_bn import synchronise
@@ -72,29 +73,40 @@ def assemble(
     with ranks.together(device):
         recipe = resolve(recipe, checkpoint)
         share = _share_of_batch(recipe, ranks)
-    train_data, eval_data = _in_turn(place, lambda: _open_data(recipe))
+        if goes_on:
+            recipe = follow_images(recipe, folder)
+        if ranks.leads:
+            check_folder(folder, recipe, resume=resume)
+    images = _in_turn(place, lambda: open_images(recipe))
+    train_data, eval_data = images.train, images.judged
     with ranks.together(device):
         preprocess = build_preprocess(recipe)
         _check_data(recipe, train_data, eval_data)
+        memory = None
+        if ranks.leads:
+            memory = remember(images, recipe, folder, checkpoint, goes_on=goes_on)
+            progress.say(memory.text)
         network = build_network(recipe, checkpoint, train_data.class_names, device)
         _check_labels(recipe, checkpoint, train_data)
         frozen = freeze(network, recipe.model.freeze)
         quantised, teacher = _for_int8(recipe, network, train_data, device)
         if quantised is not None and recipe.quantization.norm_statistics == "frozen":
             frozen += batch_norms(network)
+        least_images = count_least_images(network, frozen, preprocess.size)
+        check_batch(recipe, ranks, preprocess.size, len(train_data), least_images)
         optimizer = build_optimizer(network, recipe.optimizer)
         run_folder = RunFolder(
             folder,
             recipe,
             preprocess,
-            train_data.class_names,
-            train_data.multi_label,
-            train_data.description,
+            images,
+            memory,
             {"processes": ranks.world_size, "device": device.type},
         )
         if ranks.leads:
             run_folder.begin(resume=resume)
-    if recipe.distributed.sync_bn and ranks.world_size > 1:
+    synced = recipe.distributed.sync_bn and ranks.world_size > 1
+    if synced:
         synchronise(network, device)
     ema = Ema(network, recipe.ema.decay) if recipe.ema.decay else None
     with ranks.together(device):
@@ -107,6 +119,8 @@ def assemble(
                 ema,
                 besides(quantised, teacher),
             )
+        if ranks.leads:
+            run_folder.keep_recipe()
     sharing: dict[str, Any] = {
         "batch_size": share,
         "rank": ranks.rank,
@@ -131,9 +145,12 @@ def assemble(
             train_data,
             _build_augment(recipe, preprocess),
             seed=recipe.seed,
+            least_images=least_images,
+            least_share=1 if synced else least_images,
             **sharing,
         ),
         eval_loader=EvalLoader(eval_data, preprocess, **sharing),
+        least_images=least_images,
         folder=run_folder,
         progress=progress,
         stop=stop,
@@ -165,21 +182,6 @@ def _in_turn(place: Place, open_it: Callable[[], T]) -> T:
             if place.ranks.leads == leads:
                 opened.append(open_it())
     return opened[0]
-
-
-def _open_data(recipe: Recipe) -> tuple[Dataset, Dataset]:
-    """The training and the evaluation images."""
-    data = recipe.data
-    options: dict[str, Any] = {
-        "channels": data.channels,
-        "validation_fraction": data.validation_fraction,
-        "seed": recipe.seed,
-        "data_root": data.root,
-    }
-    return (
-        open_dataset(data.source, split="train", **options),
-        open_dataset(data.source, split=data.evaluate_on, **options),
-    )
 
 
 def _check_data(recipe: Recipe, train_data: Dataset, eval_data: Dataset) -> None:

@@ -10,29 +10,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from densepath.data.loader import Batch, EvalLoader
-from densepath.errors import DensepathError, DivergedError
-from densepath.evaluation.accuracy import Summary, evaluate_batches
+from densepath.data.loader import Batch
+from densepath.errors import DatasetError, DensepathError, DivergedError
+from densepath.evaluation.accuracy import Summary, count_batches, summarise
 from densepath.evaluation.metrics import top5_tells
 from densepath.training.distributed import PeerError
 from densepath.training.optimizer import all_finite, clip_gradients, set_learning_rate, train_mode
 from densepath.training.parts import Training
-from densepath.training.progress import Progress
+from densepath.training.shares import StepShare, share_step
 
 # Processes exchange sums, look for trouble and may write their state at every such step. On a
 # GPU reading a number waits for all work in flight, so it is done more rarely there.
 PULSE_STEPS = {"cpu": 1, "cuda": 10}
 RECENT_STEPS = 50
 DIVERGED_FACTOR = 10.0
+OTHERS_SIGNAL = "a signal to another process"
 
 
 def run(training: Training) -> None:
@@ -44,79 +45,102 @@ def run(training: Training) -> None:
         ImageError: an image cannot be read, and the recipe says `data.on_error: fail`.
         PeerError: another process failed.
     """
-    if training.quantised is not None and not training.quantised.ranges.num_batches:
-        _calibrate(training)
-    while training.position.epoch < training.recipe.epochs:
-        if not _train_epoch(training):
+    training.progress.start_training(training.network.num_classes)
+    quantised = training.quantised
+    if quantised is not None and not quantised.ranges.num_batches and not _calibrate(training):
+        return
+    while not training.is_finished:
+        if not (_train_epoch(training) and _judge_epoch(training)) or _stops(training):
             return
-        summary = _evaluate(training, training.judged)
-        _finish_epoch(training, summary)
 
 
-def _calibrate(training: Training) -> None:
+def _calibrate(training: Training) -> bool:
     """The ranges of activations are known, and how the rounded network does before it learns.
 
-    The leading process's images count, so that all processes have the same ranges.
+    The leading process's images count, so that all processes have the same ranges. False when a
+    signal came before.
     """
     quantised, loader = training.quantised, training.train_loader
     assert quantised is not None
     batches = _agreed(training, loader.epoch(0))
-    for batch, num_images in islice(batches, training.recipe.quantization.calibration_batches):
-        if num_images:
+    for batch, _ in islice(batches, training.recipe.quantization.calibration_batches):
+        if len(batch.images):
             images = batch.images.to(training.device)
             quantised.calibrate(images.contiguous(memory_format=training.memory_format))
+    with training.ranks.together(training.device):
+        if training.ranks.leads and not quantised.ranges.num_batches:
+            raise DatasetError(f"{_source(training)}: no image that calibrates could be read.")
     training.ranks.take_leaders(list(quantised.ranges.buffers()))
-    training.position.start = {
-        "top1": _evaluate(training, training.judged).top1,
-        "float_top1": _evaluate(training, training.kept).top1,
-    }
+    rounded = _evaluate(training, training.judged)
+    as_float = None if rounded is None else _evaluate(training, training.kept)
+    if rounded is None or as_float is None:
+        return False
+    training.position.start = {"top1": rounded.top1, "float_top1": as_float.top1}
     if training.ranks.leads:
         scores = "top-1 {top1:.4f}, as float32 {float_top1:.4f}"
         training.folder.log(f"rounded at the start: {scores.format(**training.position.start)}")
+    return True
 
 
 def _train_epoch(training: Training) -> bool:
     """Does the steps of this epoch that are not done yet; False when a signal came before."""
     position, loader = training.position, training.train_loader
     train_mode(training.stepped, training.frozen)
+    training.stop.waits_for = "this step"
     training.progress.start_epoch(position, loader.steps_per_epoch)
     pulse_steps = PULSE_STEPS[training.device.type]
     batches = loader.epoch(position.epoch, start_step=position.step)
-    for batch, num_images in _agreed(training, batches):
-        if num_images:
-            _step(training, batch, num_images)
-        training.sums[3] += len(batch.errors)
+    for batch, share in _agreed(training, batches):
+        if share.num_images:
+            _step(training, batch, share)
+        training.sums[3] += len(batch.errors) + share.left_out
         position.step += 1
         last = position.step == loader.steps_per_epoch
         if (position.step % pulse_steps == 0 or last) and _pulse(training):
             return False
+    with training.ranks.together(training.device):
+        if training.ranks.leads and not position.sums[2]:
+            raise DatasetError(
+                f"{_source(training)}: not one training image could be used in epoch "
+                f"{position.epoch + 1}; {position.sums[3]:.0f} were skipped."
+            )
     return True
 
 
-def _agreed(training: Training, batches: Iterator[Batch]) -> Iterator[tuple[Batch, int]]:
-    """Each process's batch, with the images that all processes have together.
+def _source(training: Training) -> str:
+    """What the recipe calls the data."""
+    return training.recipe.data.source
 
-    That number is 0 when some process has fewer images than parts to compute: the step is then
-    left out by all of them.
+
+def _agreed(training: Training, batches: Iterator[Batch]) -> Iterator[tuple[Batch, StepShare]]:
+    """Each process's batch, and how it is computed now that all know what could be read.
 
     Raises:
         ImageError: an image cannot be read; in the other processes PeerError.
     """
-    ranks, parts = training.ranks, training.recipe.distributed.accumulate
     for _ in range(training.train_loader.steps_per_epoch - training.position.step):
-        with ranks.together(training.device) as exchange:
+        with training.ranks.together(training.device) as exchange:
             batch = next(batches)
             exchange.value = len(batch.images)
-        counts = exchange.values
-        yield batch, sum(counts) if min(counts) >= parts else 0
+        yield (
+            batch,
+            share_step(
+                exchange.values,
+                training.ranks.rank,
+                num_parts=training.recipe.distributed.accumulate,
+                least_images=training.least_images,
+                synced=training.synced,
+            ),
+        )
 
 
-def _step(training: Training, batch: Batch, num_images: int) -> None:
-    """The weights have moved once, against the mean gradient of `num_images` images.
+def _step(training: Training, batch: Batch, share: StepShare) -> None:
+    """The weights have moved once, against the mean gradient of all processes' images.
 
     Each process adds up the loss of its own images, so that processes with fewer readable
     images weigh less. DistributedDataParallel averages gradients over processes; the factor
-    `world_size` makes that average the sum.
+    `world_size` makes that average the sum. A process without images takes part in every
+    exchange, with a gradient of zero.
     """
     recipe, position, ranks = training.recipe, training.position, training.ranks
     torch.manual_seed(_draw_seed(recipe.seed, position.epoch, position.step, ranks.rank))
@@ -129,16 +153,17 @@ def _step(training: Training, batch: Batch, num_images: int) -> None:
         images, targets, seed=recipe.seed, epoch=position.epoch, step=position.step
     )
     images = images.contiguous(memory_format=training.memory_format)
-    parts = recipe.distributed.accumulate
-    for part, (x, y) in enumerate(
-        zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True), start=1
-    ):
-        with _keep_gradients(training.stepped, exchange=part == parts):
+    parts = list(zip(share.split(images), share.split(targets), strict=True))
+    for part, (x, y) in enumerate(parts, start=1):
+        exchange = part == len(parts)
+        if not (len(x) or exchange or training.synced):
+            continue
+        with _keep_gradients(training.stepped, exchange=exchange), _statistics_of(training, x):
             with _autocast(training):
                 logits = training.stepped(x)
                 aim = y if training.teacher is None else training.teacher.targets(x, y)
             loss = training.loss(logits.float(), aim)
-            (loss * (ranks.world_size / num_images)).backward()
+            (loss * (ranks.world_size / share.num_images)).backward()
         training.sums[0] += loss.detach()
         training.sums[1] += training.loss.count_right(logits.detach(), y)
         training.sums[2] += len(x)
@@ -159,6 +184,20 @@ def _keep_gradients(stepped: nn.Module, *, exchange: bool) -> Any:
     if isinstance(stepped, DistributedDataParallel) and not exchange:
         return stepped.no_sync()
     return nullcontext()
+
+
+@contextmanager
+def _statistics_of(training: Training, images: Tensor) -> Iterator[None]:
+    """A context in which no statistics follow a pass without images, of this process alone."""
+    if len(images):
+        yield
+        return
+    if training.quantised is not None:
+        training.quantised.observing = False
+    if not training.synced:
+        training.stepped.eval()
+    yield
+    train_mode(training.stepped, training.frozen)
 
 
 def _autocast(training: Training) -> torch.autocast:
@@ -184,11 +223,26 @@ def _pulse(training: Training) -> bool:
     training.count_time()
     _check_loss(training, sums)
     training.progress.step(position, training.lr_at(position.step - 1), int(sums[2]))
-    if stop and training.stop.signal is None:
-        training.stop.signal = "a signal to another process"
+    if stop:
+        _note_stop(training)
     if stop or save:
         _save_state(training)
     return bool(stop)
+
+
+def _stops(training: Training) -> bool:
+    """Whether a signal came to some process; its state is written."""
+    with training.ranks.together(training.device) as exchange:
+        exchange.value = training.stop.signal is not None
+    if any(exchange.values):
+        _note_stop(training)
+    return any(exchange.values)
+
+
+def _note_stop(training: Training) -> None:
+    """This process knows that the training stops, whichever process the signal came to."""
+    if training.stop.signal is None:
+        training.stop.signal = OTHERS_SIGNAL
 
 
 def _save_is_due(training: Training) -> bool:
@@ -254,8 +308,27 @@ def _save_state(training: Training) -> None:
     training.saved_at = time.monotonic()
 
 
-def _evaluate(training: Training, model: nn.Module) -> Summary:
-    """The summary of `model` over the evaluation images of all ranks.
+def _judge_epoch(training: Training) -> bool:
+    """The epoch whose steps are done is evaluated and written.
+
+    False when a signal came meanwhile: the state then stands after the last step, and the
+    evaluation is done anew later.
+    """
+    summary = _evaluate(training, training.judged)
+    as_float = None
+    if summary is not None and training.quantised is not None:
+        as_float = _evaluate(training, training.kept)
+        summary = None if as_float is None else summary
+    if summary is None:
+        _save_state(training)
+        return False
+    training.stop.waits_for = "this epoch is written"
+    _finish_epoch(training, summary, as_float)
+    return True
+
+
+def _evaluate(training: Training, model: nn.Module) -> Summary | None:
+    """The summary of `model` over the evaluation images of all ranks; None: a signal came.
 
     Computed in float32, so that `densepath evaluate` of the checkpoint gives the same numbers.
 
@@ -263,39 +336,51 @@ def _evaluate(training: Training, model: nn.Module) -> Summary:
         ImageError: an image cannot be read, and the recipe says `data.on_error: fail`.
         DatasetError: not one image could be read.
     """
+    ranks, device = training.ranks, training.device
     # Without SyncBN each process has its own running statistics; the leader's are kept.
-    training.ranks.take_leaders(list(model.buffers()))
+    ranks.take_leaders(list(model.buffers()))
+    training.stop.waits_for = "this batch"
     training.progress.start_evaluation(len(training.eval_loader))
-    batches = _Deferring(training.eval_loader, training.progress)
-    with training.ranks.together(training.device):
-        try:
-            summary = evaluate_batches(
-                model, batches, training.device, memory_format=training.memory_format
-            )
-        finally:
-            if batches.error is not None:
-                raise batches.error
-    return summary
+    batches = _Deferring(training)
+    with ranks.together(device) as exchange:
+        sums = count_batches(model, batches, device, memory_format=training.memory_format)
+        if batches.error is not None:
+            raise batches.error
+        exchange.value = batches.stopped
+    if any(exchange.values):
+        _note_stop(training)
+        return None
+    sums = ranks.sum(sums)
+    with ranks.together(device):
+        return summarise(sums)
 
 
 class _Deferring:
-    """Batches of a loader whose error is kept for later, so that no process misses an exchange."""
+    """The evaluation's batches until a signal comes; an error is kept for later, so that no
+    process misses an exchange.
+    """
 
-    def __init__(self, loader: EvalLoader, progress: Progress) -> None:
-        self.loader, self.progress = loader, progress
+    def __init__(self, training: Training) -> None:
+        self.training, self.stopped = training, False
         self.error: DensepathError | None = None
 
     def __iter__(self) -> Iterator[Batch]:
         try:
-            for batch in self.loader:
+            for batch in self.training.eval_loader:
+                if self.training.stop.signal is not None:
+                    self.stopped = True
+                    return
                 yield batch
-                self.progress.evaluated(len(batch.images))
+                self.training.progress.evaluated(len(batch.images))
         except DensepathError as error:
             self.error = error
 
 
-def _finish_epoch(training: Training, summary: Summary) -> None:
-    """The epoch's row, checkpoints and state are written, then drawn; the next one may start."""
+def _finish_epoch(training: Training, summary: Summary, as_float: Summary | None) -> None:
+    """The epoch's row, checkpoints and state are written, then drawn; the next one may start.
+
+    Of epochs that are equally good, the first is the best.
+    """
     training.count_time()
     position = training.position
     loss, right, images, skipped = position.sums
@@ -313,8 +398,8 @@ def _finish_epoch(training: Training, summary: Summary) -> None:
         "seconds": position.seconds,
     }
     better = position.best is None or summary.top1 > position.best
-    if training.quantised is not None:
-        row["float_top1"] = _evaluate(training, training.kept).top1
+    if as_float is not None:
+        row["float_top1"] = as_float.top1
     if better:
         position.best, position.best_epoch = summary.top1, position.epoch + 1
     position.rows.append(row)

@@ -29,7 +29,8 @@ class Training:
 
     `network` is the bare network; `stepped` is what computes the steps: the network itself, or
     compiled, rounded as INT8 (`quantised`), or wrapped for many processes. `sums` holds this
-    process's loss, right answers, images and unreadable images since the last exchange.
+    process's loss, right answers, images and skipped images since the last exchange.
+    `least_images` is what BatchNorm needs at a time.
     """
 
     recipe: Recipe
@@ -46,6 +47,7 @@ class Training:
     mixing: Mixing
     train_loader: TrainLoader
     eval_loader: EvalLoader
+    least_images: int
     folder: RunFolder
     progress: Progress
     stop: StopRequest
@@ -74,6 +76,11 @@ class Training:
         return self.kept if self.quantised is None else self.quantised.of(self.kept)
 
     @property
+    def synced(self) -> bool:
+        """Whether BatchNorm takes its statistics over the images of all processes."""
+        return self.recipe.distributed.sync_bn and self.ranks.world_size > 1
+
+    @property
     def memory_format(self) -> torch.memory_format:
         """The layout of images and weights."""
         return torch.channels_last if self.recipe.compute.channels_last else torch.contiguous_format
@@ -81,6 +88,11 @@ class Training:
     def count_time(self) -> None:
         """The position knows the time spent up to now."""
         self.position.seconds = self.seconds_before + time.monotonic() - self.started
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self.position.epoch >= self.recipe.epochs
 
     @property
     def share_done(self) -> float:

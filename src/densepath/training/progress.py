@@ -16,6 +16,9 @@ RATE_SECONDS = 20.0
 class Progress(Protocol):
     """Told by the loop what happens."""
 
+    def start_training(self, num_classes: int) -> None:
+        """The data is open; it has so many classes."""
+
     def start_epoch(self, position: Position, num_steps: int) -> None:
         """An epoch of `num_steps` steps starts or goes on."""
 
@@ -31,12 +34,18 @@ class Progress(Protocol):
     def end_epoch(self, row: dict[str, Any]) -> None:
         """An epoch is over; `row` is its row of metrics.csv."""
 
+    def say(self, message: str) -> None:
+        """Lines for the person, at once; may come from another thread."""
+
     def close(self) -> None:
         """Nothing more will come."""
 
 
 class NoProgress:
     """Says nothing."""
+
+    def start_training(self, num_classes: int) -> None:
+        """Says nothing."""
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
         """Says nothing."""
@@ -53,6 +62,9 @@ class NoProgress:
     def end_epoch(self, row: dict[str, Any]) -> None:
         """Says nothing."""
 
+    def say(self, message: str) -> None:
+        """Says nothing."""
+
     def close(self) -> None:
         """Says nothing."""
 
@@ -62,8 +74,13 @@ class LineProgress(NoProgress):
 
     def __init__(self, num_epochs: int, stream: TextIO | None = None) -> None:
         self.num_epochs, self.stream = num_epochs, stream or sys.stderr
+        self.num_classes = 0
         self.pace = Pace()
         self.said = time.monotonic()
+
+    def start_training(self, num_classes: int) -> None:
+        """Remembers the classes."""
+        self.num_classes = num_classes
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
         """Starts the clock."""
@@ -74,15 +91,16 @@ class LineProgress(NoProgress):
         self.pace.step(position, num_images)
         if time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
             self.said = time.monotonic()
-            self._say(f"{describe(position, lr, self.num_epochs, self.pace)}")
+            self.say(describe(position, lr, self.num_epochs, self.pace))
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         """Says how the epoch went."""
         self.said = time.monotonic()
-        self._say(describe_row(row, self.num_epochs))
+        self.say(describe_row(row, self.num_epochs, self.num_classes))
 
-    def _say(self, line: str) -> None:
-        print(line, file=self.stream, flush=True)
+    def say(self, message: str) -> None:
+        """A line."""
+        print(message, file=self.stream, flush=True)
 
 
 class BarProgress(NoProgress):
@@ -92,7 +110,7 @@ class BarProgress(NoProgress):
         from rich import progress
         from rich.console import Console
 
-        self.num_epochs, self.pace = num_epochs, Pace()
+        self.num_epochs, self.num_classes, self.pace = num_epochs, 0, Pace()
         self.bars = progress.Progress(
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=24),
@@ -103,6 +121,10 @@ class BarProgress(NoProgress):
         )
         self.bars.start()
         self.task = self.bars.add_task("", total=1, figures="")
+
+    def start_training(self, num_classes: int) -> None:
+        """Remembers the classes."""
+        self.num_classes = num_classes
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
         """A new bar for the epoch's steps."""
@@ -132,7 +154,11 @@ class BarProgress(NoProgress):
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         """A line that stays."""
-        self.bars.console.print(describe_row(row, self.num_epochs), markup=False)
+        self.say(describe_row(row, self.num_epochs, self.num_classes))
+
+    def say(self, message: str) -> None:
+        """Lines above the bar, as they are."""
+        self.bars.console.print(message, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """The bar is gone."""
@@ -194,12 +220,16 @@ def describe(position: Position, lr: float, num_epochs: int, pace: Pace) -> str:
     )
 
 
-def describe_row(row: dict[str, Any], num_epochs: int) -> str:
-    """One line about an epoch that is over."""
-    top5 = "" if row["top5"] is None else f"  top-5 {row['top5']:.2%}"
+def describe_row(row: dict[str, Any], num_epochs: int, num_classes: int) -> str:
+    """One line about an epoch that is over.
+
+    Among five classes or fewer every answer is a top-5 one, so that figure is left out.
+    """
+    score = "micro-F1" if row["top5"] is None else "top-1"
+    top5 = f"  top-5 {row['top5']:.2%}" if row["top5"] is not None and num_classes > 5 else ""
     skipped = row["train_skipped"] + row["skipped"]
     return (
         f"epoch {row['epoch']}/{num_epochs}  train loss {row['train_loss']:.4f}  "
-        f"loss {row['loss']:.4f}  top-1 {row['top1']:.2%}{top5}"
-        + (f"  {skipped} unreadable images skipped" if skipped else "")
+        f"loss {row['loss']:.4f}  {score} {row['top1']:.2%}{top5}"
+        + (f"  {skipped:,} image{'s' * (skipped != 1)} skipped" if skipped else "")
     )

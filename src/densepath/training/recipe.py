@@ -98,16 +98,34 @@ class DataSection(Section):
     batch_size: Count = 64
     """Images of one optimiser step, over all processes and accumulated parts together."""
     evaluate_on: Literal["validation", "test"] = "validation"
-    """The split that each epoch is judged on; a set without it gives a part of `train`."""
-    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """That part, where the set has no splits."""
+    """The split that each epoch is judged on, and the best one chosen by; with `test` no images
+    are left that had no part in the training."""
+    validation_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    """The part of the training images held out for validation where the set has no such split.
+    None: 0.1, and 0 where `evaluate_on` is `test`."""
     on_error: Literal["fail", "skip"] = "fail"
     """What an unreadable image does; skipped ones are counted."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _train_alone_is_the_source(cls, values: Any) -> Any:
+        """A source of training images that is named alone stands for `source`, not for `digits`."""
+        if isinstance(values, dict) and values.get("train") and not values.get("source"):
+            return {**values, "source": values["train"], "train": None}
+        return values
+
     def to_options(self, seed: int) -> DataOptions:
         """How the source is to be read; `seed` draws what is held out."""
-        names = (one.name for one in dataclasses.fields(DataOptions) if one.name != "seed")
-        return DataOptions(**{name: getattr(self, name) for name in names}, seed=seed)
+        names = {one.name for one in dataclasses.fields(DataOptions)}
+        given = {name: getattr(self, name) for name in names - {"seed", "validation_fraction"}}
+        return DataOptions(**given, seed=seed, validation_fraction=self.held_out)
+
+    @property
+    def held_out(self) -> float:
+        """The part held out for validation: by default none when the test images judge."""
+        if self.validation_fraction is not None:
+            return self.validation_fraction
+        return 0.0 if self.evaluate_on == "test" else 0.1
 
 
 class PreprocessSection(Section):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from densepath.data.record import place_of
+from densepath.data.sources import built_in
 from densepath.errors import RecipeError
 from densepath.models.build import resolve_spec
 from densepath.models.catalogue import find_spec
 from densepath.models.spec import ModelSpec
 from densepath.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from densepath.training.recipe import Recipe
+from densepath.training.recipe import DataSection, Recipe
 from densepath.training.recipe_file import make_recipe
 from densepath.weights.adapt import adapt_preprocess
 from densepath.weights.checkpoint import Checkpoint
@@ -37,11 +40,12 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
     channels = recipe.data.channels or (3 if checkpoint is None else checkpoint.in_channels)
     preprocess = _preprocess_fields(recipe, spec, checkpoint, channels)
     small = max(preprocess["size"]) <= LARGEST_SMALL_SIDE
+    data = absolute_places(recipe.data)
     augment = recipe.augment.model_dump()
     if augment["crop"] is None:
         augment["crop"] = "pad_crop" if small else "random_resized_crop"
     if augment["hflip"] is None:
-        augment["hflip"] = 0.0 if recipe.data.source == "digits" else 0.5
+        augment["hflip"] = 0.0 if built_in(data.source) == "digits" else 0.5
     random_crops = augment["crop"] in ("random_resized_crop", "clamped_crop")
     given = recipe.augment.model_fields_set
     if recipe.quantization.target != "none" and random_crops and "scale" not in given:
@@ -49,12 +53,36 @@ def resolve(recipe: Recipe, checkpoint: Checkpoint | None) -> Recipe:
     values = recipe.model_dump(exclude_unset=True)
     values["model"] = recipe.model.model_dump() | {
         "name": spec.name,
+        "weights": recipe.model.weights and _weights_from(recipe.model.weights),
         "stem": spec.arch.stem,
         "bn_eps": spec.arch.bn_eps,
         "stem_pool": spec.arch.stem_pool,
     }
-    values["data"] = recipe.data.model_dump() | {"channels": channels}
+    values["data"] = data.model_dump() | {"channels": channels}
+    values["data"]["validation_fraction"] = data.held_out
     return make_recipe(values | {"preprocess": preprocess, "augment": augment})
+
+
+def absolute_places(data: DataSection) -> DataSection:
+    """`data` with places that are the same seen from any folder (`record.place_of`).
+
+    Raises:
+        DatasetError: the name of a set that comes with densepath, and a folder here.
+    """
+    places: dict[str, Any] = {
+        "source": place_of(data.source),
+        "root": data.root and place_of(data.root),
+    }
+    for split in ("train", "validation", "test"):
+        named = getattr(data, split)
+        inside = named is not None and (Path(places["source"]) / named).is_dir()
+        places[split] = named if named is None or inside else place_of(named)
+    return data.model_copy(update=places)
+
+
+def _weights_from(weights: str) -> str:
+    """A path from the root; a published name as it is."""
+    return place_of(weights) if Path(weights).expanduser().exists() else weights
 
 
 def is_resolved(recipe: Recipe) -> bool:

@@ -1,6 +1,7 @@
 """The run folder: what a training leaves behind, and what a later start finds.
 
 recipe.yaml         the resolved recipe
+images.npz          the name, label and fingerprint of each image that it is trained and judged on
 metrics.csv         a row an epoch            curves.png    the same, drawn
 best.safetensors    the best checkpoint       last.safetensors   the newest
 state/              the state for an exact resume
@@ -14,15 +15,15 @@ import csv
 import io
 import math
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from densepath.data.sources import built_in
 from densepath.drawing.picture import literal, save_picture
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_json, write_text
@@ -31,6 +32,8 @@ from densepath.names import READABLE, check_network_path
 from densepath.preprocess import Preprocess
 from densepath.training.ema import Ema
 from densepath.training.environment import describe_environment
+from densepath.training.images import PLACES, Memory, RunImages
+from densepath.training.more_epochs import extend
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import (
     find_differences,
@@ -38,10 +41,13 @@ from densepath.training.recipe_file import (
     read_recipe,
     write_recipe,
 )
+from densepath.training.resolve import absolute_places
 from densepath.training.run_readme import write_readme
 from densepath.training.state import Position, read_state, write_state
 from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.trained_on import RECORD_NAME, TrainedOn
 
+MOVABLE = tuple(f"data.{place}: " for place in PLACES)
 RECIPE_NAME = "recipe.yaml"
 SECONDS_BETWEEN_CURVES = 20.0
 STATE_NAME = "state/state.safetensors"
@@ -61,58 +67,103 @@ def read_run_recipe(folder: str | Path) -> Recipe:
     return make_recipe(read_recipe(Path(folder) / RECIPE_NAME))
 
 
+def check_folder(path: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Raise unless a training of this resolved recipe may write into the folder.
+
+    Where the images are may differ from what the folder's recipe says, for they are compared
+    themselves (`images.remember`). Where nothing is known of those that it began with, they may
+    only be elsewhere when they are not there any more.
+
+    Raises:
+        RecipeError: it belongs to another recipe.
+        UsageError: a training is already there and `resume` is not set; or other things are.
+        OutputError: it is a file.
+    """
+    check_network_path(path)
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file; --output names a folder.")
+    if not is_run_folder(path):
+        if path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()):
+            raise UsageError(
+                f"{path} is not empty and is no run folder. Name a new folder with --output."
+            )
+        return
+    there = _read_placed(path)
+    if resume:
+        there = extend(there, recipe.epochs, path)
+    differences = find_differences(there, recipe)
+    known = (path / RECORD_NAME).is_file() or not (path / STATE_NAME).is_file()
+    gone = built_in(there.data.source) is None and not Path(there.data.source).exists()
+    if resume and (known or gone):
+        differences = [said for said in differences if not said.startswith(MOVABLE)]
+    if differences:
+        raise RecipeError(
+            f"{path} holds a training of another recipe ({'; '.join(differences)}; "
+            "there against here). Name another folder with --output."
+        )
+    if not resume:
+        raise UsageError(
+            f"{path} already holds this training. Go on with "
+            f"`densepath train {path}`, or name another folder with --output."
+        )
+
+
+def _read_placed(path: Path) -> Recipe:
+    """The recipe of a run folder; what an older densepath wrote relative is seen from here."""
+    recipe = read_run_recipe(path)
+    return recipe.model_copy(update={"data": absolute_places(recipe.data)})
+
+
+def _find_moved(path: Path, recipe: Recipe) -> list[str]:
+    """Where the images were and are, in words, of what differs."""
+    differences = find_differences(_read_placed(path), recipe)
+    return [said for said in differences if said.startswith(MOVABLE)]
+
+
 @dataclass
 class RunFolder:
     """The folder of one training; only the leading process writes into it.
 
-    `preprocess`, `labels`, `multi_label` and `data` (the description of the data set) go into
+    `preprocess` and what `images` and `memory` (of the leading process) say of the data go into
     every checkpoint.
     """
 
     path: Path
     recipe: Recipe
     preprocess: Preprocess
-    labels: Sequence[str]
-    multi_label: bool
-    data: str
+    images: RunImages
+    memory: Memory | None = None
     start_info: dict[str, Any] = field(default_factory=dict)
     drawn_at: float = -math.inf
 
     def begin(self, *, resume: bool) -> None:
-        """The folder is there and belongs to this recipe.
+        """The folder is there and holds the recipe and the record of the images.
+
+        `check_folder` has found that it may.
 
         Raises:
-            RecipeError: it belongs to another recipe.
-            UsageError: a training is already there and `resume` is not set.
             OutputError: it cannot be written.
         """
-        check_network_path(self.path)
-        if is_run_folder(self.path):
-            self._check_owner(resume)
-        elif self.path.exists() and not self.path.is_dir():
-            raise OutputError(f"{self.path} is a file; --output names a folder.")
-        elif self.path.is_dir() and any(not p.name.startswith(".") for p in self.path.iterdir()):
-            raise UsageError(
-                f"{self.path} is not empty and is no run folder. Name a new folder with --output."
-            )
-        else:
+        if not is_run_folder(self.path):
             write_recipe(self.path / RECIPE_NAME, self.recipe, self._headline())
+        if self.memory is not None and self.memory.trained_on is not None:
+            self.memory.record.save(self.path / RECORD_NAME)
         write_json(self.path / "environment.json", describe_environment(self.start_info))
         self.log("started" if not resume else "started again")
 
-    def _check_owner(self, resume: bool) -> None:
-        """Returns when this training may go on in the folder that another start made."""
-        differences = find_differences(read_run_recipe(self.path), self.recipe)
-        if differences:
-            raise RecipeError(
-                f"{self.path} holds a training of another recipe ({'; '.join(differences)}; "
-                "there against here). Name another folder with --output."
-            )
-        if not resume:
-            raise UsageError(
-                f"{self.path} already holds this training. Go on with "
-                f"`densepath train {self.path}`, or name another folder with --output."
-            )
+    def keep_recipe(self) -> None:
+        """`recipe.yaml` says how many epochs this start goes on to, and where its images are.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        planned, places = read_run_recipe(self.path).epochs, _find_moved(self.path, self.recipe)
+        if planned != self.recipe.epochs or places:
+            write_recipe(self.path / RECIPE_NAME, self.recipe, self._headline())
+        if planned != self.recipe.epochs:
+            self.log(f"goes on to {self.recipe.epochs} epochs; {planned} were planned")
+        if places:
+            self.log(f"its images are elsewhere now: {'; '.join(places)}")
 
     def _headline(self) -> str:
         """The comment over the recipe."""
@@ -174,11 +225,12 @@ class RunFolder:
         checkpoint = Checkpoint.of(
             model,
             preprocess=self.preprocess,
-            labels=self.labels,
-            multi_label=self.multi_label,
+            labels=self.images.train.class_names,
+            multi_label=self.images.train.multi_label,
+            trained_on=self._trained_on(is_chosen=is_best and self.recipe.epochs > 1),
             provenance={
                 "made_by": "densepath train",
-                "data": self.data,
+                "data": self.images.train.description,
                 "start": self.recipe.model.weights,
                 "epochs": row["epoch"],
                 "of_epochs": self.recipe.epochs,
@@ -197,6 +249,12 @@ class RunFolder:
             f"top-1 {row['top1']:.4f}"
         )
 
+    def _trained_on(self, *, is_chosen: bool) -> TrainedOn | None:
+        """What a checkpoint says of its images; None where that is not known."""
+        if self.memory is None or self.memory.trained_on is None:
+            return None
+        return replace(self.memory.trained_on, is_chosen=is_chosen)
+
     def _quantization(self, row: dict[str, Any]) -> dict[str, Any]:
         """What a checkpoint of a quantisation-aware training says of it; else nothing."""
         section = self.recipe.quantization
@@ -212,7 +270,7 @@ class RunFolder:
             OutputError: they cannot be written.
         """
         write_text(self.path / "metrics.csv", _to_csv(position.rows))
-        write_readme(self.path, self.recipe, position, self.labels, self.data)
+        write_readme(self.path, self.recipe, position, self.images, self.memory)
 
     def draw_soon(self, position: Position) -> None:
         """As `draw`, unless that was done a moment ago and more epochs are to come."""

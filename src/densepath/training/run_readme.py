@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from densepath.files import write_text
+from densepath.training.images import Memory, RunImages
 from densepath.training.recipe import Recipe
 from densepath.training.state import Position
 
@@ -13,18 +13,19 @@ LABELS_SHOWN = 20
 
 
 def write_readme(
-    folder: Path, recipe: Recipe, position: Position, labels: Sequence[str], data: str
+    folder: Path, recipe: Recipe, position: Position, images: RunImages, memory: Memory | None
 ) -> None:
     """`README.md` of the run folder says what `position` has reached.
 
     Raises:
         OutputError: it cannot be written.
     """
-    write_text(folder / "README.md", _text(recipe, position, labels, data))
+    write_text(folder / "README.md", _text(recipe, position, images, memory))
 
 
-def _text(recipe: Recipe, position: Position, labels: Sequence[str], data: str) -> str:
+def _text(recipe: Recipe, position: Position, images: RunImages, memory: Memory | None) -> str:
     last = position.rows[-1]
+    labels = images.train.class_names
     assert position.best is not None
     done = "finished" if last["epoch"] == recipe.epochs else f"{last['epoch']} epochs done"
     score = "top-1" if last["top5"] is not None else "micro-F1"
@@ -42,12 +43,16 @@ Time so far: {_duration(position.seconds)}.
 | best | {position.best_epoch} | {position.best:.2%} | {_best_loss(position):.4f} |
 | last | {last["epoch"]} | {last["top1"]:.2%} | {last["loss"]:.4f} |
 
-Measured on the {recipe.data.evaluate_on} images. The best epoch was chosen on them, so its
-score leans upwards; judge it on images that were not used here.
+{_judged(images)}
 
 ![Learning curves](curves.png)
 
-Data: {data}
+## The images
+
+```text
+{memory.text if memory is not None else images.train.description}
+```
+
 Classes ({len(labels)}): {shown}
 
 ## Use it
@@ -55,7 +60,7 @@ Classes ({len(labels)}): {shown}
 The commands run from inside this folder.
 
 ```
-densepath evaluate . --data DATA
+densepath evaluate .                 {_evaluated(images)}
 densepath predict . IMAGE...
 densepath train .                    goes on where it stopped
 densepath train recipe.yaml --output NEW_FOLDER      repeats it
@@ -63,8 +68,34 @@ densepath train recipe.yaml --output NEW_FOLDER      repeats it
 
 `metrics.csv` has a row an epoch: `train_loss` and `train_accuracy` are means over the epoch, with
 the augmentation and while the weights moved; `loss`, `top1` and `top5` are those of the
-evaluation. `environment.json` has versions and hardware, `recipe.yaml` every setting.
+evaluation. `images.npz` has the name, label and fingerprint of every image that was trained or
+judged on, `environment.json` versions and hardware, `recipe.yaml` every setting.
 """
+
+
+def _judged(images: RunImages) -> str:
+    """What the scores were measured on, and what they are worth."""
+    name, count = images.judged_on, len(images.judged)
+    measured = f"Measured on the {count:,} {name} images ({images.splits.rules[name]})."
+    if name == "test":
+        return (
+            f"{measured} The best epoch was chosen on these test images, so its score is no\n"
+            "figure of new images; the last epoch's was not chosen by them. No images are left "
+            "that had no part in\nthe training: judge it on others."
+        )
+    chosen = f"{measured}\nThe best epoch was chosen on them, so its score leans upwards; "
+    if "test" in images.splits.separate and images.splits.test is not None:
+        return (
+            f"{chosen}the {len(images.splits.test):,} test images were\nneither trained on nor "
+            "chosen by: `densepath evaluate .` measures on those."
+        )
+    return f"{chosen}judge it on images that were\nnot used here."
+
+
+def _evaluated(images: RunImages) -> str:
+    """What `densepath evaluate` of this folder measures on."""
+    held_back = images.judged_on == "validation" and "test" in images.splits.separate
+    return "measures it on the test images" if held_back else f"on its {images.judged_on} images"
 
 
 def _quantization(recipe: Recipe, position: Position) -> str:

@@ -24,7 +24,9 @@ from densepath.training.ema import Ema
 from densepath.weights.checkpoint import write_tensors
 
 METADATA_KEY = "densepath_state"
-FORMAT = 1
+# 2: an epoch takes every image; in 1 it left out those that filled no batch, so that the same step
+# stood for other images.
+FORMAT = 2
 
 
 @dataclass
@@ -112,7 +114,12 @@ def read_state(
                 part, _, rest = name.partition(".")
                 tensors[part][rest] = file.get_tensor(name)
         if values["format"] != FORMAT:
-            raise CheckpointError(f"{path} is of state format {values['format']}, not {FORMAT}.")
+            run = path.parent.parent
+            raise CheckpointError(
+                f"{path} is of state format {values['format']}, not {FORMAT}: another version of "
+                "densepath wrote it, whose steps have other images. Start anew from its weights: "
+                f"densepath train {run / 'recipe.yaml'} --weights {run} --output NEW_FOLDER"
+            )
         model.load_state_dict(tensors["model"])
         _load_optimizer(optimizer, tensors["optimizer"])
         if ema is not None:

@@ -15,13 +15,15 @@ from densepath.models.catalogue import find_spec
 from densepath.training.allocator import keep_freed_memory
 from densepath.training.assemble import Place, assemble, count_cores
 from densepath.training.distributed import find_ranks, pick_device, process_group
+from densepath.training.images import part_places
 from densepath.training.loop import run
+from densepath.training.more_epochs import extend
 from densepath.training.parts import Training
 from densepath.training.progress import Style, make_progress
 from densepath.training.qat import QAT_RECIPE
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import make_recipe, merge_disjoint, merge_flags, read_recipe
-from densepath.training.run_folder import is_run_folder, read_run_recipe
+from densepath.training.run_folder import RECIPE_NAME, is_run_folder, read_run_recipe
 from densepath.training.signals import StopRequest
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
@@ -34,20 +36,29 @@ class RunResult:
     Attributes:
         folder: the run folder.
         finished: whether all epochs are done.
+        already_finished: whether they were done before this start.
         stopped_by: the signal that stopped it, else None.
+        state_written: whether there is a state to go on from.
         epochs: the epochs that are done.
-        best_top1: the best share of right answers (multi-label: micro-F1) and
-        best_epoch: the epoch that had it, from 1; None before the first evaluation.
+        planned_epochs: all epochs of the recipe.
+        score: what `best_top1` and `top1` are: `top-1`, the share of right answers, or of a
+            multi-label set `micro-F1`.
+        best_top1: the best score and
+        best_epoch: the epoch that had it first, from 1; None before the first evaluation.
         top1: of the last epoch.
         loss: of the last epoch, on the evaluation images.
-        skipped: unreadable images of the last epoch, training and evaluation together.
+        skipped: the images left out of the last epoch, of training and evaluation together.
         seconds: the time of all starts together.
     """
 
     folder: Path
     finished: bool
+    already_finished: bool
     stopped_by: str | None
+    state_written: bool
     epochs: int
+    planned_epochs: int
+    score: str
     best_top1: float | None
     best_epoch: int | None
     top1: float | None
@@ -78,6 +89,7 @@ def train(
 
         densepath.train("densenet_bc_40_12", data="cifar10.zip", epochs=20, output="runs/first")
         densepath.train("runs/first")                          goes on where it stopped
+        densepath.train("runs/first", epochs=30)               goes on for longer than planned
         densepath.train("timm/densenet121.ra_in1k", data="flowers/", epochs=5,
                         settings={"optimizer.lr": 0.01, "model.freeze": "stem"})
 
@@ -87,7 +99,7 @@ def train(
         subject: a model of the catalogue, weights to fine-tune (published name or checkpoint
             file), a recipe file, or a run folder to go on with.
         data: `digits`, `cifar10`, a folder of class folders, a list file, a CSV or an archive.
-        epochs: passes over the training images.
+        epochs: passes over the training images; of a run folder, how many it goes on to.
         output: the run folder; by default `runs/MODEL-DATA`.
         recipe: a YAML file with further settings; the arguments here have the last word.
         settings: fields of the recipe by their full names.
@@ -103,6 +115,7 @@ def train(
         DataError, WeightsError: what the recipe names cannot be read.
         DivergedError: the loss became NaN, infinite or grew without bound.
         OutputError: the run folder cannot be written.
+        StoppedNow: a KeyboardInterrupt; a second signal came, or one before the first step.
     """
     source = str(data) if data is not None else None
     given = merge_flags(merge_flags({}, settings or {}), {"data.source": source, "epochs": epochs})
@@ -131,8 +144,14 @@ def plan(
         aware = {"model.weights": str(qat), "quantization.target": "int8"}
         given = merge_flags(given, aware)
     if subject is not None and Path(subject).is_dir():
-        folder = _check_resume(Path(subject), given, recipe_file, output)
-        return read_run_recipe(folder), folder, True
+        moved, others = part_places(given)
+        more = others.pop("epochs", None)
+        folder = _check_resume(Path(subject), others, recipe_file, output)
+        recipe = make_recipe(read_run_recipe(folder).to_dict(), moved)
+        if more is not None:
+            wanted = make_recipe(recipe.to_dict(), {"epochs": more})
+            recipe = extend(recipe, wanted.epochs, folder)
+        return recipe, folder, True
     layers = [read_recipe(recipe_file)] if recipe_file is not None else []
     named: dict[str, Any] = {}
     if subject is not None and Path(subject).suffix in RECIPE_SUFFIXES:
@@ -170,8 +189,9 @@ def _check_resume(
     if given or recipe_file is not None or (output is not None and Path(output) != folder):
         raise UsageError(
             f"{folder} goes on with its own recipe and in its own folder; recipe options cannot "
-            "be changed on the way. To start anew from its weights: densepath train "
-            f"--weights {folder} --output NEW_FOLDER ..."
+            "be changed on the way, but for more --epochs and the place of its images (--data). To "
+            f"start anew from its weights: densepath train {folder / RECIPE_NAME} --weights "
+            f"{folder} --output NEW_FOLDER ..."
         )
     return folder
 
@@ -194,26 +214,29 @@ def train_recipe(
     device: str = "auto",
     workers: int | None = None,
     progress: Style = "auto",
+    stop: StopRequest | None = None,
 ) -> RunResult:
-    """As `train`, from a Recipe that is already made."""
+    """As `train`, from a Recipe that is already made; `stop` says how signals are answered."""
     ranks = find_ranks(os.environ)
     place = Place(ranks, pick_device(device, ranks), _pick_workers(workers, ranks.local_size))
     _share_threads(ranks.local_size)
     if place.device.type == "cpu":
         keep_freed_memory()
     devices = [place.device] if place.device.type == "cuda" else []
-    with (
-        process_group(ranks, place.device),
-        torch.random.fork_rng(devices),
-        StopRequest() as stop,
-    ):
-        view = make_progress(progress, recipe.epochs, leads=ranks.leads)
-        try:
+    view = make_progress(progress, recipe.epochs, leads=ranks.leads)
+    try:
+        with (
+            stop or StopRequest(view.say) as stop,
+            process_group(ranks, place.device),
+            torch.random.fork_rng(devices),
+        ):
             training = assemble(recipe, place, folder, resume=resume, progress=view, stop=stop)
+            already_finished = training.is_finished
             run(training)
-        finally:
-            view.close()
-        return _conclude(training)
+            stop.waits_for = "this training is written"
+            return _conclude(training, already_finished=already_finished)
+    finally:
+        view.close()
 
 
 def _pick_workers(workers: int | None, local_size: int) -> int:
@@ -235,11 +258,11 @@ def _share_threads(local_size: int) -> None:
         torch.set_num_threads(max(1, count_cores() // local_size))
 
 
-def _conclude(training: Training) -> RunResult:
+def _conclude(training: Training, *, already_finished: bool) -> RunResult:
     """The result; the leading process has noted the end in the log."""
     position, rows = training.position, training.position.rows
     last = rows[-1] if rows else None
-    finished = position.epoch >= training.recipe.epochs
+    finished = training.is_finished
     stopped_by = None if finished else training.stop.signal
     if training.ranks.leads:
         training.folder.log("finished" if finished else f"stopped by {stopped_by}")
@@ -248,8 +271,12 @@ def _conclude(training: Training) -> RunResult:
     return RunResult(
         folder=training.folder.path,
         finished=finished,
+        already_finished=already_finished,
         stopped_by=stopped_by,
+        state_written=training.folder.state_path.is_file(),
         epochs=position.epoch,
+        planned_epochs=training.recipe.epochs,
+        score="micro-F1" if training.loss.multi_label else "top-1",
         best_top1=position.best,
         best_epoch=position.best_epoch,
         top1=last["top1"] if last else None,

@@ -1,8 +1,9 @@
 """The Checkpoint: everything that an answer needs, in one safetensors file.
 
 On the line: training writes it, `subject.py` opens it, engines and export start from it. The
-file holds the tensors under the names of `build_model`'s network, and one JSON document in its
-metadata under the key `densepath`.
+file holds the tensors under the names of `build_model`'s network, and in its metadata one JSON
+document under the key `densepath`, and of a training a second one on its images (`trained_on.py`)
+under a key of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from densepath.names import check_network_path, to_json
 from densepath.preprocess import Preprocess
 from densepath.weights.labels import known_labels
 from densepath.weights.match import check_tensors, is_weight
+from densepath.weights.trained_on import METADATA_KEY as TRAINED_ON_KEY
+from densepath.weights.trained_on import TrainedOn
 
 METADATA_KEY = "densepath"
 FORMAT = 1
@@ -59,6 +62,7 @@ class Checkpoint:
         in_channels: the channels of the images.
         multi_label: every class is a yes or no of its own (sigmoid), not one of many (softmax).
         provenance: where the weights come from; free for the writer, JSON values only.
+        trained_on: which images densepath trained them on; None where it did not.
     """
 
     spec: ModelSpec
@@ -68,6 +72,7 @@ class Checkpoint:
     in_channels: int = 3
     multi_label: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
+    trained_on: TrainedOn | None = field(default=None, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -84,6 +89,7 @@ class Checkpoint:
         tensors: Mapping[str, Tensor] | None = None,
         multi_label: bool = False,
         provenance: dict[str, Any] | None = None,
+        trained_on: TrainedOn | None = None,
     ) -> Checkpoint:
         """The checkpoint of a network as it is now; its tensors are copies on the CPU.
 
@@ -92,8 +98,7 @@ class Checkpoint:
             preprocess: the way from an image to its input.
             labels: the class names; by default ImageNet-1k's for 1,000 classes, else numbers.
             tensors: taken instead of the network's own, as for an average of weights.
-            multi_label: as in the class.
-            provenance: as in the class.
+            multi_label, provenance, trained_on: as in the class.
 
         Raises:
             UsageError: not one label for each class, or a preprocessing of other channels.
@@ -120,6 +125,7 @@ class Checkpoint:
             model.in_channels,
             multi_label,
             dict(provenance or {}),
+            trained_on,
         )
 
     def to_model(self) -> Model:
@@ -149,7 +155,10 @@ class Checkpoint:
             OutputError: it cannot be written.
         """
         text = to_json(self._describe(), sort_keys=True)
-        write_tensors(path, self.tensors, {METADATA_KEY: text})
+        metadata = {METADATA_KEY: text}
+        if self.trained_on is not None:
+            metadata[TRAINED_ON_KEY] = self.trained_on.to_text()
+        write_tensors(path, self.tensors, metadata)
 
     def _describe(self) -> dict[str, Any]:
         """Everything but the tensors, as JSON values."""
@@ -177,7 +186,8 @@ class Checkpoint:
             raise CheckpointError(f"{path}: no such file.")
         try:
             with safe_open(str(path), framework="pt") as file:
-                description = _read_description(path, file.metadata())
+                metadata = file.metadata() or {}
+                description = _read_description(path, metadata)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
@@ -185,11 +195,15 @@ class Checkpoint:
                 "of another kind; weights of other systems are read by "
                 f"`densepath import {path.name} --model NAME -o x.safetensors`."
             ) from error
-        return cls._from_description(path, description, tensors)
+        return cls._from_description(path, description, tensors, metadata.get(TRAINED_ON_KEY))
 
     @classmethod
     def _from_description(
-        cls, path: Path, values: dict[str, Any], tensors: dict[str, Tensor]
+        cls,
+        path: Path,
+        values: dict[str, Any],
+        tensors: dict[str, Tensor],
+        trained_on: str | None,
     ) -> Checkpoint:
         """The checkpoint of these JSON values and tensors.
 
@@ -205,6 +219,7 @@ class Checkpoint:
                 int(values["in_channels"]),
                 bool(values["multi_label"]),
                 dict(values["provenance"]),
+                None if trained_on is None else TrainedOn.from_text(trained_on),
             )
             check_tensors(
                 tensors,
@@ -218,13 +233,13 @@ class Checkpoint:
         return checkpoint
 
 
-def _read_description(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
+def _read_description(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     """The JSON document in a checkpoint's metadata.
 
     Raises:
         CheckpointError: there is none, it is not JSON, or it is of a later format.
     """
-    text = (metadata or {}).get(METADATA_KEY)
+    text = metadata.get(METADATA_KEY)
     if text is None:
         raise CheckpointError(
             f"{path} holds tensors, but not densepath's description of them. Import it first: "

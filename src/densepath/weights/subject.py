@@ -27,13 +27,14 @@ def open_checkpoint(subject: str | Path) -> Checkpoint:
     Raises:
         BundleError: the bundle has no such format, or was changed.
         CheckpointError: the file or folder is no checkpoint.
-        UsageError: a bare model name, which has no weights.
+        UsageError: a bare model name, which has no weights; or a run folder here that is called
+            like published weights.
         UnknownNameError: neither a file nor a known name.
         WeightsUnavailableError: published weights that cannot be fetched.
         WeightsError: published weights whose file is damaged.
     """
     path, name = Path(subject), str(subject)
-    if path.is_dir():
+    if path.is_dir() and not _stands_for_weights(subject, path):
         return Checkpoint.load(checkpoint_in(path))
     if path.is_file() or path.suffix == ".safetensors":
         return Checkpoint.load(path)
@@ -44,6 +45,26 @@ def open_checkpoint(subject: str | Path) -> Checkpoint:
     if name.lower() in map(str.lower, PUBLISHED):
         return open_published(find_published(name))
     raise UnknownNameError("subject", name, [*shipped_names(), *PUBLISHED])
+
+
+def _stands_for_weights(subject: str | Path, folder: Path) -> bool:
+    """Whether a name that is also a folder here means weights that are published or shipped.
+
+    It does when the folder has no checkpoint.
+
+    Raises:
+        UsageError: the folder has one.
+    """
+    name = str(subject)
+    known = name in shipped_names() or name.lower() in map(str.lower, PUBLISHED)
+    if isinstance(subject, Path) or not known:
+        return False
+    if not is_bundle(folder) and not any((folder / file).is_file() for file in RUN_FILES):
+        return True
+    raise UsageError(
+        f"`{name}` is a folder with a checkpoint here, and also the name of published weights. "
+        f"Name the folder as ./{name}; for the other, start in another folder."
+    )
 
 
 def open_published(row: Published) -> Checkpoint:

@@ -1,0 +1,311 @@
+"""The record of a training's images: the name, label and fingerprint of each, in one file.
+
+On the line: training writes it into the run folder (`images.npz`) and compares it on a resume;
+evaluation asks it which images were trained on. The file is a plain `.npz` of typed arrays: for
+each part `PART.names` (bytes, a NUL between two names), `PART.targets` and `PART.fingerprints`
+(uint64), `before` (uint64), and `about`, a JSON document.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densepath.data.dataset import Dataset, Split
+from densepath.data.fingerprint import Fingerprints
+from densepath.data.sources import built_in
+from densepath.errors import DatasetError
+from densepath.files import write_atomically
+
+FORMAT = 1
+NAMED_AT_MOST = 3
+# What NumPy and zipfile raise for files that are none of theirs any more.
+DAMAGES = (
+    *(OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, RuntimeError),
+    *(MemoryError, OverflowError, zipfile.BadZipFile, zlib.error),
+)
+NO_FINGERPRINTS: Fingerprints = np.zeros(0, np.uint64)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of one split, in their order.
+
+    Attributes:
+        names: of each, from where the data lies: the same wherever that is.
+        targets: int64 [N], or float32 [N, classes] of a multi-label set.
+        fingerprints: uint64 [N], equal for equal contents.
+    """
+
+    names: list[str]
+    targets: NDArray[Any]
+    fingerprints: Fingerprints
+
+    @classmethod
+    def of(cls, dataset: Dataset, bases: Sequence[Path], fingerprints: Fingerprints) -> Part:
+        """The part that `dataset` is; names begin below the longest of `bases` they lie in."""
+        count = len(dataset)
+        shape = (count, len(dataset.class_names)) if dataset.multi_label else (count,)
+        targets = np.array([dataset.target(index) for index in range(count)]).reshape(shape)
+        kind = np.float32 if dataset.multi_label else np.int64
+        prefixes = _prefixes(bases)
+        names = [_below(prefixes, dataset.path(index)) for index in range(count)]
+        return cls(names, targets.astype(kind), fingerprints)
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run is trained and judged on.
+
+    Attributes:
+        class_names: in the order of the class numbers.
+        multi_label: whether an image can have several classes.
+        source: where the images are, absolute, or the name of a set that comes with densepath.
+        folder: where the run folder was, absolute: when it moves together with its images, they
+            are found from it.
+        parts: by split: `train`, and the one that epochs are judged on.
+        before: fingerprints of images that the first weights had been trained on.
+        unknown_start: the first weights, where nothing says what those were trained on.
+    """
+
+    class_names: list[str]
+    multi_label: bool
+    source: str
+    folder: str
+    parts: dict[Split, Part]
+    before: Fingerprints = field(default_factory=lambda: NO_FINGERPRINTS)
+    unknown_start: str | None = None
+
+    def save(self, path: str | Path) -> None:
+        """The file `path` holds this record; it is never seen half written.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        about = {
+            "format": FORMAT,
+            "class_names": self.class_names,
+            "multi_label": self.multi_label,
+            "source": self.source,
+            "folder": self.folder,
+            "parts": list(self.parts),
+            "unknown_start": self.unknown_start,
+        }
+        arrays: dict[str, NDArray[Any]] = {"about": _to_bytes(json.dumps(about).encode())}
+        for split, part in self.parts.items():
+            joined = b"\0".join(os.fsencode(name) for name in part.names)
+            arrays[f"{split}.names"] = _to_bytes(joined)
+            arrays[f"{split}.targets"] = part.targets
+            arrays[f"{split}.fingerprints"] = part.fingerprints
+        arrays["before"] = self.before
+        with write_atomically(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Record:
+        """The record in the file `path`.
+
+        Raises:
+            DatasetError: it cannot be read, is damaged or of a later format.
+        """
+        try:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                about = json.loads(arrays["about"].tobytes())
+                if about["format"] != FORMAT:
+                    raise DatasetError(
+                        f"{path} is of record format {about['format']!r}; this densepath reads "
+                        f"format {FORMAT}."
+                    )
+                return cls(
+                    [str(name) for name in about["class_names"]],
+                    bool(about["multi_label"]),
+                    str(about["source"]),
+                    str(about["folder"]),
+                    {s: _read_part(arrays, s, len(about["class_names"])) for s in about["parts"]},
+                    arrays["before"],
+                    about["unknown_start"],
+                )
+        except DAMAGES as error:
+            raise DatasetError(
+                f"{path} is damaged: {error}. Without that file the run can be used, but which "
+                "images it was trained on is then known by its checkpoints alone."
+            ) from error
+
+    def follow(self, place: str, folder: Path) -> str:
+        """Where `place` is, now that the run folder is `folder`: as before, if it is there."""
+        if Path(place).exists() or not Path(place).is_absolute():
+            return place
+        moved = os.path.abspath(folder / os.path.relpath(place, self.folder))  # noqa: PTH100
+        return moved if Path(moved).exists() else place
+
+    def find_differences(self, now: Record) -> list[str]:
+        """What the images `now` differ in, in words, the first of each kind named; else none."""
+        classes = _differing_classes(self.class_names, now.class_names)
+        if self.multi_label != now.multi_label:
+            several = "several labels" if now.multi_label else "one label"
+            classes.append(f"an image has {several} now")
+        if classes:  # Every name and label below them differs for that reason.
+            return classes
+        differences = []
+        for split, part in self.parts.items():
+            if split in now.parts:
+                differences += _differing_images(part, now.parts[split], split, self.class_names)
+        return differences
+
+
+def _to_bytes(data: bytes) -> NDArray[np.uint8]:
+    """The bytes as an array."""
+    return np.frombuffer(data, np.uint8)
+
+
+def _read_part(arrays: Any, split: str, num_classes: int) -> Part:
+    """A part of the file.
+
+    Raises:
+        ValueError: its arrays do not belong together, or to so many classes.
+    """
+    joined = arrays[f"{split}.names"].tobytes()
+    targets, fingerprints = arrays[f"{split}.targets"], arrays[f"{split}.fingerprints"]
+    names = [os.fsdecode(name) for name in joined.split(b"\0")] if len(targets) else []
+    if not len(names) == len(targets) == len(fingerprints):
+        raise ValueError(f"the arrays of {split} are of different lengths")
+    if targets.ndim == 1 and len(targets) and not 0 <= targets.min() <= targets.max() < num_classes:
+        raise ValueError(f"a target of {split} is no class")
+    return Part(names, targets, fingerprints.astype(np.uint64))
+
+
+def _prefixes(bases: Iterable[Path]) -> list[str]:
+    """How names below these folders begin, the longest first."""
+    said = {f"{os.fspath(base)}{os.sep}" for base in bases if os.fspath(base) != "."}
+    said |= {f"{Path(base).resolve()}{os.sep}" for base in bases}
+    return sorted(said, key=len, reverse=True)
+
+
+def _below(prefixes: Sequence[str], name: str) -> str:
+    """`name` without the first of these that it begins with."""
+    for prefix in prefixes:
+        if name.startswith(prefix):
+            return name[len(prefix) :]
+    return name
+
+
+def _differing_classes(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """What differs between the class names of a run and those of the data."""
+    if list(before) == list(now):
+        return []
+    gone = [name for name in before if name not in set(now)]
+    new = [name for name in now if name not in set(before)]
+    if len(gone) == len(new) == 0:
+        return [f"the classes stand in another order: {_some(before)} before, {_some(now)} now"]
+    if len(gone) == len(new):
+        pairs = [f"class {old} is now {name}" for old, name in zip(gone, new, strict=True)]
+        return _first(pairs, "classes")
+    said = []
+    if gone:
+        said.append(f"{_are(len(gone), 'class')} gone: {_some(gone)}")
+    if new:
+        said.append(f"{_are(len(new), 'class')} new: {_some(new)}")
+    return said
+
+
+def _differing_images(before: Part, now: Part, split: str, labels: Sequence[str]) -> list[str]:
+    """What differs between the images of a split then and now."""
+    kind = {"train": "training"}.get(split, split)
+    gone = list((Counter(before.names) - Counter(now.names)).elements())
+    new = list((Counter(now.names) - Counter(before.names)).elements())
+    said = []
+    if gone:
+        said.append(f"{_are(len(gone), f'{kind} image')} gone: {_some(gone)}")
+    if new:
+        said.append(f"{_are(len(new), f'{kind} image')} new: {_some(new)}")
+    places = _places(now.names)
+    relabelled, rewritten = [], []
+    for index, name in enumerate(before.names):
+        if not places.get(name):
+            continue
+        place = places[name].pop(0)
+        then, here = before.targets[index], now.targets[place]
+        if not np.array_equal(then, here):
+            relabelled.append(f"{name} was {_label(then, labels)}, is {_label(here, labels)}")
+        elif before.fingerprints[index] != now.fingerprints[place]:
+            rewritten.append(name)
+    said += _first(relabelled, "labels")
+    if rewritten:
+        said.append(f"{_have(len(rewritten), f'{kind} image')} other contents: {_some(rewritten)}")
+    if not said and before.names != now.names:
+        said.append(f"the {kind} images stand in another order")
+    return said
+
+
+def _places(names: Iterable[str]) -> dict[str, list[int]]:
+    """Where each name stands; a list may name one image several times."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, []).append(place)
+    return places
+
+
+def _label(target: Any, labels: Sequence[str]) -> str:
+    """A target in words."""
+    if np.ndim(target) == 0:
+        return labels[int(target)]
+    return "|".join(labels[int(i)] for i in np.flatnonzero(target)) or "of no class"
+
+
+def _first(said: Sequence[str], kind: str) -> list[str]:
+    """The first of these, and how many more there are."""
+    rest = len(said) - NAMED_AT_MOST
+    return [*said[:NAMED_AT_MOST], *([f"{rest:,} more {kind} differ"] if rest > 0 else [])]
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and that there are more."""
+    return ", ".join(names[:NAMED_AT_MOST]) + (", …" if len(names) > NAMED_AT_MOST else "")
+
+
+def _are(count: int, thing: str) -> str:
+    """`1 class is`, `3 classes are`."""
+    return f"{_counted(count, thing)} {'is' if count == 1 else 'are'}"
+
+
+def _have(count: int, thing: str) -> str:
+    """`1 image has`, `3 images have`."""
+    return f"{_counted(count, thing)} {'has' if count == 1 else 'have'}"
+
+
+def _counted(count: int, thing: str) -> str:
+    """`1 class`, `3 classes`, `3 images`."""
+    ending = "" if count == 1 else "es" if thing.endswith("s") else "s"
+    return f"{count:,} {thing}{ending}"
+
+
+def place_of(source: str) -> str:
+    """A source from the root of the file system; the name of a set that comes with densepath as
+    it is. Links are not followed; what is not there stays as it was written, for an error to show.
+
+    Raises:
+        DatasetError: the name of such a set, and a folder here.
+    """
+    if built_in(source) is not None:
+        return source
+    full = os.path.abspath(Path(source).expanduser())  # noqa: PTH100
+    return full if Path(full).exists() else source
+
+
+def count_in(fingerprints: Fingerprints, known: Fingerprints) -> int:
+    """How many of these images are among the known ones."""
+    return int(np.isin(fingerprints, known).sum())

@@ -1,0 +1,75 @@
+"""More epochs than a run was planned for: when it can go on to them, and what to do if not."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from densepath.errors import UsageError
+from densepath.training.recipe import Recipe
+
+# Schedules whose learning rate at a step does not depend on the number of epochs.
+OPEN_ENDED = ("constant", "step")
+# Trained weights start anew at this share of the peak that new ones need.
+GENTLE_SHARE = 0.1
+
+
+def extend(planned: Recipe, epochs: int, folder: Path) -> Recipe:
+    """The recipe of the run in `folder` with so many epochs: its training goes on as one that
+    had them from the start. The number that was planned changes nothing.
+
+    Raises:
+        UsageError: fewer epochs, or a schedule that would have been another with more.
+    """
+    if epochs < planned.epochs:
+        shorter = shlex.join(
+            ["densepath", "train", str(folder / "recipe.yaml"), "--epochs", str(epochs)]
+        )
+        raise UsageError(
+            f"{folder} is planned for {planned.epochs} epochs; --epochs {epochs} is less, and "
+            "what is done cannot be undone. Name more, or leave the option out to go on to "
+            f"{planned.epochs}. A shorter training of its own: {shorter} --output NEW_FOLDER"
+        )
+    if epochs > planned.epochs and not is_open_ended(planned):
+        raise UsageError(
+            f"{folder} is planned for {planned.epochs} epochs, and {_what_depends(planned)} "
+            f"depends on that number: with {epochs} all steps before would have been others. "
+            f"Start anew from its weights: {command_from_weights(planned, epochs, folder)}"
+        )
+    return planned.model_copy(update={"epochs": epochs})
+
+
+def is_open_ended(recipe: Recipe) -> bool:
+    """Whether more epochs leave all that a training has done as it is."""
+    return recipe.schedule.name in OPEN_ENDED and not _observes_a_share(recipe)
+
+
+def command_from_weights(recipe: Recipe, epochs: int, folder: Path) -> str:
+    """The command that trains the rest of `epochs` from the weights of `folder`, gently."""
+    lr = max(recipe.optimizer.lr * GENTLE_SHARE, recipe.schedule.final_lr)
+    words = ["densepath", "train", str(folder / "recipe.yaml"), "--weights", str(folder)]
+    words += ["--epochs", str(max(epochs - recipe.epochs, 1)), "--lr", f"{lr:.6g}"]
+    if recipe.schedule.warmup_epochs:
+        words += ["--set", "schedule.warmup_epochs=0"]
+    return shlex.join([*words, "--output", f"{folder}-more"])
+
+
+def describe_more(recipe: Recipe, folder: Path) -> str:
+    """A sentence on how the finished run in `folder` is trained further."""
+    more = 2 * recipe.epochs
+    if is_open_ended(recipe):
+        return f"To train longer: {shlex.join(['densepath', 'train', str(folder)])} --epochs {more}"
+    return f"To train on from its weights: {command_from_weights(recipe, more, folder)}"
+
+
+def _observes_a_share(recipe: Recipe) -> bool:
+    """Whether the ranges of a quantisation-aware training stay from some share of it on."""
+    section = recipe.quantization
+    return section.target != "none" and 0 < section.observe < 1
+
+
+def _what_depends(recipe: Recipe) -> str:
+    """What the number of epochs decides."""
+    if recipe.schedule.name not in OPEN_ENDED:
+        return f"its learning rate (schedule.name {recipe.schedule.name})"
+    return f"its ranges' course (quantization.observe {recipe.quantization.observe:g})"

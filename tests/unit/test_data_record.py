@@ -1,0 +1,186 @@
+"""The record of a training's images: kept as it is, and what differs is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densepath.data.options import DataOptions
+from densepath.data.record import Part, Record
+from densepath.errors import DatasetError
+from densepath.weights.trained_on import TrainedOn
+
+NAMES = ["ant/a.png", "ant/b c.png", "bee/ü-日本.png", "bee/\udcff.png"]
+
+
+def part(names=NAMES, targets=(0, 0, 1, 1), fingerprints=(1, 2, 3, 2**64 - 1)):
+    return Part(list(names), np.array(targets), np.array(fingerprints, np.uint64))
+
+
+def record(train=None, judged=None, classes=("ant", "bee"), multi_label=False, **fields):
+    parts = {"train": train or part(), "validation": judged or part(["ant/v.png"], [0], [9])}
+    values = {"source": "/old/data", "folder": "/old/runs/x"} | fields
+    return Record(list(classes), multi_label, parts=parts, **values)
+
+
+def test_a_record_comes_back_as_it_was_saved(tmp_path):
+    before = np.array([5, 6], np.uint64)
+    saved = record(before=before, unknown_start="timm/densenet121.ra_in1k")
+    saved.save(tmp_path / "images.npz")
+    read = Record.load(tmp_path / "images.npz")
+    assert read.find_differences(saved) == saved.find_differences(read) == []
+    assert read.parts["train"].names == NAMES
+    assert read.parts["train"].fingerprints.tolist() == [1, 2, 3, 2**64 - 1]
+    assert (read.source, read.folder, read.unknown_start) == (
+        "/old/data",
+        "/old/runs/x",
+        "timm/densenet121.ra_in1k",
+    )
+    assert read.before.tolist() == [5, 6]
+
+
+def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path):
+    record().save(tmp_path / "images.npz")
+    whole = (tmp_path / "images.npz").read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for number in range(200):
+        data = bytearray(whole[: len(whole) if number % 2 else rng.integers(1, len(whole))])
+        for place in rng.integers(len(data), size=4):
+            data[place] ^= int(rng.integers(1, 256))
+        path = tmp_path / f"{number}.npz"
+        path.write_bytes(bytes(data))
+        refused += _is_refused(path)
+    assert refused > 150
+
+
+def _is_refused(path: Path) -> bool:
+    try:
+        Record.load(path)
+    except DatasetError as error:
+        return path.name in str(error)
+    return False
+
+
+def test_a_record_of_arrays_that_do_not_belong_together_is_refused(tmp_path):
+    record(train=part(targets=(0, 0, 1))).save(tmp_path / "images.npz")
+    with pytest.raises(DatasetError, match="different lengths"):
+        Record.load(tmp_path / "images.npz")
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (("ant", "wasp"), "class bee is now wasp"),
+        (("bee", "ant"), "the classes stand in another order: ant, bee before, bee, ant now"),
+        (("ant", "bee", "elk"), "1 class is new: elk"),
+        (("ant",), "1 class is gone: bee"),
+        (("Ant", "Bee"), "class ant is now Ant"),
+    ],
+)
+def test_other_classes_are_named_and_nothing_below_them(classes, said):
+    differences = record().find_differences(record(classes=classes, train=part(["x"], [0], [1])))
+    assert differences[0] == said
+    assert not any("image" in one for one in differences)
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (
+            part(NAMES[1:], (0, 1, 1), (2, 3, 2**64 - 1)),
+            ["1 training image is gone: ant/a.png"],
+        ),
+        (
+            part(
+                [*NAMES, "ant/n.png", "ant/o.png"], (0, 0, 1, 1, 0, 0), (1, 2, 3, 2**64 - 1, 7, 8)
+            ),
+            ["2 training images are new: ant/n.png, ant/o.png"],
+        ),
+        (part(targets=(0, 1, 1, 1)), ["ant/b c.png was ant, is bee"]),
+        (
+            part(fingerprints=(1, 2, 4, 2**64 - 1)),
+            ["1 training image has other contents: bee/ü-日本.png"],
+        ),
+        (
+            part([NAMES[1], NAMES[0], *NAMES[2:]], (0, 0, 1, 1), (2, 1, 3, 2**64 - 1)),
+            ["the training images stand in another order"],
+        ),
+        (
+            part([NAMES[0], *NAMES], (0, 0, 0, 1, 1), (1, 1, 2, 3, 2**64 - 1)),
+            ["1 training image is new: ant/a.png"],
+        ),
+    ],
+)
+def test_each_kind_of_difference_is_named(now, said):
+    assert record().find_differences(record(train=now)) == said
+
+
+def test_only_the_first_of_many_differences_are_named():
+    names = [f"{i}.png" for i in range(50)]
+    old = part(names, [0] * 50, range(50))
+    new = part(names, [1] * 50, range(50))
+    said = record(train=old).find_differences(record(train=new))
+    assert said == [*(f"{i}.png was ant, is bee" for i in range(3)), "47 more labels differ"]
+
+
+def test_several_labels_are_named_together():
+    old = part(["a.png"], np.array([[1, 1]], np.float32), [1])
+    new = part(["a.png"], np.array([[0, 0]], np.float32), [1])
+    judged = part(["v.png"], np.array([[1, 0]], np.float32), [2])
+    said = record(old, judged, multi_label=True).find_differences(
+        record(new, judged, multi_label=True)
+    )
+    assert said == ["a.png was ant|bee, is of no class"]
+    assert record().find_differences(record(old, judged, multi_label=True)) == [
+        "an image has several labels now"
+    ]
+
+
+def test_a_place_is_followed_when_the_run_folder_moved_with_it(tmp_path):
+    here = record(source=str(tmp_path / "gone" / "data"), folder=str(tmp_path / "gone/runs/x"))
+    (tmp_path / "new" / "data").mkdir(parents=True)
+    run = tmp_path / "new" / "runs" / "x"
+    assert here.follow(here.source, run) == str(tmp_path / "new" / "data")
+    assert here.follow("Training", run) == "Training"
+    assert here.follow(str(tmp_path / "gone" / "other"), run) == str(tmp_path / "gone" / "other")
+    assert here.follow(str(tmp_path), run) == str(tmp_path)
+
+
+def trained_on(count=3):
+    marks = np.arange(count, dtype=np.uint64) * np.uint64(2**40)
+    options = DataOptions(root=Path("/data"), class_columns=("x", "y"), seed=4)
+    rules = {"train": "all", "validation": "some"}
+    return TrainedOn("/data", options, rules, "validation", (count, 1), marks, marks[:1], None)
+
+
+def test_what_a_checkpoint_says_of_its_images_comes_back():
+    read = TrainedOn.from_text(trained_on().to_text())
+    assert read.options == DataOptions(root="/data", class_columns=("x", "y"), seed=4)
+    assert read.trained.tolist() == [0, 2**40, 2**41]
+    assert (read.num_images, read.judged_on, read.unknown_start) == ((3, 1), "validation", None)
+
+
+def test_too_many_fingerprints_stay_out_of_a_checkpoint():
+    assert TrainedOn.from_text(trained_on(200_001).to_text()).trained is None
+    assert len(trained_on(199_999).to_text()) < 2_200_000
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"format": 1', '"format": 2'),
+        ('"seed": 4', '"sed": 4'),
+        ('"num_images": [3, 1]', '"num_images": 3'),
+        ('"trained": "', '"trained": "?'),
+        ('"rules": {', '"rule": {'),
+        ("{", "["),
+    ],
+)
+def test_a_damaged_text_is_a_value_error(old, new):
+    text = trained_on().to_text()
+    assert old in text
+    with pytest.raises(ValueError, match=r"."):
+        TrainedOn.from_text(text.replace(old, new, 1))

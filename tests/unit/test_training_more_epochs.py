@@ -1,0 +1,167 @@
+"""More epochs on a run: bit for bit where the schedule allows it, else a command that works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+
+import pytest
+
+from densepath import train
+from densepath.cli.app import main
+from densepath.errors import RecipeError, UsageError
+from densepath.training.more_epochs import extend
+from densepath.training.recipe_file import make_recipe
+from densepath.training.run_folder import read_run_recipe
+
+SMALL = {
+    **{"data.channels": 1, "data.batch_size": 512, "preprocess.size": 8, "augment.padding": 1},
+    **{"optimizer.lr": 0.05, "schedule.name": "constant"},
+}
+
+
+def train_digits(output, epochs, **settings):
+    return train(
+        "densenet_bc_22_12",
+        data="digits",
+        epochs=epochs,
+        output=output,
+        settings=SMALL | {name.replace("__", "."): value for name, value in settings.items()},
+        device="cpu",
+        progress="none",
+    )
+
+
+@pytest.fixture(scope="module")
+def constant(tmp_path_factory):
+    """A finished run of one epoch at a constant learning rate."""
+    folder = tmp_path_factory.mktemp("runs") / "constant"
+    assert not train_digits(folder, 1).already_finished
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cosine(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "a cosine"
+    settings = {"schedule__name": "cosine", "schedule__warmup_epochs": 0.5}
+    train_digits(folder, 1, **settings, schedule__final_lr=0.01)
+    return folder
+
+
+@pytest.fixture
+def densepath(monkeypatch, capsys):
+    """Runs a command; returns exit code, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["densepath", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capsys.readouterr()
+        return int(caught.value.code or 0), captured.out, " ".join(captured.err.split())
+
+    return run
+
+
+def test_a_run_made_longer_has_the_bits_of_one_that_was_planned_so(densepath, tmp_path):
+    train_digits(tmp_path / "long", 2)
+    train_digits(tmp_path / "made", 1)
+    status, _, err = densepath("train", tmp_path / "made", "--epochs", 2, "--device", "cpu")
+    assert status == 0, err
+    made, long = (tmp_path / name for name in ("made", "long"))
+    assert (made / "last.safetensors").read_bytes() == (long / "last.safetensors").read_bytes()
+    assert read_run_recipe(made) == read_run_recipe(long)
+    assert len((made / "metrics.csv").read_text().splitlines()) == 3
+    assert "2 epochs (finished)" in (made / "README.md").read_text()
+    assert "goes on to 2 epochs; 1 were planned" in (made / "train.log").read_text()
+
+
+def test_the_same_command_with_more_epochs_and_resume_goes_on_too(tmp_path):
+    train_digits(tmp_path / "run", 1)
+    result = train(
+        "densenet_bc_22_12",
+        data="digits",
+        epochs=2,
+        output=tmp_path / "run",
+        resume=True,
+        settings=SMALL,
+        device="cpu",
+        progress="none",
+    )
+    assert (result.epochs, result.planned_epochs, result.finished) == (2, 2, True)
+
+
+def test_a_finished_run_says_so_and_what_one_can_do(densepath, constant):
+    before = (constant / "last.safetensors").read_bytes()
+    for more in ([], ["--epochs", 1]):
+        status, out, err = densepath("train", constant, *more)
+        assert (status, out) == (0, "")
+        assert "already finished: 1 of 1 epochs; nothing was trained." in err
+        assert f"To train longer: densepath train {constant} --epochs 2" in err
+    assert (constant / "last.safetensors").read_bytes() == before
+    assert train(constant, progress="none").already_finished
+
+
+def test_fewer_epochs_are_refused_with_what_is_possible(densepath, constant, cosine):
+    longer = make_recipe(read_run_recipe(constant).to_dict(), {"epochs": 5})
+    with pytest.raises(UsageError, match=r"planned for 5 epochs; --epochs 2 is less"):
+        extend(longer, 2, constant)
+    for run, epochs in ((constant, 0), (cosine, -3)):
+        status, _, err = densepath("train", run, "--epochs", epochs)
+        assert status == 2
+        assert f"epochs is {epochs}" in err
+
+
+@pytest.mark.parametrize("name", ["cosine", "one_cycle", "multi_step"])
+def test_a_schedule_that_depends_on_the_epochs_is_not_stretched(name, tmp_path):
+    recipe = make_recipe({"model": {"name": "dpn68"}, "schedule": {"name": name}})
+    with pytest.raises(UsageError, match=rf"schedule.name {name}.* Start anew from its weights"):
+        extend(recipe, 12, tmp_path)
+
+
+@pytest.mark.parametrize("observe", [0, 1])
+def test_a_training_for_int8_goes_on_where_its_ranges_do_not_depend_on_the_epochs(
+    observe, tmp_path
+):
+    layers = {"model": {"weights": "x"}, "schedule": {"name": "constant"}}
+    recipe = make_recipe(layers, {"quantization": {"target": "int8"}})
+    with pytest.raises(UsageError, match=r"quantization\.observe 0\.5"):
+        extend(recipe, 12, tmp_path)
+    recipe = make_recipe(layers, {"quantization": {"target": "int8", "observe": observe}})
+    assert extend(recipe, 12, tmp_path).epochs == 12
+
+
+def test_the_command_that_is_named_instead_works(densepath, cosine):
+    """Also from a folder with a space, with a warm-up that would be too long."""
+    status, _, err = densepath("train", cosine, "--epochs", 2)
+    assert status == 2
+    found = re.search(r"Start anew from its weights: densepath (train .*)", err)
+    assert found is not None
+    arguments = shlex.split(found[1])
+    assert arguments[-1] == f"{cosine}-more"
+    status, _, err = densepath(*arguments, "--device", "cpu")
+    assert status == 0, err
+    recipe = read_run_recipe(arguments[-1])
+    assert (recipe.epochs, recipe.model.weights) == (1, str(cosine))
+    assert recipe.optimizer.lr == recipe.schedule.final_lr == 0.01
+
+
+def test_weights_of_a_run_start_a_new_one(densepath, cosine, tmp_path):
+    status, _, err = densepath(
+        *("train", "--weights", cosine, "--data", "digits", "--epochs", 1, "--lr", 0.001),
+        *("--batch-size", 512, "--device", "cpu", "--output", tmp_path / "new"),
+    )
+    assert status == 0, err
+    assert "best top-1" in err
+
+
+def test_other_options_of_a_run_are_refused_with_the_way_to_start_anew(densepath, constant):
+    for options in (["--epochs", 3, "--lr", 1], ["--batch-size", 8], ["--set", "epochs=3.5"]):
+        status, _, err = densepath("train", constant, *options)
+        assert status == 2
+        assert "--weights" in err or "epochs is 3.5" in err
+
+
+def test_an_unusable_number_is_a_mistake_in_the_recipe(constant):
+    with pytest.raises(RecipeError, match="epochs is 0"):
+        train(constant, epochs=0, progress="none")

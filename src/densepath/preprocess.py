@@ -149,9 +149,16 @@ class Preprocess:
             crop_share: the share of the short side that the crop keeps; by default as now.
 
         Raises:
-            UsageError: a size below 1 or a share outside (0, 1].
+            UsageError: a size below 1, more pixels than any image has that is read, or a share
+                outside (0, 1].
         """
         height, width = (size, size) if isinstance(size, int) else size
+        if height * width > MOST_PIXELS:
+            side = math.isqrt(MOST_PIXELS)
+            raise UsageError(
+                f"size is {height} × {width}; an input has at most {MOST_PIXELS:,} pixels, as "
+                f"{side:,} × {side:,}."
+            )
         if crop_share is not None and not 0 < crop_share <= 1:
             raise UsageError(f"the crop's share is {crop_share}; it must lie in (0, 1].")
         if crop_share is None and self.resize_short is None:
@@ -159,6 +166,15 @@ class Preprocess:
         share = crop_share or min(self.size) / (self.resize_short or min(self.size))
         resize_short = max(math.floor(min(height, width) / share + 1e-6), min(height, width))
         return dataclasses.replace(self, size=(height, width), resize_short=resize_short)
+
+    def to_text(self) -> str:
+        """What it does, for a person, in one line."""
+        height, width = self.size
+        way = f"resized to {height} × {width}"
+        if self.resize_short is not None:
+            way = f"short side resized to {self.resize_short}, centre crop {height} × {width}"
+        mean, std = (" ".join(f"{value:.4g}" for value in row) for row in (self.mean, self.std))
+        return f"{way}, {self.interpolation}; mean {mean}, std {std} of values from 0 to 1"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""

@@ -429,6 +429,13 @@ def test_a_damaged_bundle_is_refused(cpp, bundle, images, tmp_path, case):
     assert len(run.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "model.xml", "preprocess.xml"])
+def test_a_file_of_a_bundle_is_answered_with_the_bundle(cpp, bundle, images, name):
+    run = run_program(cpp.predict, bundle / name, images)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert f"{bundle / name} is a file of the bundle {bundle}: name that folder." in run.stderr
+
+
 def test_a_bundle_without_the_back_ends_format_says_what_it_has(cpp, bundle, images, tmp_path):
     def keep_aoti(manifest):
         manifest["formats"] = {"aoti": {"model": "model.pt2"}}

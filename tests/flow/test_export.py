@@ -33,6 +33,7 @@ from densepath.errors import (
     ParityError,
     UnknownNameError,
     UsageError,
+    WeightsError,
 )
 from densepath.export import export as exporting
 from densepath.export.parity_images import write_photographs
@@ -298,10 +299,18 @@ def test_a_preprocess_graph_of_another_arithmetic_is_not_exported(
 
 
 def test_a_network_of_damaged_weights_is_not_exported(checkpoint, tmp_path):
-    tensors = {**checkpoint.tensors, "classifier.bias": torch.full((7,), math.nan)}
-    damaged = dataclasses.replace(checkpoint, tensors=tensors)
-    with pytest.raises(ParityError, match=r"own answer to china\.jpg is not a number"):
-        to_torch(damaged, tmp_path / "b")
+    for value, error, said in (
+        (math.nan, WeightsError, r"classifier\.bias holds NaN"),
+        (math.inf, WeightsError, r"classifier\.bias holds NaN or infinite"),
+        (3e38, ParityError, r"own answer to china\.jpg is not a number"),
+    ):
+        names = ("classifier.bias", "features.norm5.bias", "classifier.weight")
+        tensors = dict(checkpoint.tensors)
+        for name in names[: 1 if error is WeightsError else 3]:
+            tensors[name] = torch.full_like(tensors[name], value)
+        damaged = dataclasses.replace(checkpoint, tensors=tensors)
+        with pytest.raises(error, match=said):
+            to_torch(damaged, tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
 
 

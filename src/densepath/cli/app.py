@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from densepath import __version__
 from densepath.cli.console import note, show_notes, speak_utf8
 from densepath.errors import DensepathError
+from densepath.version import __version__
 
 SPIN_COUNT = "1000"
 HELP = "DenseNet and Dual Path Networks: from a folder of images to a trained, measured model."

@@ -91,8 +91,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Images, folders (all images below them), globs, or - for a list on standard "
-            "input.",
+            help="Images, folders (all images below them), lists (.txt), globs, or - for a list on "
+            "standard input.",
         ),
     ],
     top_k: Annotated[int, typer.Option(min=1, help="Classes in each answer.")] = 5,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from densepath.data.cifar10_files import SIDE, Arrays, read_batches
 from densepath.data.clutter import lies_in_clutter
-from densepath.data.dataset import Sample
+from densepath.data.dataset import Sample, one_line
 from densepath.data.decode import open_image
 from densepath.data.fingerprint import fingerprint_array
 from densepath.data.parts import Parts
@@ -80,6 +80,8 @@ class Cifar10Dataset:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._map()
+
+    __repr__ = one_line
 
     def __len__(self) -> int:
         """The number of samples."""

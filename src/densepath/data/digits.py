@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.dataset import Sample
+from densepath.data.dataset import Sample, one_line
 from densepath.data.fingerprint import fingerprint_array
 from densepath.data.parts import Parts
 
@@ -37,6 +37,8 @@ class DigitsDataset:
         self._images = np.repeat(gray[..., None], channels, axis=3)
         self._targets = bunch.target[chosen]
         self.description = f"scikit-learn's digits, {self._name} split ({len(self):,} images)"
+
+    __repr__ = one_line
 
     def __len__(self) -> int:
         """The number of samples."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from densepath.data.dataset import Sample, Target
+from densepath.data.dataset import Sample, Target, one_line
 from densepath.data.decode import open_image
 from densepath.data.fingerprint import fingerprint_file
 from densepath.data.image_files import counted
@@ -43,6 +43,8 @@ class FilesDataset:
         self._targets = np.array(targets, np.float32 if multi_label else np.int64)
 
         self.groups = None if groups is None else np.array(groups, np.int64)
+
+    __repr__ = one_line
 
     def __len__(self) -> int:
         """The number of samples."""

@@ -43,6 +43,12 @@ class Splits:
     source: str
     separate: tuple[Split, ...] = field(default=SPLITS)
 
+    def __repr__(self) -> str:
+        """The source and the number of images of each part, in one line."""
+        parts = {split: getattr(self, split) for split in SPLITS}
+        said = ", ".join(f"{len(part):,} {name}" for name, part in parts.items() if part)
+        return f"<Splits of {self.source}: {said or 'no images'}>"
+
     def of(self, split: Split) -> Dataset:
         """The images of a split.
 

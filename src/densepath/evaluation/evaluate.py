@@ -84,7 +84,7 @@ def evaluate(
     """
     if not 0 < threshold < 1:
         raise UsageError(f"the threshold is {threshold}; it must lie between 0 and 1.")
-    checkpoint = subject if isinstance(subject, Checkpoint) else open_checkpoint(subject)
+    checkpoint = open_checkpoint(subject)
     preprocess = checkpoint.preprocess
     if size is not None or crop_share is not None:
         preprocess = preprocess.at_size(preprocess.size if size is None else size, crop_share)

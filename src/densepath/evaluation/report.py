@@ -87,6 +87,12 @@ class Report:
     images_per_second: float
     overlap: Overlap | None = None
 
+    def __repr__(self) -> str:
+        """The subject, the data and the first figures in one line."""
+        known = {name: value for name, value in self.figures.items() if value is not None}
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in list(known.items())[:3])
+        return f"<Report: {self.subject} on {self.data}, {self.images:,} images: {figures}>"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the confusion matrix has its own file."""
         return {

@@ -22,6 +22,7 @@ from densepath.export.parity import Parity, check_parity
 from densepath.export.parity_images import collect_images
 from densepath.export.program import export_program
 from densepath.files import write_json, write_text
+from densepath.names import several
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
@@ -78,15 +79,15 @@ def export(
         ParityError: a format answers otherwise than the checkpoint.
         OutputError: the bundle cannot be written.
     """
-    formats = check_formats(to)
+    formats = check_formats(several(to))
     _check_numbers(num_images, batch_sizes)
     check_target(Path(output), overwrite=overwrite)
     check_packages(formats)
-    checkpoint = subject if isinstance(subject, Checkpoint) else open_checkpoint(subject)
+    checkpoint = open_checkpoint(subject)
     if size is not None:
         checkpoint = _at_size(checkpoint, size)
     with (
-        collect_images(images, num_images) as chosen,
+        collect_images(images and several(images), num_images) as chosen,
         write_bundle(output, overwrite=overwrite) as (folder, seal),
     ):
         parts = write_formats(checkpoint, folder, formats, dynamic_size=dynamic_size, say=say)
@@ -206,11 +207,8 @@ def _check_numbers(num_images: int, batch_sizes: Sequence[int]) -> None:
 
 def _at_size(checkpoint: Checkpoint, size: int | tuple[int, int]) -> Checkpoint:
     """The checkpoint with another input size."""
-    smallest = min(size) if isinstance(size, tuple) else size
-    if smallest < checkpoint.spec.least_side:
-        least = checkpoint.spec.least_side
-        raise UsageError(f"size is {size}; this network needs at least {least} pixels a side.")
-    return replace(checkpoint, preprocess=checkpoint.preprocess.at_size(size))
+    sides = checkpoint.spec.check_size(size)
+    return replace(checkpoint, preprocess=checkpoint.preprocess.at_size(sides))
 
 
 def _check(parity: Parity, failed: Path | None) -> None:

@@ -15,6 +15,9 @@ Stem = Literal["imagenet", "small"]
 StemPool = Literal["pad1", "same"]
 Init = Literal["kaiming_fan_in", "kaiming_fan_out"]
 
+# An input of more pixels than the largest image that is read at all (preprocess.MOST_PIXELS).
+LARGEST_SIDE = 9_459
+
 DENSENET_PAPER = "arXiv:1608.06993"
 DPN_PAPER = "arXiv:1707.01629"
 
@@ -135,6 +138,22 @@ class ModelSpec:
         """The side of the last map at `input_size`: 7 for 224 pixels and the ImageNet stem."""
         return max(self.input_size // self.least_side, 1)
 
+    def check_size(self, size: object) -> tuple[int, int]:
+        """Height and width in pixels of the input `size`, a side or both.
+
+        Raises:
+            UsageError: not whole numbers, or a side that the network cannot take.
+        """
+        sides = to_sides(size)
+        if min(sides) < self.least_side or max(sides) > LARGEST_SIDE:
+            least = self.least_side
+            raise UsageError(
+                f"size is {size}; {self.name} needs at least {least} × {least} pixels and takes at "
+                f"most {LARGEST_SIDE:,} × {LARGEST_SIDE:,}. It was published for "
+                f"{self.input_size} × {self.input_size}."
+            )
+        return sides
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
         return {
@@ -164,6 +183,21 @@ class ModelSpec:
             return cls(values["name"], arch, int(values["input_size"]), values["paper"])
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"not a model description: {error}") from error
+
+
+def to_sides(size: object) -> tuple[int, int]:
+    """Height and width in pixels of an input `size`: a side, or both.
+
+    Raises:
+        UsageError: it is no whole number, nor two of them.
+    """
+    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if len(sides) != 2 or any(type(side) is not int for side in sides):
+        raise UsageError(
+            f"size is {size!r}; name a side in whole pixels, as 224, or height and width, as "
+            "(224, 224)."
+        )
+    return sides
 
 
 def replace_arch(arch: Arch, **changes: Any) -> Arch:

@@ -21,7 +21,8 @@ from densepath.data.open import open_dataset
 from densepath.data.sources import ARCHIVES, TABLES, built_in
 from densepath.data.split_folders import find_split_folders
 from densepath.data.text import read_lines
-from densepath.engines.reading import name_of, read_image
+from densepath.engines.given import images_in
+from densepath.engines.reading import read_image
 from densepath.errors import DatasetError, ImageError, UsageError
 from densepath.export.parity_images import collect_images
 from densepath.preprocess import Preprocess
@@ -151,11 +152,12 @@ def _draw_images(
     seed: int,
 ) -> Drawn:
     """As `_draw`, of images in memory and paths."""
-    drawn = Drawn("the images", counted(len(images), "image"))
-    for index in map(int, _order(len(images), seed)):
+    named = list(images_in(images))
+    drawn = Drawn("the images", counted(len(named), "image"))
+    for name, image in (named[index] for index in _order(len(named), seed)):
         if len(drawn.images) == count:
             break
-        _read_into(drawn, images[index], name_of(images[index], index), channels, fit)
+        _read_into(drawn, image, name, channels, fit)
     return drawn
 
 

@@ -407,6 +407,14 @@ class Recipe(Section):
                 "frozen; set distributed.sync_bn=false or quantization.norm_statistics=moving"
             )
 
+    def __repr__(self) -> str:
+        """The network, the data and the length in one line."""
+        network = self.model.name or self.model.weights
+        return (
+            f"<Recipe: {network} on {self.data.source}, {self.epochs} epochs, {self.optimizer.name}"
+            f" with a rate of {self.optimizer.lr:g}, seed {self.seed}>"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON."""
         return self.model_dump(mode="json")

@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from densepath.errors import CheckpointError, OutputError, UsageError, WeightsError
-from densepath.files import write_atomically
+from densepath.files import missing, write_atomically
 from densepath.models.build import Model, build_model
 from densepath.models.spec import ModelSpec
-from densepath.names import check_network_path, to_json
+from densepath.names import check_network_path, first_of, to_json
 from densepath.preprocess import Preprocess
 from densepath.weights.labels import known_labels
 from densepath.weights.match import check_tensors, is_weight
@@ -73,6 +73,16 @@ class Checkpoint:
     multi_label: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
     trained_on: TrainedOn | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        """The network, its classes and its images in one line, without the tensors."""
+        parameters = sum(tensor.numel() for tensor in self.tensors.values()) / 1e6
+        height, width = self.preprocess.size
+        return (
+            f"<Checkpoint: {self.spec.name}, {self.num_classes:,} classes: "
+            f"{first_of(self.labels)}; images of {height} × {width} × {self.in_channels}; "
+            f"{parameters:.2f} M values>"
+        )
 
     @property
     def num_classes(self) -> int:
@@ -183,7 +193,7 @@ class Checkpoint:
         path = Path(path)
         check_network_path(path)
         if not path.is_file():
-            raise CheckpointError(f"{path}: no such file.")
+            raise CheckpointError(missing(path))
         try:
             with safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata() or {}

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import codecs
 import json
-import os
 import re
 from collections.abc import Sequence
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any
 
 from densepath.errors import UsageError
@@ -42,6 +41,19 @@ def readable(name: str) -> str:
     return SURROGATES.sub(lambda found: escape(found[0]), name)
 
 
+def check_network_path(path: str | PathLike[str]) -> None:
+    """Raise UsageError unless the path is UTF-8, which the libraries that read networks need.
+
+    Images, folders of them, lists and reports may have any name.
+    """
+    name = fspath(path)
+    if readable(name) != name:
+        raise UsageError(
+            f"{readable(name)} is no UTF-8 name, and the libraries that read and write networks "
+            "need one. Rename it; or change into that folder and name what is in it."
+        )
+
+
 def several(named: object) -> list[Any]:
     """A list of names or paths; one that was given alone is not taken letter by letter."""
     return [named] if isinstance(named, str | PathLike) else list(named)  # type: ignore[call-overload]
@@ -52,19 +64,6 @@ def first_of(names: Sequence[object], most: int = 3) -> str:
     left = len(names) - most
     shown = ", ".join(readable(str(name)) for name in names[:most])
     return f"{shown} and {left:,} more" if left > 0 else shown
-
-
-def check_network_path(path: str | PathLike[str]) -> None:
-    """Raise UsageError unless the path is UTF-8, which the libraries that read networks need.
-
-    Images, folders of them, lists and reports may have any name.
-    """
-    name = os.fspath(path)
-    if readable(name) != name:
-        raise UsageError(
-            f"{readable(name)} is no UTF-8 name, and the libraries that read and write networks "
-            "need one. Rename it; or change into that folder and name what is in it."
-        )
 
 
 def to_json(value: Any, **options: Any) -> str:

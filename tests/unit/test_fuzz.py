@@ -54,6 +54,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_in_it_runs(fuzz, table, m
     assert tally.refused > 0
 
 
+@pytest.mark.filterwarnings("ignore:.*left aside:UserWarning")
 def test_whole_files_are_read_or_refused_for_asking_for_code(table, tmp_path):
     for name in (
         "images",

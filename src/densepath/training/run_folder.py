@@ -227,7 +227,7 @@ class RunFolder:
             preprocess=self.preprocess,
             labels=self.images.train.class_names,
             multi_label=self.images.train.multi_label,
-            trained_on=self._trained_on(is_chosen=is_best and self.recipe.epochs > 1),
+            trained_on=self._trained_on(is_chosen=is_best),
             provenance={
                 "made_by": "densepath train",
                 "data": self.images.train.description,

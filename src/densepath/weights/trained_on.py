@@ -43,7 +43,7 @@ class TrainedOn:
             first weights included; None: too many for a checkpoint.
         judged: those of the images that the best epoch was chosen on; None likewise.
         unknown_start: the first weights, where nothing says what those were trained on.
-        is_chosen: whether these weights are those of the best of several epochs.
+        is_chosen: whether these weights are those of the best epoch.
     """
 
     source: str

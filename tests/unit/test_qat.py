@@ -373,6 +373,7 @@ train(
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_with_the_same_bits(float_run, tmp_path):
     def train_until(folder, die_at=0):
         command = [sys.executable, "-c", TRAINING, str(float_run), str(folder), str(die_at)]

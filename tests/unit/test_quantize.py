@@ -365,6 +365,7 @@ def test_the_report_of_a_bundle_has_a_picture_and_the_worst_layers(server):
     assert json.loads((server.folder / "quantization.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_same_images_give_the_same_onnx_bytes(photographs, tmp_path):
     made = [
         quantize(
@@ -378,6 +379,7 @@ def test_the_same_images_give_the_same_onnx_bytes(photographs, tmp_path):
     assert first == second
 
 
+@pytest.mark.slow
 def test_layers_that_are_kept_stay_float_in_both_forms(photographs, tmp_path):
     bundle = quantize(
         *(dual_path(), tmp_path / "kept"),
@@ -406,6 +408,7 @@ def test_a_form_whose_answers_are_lost_makes_no_bundle(photographs, tmp_path, mo
     assert not (tmp_path / "lost").exists()
 
 
+@pytest.mark.slow
 def test_a_users_measure_chooses_the_method_and_its_failure_is_told(photographs, tmp_path):
     file = tmp_path / "own.py"
     file.write_text("def evaluate(logits, names):\n    return -abs(logits).sum()\n")

@@ -184,3 +184,38 @@ def test_a_checkpoint_has_the_permissions_of_any_new_file(checkpoint, tmp_path):
     (tmp_path / "other").touch()
     checkpoint.save(tmp_path / "x.safetensors")
     assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_the_same_checkpoint_has_the_same_bytes_with_what_it_was_trained_on(tmp_path):
+    """safetensors writes several metadata in any order; names with escapes are among them."""
+    import numpy as np
+
+    from densepath.data.options import DataOptions
+    from densepath.weights.trained_on import TrainedOn
+
+    marks = np.arange(5, dtype=np.uint64)
+    known = TrainedOn(
+        'C:\\a "b"\n\t\x01/ü-日本',
+        DataOptions(),
+        {"train": "all of it"},
+        "validation",
+        (5, 1),
+        marks,
+        marks[:1],
+    )
+    model = build_model("densenet_bc_22_12", num_classes=2)
+    checkpoint = Checkpoint.of(
+        model, preprocess=Preprocess((32, 32)), labels=['"\x02é', "b"], trained_on=known
+    )
+    saved = set()
+    for number in range(12):
+        path = tmp_path / f"{number}.safetensors"
+        checkpoint.save(path)
+        saved.add(path.read_bytes())
+    assert len(saved) == 1
+    read = Checkpoint.load(path)
+    assert read.labels == checkpoint.labels
+    assert read.trained_on.source == known.source
+    assert read.trained_on.trained.tolist() == marks.tolist()
+    for name, tensor in checkpoint.tensors.items():
+        assert torch.equal(tensor, read.tensors[name])

@@ -43,8 +43,27 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
     try:
         with write_atomically(path) as temporary:
             save_file(tensors, str(temporary), metadata=metadata)
+            if len(metadata) > 1:
+                _sort_metadata(temporary)
     except SafetensorError as error:  # a full disk, for one
         raise OutputError(f"cannot write {path}: {error}") from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """The metadata of a safetensors file stand in order; the library writes them in any, and the
+    same checkpoint is to have the same bytes.
+
+    Source: the format of https://github.com/huggingface/safetensors: eight bytes of length,
+    little-endian, a JSON header of that length, the tensors.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
+        assert len(text) == length, "the same header in another order is as long"
+        file.seek(8)
+        file.write(text)
 
 
 @dataclass(frozen=True)

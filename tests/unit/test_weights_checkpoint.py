@@ -203,3 +203,38 @@ write_tensors(sys.argv[1], {"a": torch.arange(3.0), "b": torch.zeros(2)}, metada
     with safe_open(str(tmp_path / "0"), framework="pt") as file:
         assert file.metadata()["key1"] == 'ä \x7f \u2028 "quoted" / \n'
         assert file.get_tensor("a").tolist() == [0, 1, 2]
+
+
+def test_the_same_checkpoint_has_the_same_bytes_with_what_it_was_trained_on(tmp_path):
+    """safetensors writes several metadata in any order; names with escapes are among them."""
+    import numpy as np
+
+    from densepath.data.options import DataOptions
+    from densepath.weights.trained_on import TrainedOn
+
+    marks = np.arange(5, dtype=np.uint64)
+    known = TrainedOn(
+        'C:\\a "b"\n\t\x01/ü-日本',
+        DataOptions(),
+        {"train": "all of it"},
+        "validation",
+        (5, 1),
+        marks,
+        marks[:1],
+    )
+    model = build_model("densenet_bc_22_12", num_classes=2)
+    checkpoint = Checkpoint.of(
+        model, preprocess=Preprocess((32, 32)), labels=['"\x02é', "b"], trained_on=known
+    )
+    saved = set()
+    for number in range(12):
+        path = tmp_path / f"{number}.safetensors"
+        checkpoint.save(path)
+        saved.add(path.read_bytes())
+    assert len(saved) == 1
+    read = Checkpoint.load(path)
+    assert read.labels == checkpoint.labels
+    assert read.trained_on.source == known.source
+    assert read.trained_on.trained.tolist() == marks.tolist()
+    for name, tensor in checkpoint.tensors.items():
+        assert torch.equal(tensor, read.tensors[name])

@@ -53,7 +53,11 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
 
 
 def _sort_metadata(path: Path) -> None:
-    """The header's metadata are in order: safetensors writes them in another one each time."""
+    """Put the metadata of a safetensors file in order; the library writes them in any.
+
+    Source: the format of https://github.com/huggingface/safetensors: eight bytes of length,
+    little-endian, a JSON header of that length, the tensors.
+    """
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from densepath.data.image_files import counted
 from densepath.errors import UsageError
 from densepath.training.recipe import Recipe
 
@@ -26,13 +27,13 @@ def extend(planned: Recipe, epochs: int, folder: Path) -> Recipe:
             ["densepath", "train", str(folder / "recipe.yaml"), "--epochs", str(epochs)]
         )
         raise UsageError(
-            f"{folder} is planned for {planned.epochs} epochs; --epochs {epochs} is less, and "
+            f"{folder} is planned for {counted(planned.epochs, 'epoch')}; --epochs {epochs} is less, and "
             "what is done cannot be undone. Name more, or leave the option out to go on to "
             f"{planned.epochs}. A shorter training of its own: {shorter} --output NEW_FOLDER"
         )
     if epochs > planned.epochs and not is_open_ended(planned):
         raise UsageError(
-            f"{folder} is planned for {planned.epochs} epochs, and {_what_depends(planned)} "
+            f"{folder} is planned for {counted(planned.epochs, 'epoch')}, and {_what_depends(planned)} "
             f"depends on that number: with {epochs} all steps before would have been others. "
             f"Start anew from its weights: {command_from_weights(planned, epochs, folder)}"
         )

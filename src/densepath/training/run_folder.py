@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from densepath.data.image_files import counted
 from densepath.data.sources import built_in
 from densepath.drawing.picture import literal, save_picture
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
@@ -161,7 +162,7 @@ class RunFolder:
         if planned != self.recipe.epochs or places:
             write_recipe(self.path / RECIPE_NAME, self.recipe, self._headline())
         if planned != self.recipe.epochs:
-            self.log(f"goes on to {self.recipe.epochs} epochs; {planned} were planned")
+            self.log(f"goes on to {counted(self.recipe.epochs, 'epoch')}; planned: {planned}")
         if places:
             self.log(f"its images are elsewhere now: {'; '.join(places)}")
 

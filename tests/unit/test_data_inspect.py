@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -192,9 +193,9 @@ def test_copies_between_and_within_the_splits_are_counted_and_named(tmp_path):
     assert between.other_labels == 1
     assert (within.first, within.second, within.count) == ("train", "train", 1)
     text = found.to_text()
-    assert "2 images of test are in train too, 1 of them under another label" in text
-    assert "1 image of train repeats another of it" in text
-    assert "leaked" in text
+    assert "2 test images are among the training images too, 1 under another label: for " in text
+    assert "example test/c0/leaked under another.jpg = train/c1/1.png." in text
+    assert "1 training image is a copy of another one: train/c0/twice.png = train/c0/2.png" in text
 
 
 def test_all_images_as_test_images_are_no_copies(tmp_path):
@@ -203,7 +204,9 @@ def test_all_images_as_test_images_are_no_copies(tmp_path):
     found = inspect_splits(open_splits(tmp_path))
     assert found.images == {"train": 9, "validation": 1, "test": 10}
     assert found.copies == ()
-    assert "those trained on among them" in found.rules["test"]
+    assert "including those trained on" in found.rules["test"]
+    assert "  test               -  none; in their place all images, " in found.to_text()
+    assert "  class       train  validation\n" in found.to_text()
 
 
 def test_imbalance_and_classes_without_held_out_images_are_said(tmp_path):
@@ -216,7 +219,9 @@ def test_imbalance_and_classes_without_held_out_images_are_said(tmp_path):
     assert set(found.without("validation")) >= {"none", "one"}
     text = found.to_text()
     assert "imbalance: the largest class has 36.0 times the images of the smallest" in text
-    assert "classes have no validation images" in text
+    assert "1 class has no images: none." in text
+    assert re.search(r"no validation images: (few, )?one\.", text)
+    assert "no test images" not in text  # they would be all images
 
 
 def test_of_many_classes_the_largest_and_the_smallest_are_shown(tmp_path):

@@ -162,6 +162,22 @@ def test_an_unknown_source_lists_the_known_ones(source):
         open_dataset(source)
 
 
+def test_a_source_that_is_not_there_is_answered_with_what_is_called_alike(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "animals").mkdir()
+    (tmp_path / "birds.csv").touch()
+    for source, near in (
+        ("animal", "animals"),
+        ("Animals", "animals"),
+        ("birds", "birds.csv"),
+        ("digit", "digits"),
+        (tmp_path / "animls", str(tmp_path / "animals")),
+    ):
+        with pytest.raises(DatasetError) as caught:
+            open_dataset(source)
+        assert f"; did you mean {near}? A data set is `digits`" in str(caught.value)
+
+
 def test_an_unknown_split_lists_the_known_ones():
     with pytest.raises(UnknownNameError, match="Did you mean test"):
         open_dataset("digits", split="tests")

@@ -239,9 +239,10 @@ def test_folders_of_the_operating_system_and_of_tools_are_no_classes(tmp_path, f
     assert splits.test.class_names == list(PAIR)
     assert all(folder not in splits.test.path(i) for i in range(len(splits.test)))
     assert len(splits.test) == 6
-    (note,) = (note for note in splits.notes if "of the operating system" in note)
+    (note,) = (note for note in splits.notes if "the operating system" in note)
     for name in ("Thumbs.db", "._1.png", ".DS_Store"):
         assert repr(name) in note
+    assert len(splits.notes) == 1
 
 
 def test_a_class_may_be_called_as_the_version_control_cvs(tmp_path):

@@ -69,8 +69,8 @@ def find_digits(channels: int) -> Parts:
             "test": lambda: DigitsDataset("test", channels=channels),
         },
         {
-            "train": f"the digits without every {TEST_EVERY}th of a class",
-            "test": f"every {TEST_EVERY}th digit of a class",
+            "train": "all digits but the test images",
+            "test": f"every {TEST_EVERY}th digit of each class",
         },
     )
 

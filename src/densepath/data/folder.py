@@ -41,7 +41,7 @@ def find_folders(root: Path, channels: int, named: Mapping[Split, str]) -> Parts
     if divided.classes is not None:
         part: Part = "train" if divided.folders else WHOLE
         parts.openers[part] = partial(read, divided.root, folders=divided.classes)
-        parts.rules[part] = f"the class folders of {divided.root}"
+        parts.rules[part] = "its class folders"
         known = class_folders(divided.root, divided.classes) if divided.folders else None
     elif (trained := divided.folders.get("train")) is not None:
         known = class_folders(trained)

@@ -88,13 +88,14 @@ class PassedOver:
         return made
 
     def sentences(self, where: object) -> Iterator[str]:
-        """What was passed over in a data set, clutter too, a sentence each."""
-        for note in self.notes():
-            yield f"ignored in {where}: {note}."
+        """What was passed over in a data set, clutter too: one sentence, or none."""
+        notes = self.notes()
         if self.clutter:
             names = _listed(Counter({repr(name): n for name, n in self.clutter.items()}))
-            total = self.clutter.total()
-            yield f"ignored in {where}: {total:,} hidden or of the operating system ({names})."
+            entries = counted(self.clutter.total(), "entry", "entries")
+            notes.append(f"{entries} hidden or left by the operating system ({names})")
+        if notes:
+            yield f"ignored in {where}: {'; '.join(notes)}."
 
     def __str__(self) -> str:
         """All notes as one sentence without a stop: `passed over: ...`; empty for nothing."""

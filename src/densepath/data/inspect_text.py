@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ SHOWN_CLASSES = 10  # the largest, and as many of the smallest
 NAMED = 5
 NAME_WIDTH = 32
 IMBALANCED = 3.0
+IMAGES_OF = {"train": "training images", "validation": "validation images", "test": "test images"}
 
 
 def to_lines(found: Inspection) -> Iterator[str]:
@@ -26,9 +28,11 @@ def to_lines(found: Inspection) -> Iterator[str]:
     kind = ", several an image" if found.multi_label else ""
     yield f"data: {printable(found.source)} ({classes}{kind})"
     for split, rule in found.rules.items():
-        size = f"{found.images[split]:>9,}" if split in found.images else f"{'-':>9}"
+        own = split in found.separate
+        size = f"{found.images[split]:,}" if own and split in found.images else "-"
+        said = rule if own or split not in found.images else f"none; in their place {rule}"
         groups = f" in {counted(found.groups[split], 'group')}" if split in found.groups else ""
-        yield f"  {split:<10} {size}  {printable(rule)}{groups}"
+        yield f"  {split:<10} {size:>9}  {printable(said)}{groups}"
     yield ""
     yield from _class_table(found)
     yield from (f"note: {printable(said)}" for said in remarks(found))
@@ -37,21 +41,26 @@ def to_lines(found: Inspection) -> Iterator[str]:
 def remarks(found: Inspection) -> Iterator[str]:
     """What a person should know before training: sentences."""
     for copies in found.copies:
-        yield _said_of(copies)
+        yield _said_of(copies, found.source)
     if found.divided_groups:
         verb = "has" if found.divided_groups == 1 else "have"
         yield f"{counted(found.divided_groups, 'group')} {verb} images in more than one split."
     ratio = found.imbalance
     if ratio is not None and ratio >= IMBALANCED:
         yield f"imbalance: the largest class has {ratio:.1f} times the images of the smallest."
-    for split in ("train", "validation", "test"):
-        if missing := found.without(split):
-            verb = "has" if len(missing) == 1 else "have"
-            yield (
-                f"{counted(len(missing), 'class', 'classes')} {verb} no {split} images: "
-                f"{some(missing)}."
-            )
+    nowhere = set.intersection(*(set(found.without(split)) for split in found.counts))
+    yield from _without("images", [name for name in found.class_names if name in nowhere])
+    for split, images in IMAGES_OF.items():
+        if split in found.separate:
+            yield from _without(images, [n for n in found.without(split) if n not in nowhere])
     yield from found.notes
+
+
+def _without(images: str, classes: list[str]) -> Iterator[str]:
+    """The sentence on classes that have no such images; none where all have."""
+    if classes:
+        verb = "has" if len(classes) == 1 else "have"
+        yield f"{counted(len(classes), 'class', 'classes')} {verb} no {images}: {some(classes)}."
 
 
 def some(names: list[str]) -> str:
@@ -61,22 +70,23 @@ def some(names: list[str]) -> str:
     return ", ".join(shown) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-def _said_of(copies: Copies) -> str:
-    """One sentence on images that are there twice."""
-    first, second = copies.examples[0]
-    labels = f", {copies.other_labels:,} of them under another label" if copies.other_labels else ""
+def _said_of(copies: Copies, source: str) -> str:
+    """One sentence on images that are there twice; names begin below the source."""
+    first, second = (name.removeprefix(f"{source}{os.sep}") for name in copies.examples[0])
+    one = copies.count == 1
+    count = counted(copies.count, IMAGES_OF[copies.second].removesuffix("s"))
     if copies.first == copies.second:
-        verb = "repeats" if copies.count == 1 else "repeat"
-        said = f"{counted(copies.count, 'image')} of {copies.first} {verb} another of it"
+        said = f"{count} {'is a copy' if one else 'are copies'} of another one"
     else:
-        verb = "is" if copies.count == 1 else "are"
-        said = f"{counted(copies.count, 'image')} of {copies.second} {verb} in {copies.first} too"
-    return f"{said}{labels}, such as {second} (= {first})."
+        said = f"{count} {'is' if one else 'are'} among the {IMAGES_OF[copies.first]} too"
+    if copies.other_labels:
+        said += ", under another label" if one else f", {copies.other_labels:,} under another label"
+    return f"{said}: {'' if one else 'for example '}{second} = {first}."
 
 
 def _class_table(found: Inspection) -> Iterator[str]:
     """Images of each class in each split: all classes, or the largest and the smallest."""
-    splits = list(found.counts)
+    splits = [split for split in found.counts if split in found.separate]
     sizes = np.sum([found.counts[split] for split in splits], axis=0)
     order = [int(i) for i in np.argsort(-sizes, kind="stable")]
     cut = len(order) > 2 * SHOWN_CLASSES

@@ -135,9 +135,9 @@ class _Division:
         if origin is None:
             return self._why_none(split)
         if origin == WHOLE:
-            return f"all images, those trained on among them: {self.parts.rules[WHOLE]}"
+            return "all images, including those trained on"
         if origin != split:
-            return f"the {origin} images, for there are no others: {self.parts.rules[origin]}"
+            return f"the {origin} images"
         return self.parts.rules[origin]
 
     @property

@@ -106,9 +106,9 @@ def open_images(recipe: Recipe) -> RunImages:
     splits = open_splits(data.source, channels=channels, options=data.to_options(recipe.seed))
     if data.evaluate_on == "test" and "test" not in splits.separate:
         raise RecipeError(
-            f"data.evaluate_on is test, and {data.source} has no test images of its own "
-            f"({splits.rules['test']}). Name them (data.test=SOURCE), or judge on images that "
-            "are held out: data.evaluate_on=validation."
+            f"data.evaluate_on is test, and {data.source} has no test images of its own. Name "
+            "them (data.test=SOURCE), or judge on images that are held out: "
+            "data.evaluate_on=validation."
         )
     if data.evaluate_on == "validation" and splits.validation is None and not data.held_out:
         raise RecipeError(

@@ -25,8 +25,9 @@ def read_recipe(path: str | Path) -> Values:
         UnknownNameError: no recipe has that name.
         RecipeError: no such file, not YAML, or not a mapping.
     """
+    file = find_recipe(path)
     try:
-        values = yaml.safe_load(find_recipe(path).read_text(encoding="utf-8"))
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}") from error
     except RecursionError as error:

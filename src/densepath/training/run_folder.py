@@ -46,10 +46,9 @@ from densepath.training.resolve import absolute_places
 from densepath.training.run_readme import write_readme
 from densepath.training.state import Position, read_state, write_state
 from densepath.weights.checkpoint import Checkpoint
-from densepath.weights.trained_on import RECORD_NAME, TrainedOn
+from densepath.weights.trained_on import RECIPE_NAME, RECORD_NAME, TrainedOn
 
 MOVABLE = tuple(f"data.{place}: " for place in PLACES)
-RECIPE_NAME = "recipe.yaml"
 SECONDS_BETWEEN_CURVES = 20.0
 STATE_NAME = "state/state.safetensors"
 

@@ -15,6 +15,7 @@ from densepath.weights.fetch import fetch_published
 from densepath.weights.import_file import import_weights
 from densepath.weights.match import check_finite
 from densepath.weights.published import PUBLISHED, Published, find_published, published_for
+from densepath.weights.trained_on import RECIPE_NAME
 
 RUN_FILES = ("best.safetensors", "last.safetensors")
 # Checkpoints of our own that come with the package, as `cifar10/densenet_bc_100_12`.
@@ -165,7 +166,7 @@ def checkpoint_in(folder: Path) -> Path:
     """The best, else the last checkpoint of a run folder; a bundle's, once it is verified.
 
     Raises:
-        CheckpointError: the folder has neither.
+        CheckpointError: the folder has neither, as a run before the end of its first epoch.
         BundleError: the bundle has none, or it was changed.
     """
     if is_bundle(folder):
@@ -173,6 +174,11 @@ def checkpoint_in(folder: Path) -> Path:
     found = _in_run_folder(folder)
     if found is not None:
         return found
+    if (folder / RECIPE_NAME).is_file():
+        raise CheckpointError(
+            f"the run folder {folder} has no checkpoint yet: its training stopped before the end "
+            f"of its first epoch. `densepath train {folder}` goes on with it."
+        )
     inside = subjects_in(folder)
     there = f" In it are {', '.join(inside)}: name one." if inside else ""
     raise CheckpointError(

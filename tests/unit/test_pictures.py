@@ -158,8 +158,8 @@ def test_the_counts_of_a_log_axis_are_plain_numbers():
     texts = texts_of(lambda: figures.draw_reliability(made))
     assert not [text for text in texts if "mathdefault" in text or "10^" in text]
     assert {"10", "100"} <= set(texts)
-    assert any("too sure" in text for text in texts)
-    assert any("too unsure" in text for text in texts)
+    assert any("overconfident" in text for text in texts)
+    assert any("underconfident" in text for text in texts)
 
 
 def test_mistakes_name_the_true_class_the_answer_and_the_file():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from densepath.data.image_files import counted
 from densepath.errors import UsageError
 from densepath.training.recipe import Recipe
+from densepath.wording import counted
 
 # Schedules whose learning rate at a step does not depend on the number of epochs.
 OPEN_ENDED = ("constant", "step")
@@ -27,14 +27,14 @@ def extend(planned: Recipe, epochs: int, folder: Path) -> Recipe:
             ["densepath", "train", str(folder / "recipe.yaml"), "--epochs", str(epochs)]
         )
         raise UsageError(
-            f"{folder} is planned for {counted(planned.epochs, 'epoch')}; --epochs {epochs} is less, and "
-            "what is done cannot be undone. Name more, or leave the option out to go on to "
+            f"{folder} is planned for {counted(planned.epochs, 'epoch')}; --epochs {epochs} is less, "
+            "and what is done cannot be undone. Name more, or leave the option out to go on to "
             f"{planned.epochs}. A shorter training of its own: {shorter} --output NEW_FOLDER"
         )
     if epochs > planned.epochs and not is_open_ended(planned):
         raise UsageError(
-            f"{folder} is planned for {counted(planned.epochs, 'epoch')}, and {_what_depends(planned)} "
-            f"depends on that number: with {epochs} all steps before would have been others. "
+            f"{folder} is planned for {counted(planned.epochs, 'epoch')}, and "
+            f"{_what_depends(planned)} depends on that number: with {epochs} all steps before would have been others. "
             f"Start anew from its weights: {command_from_weights(planned, epochs, folder)}"
         )
     return planned.model_copy(update={"epochs": epochs})

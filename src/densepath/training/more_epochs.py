@@ -28,14 +28,14 @@ def extend(planned: Recipe, epochs: int, folder: Path) -> Recipe:
         )
         raise UsageError(
             f"{folder} is planned for {counted(planned.epochs, 'epoch')}; --epochs {epochs} is "
-            "less, and what is done cannot be undone. Name more, or leave the option out to go on to "
-            f"{planned.epochs}. A shorter training of its own: {shorter} --output NEW_FOLDER"
+            "less, and what is done cannot be undone. Name more, or leave the option out to go on "
+            f"to {planned.epochs}. A shorter training of its own: {shorter} --output NEW_FOLDER"
         )
     if epochs > planned.epochs and not is_open_ended(planned):
         raise UsageError(
             f"{folder} is planned for {counted(planned.epochs, 'epoch')}, and "
-            f"{_what_depends(planned)} depends on that number: with {epochs} all steps before would "
-            "have been others. "
+            f"{_what_depends(planned)} depends on that number: with {epochs} all steps before "
+            "would have been others. "
             f"Start anew from its weights: {command_from_weights(planned, epochs, folder)}"
         )
     return planned.model_copy(update={"epochs": epochs})

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from densepath.errors import UnknownNameError, UsageError
 from densepath.names import readable, to_json
+from densepath.wording import percent
 
 Format = Literal["table", "json", "csv"]
 Writer: TypeAlias = Callable[[Iterable["Prediction"], TextIO, int], None]
@@ -198,7 +199,7 @@ def write_table(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> 
             file.write(f"{'':>7}  {'':<{LABEL_WIDTH}}  {path}: {printable(prediction.error)}\n")
         for label, score in zip(prediction.labels, prediction.scores, strict=True):
             name = shorten(printable(label), LABEL_WIDTH)
-            line = f"{score * 100:5.1f} %  {name:<{LABEL_WIDTH}}  {path}"
+            line = f"{percent(score):>7}  {name:<{LABEL_WIDTH}}  {path}"
             file.write(line.rstrip() + "\n")
             path = ""
 

@@ -59,7 +59,7 @@ def test_a_bundle_is_compiled_simulated_and_profiled(run, tmp_path):
         *("--c-array", tmp_path / "p.cc"),
     )
     assert code == 0
-    assert "operators on the NPU: 100.0%" in out
+    assert "operators on the NPU: 100.0 %" in out
     assert "README.md" in err
     code, out, err = run(
         *("simulate", tmp_path / "p", "--input", "photos/flower.jpg", "--dump", tmp_path / "d")

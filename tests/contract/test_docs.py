@@ -9,10 +9,12 @@ are still checked.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -185,3 +187,106 @@ def test_the_block_that_is_not_run_names_real_verbs_and_options(block):
         elif words[0] == "make":
             targets = (ROOT / "Makefile").read_text(encoding="utf-8")
             assert all(f"\n{t}:" in targets for t in words[1:] if "=" not in t), words
+
+
+def the_block(page: str, words: str) -> Block:
+    """The block of the page that has these words."""
+    (found,) = [b for b in blocks() if b.page == f"docs/{page}" and words in b.text]
+    return found
+
+
+@pytest.fixture
+def at_work(stage, environment, tmp_path):
+    """A copy of the folder, and what runs a block's text there."""
+    folder = Path(shutil.copytree(stage, tmp_path / "stage"))
+    settings = {**environment, "DENSEPATH_CACHE": str(tmp_path / "cache")}
+
+    def run(text: str, kind: str = "bash", **more: str) -> subprocess.CompletedProcess[str]:
+        start = ["bash", "-euo", "pipefail"] if kind == "bash" else [sys.executable, "-W", "error"]
+        done = subprocess.run(
+            [*start, "-c", text],
+            cwd=folder,
+            env={**settings, **more},
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT_S,
+        )
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return folder, run
+
+
+def test_the_functions_that_a_user_may_write_are_called_as_the_page_has_them(at_work):
+    """The block defines them alone: run as written it would not show what is in them."""
+    folder, run = at_work
+    (folder / "functions.py").write_text(the_block("quantization.md", "def evaluate").text)
+    run(
+        "densepath quantize cifar10/densenet_bc_22_12 --data photos --functions functions.py "
+        "--to native --method minmax --images 2 --held-out 1 -o functions-int8",
+        PYTHONWARNINGS="error::DeprecationWarning:__main__",
+    )
+    report = json.loads((folder / "functions-int8" / "quantization.json").read_text())
+    assert report["formats"]["native"]["tried"]["minmax"]["own"] > 0
+
+
+def test_an_export_with_photographs_of_ones_own_runs(at_work):
+    folder, run = at_work
+    shutil.copy(folder / "runs" / "digits" / "best.safetensors", folder / "x.safetensors")
+    shutil.make_archive(str(folder / "photos"), "zip", folder, "photos")
+    run(the_block("export.md", "photos.zip").text)
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory) -> Path:
+    """A cache that has weights of timm's form by the name that the pages use."""
+    import torch
+    from safetensors.torch import save_file
+
+    from densepath.models.build import build_model
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("published")
+    file = folder / "published" / "timm" / "densenet121.ra_in1k" / "model.safetensors"
+    file.parent.mkdir(parents=True)
+    save_file(dict(build_model("densenet121").state_dict()), file)
+    return folder
+
+
+def test_other_channels_and_classes_than_those_of_published_weights_run(at_work, published):
+    _, run = at_work
+    block = the_block("weights.md", "in_channels=1")
+    shape = "\nassert model.classifier.out_features == 5 and model.in_channels == 1"
+    run(block.text + shape, "python", DENSEPATH_CACHE=str(published))
+
+
+@pytest.mark.slow
+def test_fine_tuning_of_published_weights_runs(at_work, published):
+    _, run = at_work
+    text = the_block("training.md", "--freeze stem").text.replace("--epochs 10", "--epochs 1")
+    run(text, DENSEPATH_CACHE=str(published))
+
+
+def test_the_server_of_the_page_answers_the_request_of_the_page(at_work, environment):
+    folder, run = at_work
+    run("densepath export runs/digits --to torch -o bundles/digits --num-images 1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = the_block("serving.md", "densepath serve bundles/digits\n").text.strip()
+    server = subprocess.Popen(
+        [*shlex.split(command), "--port", port, "--grpc-port", "0"],
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert any("serving digits 1: REST" in line for line in server.stderr)
+        text = the_block("serving.md", "classify?top_k=3").text.replace("8080", port)
+        answer = json.loads(run(f"{text.strip()} -sS --retry 60 --retry-all-errors").stdout)
+        assert list(answer) == ["model", "version", "predictions", "timing_ms", "request_id"]
+        assert len(answer["predictions"][0]["labels"]) == 3
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)

@@ -62,7 +62,7 @@ def test_a_set_without_splits_holds_a_part_out_once_and_for_all(tmp_path):
     )
     other = open_dataset(tmp_path, split="validation", validation_fraction=0.2, seed=4)
     assert [other.path(i) for i in range(4)] != validation
-    assert "20% of the images, drawn by class with seed 4" in other.description
+    assert "20 % of the images, drawn by class with seed 4" in other.description
 
 
 def test_a_class_folder_that_is_missing_in_the_test_split_shifts_no_label(tmp_path):

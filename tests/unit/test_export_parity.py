@@ -102,10 +102,10 @@ def report(*rows: Row, pixels: tuple[PixelRow, ...] = ()) -> Parity:
         ),
         (row(relative=2e-3), "2.0e-03 of the largest logit, the bound is 1e-03"),
         (row(relative=float("nan")), "is nan of the largest logit"),
-        (row(top1=0.5), "the best class is the same on 50.0%, not on all"),
+        (row(top1=0.5), "the best class is the same on 50.0 %, not on all"),
         (row(preprocess="graph", relative=0.1), "with the bundle's preprocess graph: max"),
-        (PixelRow("onnx", 0.2, 0.0, 1), "graph of onnx: 20.0% of the values differ from Pillow's"),
-        (PixelRow("onnx", 0.01, 0.01, 9), "1.00% of the values differ from Pillow's by more than"),
+        (PixelRow("onnx", 0.2, 0.0, 1), "graph of onnx: 20.0 % of the values differ from Pillow's"),
+        (PixelRow("onnx", 0.01, 0.01, 9), "1.00 % of the values differ from Pillow's by more than"),
     ],
 )
 def test_each_broken_bound_is_named_with_its_value(broken, reason):

@@ -499,7 +499,7 @@ def test_the_table_is_said_once_on_standard_error_and_kept_in_the_readme(tmp_pat
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("data: ") == 1
-    for said in ("20% of the training images, drawn by class with seed 0", "copy.png"):
+    for said in ("20 % of the training images, drawn by class with seed 0", "copy.png"):
         assert said in err
     assert "16 test images are kept for `densepath evaluate`" in err
     assert err.partition("epoch 1/1")[0].strip() in (tmp_path / "run" / "README.md").read_text()

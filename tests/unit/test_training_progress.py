@@ -23,18 +23,18 @@ def line(num_classes=10, **changed):
 
 
 def test_an_epoch_is_one_line():
-    said = "epoch 2/3  train loss 0.5000  loss 0.2500  top-1 75.00%  top-5 87.50%\n"
+    said = "epoch 2/3  train loss 0.5000  loss 0.2500  top-1 75.00 %  top-5 87.50 %\n"
     assert line() == said
 
 
 @pytest.mark.parametrize(("num_classes", "shown"), [(2, False), (5, False), (6, True)])
 def test_top5_is_left_out_where_every_answer_is_in_it(num_classes, shown):
     assert ("top-5" in line(num_classes)) is shown
-    assert "top-1 75.00%" in line(num_classes)
+    assert "top-1 75.00 %" in line(num_classes)
 
 
 def test_the_score_of_several_labels_is_called_by_its_name():
-    assert "micro-F1 75.00%" in line(3, top5=None)
+    assert "micro-F1 75.00 %" in line(3, top5=None)
     assert "top-" not in line(3, top5=None)
 
 

@@ -29,6 +29,7 @@ from densepath.evaluation.metrics import TOP, top5_tells
 from densepath.names import several
 from densepath.predictions import in_markdown
 from densepath.quantize.scoring import signal_to_noise
+from densepath.wording import percent
 
 BATCH, SIMULATED_BATCH = 32, 100
 WARM_RUNS, TIMED_RUNS = 5, 30
@@ -135,10 +136,10 @@ def _cells(row: Row) -> dict[str, str]:
         "engine": row.engine,
         "precision": row.precision,
         "images": f"{row.num_images:,}",
-        "top-1": f"{row.top1:.2%}",
+        "top-1": percent(row.top1, 2),
         "points lost": f"{row.lost_points:+.2f}",
-        "top-5": f"{row.top5:.2%}",
-        "agreement": f"{row.agreement:.2%}",
+        "top-5": percent(row.top5, 2),
+        "agreement": percent(row.agreement, 2),
         "SNR, dB": "exact" if row.snr_db is None else f"{row.snr_db:.1f}",
         "size, MB": f"{row.size_bytes / 1e6:.2f}",
         "latency, ms": "" if row.latency_ms is None else f"{row.latency_ms:.2f}",

@@ -20,6 +20,7 @@ from densepath.drawing.picture import (
     new_figure,
     save_picture,
 )
+from densepath.wording import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,4 +108,4 @@ def _colour(row: Row) -> str:
 def _said(row: Row) -> str:
     """`77.58 % (−0.02), agrees 99.0 %`."""
     lost = "" if row.snr_db is None else f" ({0 - row.lost_points:+.2f})"
-    return f"{100 * row.top1:.2f} %{lost}, agrees {100 * row.agreement:.1f} %"
+    return f"{percent(row.top1, 2)}{lost}, agrees {percent(row.agreement)}"

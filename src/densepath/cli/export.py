@@ -12,6 +12,7 @@ import typer
 
 from densepath.cli.console import note, print_json, stderr, stdout
 from densepath.errors import UsageError
+from densepath.wording import percent
 
 if TYPE_CHECKING:
     from densepath.bundle.bundle import Bundle
@@ -194,8 +195,8 @@ def _print_parity(bundle: Bundle) -> None:
 
 def _cells(row: dict, worst: dict, resizer: str) -> list[str]:
     """The figures of a row as text."""
-    pixels = f"{worst['pixels']['share']:.3%}" if resizer == "graph" else ""
+    pixels = percent(worst["pixels"]["share"], 3) if resizer == "graph" else ""
     return [
-        *(f"{row['relative']:.1e}", f"{row['top1']:.1%}", str(row["ties"])),
-        *(f"{row['top5']:.1%}", f"{row['score']:.1e}", pixels),
+        *(f"{row['relative']:.1e}", percent(row["top1"]), str(row["ties"])),
+        *(percent(row["top5"]), f"{row['score']:.1e}", pixels),
     ]

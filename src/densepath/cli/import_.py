@@ -10,6 +10,7 @@ import typer
 from densepath.cli import preprocess_options as options
 from densepath.cli.console import note, print_json
 from densepath.errors import UsageError
+from densepath.wording import counted
 
 
 def import_(
@@ -76,7 +77,8 @@ def import_(
         print_json(summary)
     else:
         note(
-            f"{output}: {checkpoint.spec.name}, {checkpoint.num_classes} classes, "
-            f"{len(checkpoint.tensors)} tensors from {file.name}"
+            f"{output}: {checkpoint.spec.name}, "
+            f"{counted(checkpoint.num_classes, 'class', 'classes')}, "
+            f"{counted(len(checkpoint.tensors), 'tensor')} from {file.name}"
         )
         options.note_preprocess(checkpoint.preprocess, checkpoint.provenance["preprocess"])

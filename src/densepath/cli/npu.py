@@ -10,6 +10,7 @@ import typer
 from densepath.cli import export as exporting
 from densepath.cli.console import note, print_json, stdout
 from densepath.errors import EngineError
+from densepath.wording import percent
 
 if TYPE_CHECKING:
     from densepath.npu.profile import Profile
@@ -105,7 +106,7 @@ def _print_targets(rows: list[dict], *, fitted: bool) -> None:
         else:
             used, limit = row["sram_bytes"] / KIB, row["sram_limit_bytes"] / KIB
             cells += ["yes" if row["fits"] else "no", f"{row['inference_ms']:.2f}"]
-            cells += [f"{used:.0f} of {limit:.0f}", f"{row['share_on_npu']:.1%}"]
+            cells += [f"{used:.0f} of {limit:.0f}", percent(row["share_on_npu"])]
         table.add_row(*cells)
     stdout().print(table)
 
@@ -163,7 +164,7 @@ def compile_(
     fits = "" if estimate["fits"] else f" of {estimate['sram_limit_bytes'] / KIB:.0f}: too much"
     lines = [
         f"{about['model']} on {chosen.name}: {estimate['inference_ms']:.2f} ms an image, estimated",
-        f"operators on the NPU: {operators['share']:.1%}"
+        f"operators on the NPU: {percent(operators['share'])}"
         + (f"; on the CPU: {', '.join(operators['cpu'])}" if operators["cpu"] else ""),
         f"memory: {said}{fits}",
     ]
@@ -232,7 +233,7 @@ def _print_simulation(made: Simulation, *, json: bool) -> None:
         print_json({**best.to_dict(), "logits": made.logits.tolist(), "seconds": made.seconds})
         return
     lines = [
-        f"{100 * score:5.1f} %  {label}"
+        f"{percent(score):>7}  {label}"
         for score, label in zip(best.scores, best.labels, strict=True)
     ]
     stdout().print("\n".join(lines), markup=False, highlight=False)
@@ -284,12 +285,14 @@ def _print_profile(made: Profile, layers: int, *, json: bool) -> None:
     for one in sorted(made.layers, key=lambda one: -one.cycles)[:layers]:
         table.add_row(
             *(one.name, one.operator, one.bound_by, f"{made.milliseconds(one):.3f}"),
-            *(f"{one.cycles / max(made.cycles, 1):.1%}", f"{one.utilisation:.1%}"),
+            *(percent(one.cycles / max(made.cycles, 1)), percent(one.utilisation)),
         )
     console = stdout()
     console.print(table)
     estimate = made.program.about["estimate"]
-    bound = ", ".join(f"{name} {share:.0%}" for name, share in made.share_by("bound_by").items())
+    bound = ", ".join(
+        f"{name} {percent(share, 0)}" for name, share in made.share_by("bound_by").items()
+    )
     lines = [f"{estimate['inference_ms']:.2f} ms an image, estimated; cycles by {bound}"]
     lines += [f"- {line}" for line in made.advice()]
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

@@ -16,6 +16,7 @@ import typer
 
 from densepath.cli.console import NAMED_FAILURES, note, note_unreadable, stderr
 from densepath.errors import DataError, OutputError, UsageError
+from densepath.wording import counted
 
 if TYPE_CHECKING:
     from densepath.engines.predictor import Explanation, Predictor
@@ -340,7 +341,7 @@ class _Tally:
     def pace(self) -> str:
         """How many, and how fast."""
         total = self.answered + self.failed
-        return f"{total:,} images, {total / max(self.seconds, 1e-9):.1f} images/s"
+        return f"{counted(total, 'image')}, {total / max(self.seconds, 1e-9):.1f} images/s"
 
     def report(self, pictures: Path | None) -> None:
         """What happened, on standard error.

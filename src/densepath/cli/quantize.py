@@ -10,6 +10,7 @@ import typer
 
 from densepath.cli import export as exporting
 from densepath.cli.console import note, print_json, stdout
+from densepath.wording import counted, percent
 
 if TYPE_CHECKING:
     from densepath.bundle.bundle import Bundle
@@ -133,7 +134,7 @@ def report(bundle: Bundle, *, json: bool) -> None:
     kept = len(said["keep_float"])
     note(
         f"{bundle.folder}: {manifest.model['name']} in INT8 as {', '.join(manifest.formats)}"
-        + (f", {kept} layers in float32" if kept else "")
+        + (f", {counted(kept, 'layer')} in float32" if kept else "")
         + f"; report in {bundle.folder / 'quantization.md'}"
     )
 
@@ -151,9 +152,9 @@ def _print_forms(said: dict) -> None:
         score, operators = form["tried"][form["method"]], form["operators"]
         ratio = score["snr_db"]
         table.add_row(
-            *(name, form["method"], f"{score['agreement']:.1%}"),
+            *(name, form["method"], percent(score["agreement"])),
             "exact" if ratio is None else f"{ratio:.1f}",
-            "" if operators is None else f"{operators['share']:.1%}",
+            "" if operators is None else percent(operators["share"]),
             f"{form['size_bytes'] / 1e6:.2f}",
         )
     console = stdout()

@@ -10,6 +10,7 @@ import typer
 
 from densepath.cli.console import note, print_json
 from densepath.training.recipe_names import list_recipes
+from densepath.wording import percent
 
 if TYPE_CHECKING:
     from densepath.training.train import RunResult
@@ -221,8 +222,8 @@ def _report(result: RunResult, json: bool, *, speaks: bool) -> None:
             print_json(result.to_dict())
         elif result.best_top1 is not None:
             note(
-                f"best {result.score} {result.best_top1:.2%} in epoch {result.best_epoch} of "
-                f"{result.epochs}; {result.folder}"
+                f"best {result.score} {percent(result.best_top1, 2)} "
+                f"in epoch {result.best_epoch} of {result.epochs}; {result.folder}"
             )
         if result.already_finished:
             _note_finished(result)

@@ -12,7 +12,8 @@ import hashlib
 import http.client
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -158,11 +159,12 @@ def _read_zip(source: Path, split: str) -> Arrays:
             names = sorted(n for n in archive.namelist() if _place(n)[:1] == (split,))
             _check_layout(source, split, names)
             images = np.empty((len(names), SIDE, SIDE, 3), np.uint8)
-            for number, name in enumerate(_tracked(names, split)):
-                image = open_image(archive.read(name))
-                if image.shape != images.shape[1:]:
-                    raise DatasetError(f"{source}: {name} is {image.shape}, not 32 × 32 RGB.")
-                images[number] = image
+            with closing(_tracked(names, split)) as tracked:
+                for number, name in enumerate(tracked):
+                    image = open_image(archive.read(name))
+                    if image.shape != images.shape[1:]:
+                        raise DatasetError(f"{source}: {name} is {image.shape}, not 32 × 32 RGB.")
+                    images[number] = image
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise DatasetError(f"{source} is damaged: {error}. Download it again.") from error
     targets = [CLASS_NAMES.index(_place(n)[1]) for n in names]
@@ -188,8 +190,8 @@ def _check_layout(source: Path, split: str, names: list[str]) -> None:
         )
 
 
-def _tracked(names: list[str], split: str) -> Iterator[str]:
-    """`names`, with a progress bar on standard error."""
+def _tracked(names: list[str], split: str) -> Generator[str, None, None]:
+    """`names`, with a progress bar on standard error; close it, and the bar's thread ends."""
     from rich.console import Console
     from rich.progress import track
 

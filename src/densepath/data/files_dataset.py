@@ -11,7 +11,7 @@ import numpy as np
 from densepath.data.dataset import Sample, Target, one_line
 from densepath.data.decode import open_image
 from densepath.data.fingerprint import fingerprint_file
-from densepath.data.image_files import counted
+from densepath.wording import counted
 
 
 class FilesDataset:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from densepath.data.dataset import Dataset, Subset, gather_targets
 from densepath.errors import DatasetError
+from densepath.wording import percent
 
 Indices = NDArray[np.int64]
 
@@ -33,17 +34,12 @@ def hold_out(
     is_held = np.zeros(len(dataset), bool)
     is_held[_draw(dataset, fraction, seed)] = True
     groups = "" if dataset.groups is None else "whole groups "
-    rule = f"{percent(fraction)} of the {of}, {groups}drawn by class with seed {seed}"
+    rule = f"{percent(fraction, None)} of the {of}, {groups}drawn by class with seed {seed}"
     return (
         Subset(dataset, np.flatnonzero(~is_held), f"{dataset.description}; train without {rule}"),
         Subset(dataset, np.flatnonzero(is_held), f"{dataset.description}; {rule}"),
         rule,
     )
-
-
-def percent(fraction: float) -> str:
-    """`10%`, `2.5%`."""
-    return f"{fraction * 100:.3g}%"
 
 
 def _draw(dataset: Dataset, fraction: float, seed: int) -> Indices:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from densepath.data.clutter import is_clutter_entry
 from densepath.data.decode import HEIF_SUFFIXES, readable_suffixes, why_not_heif
+from densepath.wording import counted
 
 RAW_SUFFIXES = frozenset((
     ".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".nef", ".nrw", ".orf", ".pef", ".raf",
@@ -38,11 +39,6 @@ def suffix_of(name: str) -> str:
     behind = suffix[1:]
     plausible = behind.isascii() and behind.isalnum() and len(behind) <= LONGEST_SUFFIX
     return suffix if plausible else ""
-
-
-def counted(number: int, singular: str, plural: str | None = None) -> str:
-    """`1 image`, `2,000 images`."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from densepath.data.image_files import counted
 from densepath.drawing.picture import columns, literal
 from densepath.predictions import printable
+from densepath.wording import counted
 
 if TYPE_CHECKING:
     from densepath.data.inspect import Copies, Inspection

@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader
 from densepath.data.augment import Augment, Box
 from densepath.data.dataset import Dataset
 from densepath.data.randomness import EpochRandomness, shuffled
+from densepath.data.spawning import check_main_file, lost_worker
 from densepath.errors import (
-    DataError,
     DensepathError,
     ImageError,
     UnknownNameError,
@@ -275,7 +275,9 @@ def _made_by_workers(
 
     Raises:
         DataError: a worker process was killed.
+        UsageError: the user's own file would do all anew in each worker process.
     """
+    check_main_file()
     with warnings.catch_warnings():
         # More workers than cores are the user's choice.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
@@ -295,10 +297,7 @@ def _made_by_workers(
     except (RuntimeError, OSError, EOFError) as error:
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
-        raise DataError(
-            f"a process that loads images was killed, probably for want of memory ({error}). "
-            "Use fewer workers, or smaller batches."
-        ) from error
+        raise lost_worker(error) from error
     finally:
         # As the iterator's __del__ does, which would print what goes wrong on the way.
         with contextlib.suppress(RuntimeError, AttributeError):

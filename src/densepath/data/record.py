@@ -26,6 +26,7 @@ from densepath.data.fingerprint import Fingerprints
 from densepath.data.sources import built_in
 from densepath.errors import DatasetError
 from densepath.files import expand_user, write_atomically
+from densepath.wording import counted
 
 FORMAT = 1
 NAMED_AT_MOST = 3
@@ -295,8 +296,7 @@ def _have(count: int, thing: str) -> str:
 
 def _counted(count: int, thing: str) -> str:
     """`1 class`, `3 classes`, `3 images`."""
-    ending = "" if count == 1 else "es" if thing.endswith("s") else "s"
-    return f"{count:,} {thing}{ending}"
+    return counted(count, thing, f"{thing}es" if thing.endswith("s") else None)
 
 
 def place_of(source: str) -> str:

@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 from densepath.drawing.picture import FAINT, INK, colour, literal, text_panel, try_to_write
 from densepath.engines.predictor import Explanation
 from densepath.preprocess import Image
+from densepath.wording import percent
 
 PANEL = 448
 MARGIN = 16
@@ -65,10 +66,10 @@ def draw_explanation(explanation: Explanation) -> Pillow.Image:
 def _caption(explanation: Explanation, right: int) -> list[tuple[int, int, int, str, str]]:
     """The lines above the panels, the right one of which begins at this pixel."""
     prediction, about = explanation.prediction, explanation.explained
-    best = f"{literal(prediction.labels[0], TITLE_COLUMNS)}   {prediction.scores[0] * 100:.1f} %"
+    best = f"{literal(prediction.labels[0], TITLE_COLUMNS)}   {percent(prediction.scores[0])}"
     looked = f"where it looked for {literal(about.label, HEADING_COLUMNS)}"
     if about.class_id != prediction.class_ids[0]:
-        looked += f" ({about.score * 100:.1f} %)"
+        looked += f" ({percent(about.score)})"
     return [
         (MARGIN, 10, TITLE, INK, best),
         (MARGIN, 50, NAME, FAINT, literal(Path(prediction.path).name, NAME_COLUMNS)),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,8 +106,11 @@ def evaluate(
         dataset, preprocess, batch_size=batch_size, workers=workers, on_error=on_error
     )
     start = time.monotonic()
-    batches = _shown(loader, len(dataset)) if progress else loader
-    answers = collect_answers(predict, batches, to_logits=np.array(to_logits))
+    with contextlib.ExitStack() as stack:
+        batches: Iterable[Batch] = loader
+        if progress:  # closed, for the bar's thread must end when the network's answers fail
+            batches = stack.enter_context(contextlib.closing(_shown(loader, len(dataset))))
+        answers = collect_answers(predict, batches, to_logits=np.array(to_logits))
     seconds = time.monotonic() - start
     settings = {
         "split": measured.split,
@@ -285,7 +289,7 @@ def _check_kind(dataset: Dataset, checkpoint: Checkpoint) -> None:
         )
 
 
-def _shown(loader: Iterable[Batch], total: int) -> Iterator[Batch]:
+def _shown(loader: Iterable[Batch], total: int) -> Generator[Batch, None, None]:
     """The batches, with a progress bar on standard error that a pipe does not see."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn

@@ -23,6 +23,7 @@ from densepath.drawing.picture import (
     save_picture,
 )
 from densepath.evaluation.metrics import Bin
+from densepath.wording import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -260,7 +261,7 @@ def _about(report: Report) -> str:
 
 def _percent(share: float | None, digits: int = 0) -> str:
     """`98.33 %`."""
-    return "undefined" if share is None else f"{100 * share:.{digits}f} %"
+    return "undefined" if share is None else percent(share, digits)
 
 
 PICTURES = (

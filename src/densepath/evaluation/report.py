@@ -18,6 +18,7 @@ from densepath.evaluation.metrics import Bin, Share, largest_confusions, top5_te
 from densepath.files import write_json, write_text
 from densepath.predictions import in_markdown
 from densepath.preprocess import Image
+from densepath.wording import percent
 
 if TYPE_CHECKING:
     from densepath.evaluation.figures import Picture
@@ -176,7 +177,7 @@ class Report:
         for row, column, count in pairs:
             true, said = in_markdown(self.labels[row]), in_markdown(self.labels[column])
             share = count / int(self.confusion[row].sum())
-            lines.append(f"| {true} | {said} | {count:,} | {share * 100:.1f} % |")
+            lines.append(f"| {true} | {said} | {count:,} | {percent(share)} |")
         return [*lines, ""]
 
 
@@ -198,4 +199,4 @@ def shown(name: str, value: Share) -> str:
     """A figure for people: shares in per cent, losses as they are."""
     if value is None:
         return "undefined"
-    return f"{value:.4f}" if name in ("loss", "threshold") else f"{value * 100:.2f} %"
+    return f"{value:.4f}" if name in ("loss", "threshold") else percent(value, 2)

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from densepath.data.decode import open_image
-from densepath.data.image_files import counted
 from densepath.engines.engine import Engine, Images, Logits
 from densepath.errors import DataError, EngineError, ImageError, ParityError
 from densepath.export.parity import LOGIT_BOUNDS, Parity, PixelRow, Resizer, Row, compare
@@ -25,6 +24,7 @@ from densepath.export.preprocess_run import Fit, open_preprocess
 from densepath.models.build import Model
 from densepath.preprocess import Image, Preprocess
 from densepath.weights.checkpoint import Checkpoint
+from densepath.wording import counted
 
 REFERENCE_BATCH = 8
 Parts: TypeAlias = dict[str, dict[str, str]]
@@ -59,7 +59,7 @@ def measure_parity(
     preprocesses = [checkpoint.preprocess]
     if dynamic_size:
         preprocesses.append(_at_another_size(checkpoint.preprocess))
-    say(f"reading {len(images.paths)} images")
+    say(f"reading {counted(len(images.paths), 'image')}")
     resized = _resize_all(images, preprocesses, fits)
     say("computing the reference")
     model = checkpoint.to_model()

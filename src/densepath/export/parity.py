@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from densepath.errors import ParityError
 from densepath.predictions import probabilities
+from densepath.wording import percent
 
 Resizer = Literal["Pillow", "graph"]
 # max |Δlogit| over max |logit|. The same input: float32 on other kernels leaves about 1e-6. The
@@ -70,7 +71,7 @@ class Row:
                 f"{bound:.0e}"
             )
         if not self.top1 >= 1:
-            said.append(f"{where}: the best class is the same on {self.top1:.1%}, not on all")
+            said.append(f"{where}: the best class is the same on {percent(self.top1)}, not on all")
         return said
 
 
@@ -94,12 +95,14 @@ class PixelRow:
         """Each bound that does not hold, in a sentence."""
         where, said = f"the preprocess graph of {self.format}", []
         if self.share > SHARE_BOUND:
-            bound = f"the bound is {SHARE_BOUND:.0%}"
-            said.append(f"{where}: {self.share:.1%} of the values differ from Pillow's, {bound}")
+            bound = f"the bound is {percent(SHARE_BOUND, 0)}"
+            said.append(
+                f"{where}: {percent(self.share)} of the values differ from Pillow's, {bound}"
+            )
         if self.share_beyond_one > SHARE_BEYOND_BOUND:
             said.append(
-                f"{where}: {self.share_beyond_one:.2%} of the values differ from Pillow's by more "
-                f"than 1 of 255, the bound is {SHARE_BEYOND_BOUND:.1%}"
+                f"{where}: {percent(self.share_beyond_one, 2)} of the values differ from "
+                f"Pillow's by more than 1 of 255, the bound is {percent(SHARE_BEYOND_BOUND)}"
             )
         return said
 
@@ -200,7 +203,7 @@ class Parity:
         lines += [
             f"| {row.format} | {row.engine} | {row.preprocess} | {row.size} "
             f"| {row.batch_size} | {row.max_difference:.1e} | {row.relative:.1e} "
-            f"| {row.top1:.1%} | {row.ties} | {row.top5:.1%} | {row.score:.1e} |"
+            f"| {percent(row.top1)} | {row.ties} | {percent(row.top5)} | {row.score:.1e} |"
             for row in self.rows
         ]
         if self.pixels:
@@ -210,7 +213,8 @@ class Parity:
                 "|---|--:|--:|--:|",
             ]
         lines += [
-            f"| {row.format} | {row.share:.4%} | {row.share_beyond_one:.4%} | {row.largest} |"
+            f"| {row.format} | {percent(row.share, 4)} | {percent(row.share_beyond_one, 4)} "
+            f"| {row.largest} |"
             for row in self.pixels
         ]
         return lines
@@ -222,8 +226,8 @@ class Parity:
             "",
             f"Bounds: Δlogit over the largest logit {same}, resized by the graph {own}; top-1 on",
             "all images, but for ties: images whose two best logits are nearer to each other than",
-            f"that bound; at most {SHARE_BOUND:.0%} of the resized values differ, and at most "
-            f"{SHARE_BEYOND_BOUND:.1%} by more",
+            f"that bound; at most {percent(SHARE_BOUND, 0)} of the resized values differ, and at",
+            f"most {percent(SHARE_BEYOND_BOUND)} by more",
             "than 1 of 255. Top-5 means the same classes in the same order.",
             "",
             f"Images: {_shown(self.names)}.",

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from densepath.data.clutter import lies_in_clutter
-from densepath.data.image_files import PassedOver, counted, is_image_name
+from densepath.data.image_files import PassedOver, is_image_name
 from densepath.data.text import read_lines
 from densepath.engines.image_paths import find_images
 from densepath.errors import DatasetError
+from densepath.wording import counted
 
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 # Parts of the photographs, which have 640 × 427 pixels: left, top, width, height. Wide, tall,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from densepath.files import write_text
+from densepath.wording import percent
 
 
 def write_board(folder: Path, about: dict[str, Any]) -> None:
@@ -34,7 +35,7 @@ Compiled by Vela {about["tools"]["vela"]} for {target["system_config"]}, memory 
 | | |
 |---|---|
 | estimated time of an image | {estimate["inference_ms"]:.2f} ms |
-| operators on the NPU | {about["operators"]["share"]:.1%} |
+| operators on the NPU | {percent(about["operators"]["share"])} |
 | SRAM | {memory["sram"] / 1024:.0f} KiB of {estimate["sram_limit_bytes"] / 1024:.0f} |
 | DRAM | {memory["dram"] / 1024:.0f} KiB |
 | flash | {(memory["on_chip_flash"] + memory["off_chip_flash"]) / 1024:.0f} KiB |

@@ -19,6 +19,7 @@ from densepath.drawing.picture import (
     save_picture,
 )
 from densepath.npu.profile import Profile
+from densepath.wording import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +50,7 @@ def _draw(made: Profile) -> Figure:
     caption = (
         "Above: the time of each layer, in the colour of what it waits for (the multipliers, or a "
         "memory); grey: the time so far. Below: the share of all cycles by kind of operator. "
-        f"{100 * made.utilisation():.1f} % of {target['macs_per_cycle']} multipliers work."
+        f"{percent(made.utilisation())} of {target['macs_per_cycle']} multipliers work."
     )
     memory = literal(f"{target['system_config']}, {target['memory_mode']}", WIDE)
     figure = new_figure(13, 8, title, caption, f"Memory system and mode of Vela: {memory}.")
@@ -80,7 +81,7 @@ def _draw_layers(axes: Axes, made: Profile) -> None:
     explain_colours(
         axes,
         [
-            (f"{name}-bound: {100 * share:.0f} % of the cycles", COLOURS.get(name, INK))
+            (f"{name}-bound: {percent(share, 0)} of the cycles", COLOURS.get(name, INK))
             for name, share in shares
         ],
     )
@@ -97,5 +98,5 @@ def _draw_operators(axes: Axes, made: Profile) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("share of the cycles, %")
     for place, (_, share) in zip(places, shares, strict=True):
-        axes.text(100 * share + 0.3, place, f"{100 * share:.1f} %", va="center", fontsize=8.5)
+        axes.text(100 * share + 0.3, place, percent(share), va="center", fontsize=8.5)
     axes.spines[["top", "right"]].set_visible(False)

@@ -12,6 +12,7 @@ from typing import Any
 from densepath.files import write_text
 from densepath.npu.estimate import LayerCost
 from densepath.npu.program import Program
+from densepath.wording import percent
 
 AREAS = ("compute", "SRAM", "DRAM", "flash")
 LOW_UTILISATION = 0.1
@@ -54,29 +55,29 @@ class Profile:
         memory = about["estimate"]["memory_bytes"]
         if bound.get("DRAM", 0) > LARGE_SHARE:
             said.append(
-                f"{bound['DRAM']:.0%} of the cycles wait for DRAM: a memory mode with more SRAM, "
-                "or a faster memory system (--system-config), shortens them."
+                f"{percent(bound['DRAM'], 0)} of the cycles wait for DRAM: a memory mode with more "
+                "SRAM, or a faster memory system (--system-config), shortens them."
             )
         if bound.get("flash", 0) > LARGE_SHARE:
             said.append(
-                f"{bound['flash']:.0%} of the cycles wait for weights from flash: a smaller "
-                "classifier, or Sram_Only where the weights fit, shortens them."
+                f"{percent(bound['flash'], 0)} of the cycles wait for weights from flash: a "
+                "smaller classifier, or Sram_Only where the weights fit, shortens them."
             )
         if operators.get("DepthwiseConv2D", 0) > LARGE_SHARE:
             said.append(
-                f"{operators['DepthwiseConv2D']:.0%} of the cycles are BatchNorms behind a Concat, "
-                "as depthwise convolutions, which use few multipliers: a network with fewer, "
-                "wider layers has fewer of them."
+                f"{percent(operators['DepthwiseConv2D'], 0)} of the cycles are BatchNorms behind "
+                "a Concat, as depthwise convolutions, which use few multipliers: a network with "
+                "fewer, wider layers has fewer of them."
             )
         if operators.get("MemoryCopy", 0) > LARGE_SHARE:
             said.append(
-                f"{operators['MemoryCopy']:.0%} of the cycles copy features into a Concat: a "
-                "smaller input has less to copy."
+                f"{percent(operators['MemoryCopy'], 0)} of the cycles copy features into a "
+                "Concat: a smaller input has less to copy."
             )
         used = self.utilisation()
         if used < LOW_UTILISATION:
             said.append(
-                f"{used:.1%} of the multipliers work: a target with fewer takes little longer."
+                f"{percent(used)} of the multipliers work: a target with fewer takes little longer."
             )
         if about["operators"]["cpu"]:
             names = ", ".join(about["operators"]["cpu"][:3])

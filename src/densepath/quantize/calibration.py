@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.image_files import counted
 from densepath.errors import DatasetError, UsageError
 from densepath.preprocess import Preprocess
 from densepath.quantize.drawing import Drawn, Named, channels_of_files, draw
+from densepath.wording import counted
 
 if TYPE_CHECKING:
     from densepath.engines.reading import Readable

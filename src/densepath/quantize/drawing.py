@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from densepath.data.cifar10_files import is_batches_folder
 from densepath.data.dataset import Dataset
 from densepath.data.decode import FILE_CHANNELS
-from densepath.data.image_files import PassedOver, counted
+from densepath.data.image_files import PassedOver
 from densepath.data.open import open_dataset
 from densepath.data.sources import ARCHIVES, TABLES, built_in
 from densepath.data.split_folders import find_split_folders
@@ -27,6 +27,7 @@ from densepath.errors import DatasetError, ImageError, UsageError
 from densepath.export.parity_images import collect_images
 from densepath.files import expand_user
 from densepath.preprocess import Preprocess
+from densepath.wording import counted
 
 if TYPE_CHECKING:
     from densepath.engines.reading import Readable

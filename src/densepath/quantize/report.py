@@ -10,6 +10,7 @@ from densepath.quantize.calibration import Calibration
 from densepath.quantize.operators import Operators
 from densepath.quantize.scoring import Score
 from densepath.quantize.sensitivity import Sensitivity
+from densepath.wording import percent
 
 SHOWN_LAYERS = 10
 PICTURE = (
@@ -128,10 +129,10 @@ class QuantizationReport:
         for form in self.forms:
             share, others = "not told", ""
             if form.operators is not None:
-                share = f"{form.operators.share:.1%} of {_total(form.operators)}"
+                share = f"{percent(form.operators.share)} of {_total(form.operators)}"
                 others = ", ".join(f"{n} {kind}" for kind, n in form.operators.others.items())
             lines.append(
-                f"| {form.format} | {form.method} | {form.score.agreement:.1%} "
+                f"| {form.format} | {form.method} | {percent(form.score.agreement)} "
                 f"| {form.score.snr_db:.1f} | {share} | {others or 'none'} "
                 f"| {form.size_bytes / 1e6:.2f} |"
             )
@@ -140,7 +141,7 @@ class QuantizationReport:
     def _tried(self) -> list[str]:
         lines = ["| format | method tried | agreement | SNR, dB |", "|---|---|--:|--:|"]
         lines += [
-            f"| {form.format} | {name} | {score.agreement:.1%} | {score.snr_db:.1f} |"
+            f"| {form.format} | {name} | {percent(score.agreement)} | {score.snr_db:.1f} |"
             for form in self.forms
             for name, score in form.scores.items()
         ]

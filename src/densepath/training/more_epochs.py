@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from densepath.data.image_files import counted
 from densepath.errors import UsageError
 from densepath.training.recipe import Recipe
 from densepath.weights.trained_on import RECIPE_NAME
+from densepath.wording import counted
 
 # Schedules whose learning rate at a step does not depend on the number of epochs.
 OPEN_ENDED = ("constant", "step")

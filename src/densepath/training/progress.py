@@ -6,9 +6,9 @@ import sys
 import time
 from typing import Any, Literal, Protocol, TextIO
 
-from densepath.data.image_files import counted
 from densepath.evaluation.metrics import top5_tells
 from densepath.training.state import Position
+from densepath.wording import counted, percent
 
 Style = Literal["auto", "bar", "lines", "none"]
 SECONDS_BETWEEN_LINES = 30.0
@@ -141,7 +141,9 @@ class BarProgress(NoProgress):
         self.pace.step(position, num_images)
         left = self.pace.describe_left(position, self.num_epochs)
         loss, right = means(position)
-        figures = f"loss {loss:.3f}  acc {right:.1%}  {self.pace.rate:,.0f} images/s  {left} left"
+        figures = (
+            f"loss {loss:.3f}  acc {percent(right)}  {self.pace.rate:,.0f} images/s  {left} left"
+        )
         self.bars.update(self.task, completed=position.step, figures=figures)
 
     def start_evaluation(self, num_batches: int) -> None:
@@ -217,7 +219,7 @@ def describe(position: Position, lr: float, num_epochs: int, pace: Pace) -> str:
     loss, right = means(position)
     return (
         f"epoch {position.epoch + 1}/{num_epochs}  step {position.step}/{pace.num_steps}  "
-        f"loss {loss:.3f}  acc {right:.1%}  lr {lr:.4g}  {pace.rate:,.0f} images/s  "
+        f"loss {loss:.3f}  acc {percent(right)}  lr {lr:.4g}  {pace.rate:,.0f} images/s  "
         f"{pace.describe_left(position, num_epochs)} left"
     )
 
@@ -226,10 +228,11 @@ def describe_row(row: dict[str, Any], num_epochs: int, num_classes: int) -> str:
     """One line about an epoch that is over, with top-5 where it tells something."""
     multi_label = row["top5"] is None
     score = "micro-F1" if multi_label else "top-1"
-    top5 = "" if multi_label or not top5_tells(num_classes) else f"  top-5 {row['top5']:.2%}"
+    shown = not multi_label and top5_tells(num_classes)
+    top5 = f"  top-5 {percent(row['top5'], 2)}" if shown else ""
     skipped = row["train_skipped"] + row["skipped"]
     return (
         f"epoch {row['epoch']}/{num_epochs}  train loss {row['train_loss']:.4f}  "
-        f"loss {row['loss']:.4f}  {score} {row['top1']:.2%}{top5}"
+        f"loss {row['loss']:.4f}  {score} {percent(row['top1'], 2)}{top5}"
         + (f"  {counted(skipped, 'image')} skipped" if skipped else "")
     )

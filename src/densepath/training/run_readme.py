@@ -9,6 +9,7 @@ from densepath.predictions import in_markdown
 from densepath.training.images import Memory, RunImages
 from densepath.training.recipe import Recipe
 from densepath.training.state import Position
+from densepath.wording import percent
 
 LABELS_SHOWN = 20
 
@@ -43,8 +44,8 @@ Time so far: {_duration(position.seconds)}.
 {_quantization(recipe, position)}
 | | epoch | {score} | loss |
 |---|---|---|---|
-| best | {position.best_epoch} | {position.best:.2%} | {_best_loss(position):.4f} |
-| last | {last["epoch"]} | {last["top1"]:.2%} | {last["loss"]:.4f} |
+| best | {position.best_epoch} | {percent(position.best, 2)} | {_best_loss(position):.4f} |
+| last | {last["epoch"]} | {percent(last["top1"], 2)} | {last["loss"]:.4f} |
 
 {_judged(images)}
 
@@ -109,7 +110,11 @@ def _quantization(recipe: Recipe, position: Position) -> str:
     assert position.best_epoch is not None
     best = position.rows[position.best_epoch - 1]
     start, share = position.start, section.teacher
-    taught = f" Of its targets {share:.0%} were the float network's first answers." if share else ""
+    taught = (
+        f" Of its targets {percent(share, 0)} were the float network's first answers."
+        if share
+        else ""
+    )
     return f"""
 Quantisation-aware, for {section.target.upper()} with weights of {section.weight_bits} bits: the
 weights are ordinary float32 ones that have learned to be rounded. The scores below are of the
@@ -117,8 +122,8 @@ rounded network, emulated in float32; `densepath quantize` makes the real one.{t
 
 | score | rounded | as float32 |
 |---|---|---|
-| start | {start["top1"]:.2%} | {start["float_top1"]:.2%} |
-| best epoch | {best["top1"]:.2%} | {best["float_top1"]:.2%} |
+| start | {percent(start["top1"], 2)} | {percent(start["float_top1"], 2)} |
+| best epoch | {percent(best["top1"], 2)} | {percent(best["float_top1"], 2)} |
 """
 
 

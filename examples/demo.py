@@ -23,7 +23,7 @@ def main() -> None:
     started = time.monotonic()
     shutil.rmtree(OUTPUT, ignore_errors=True)
     run = OUTPUT / "run"
-    densepath(f"train recipes/digits.yaml --output {run}")
+    densepath(f"train recipe:digits --output {run}")
     report = OUTPUT / "report"
     densepath(f"evaluate {run} --output {report}")
     images = write_test_images(OUTPUT / "images", count=8)
@@ -34,11 +34,14 @@ def main() -> None:
         f"\nTest accuracy {top1:.2%} of images that had no part in the training ({seconds:.0f} s)."
     )
     print("Now look at:")
-    print(f"  {run / 'curves.png'}            how the training went")
-    for picture in sorted(report.glob("*.png")):
-        print(f"  {picture}")
-    print(f"  {OUTPUT / 'explained'}                 where the network looked (Grad-CAM)")
-    print(f"  {run}                       recipe, metrics, checkpoints, README of the run")
+    for place, what in (
+        (run / "curves.png", "how the training went"),
+        (report / "confusion.png", "which digits were mistaken for which"),
+        (report / "README.md", "all figures and pictures of the evaluation, explained"),
+        (OUTPUT / "explained", "where the network looked (Grad-CAM)"),
+        (run / "README.md", "the run: what it was trained on, and how to use it"),
+    ):
+        print(f"  {place!s:<35}{what}")
     if top1 < LEAST_ACCURACY:
         sys.exit(f"error: the demo should reach {LEAST_ACCURACY:.0%}; this is a bug.")
 

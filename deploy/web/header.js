@@ -17,10 +17,10 @@ const OTHERS = [
   [ascii("PK\x03\x04"), "a zip archive, not an image"],
 ];
 const BRANDS = {
-  avif: "an AVIF image, a kind that is not read; save it as PNG",
-  heic: "a HEIC photo, a kind that is not read; save it as JPEG",
-  heix: "a HEIC photo, a kind that is not read; save it as JPEG",
-  mif1: "a HEIF photo, a kind that is not read; save it as JPEG",
+  avif: "an AVIF image, a kind that this page does not read; save it as PNG",
+  heic: "a HEIC photo, a kind that this page does not read; save it as JPEG",
+  heix: "a HEIC photo, a kind that this page does not read; save it as JPEG",
+  mif1: "a HEIF photo, a kind that this page does not read; save it as JPEG",
 };
 const TEXTS = [
   [/^(<!doctype|<html)/i, "a web page, not an image"],

@@ -1,6 +1,7 @@
 """densepath: DenseNet and Dual Path Networks, from a folder of images to an answer.
 
-The public names load on first use, so that `import densepath` stays free of torch.
+The public names load on first use, so that `import densepath` stays free of torch. Each verb of
+the command line that makes or measures something is one of them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from densepath.version import __version__
 
 # Nothing that densepath stands on sends messages of its own accord, or keeps files for it. The
 # packages read these when they are imported; OpenVINO's is in `engines/hiding.py`.
@@ -21,12 +22,20 @@ _HOMES = {
     "Bundle": "densepath.bundle.bundle",
     "CATALOGUE": "densepath.models.catalogue",
     "Checkpoint": "densepath.weights.checkpoint",
+    "DataOptions": "densepath.data.options",
     "Preprocess": "densepath.preprocess",
+    "PreprocessChanges": "densepath.weights.preprocess_changes",
+    "convert": "densepath.export.convert",
     "create_model": "densepath.weights.create",
     "evaluate": "densepath.evaluation.evaluate",
     "export": "densepath.export",
+    "import_weights": "densepath.weights.import_file",
+    "inspect_splits": "densepath.data.inspect",
     "load": "densepath.engines.load",
+    "measure_ladder": "densepath.benchmark.ladder",
     "open_dataset": "densepath.data.open",
+    "open_splits": "densepath.data.splits",
+    "quantize": "densepath.quantize",
     "train": "densepath.training.train",
 }
 
@@ -34,34 +43,51 @@ __all__ = [  # noqa: RUF022  in the order of `sorted`, which a test holds
     "Bundle",
     "CATALOGUE",
     "Checkpoint",
+    "DataOptions",
     "Preprocess",
+    "PreprocessChanges",
+    "__version__",
+    "convert",
     "create_model",
     "evaluate",
     "export",
+    "import_weights",
+    "inspect_splits",
     "load",
+    "measure_ladder",
     "open_dataset",
+    "open_splits",
+    "quantize",
     "train",
 ]
 
 if TYPE_CHECKING:
+    from densepath.benchmark.ladder import measure_ladder
     from densepath.bundle.bundle import Bundle
+    from densepath.data.inspect import inspect_splits
     from densepath.data.open import open_dataset
+    from densepath.data.options import DataOptions
+    from densepath.data.splits import open_splits
     from densepath.engines.load import load
     from densepath.evaluation.evaluate import evaluate
+    from densepath.export.convert import convert
     from densepath.export.export import export
     from densepath.models.catalogue import CATALOGUE
     from densepath.preprocess import Preprocess
+    from densepath.quantize.quantize import quantize
     from densepath.training.train import train
     from densepath.weights.checkpoint import Checkpoint
     from densepath.weights.create import create_model
+    from densepath.weights.import_file import import_weights
+    from densepath.weights.preprocess_changes import PreprocessChanges
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'densepath' has no attribute {name!r}; it has {__all__}")
     home = importlib.import_module(_HOMES[name])
-    # `export` is a folder too: the package, which can be called.
-    return home if name == "export" else getattr(home, name)
+    # `export` and `quantize` are folders, too: packages that can be called.
+    return home if home.__name__ == f"densepath.{name}" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

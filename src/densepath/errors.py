@@ -48,16 +48,29 @@ class UsageError(DensepathError, ValueError):
 
 
 class UnknownNameError(UsageError):
-    """`value` is none of `choices`; the message names the nearest and lists them."""
+    """`value` is none of `choices`; the message names the nearest and lists them.
 
-    def __init__(self, kind: str, value: object, choices: Iterable[str]) -> None:
+    Where there are too many to list, `near` are the nearest and `cure` stands in the list's place.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        value: object,
+        choices: Iterable[str],
+        *,
+        near: Iterable[str] | None = None,
+        cure: str | None = None,
+    ) -> None:
         self.kind, self.value, self.choices = kind, value, sorted(choices)
-        near = difflib.get_close_matches(str(value), self.choices, n=3, cutoff=0.6)
+        if near is None:
+            near = difflib.get_close_matches(str(value), self.choices, n=3, cutoff=0.6)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        shown = ", ".join(self.choices[:MOST_CHOICES])
-        left = len(self.choices) - MOST_CHOICES
-        more = f" and {left:,} more" if left > 0 else ""
-        super().__init__(f"unknown {kind} {value!r}.{hint} Choices: {shown}{more}.")
+        if cure is None:
+            shown = ", ".join(self.choices[:MOST_CHOICES])
+            left = len(self.choices) - MOST_CHOICES
+            cure = f"Choices: {shown}" + (f" and {left:,} more" if left > 0 else "")
+        super().__init__(f"unknown {kind} {value!r}.{hint} {cure}.")
 
 
 class RecipeError(UsageError):
@@ -141,9 +154,13 @@ class MissingPackageError(DensepathError):
     def __init__(self, package: str, extra: str, others: Mapping[str, str] | None = None) -> None:
         self.package, self.extra = package, extra
         self.missing = {package: extra, **(others or {})}
+        super().__init__(package, extra, others)
+
+    def __str__(self) -> str:
+        """The message, which reads the package's metadata: only when somebody is told."""
         names = ", ".join(map(repr, self.missing))
         alone = len(self.missing) == 1
-        super().__init__(
+        return (
             f"this needs the package{'' if alone else 's'} {names}, which "
             f"{'is' if alone else 'are'} not installed. "
             f"Install {'it' if alone else 'them'} with: {command_for(self.missing)}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
+import itertools
 import logging
 import os
 import stat
@@ -18,6 +20,8 @@ from densepath.errors import OutputError
 from densepath.names import READABLE, to_json
 
 CHUNK_BYTES = 1 << 20
+# So many names of a folder are compared with one that is not there.
+MOST_ENTRIES = 10_000
 
 
 def _usual_mode() -> int:
@@ -83,6 +87,50 @@ def write_json(path: str | Path, value: Any) -> None:
         OutputError: it cannot be written.
     """
     write_text(path, to_json(value, indent=2, allow_nan=False) + "\n")
+
+
+def missing(path: str | Path, kind: str = "file") -> str:
+    """The message for a path where nothing is, with the nearest ones that there are."""
+    near = nearest_paths(path)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    return f"{path}: no such {kind}{hint}"
+
+
+def nearest_paths(path: str | Path) -> list[str]:
+    """The paths, three at most, that exist and are written nearly as `path`, which does not."""
+    named = Path(path)
+    home = os.path.expanduser(named)  # noqa: PTH111  no error where there is no home
+    if home != str(named) and os.path.lexists(home):
+        return [home]
+    start = Path(named.anchor)
+    return [str(found) for found in _walk(start, named.relative_to(named.anchor).parts)][:3]
+
+
+def _walk(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
+    """The paths below `folder` whose parts are nearly `names`."""
+    if not names:
+        yield folder
+        return
+    if os.path.lexists(folder / names[0]):
+        yield from _walk(folder / names[0], names[1:])
+        return
+    try:
+        with os.scandir(folder) as entries:
+            there = sorted(entry.name for entry in itertools.islice(entries, MOST_ENTRIES))
+    except (OSError, ValueError):
+        return
+    for name in _alike(names[0], there):
+        yield from _walk(folder / name, names[1:])
+
+
+def _alike(name: str, choices: list[str]) -> list[str]:
+    """The choices nearest to `name`: those with another suffix first, capitals aside."""
+    lower = name.lower()
+    stems = {lower, Path(lower).stem}
+    longer = [choice for choice in choices if Path(choice.lower()).stem in stems]
+    by_lower = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(lower, by_lower, n=3, cutoff=0.7)
+    return list(dict.fromkeys([*longer, *(by_lower[one] for one in near)]))[:3]
 
 
 def sha256(path: str | Path) -> str:

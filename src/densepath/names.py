@@ -9,7 +9,11 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Sequence
+from os import PathLike, fspath
 from typing import Any
+
+from densepath.errors import UsageError
 
 READABLE = "densepath.readable"
 STRAY = range(0xDC80, 0xDD00)  # bytes 0x80 to 0xff, PEP 383
@@ -35,6 +39,31 @@ codecs.register_error(READABLE, _escape_unencodable)
 def readable(name: str) -> str:
     """The name with its stray bytes escaped: text that every encoding of Unicode can hold."""
     return SURROGATES.sub(lambda found: escape(found[0]), name)
+
+
+def check_network_path(path: str | PathLike[str]) -> None:
+    """Raise UsageError unless the path is UTF-8, which the libraries that read networks need.
+
+    Images, folders of them, lists and reports may have any name.
+    """
+    name = fspath(path)
+    if readable(name) != name:
+        raise UsageError(
+            f"{readable(name)} is no UTF-8 name, and the libraries that read and write networks "
+            "need one. Rename it; or change into that folder and name what is in it."
+        )
+
+
+def several(named: object) -> list[Any]:
+    """A list of names or paths; one that was given alone is not taken letter by letter."""
+    return [named] if isinstance(named, str | PathLike) else list(named)  # type: ignore[call-overload]
+
+
+def first_of(names: Sequence[object], most: int = 3) -> str:
+    """The first names, and how many more there are: `ant, bee, cat and 7 more`."""
+    left = len(names) - most
+    shown = ", ".join(readable(str(name)) for name in names[:most])
+    return f"{shown} and {left:,} more" if left > 0 else shown
 
 
 def to_json(value: Any, **options: Any) -> str:

@@ -167,6 +167,15 @@ class Preprocess:
         resize_short = max(math.floor(min(height, width) / share + 1e-6), min(height, width))
         return dataclasses.replace(self, size=(height, width), resize_short=resize_short)
 
+    def to_text(self) -> str:
+        """What it does, for a person, in one line."""
+        height, width = self.size
+        way = f"resized to {height} × {width}"
+        if self.resize_short is not None:
+            way = f"short side resized to {self.resize_short}, centre crop {height} × {width}"
+        mean, std = (" ".join(f"{value:.4g}" for value in row) for row in (self.mean, self.std))
+        return f"{way}, {self.interpolation}; mean {mean}, std {std} of values from 0 to 1"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
         return dataclasses.asdict(self)

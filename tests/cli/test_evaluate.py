@@ -193,7 +193,99 @@ def test_one_label_an_image_and_several_are_not_mixed_up(run, model, photos, tmp
     assert "one label an image; the checkpoint was trained for several" in err
 
 
+def test_a_table_without_an_image_of_two_labels_is_read_as_the_network_needs_it(
+    run, model, photos, tmp_path
+):
+    weights = tmp_path / "multi.safetensors"
+    Checkpoint.of(model, preprocess=Preprocess((32, 32)), labels=LABELS, multi_label=True).save(
+        weights
+    )
+    table = tmp_path / "table.csv"
+    lines = [
+        "file_name,kind",
+        *(f"photos/{name}/{i}.png,{name}" for name in LABELS for i in (0, 1)),
+    ]
+    table.write_text("\n".join(lines) + "\n")
+    columns = ("--path-column", "file_name", "--label-column", "kind")
+    code, out, err = run("evaluate", weights, "--data", table, *columns, "--json")
+    assert code == 0, err
+    assert [row["support"] for row in json.loads(out)["per_class"]] == [2, 2, 2]
+    assert "micro_f1" in json.loads(out)
+
+
+def test_the_first_line_says_whether_the_images_were_trained_on(run, checkpoint, photos):
+    code, out, _ = run("evaluate", checkpoint, "--data", photos)
+    assert code == 0
+    assert out.splitlines()[0] == (
+        "it is not known whether the 9 images were trained on: its weights do not say what they "
+        "were trained on."
+    )
+
+
+def test_without_data_a_checkpoint_of_another_origin_asks_for_them(run, checkpoint):
+    code, out, err = run("evaluate", checkpoint)
+    assert (code, out) == (2, "")
+    assert "--data SOURCE" in err
+
+
 def test_an_impossible_threshold_is_a_usage_error(run, checkpoint, photos):
     code, _, err = run("evaluate", checkpoint, "--data", photos, "--threshold", 1.5)
     assert code == 2
     assert "between 0 and 1" in err
+
+
+STRANGE = ["$x^$", "[bold]a\\b[", "|`<b>"]
+
+
+def test_classes_with_any_name_are_in_tables_pictures_and_readme_as_they_stand(
+    run, model, tmp_path
+):
+    """`$x^$` is no formula, `[bold]` no markup and `|` no new column."""
+    path = tmp_path / "strange.safetensors"
+    Checkpoint.of(model, preprocess=Preprocess((32, 32)), labels=STRANGE).save(path)
+    photos = make_folder(tmp_path / "$photos^$", STRANGE)
+    folder = tmp_path / "$report^$"
+    code, out, err = run("evaluate", path, "--data", photos, "--output", folder)
+    assert code == 0
+    for name in STRANGE:
+        assert name in out
+    assert "top5" not in out
+    assert err == f"report, tables and pictures in {folder}\n"
+    pictures = {"confusion.png", "mistakes.png", "per_class.png", "reliability.png"}
+    assert {path.name for path in folder.glob("*.png")} == pictures
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "\\[bold\\]a\\\\b\\[" in text or "&lt;b&gt;" in text
+
+
+def test_names_of_classes_are_no_markup_and_no_emoji(run, model, tmp_path):
+    strange = [":cat:", "x[/]y", "\x1b[31mred"]
+    path = tmp_path / "strange.safetensors"
+    Checkpoint.of(model, preprocess=Preprocess((32, 32)), labels=strange).save(path)
+    (tmp_path / "list.txt").write_text("a.png 0\nb.png 1\nc.png 2\n")
+    for number, name in enumerate("abc"):
+        Image.new("RGB", (32, 32), (80 * number, 9, 9)).save(tmp_path / f"{name}.png")
+    code, out, _ = run("evaluate", path, "--data", tmp_path / "list.txt")
+    assert code == 0
+    assert ":cat:" in out
+    assert "x[/]y" in out
+    assert "\x1b" not in out
+
+
+def test_pictures_that_cannot_be_drawn_are_a_note_and_all_else_is_there(
+    run, checkpoint, photos, tmp_path, monkeypatch
+):
+    from matplotlib.figure import Figure
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    folder = tmp_path / "report"
+    code, out, err = run("evaluate", checkpoint, "--data", photos, "--output", folder)
+    assert code == 0
+    assert "top1" in out
+    assert "confusion.png: No space left on device" in err
+    assert "Traceback" not in err
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"report.json", "README.md", "per_class.csv", "confusion.csv"}
+    assert ".png" not in (folder / "README.md").read_text(encoding="utf-8")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import http.server
 import io
 import json
+import os
+import shutil
+import subprocess
 import sys
 import threading
 from functools import partial
@@ -117,6 +121,58 @@ def test_names_on_standard_input_and_globs_are_taken(run, checkpoint, photos):
     assert [a["path"] for a in objects(out)] == [str(photos / name) for name in names]
 
 
+def test_what_a_folder_has_besides_images_is_counted_and_named_on_standard_error(
+    run, checkpoint, photos
+):
+    for name in ("x.cr2", "y.cr2", "more/z.NEF", "labels.csv", "more/page.pdf"):
+        (photos / name).write_bytes(b"x")
+    code, out, err = run("predict", checkpoint, photos, "--json")
+    assert code == 0
+    assert len(objects(out)) == 3
+    assert "passed over: 3 raw photos (2 .cr2, 1 .nef): save them as JPEG or PNG" in err
+    assert "1 picture of a kind that is not read (1 .pdf)" in err
+    assert "2 files that are no images (1 .csv, 1 .txt)" in err
+
+
+def test_a_folder_of_images_alone_has_nothing_said_of_it(run, checkpoint, photos):
+    (photos / "notes.txt").unlink()
+    _, _, err = run("predict", checkpoint, photos, "--json")
+    assert "passed over" not in err
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "table"])
+def test_a_name_that_is_not_utf8_is_answered_in_every_form_by_folder_list_and_pattern(
+    form, checkpoint, photos, tmp_path
+):
+    odd = os.fsencode(photos) + b"/caf\xe9 \xff.png"
+    shutil.copy(photos / "b.png", odd)
+    command = [sys.executable, "-m", "densepath", "predict", checkpoint, "--format", form]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    for words, lines in (([str(photos)], b""), ([odd], b""), (["-"], odd + b"\n")):
+        done = subprocess.run(
+            [*command, *words], input=lines, capture_output=True, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "caf\\xe9 \\xff.png" in done.stdout.decode("utf-8").replace("\\\\", "\\")
+    if form == "json":
+        found = json.loads(done.stdout)
+        assert base64.b64decode(found["path_base64"]) == odd
+    target = tmp_path / "answers.txt"
+    subprocess.run([*command, odd, "--output", target], check=True, env=environment)
+    assert "caf\\xe9" in target.read_text("utf-8").replace("\\\\", "\\")
+
+
+def test_a_network_of_four_channels_says_what_takes_its_images(run, photos, tmp_path):
+    path = tmp_path / "four.safetensors"
+    model = build_model("densenet_bc_22_12", num_classes=3, in_channels=4).eval()
+    preprocess = Preprocess((32, 32), mean=(0.5,) * 4, std=(0.5,) * 4)
+    Checkpoint.of(model, preprocess=preprocess, labels=LABELS).save(path)
+    code, out, err = run("predict", path, photos)
+    assert (code, out) == (2, "")
+    assert "the network takes 4 channels" in err
+    assert "arrays [height, width, 4]" in err
+
+
 def test_a_folder_without_images_says_what_an_image_is(run, checkpoint, tmp_path):
     code, _, err = run("predict", checkpoint, tmp_path)
     assert code == 1
@@ -173,6 +229,71 @@ def test_pictures_of_the_grounds_have_names_that_are_safe_and_never_collide(
     ]
     with Image.open(folder / names[0]) as picture:
         assert picture.width > 2 * picture.height * 0.8
+
+
+@pytest.mark.parametrize("target", ["cat", "CAT", "2"])
+def test_a_class_can_be_chosen_to_be_explained(run, checkpoint, photos, tmp_path, target):
+    folder = tmp_path / "grounds"
+    chosen = ("--explain", folder, "--target", target)
+    code, out, err = run("predict", checkpoint, photos, "--json", *chosen)
+    assert code == 0
+    assert len(objects(out)) == len(list(folder.iterdir())) == 3
+    assert f"3 pictures in {folder}" in err
+    _, plain, _ = run("predict", checkpoint, photos, "--json")
+    assert [one["class_ids"] for one in objects(plain)] == [o["class_ids"] for o in objects(out)]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("cta", "Did you mean cat?"), ("7", "numbered from 0 to 2"), ("", "unknown class ''")],
+)
+def test_a_class_that_is_not_there_is_refused_before_anything_is_answered(
+    run, checkpoint, photos, tmp_path, target, message
+):
+    chosen = ("--explain", tmp_path / "g", "--target", target)
+    code, out, err = run("predict", checkpoint, photos, *chosen)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not (tmp_path / "g").exists()
+
+
+def test_a_class_to_explain_without_a_folder_is_refused(run, checkpoint, photos):
+    code, out, err = run("predict", checkpoint, photos, "--target", "cat")
+    assert (code, out) == (2, "")
+    assert "--explain DIR" in err
+
+
+def test_answers_outlive_their_pictures(run, checkpoint, photos, tmp_path):
+    """None can be written: all is answered, the first reason is said, and the exit code tells."""
+    (tmp_path / "file").write_text("x")
+    code, out, err = run(
+        "predict", checkpoint, photos, "--json", "--explain", tmp_path / "file" / "g"
+    )
+    assert code == 1
+    assert len(objects(out)) == 3
+    assert err.count("no picture") == 1
+    assert "none of the 3 pictures could be made" in err
+
+
+def test_some_pictures_that_fail_are_counted(run, checkpoint, photos, tmp_path):
+    folder = tmp_path / "grounds"
+    (folder / "000001-b.png").mkdir(parents=True)
+    code, out, err = run("predict", checkpoint, photos, "--json", "--explain", folder)
+    assert code == 0
+    assert len(objects(out)) == 3
+    assert "000001-b.png: Is a directory" in err
+    assert "2 pictures" in err
+    assert "1 could not be made" in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_an_image_with_a_name_that_is_no_text_has_its_picture(run, checkpoint, photos, tmp_path):
+    name = os.fsdecode(b"\xff\n$^.jpg")
+    (photos / name).write_bytes((photos / "a.jpg").read_bytes())
+    folder = tmp_path / "grounds"
+    code, out, _ = run("predict", checkpoint, photos, "--json", "--explain", folder)
+    assert code == 0
+    assert len(objects(out)) == len(list(folder.iterdir())) == 4
 
 
 def test_explaining_changes_no_answer(run, checkpoint, photos, tmp_path):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from densepath.extras import packages_of
+
 pytest.importorskip("fastapi")
 PROGRAM = Path(sys.executable).with_name("densepath")
 FREE = ("--port", "0", "--grpc-port", "0")
@@ -95,11 +97,11 @@ def test_a_key_in_the_environment_must_be_one_too(folder):
     assert "secret" not in err.replace("secrets.token_urlsafe", "").replace("import secrets", "")
 
 
-def test_a_missing_package_names_the_extra(folder, tmp_path):
+def test_a_missing_package_is_named_with_all_that_a_server_needs(folder, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.util as u; real = u.find_spec\n"
         "u.find_spec = lambda name, *more: None if name == 'grpc' else real(name, *more)\n"
     )
     code, err = run(folder, "small", *FREE, environment={"PYTHONPATH": str(tmp_path)})
     assert code == 1
-    assert "densepath[serve]" in err
+    assert f"pip install {' '.join(packages_of('serve'))}" in err

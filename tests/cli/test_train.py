@@ -63,7 +63,7 @@ def test_without_json_standard_output_is_empty(densepath, tmp_path):
         (["densenet121", "--device", "tpu"], "cpu"),
         (["densenet121", "--workers", "-1"], "workers is -1"),
         ([], "no model"),
-        (["nothing.yaml"], "cannot read the recipe"),
+        (["nothing.yaml"], "Recipes that come with densepath"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_valid(densepath, tmp_path, arguments, part):

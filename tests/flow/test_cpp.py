@@ -22,6 +22,7 @@ import sklearn.datasets
 from PIL import Image
 
 from densepath.data.decode import open_image
+from densepath.data.image_files import PassedOver
 from densepath.engines.image_paths import find_images
 from densepath.errors import ImageError
 from densepath.predictions import Prediction, write_json_lines
@@ -188,7 +189,9 @@ def test_a_file_is_refused_with_the_words_of_the_python_program(cpp, bundle, ima
             continue
         with pytest.raises(ImageError) as caught:
             open_image(answer["path"])
-        assert answer["error"] == caught.value.reason.replace(", GIF, WEBP, BMP, TIFF, PPM", "")
+        assert answer["error"] == caught.value.reason.replace(
+            ", GIF, WEBP, BMP, TIFF, PPM, AVIF, HEIF", ""
+        )
         compared += 1
     assert compared > 20
 
@@ -236,6 +239,42 @@ def test_folders_are_gone_through_as_in_python(cpp, bundle, tmp_path):
     finally:
         os.chdir(previous)
     assert [answer["path"] for answer in answers(run)] == expected
+
+
+def test_what_folders_have_besides_images_is_said_in_pythons_words(cpp, bundle, tmp_path):
+    names = [
+        "a.png",
+        "b.txt",
+        "b.TXT ",
+        "c.dng",
+        "d/e.NEF",
+        "f.svg",
+        "no suffix",
+        "g.tar.gz",
+        "..h",
+    ]
+    names += ["Thumbs.db", "@eaDir/x.jpg", "lost+found/y.jpg", ".k.jpg", "Dr. Who", "é.ü", "l.a_b"]
+    names += [f"{i}.x{i}" for i in range(9)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"no image")
+    (tmp_path / "link").symlink_to(tmp_path / "d", target_is_directory=True)
+    passed_over = PassedOver()
+    found = list(find_images([str(tmp_path)], passed_over=passed_over))
+    run = run_program(cpp.predict, bundle, tmp_path)
+    assert [answer["path"] for answer in answers(run)] == found
+    assert str(passed_over) in run.stderr.splitlines()
+    (tmp_path / "a.png").unlink()
+    run = run_program(cpp.predict, bundle, tmp_path)
+    assert f"{tmp_path}: no images in this folder; {passed_over}. Images have" in run.stderr
+
+
+def test_heic_photos_are_passed_over_by_name_with_what_makes_them_readable(cpp, bundle, tmp_path):
+    for name in ("a.HEIC", "b.heif", "c.jpg"):
+        (tmp_path / name).write_bytes(b"no image")
+    run = run_program(cpp.predict, bundle, tmp_path)
+    said = "passed over: 2 HEIC photos (1 .heic, 1 .heif): save them as JPEG to have them read"
+    assert said in run.stderr.splitlines()
 
 
 def test_a_folder_without_images_is_an_error(cpp, bundle, tmp_path):
@@ -390,6 +429,13 @@ def test_a_damaged_bundle_is_refused(cpp, bundle, images, tmp_path, case):
     assert (run.returncode, run.stdout) == (1, "")
     assert message in run.stderr
     assert len(run.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.xml", "preprocess.xml"])
+def test_a_file_of_a_bundle_is_answered_with_the_bundle(cpp, bundle, images, name):
+    run = run_program(cpp.predict, bundle / name, images)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert f"{bundle / name} is a file of the bundle {bundle}: name that folder." in run.stderr
 
 
 def test_a_bundle_without_the_back_ends_format_says_what_it_has(cpp, bundle, images, tmp_path):

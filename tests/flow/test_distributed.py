@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +182,26 @@ def test_an_error_in_one_process_ends_all_with_one_message(images_with_one_broke
     said = [line for line in run.stderr.splitlines() if line.startswith("error:")]
     assert len(said) == 1, run.stderr
     assert "3.png" in run.stderr
+
+
+def test_ctrl_c_stops_two_processes_after_a_step_with_their_state_written(tmp_path):
+    folder = tmp_path / "run"
+    arguments = [*TRAINING, "--output", str(folder), "--set", "schedule.name=constant"]
+    arguments[arguments.index("--epochs") + 1] = "500"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*TORCHRUN, *arguments], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode != 0
+    assert err.count("SIGINT: stopping after") == 1, err
+    assert f"stopped by SIGINT, state written. Go on with: densepath train {folder}" in err
+    assert (folder / "state" / "state.safetensors").exists()
 
 
 def test_two_processes_train_for_int8_as_one_does(tmp_path):

@@ -35,6 +35,7 @@ from densepath.errors import (
     UsageError,
 )
 from densepath.export.export import export
+from densepath.extras import packages_of
 from densepath.models.build import build_model
 from densepath.models.spec import DenseNetArch, ModelSpec
 from densepath.preprocess import Preprocess
@@ -287,9 +288,10 @@ def test_an_engine_that_reads_bundles_says_so_of_a_checkpoint(made, engine):
     ("engine", "package", "extra"),
     [("openvino", "openvino", "openvino"), ("onnxruntime", "onnxruntime", "onnx")],
 )
-def test_a_missing_package_names_its_extra(opened, monkeypatch, engine, package, extra):
+def test_a_missing_package_is_named_with_its_extra(opened, monkeypatch, engine, package, extra):
     monkeypatch.setattr(obstacles, "find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=rf"{package}.*densepath\[{extra}\]"):
+    wanted = " ".join(packages_of(extra))
+    with pytest.raises(MissingPackageError, match=rf"{package}.*pip install {wanted}"):
         choose(Wish(engine=engine), opened)
 
 
@@ -361,6 +363,62 @@ def test_explaining_a_bundle_takes_its_torch_format(run, made, tmp_path):
     assert len(out.splitlines()) == 1
     assert len(list((tmp_path / "why").iterdir())) == 1
     assert "engine eager" in err
+
+
+EXPLAINED = ["native", "onnxruntime", "openvino", "eager", "auto"]
+
+
+@pytest.mark.parametrize("engine", EXPLAINED)
+def test_every_engine_on_a_bundle_is_explained_alike(made, engine):
+    """Whatever is chosen, and so whatever has been compiled, changes nothing."""
+    photo = made / "photos" / "0.png"
+    with densepath.load(made / "bundle", engine="eager") as reference:
+        [expected] = reference.explain(photo)
+    with densepath.load(made / "bundle", engine=engine) as predictor:
+        [found] = predictor.explain(photo)
+        [again] = predictor.explain(photo)
+    assert found.prediction.labels == expected.prediction.labels
+    assert np.allclose(found.heat, expected.heat, atol=1e-5)
+    assert np.array_equal(found.heat, again.heat)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_checkpoint_is_explained_whether_kernels_are_compiled_or_not(
+    made, tmp_path, monkeypatch, compiled
+):
+    from densepath.engines.kernels import compile
+
+    if not compiled:
+        monkeypatch.setattr(compile, "library_path", lambda compiler: tmp_path / "none.so")
+    copy = shutil.copy(made / "tiny.safetensors", tmp_path / "x.safetensors")
+    with densepath.load(copy) as predictor:
+        copy.unlink()  # a training may write it anew meanwhile
+        [found] = predictor.explain(made / "photos" / "0.png", top_k=2)
+    assert found.heat is not None
+    assert len(found.prediction.labels) == 2
+
+
+def test_an_int8_bundle_or_one_without_torch_says_what_to_explain_with(opened, monkeypatch):
+    int8 = dataclasses.replace(
+        opened, manifest=dataclasses.replace(opened.manifest, precision="int8")
+    )
+    with pytest.raises(UsageError, match=r"int8: it has no float weights.*was made\s+of \("):
+        choose(Wish(explains=True), int8)
+    with pytest.raises(UsageError, match=r"no torch format.*--to onnx,torch -o DIR"):
+        choose(Wish(explains=True), only(opened, "onnx"))
+    monkeypatch.setattr(obstacles, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match="explaining takes PyTorch"):
+        choose(Wish(explains=True), None)
+
+
+def test_a_bundle_without_torch_is_predicted_and_its_explanation_refused_at_the_call(copy, made):
+    opened = Bundle.open(copy)
+    (copy / "model.safetensors").unlink()
+    with densepath.load(copy, engine="onnxruntime") as predictor:
+        assert len(list(predictor.predict(made / "photos" / "0.png"))) == 1
+        with pytest.raises(BundleError, match=r"model\.safetensors is missing"):
+            predictor.explain(made / "photos" / "0.png")
+    assert "torch" in opened.manifest.formats
 
 
 # A bundle is verified before anything of it is used.

@@ -22,7 +22,7 @@ from densepath.training import loop, state
 from densepath.weights import checkpoint
 
 folder, die_at, die_in = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-step, replace = loop._step, os.replace
+step, replace = loop.take_step, os.replace
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -46,7 +46,7 @@ def write_and_die(path, position, *rest):
     write(path, position, *rest)
 
 write = state.write_state
-loop._step = step_and_die
+loop.take_step = step_and_die
 from densepath.training import run_folder
 run_folder.write_state = write_and_die
 train(

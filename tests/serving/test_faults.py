@@ -13,6 +13,7 @@ import httpx2 as httpx
 import pytest
 
 pytest.importorskip("fastapi")
+pytestmark = pytest.mark.slow
 
 
 class Load:

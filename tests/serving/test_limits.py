@@ -233,6 +233,7 @@ def test_what_is_not_http_is_answered_400(server, data):
     assert raw(server, data).startswith(b"HTTP/1.1 400")
 
 
+@pytest.mark.slow
 def test_ten_thousand_broken_uploads_leave_no_trace(start, files):
     server = start("colour")
     whole = files[0].read_bytes()

@@ -102,6 +102,34 @@ def test_an_explanation_has_numbers_and_pictures(client, files, answers):
     assert explained["seen"] != explained["overlay"]
 
 
+def test_a_class_that_is_named_or_numbered_is_explained(client, files, answers):
+    form = {"file": files[3].read_bytes()}
+    best = answers["colour"][3]
+    where = {"model": "colour", "version": "1", "explain": True, "top_k": 7}
+    named = {}
+    for target in (best["labels"][1], str(best["class_ids"][1])):
+        answer = client.post("/classify", params=where | {"target": target}, files=form).json()
+        named[target] = answer["predictions"][0]["explanation"]
+        assert (named[target]["label"], named[target]["class_id"]) == (
+            best["labels"][1],
+            best["class_ids"][1],
+        )
+        assert named[target]["score"] == pytest.approx(best["scores"][1], abs=1e-4)
+    first, second = named.values()
+    assert first["heat"] == second["heat"]
+    body = {"instances": [{"b64": encoded(files[0])}]}
+    route = "/v1/models/colour:explain"
+    v1 = client.post(route, params={"target": best["labels"][1]}, json=body).json()
+    assert v1["explanations"][0]["label"] == best["labels"][1]
+    for params in (where | {"target": "no such"}, where | {"target": "7"}):
+        refused = client.post("/classify", params=params, files=form)
+        assert refused.status_code == 400
+        assert "no such" in refused.json()["error"] or "from 0 to 6" in refused.json()["error"]
+    idle = client.post("/classify", params={"model": "colour", "target": "0"}, files=form)
+    assert idle.status_code == 400
+    assert "explain=true" in idle.json()["error"]
+
+
 def test_models_says_what_each_is(client):
     rows = client.get("/models").json()["models"]
     assert [(row["name"], row["version"], row["default"]) for row in rows] == [

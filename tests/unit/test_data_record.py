@@ -21,7 +21,7 @@ def part(names=NAMES, targets=(0, 0, 1, 1), fingerprints=(1, 2, 3, 2**64 - 1)):
 
 def record(train=None, judged=None, classes=("ant", "bee"), multi_label=False, **fields):
     parts = {"train": train or part(), "validation": judged or part(["ant/v.png"], [0], [9])}
-    values = {"source": "/old/data", "folder": "/old/runs/x"} | fields
+    values = {"places": {"source": "/old/data"}, "folder": "/old/runs/x"} | fields
     return Record(list(classes), multi_label, parts=parts, **values)
 
 
@@ -33,8 +33,8 @@ def test_a_record_comes_back_as_it_was_saved(tmp_path):
     assert read.find_differences(saved) == saved.find_differences(read) == []
     assert read.parts["train"].names == NAMES
     assert read.parts["train"].fingerprints.tolist() == [1, 2, 3, 2**64 - 1]
-    assert (read.source, read.folder, read.unknown_start) == (
-        "/old/data",
+    assert (read.places, read.folder, read.unknown_start) == (
+        {"source": "/old/data"},
         "/old/runs/x",
         "timm/densenet121.ra_in1k",
     )
@@ -140,13 +140,16 @@ def test_several_labels_are_named_together():
 
 
 def test_a_place_is_followed_when_the_run_folder_moved_with_it(tmp_path):
-    here = record(source=str(tmp_path / "gone" / "data"), folder=str(tmp_path / "gone/runs/x"))
-    (tmp_path / "new" / "data").mkdir(parents=True)
-    run = tmp_path / "new" / "runs" / "x"
-    assert here.follow(here.source, run) == str(tmp_path / "new" / "data")
-    assert here.follow("Training", run) == "Training"
-    assert here.follow(str(tmp_path / "gone" / "other"), run) == str(tmp_path / "gone" / "other")
-    assert here.follow(str(tmp_path), run) == str(tmp_path)
+    old, new = tmp_path / "old", tmp_path / "new"
+    places = {
+        "source": str(old / "data"),
+        "train": "Training",
+        "test": str(old / "other"),
+        "root": str(tmp_path),
+    }
+    (new / "data").mkdir(parents=True)
+    found = record(places=places, folder=str(old / "runs" / "x")).follow(new / "runs" / "x")
+    assert found == places | {"source": str(new / "data")}
 
 
 def trained_on(count=3):

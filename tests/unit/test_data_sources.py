@@ -106,14 +106,28 @@ def test_links_that_lead_back_are_not_followed(tmp_path):
 
 def test_broken_files_of_a_folder_are_samples_that_say_why_they_fail(tmp_path):
     write_image(tmp_path / "a" / "1.png")
-    (tmp_path / "a" / "2.jpg").mkdir()
     (tmp_path / "a" / "3.jpg").symlink_to("nowhere")
     (tmp_path / "a" / "4.jpg").write_bytes(b"")
     dataset = open_dataset(tmp_path, split="test")
-    assert len(dataset) == 4
-    for index, reason in ((1, "a folder"), (2, "no such file"), (3, "empty")):
+    assert len(dataset) == 3
+    for index, reason in ((1, "no such file"), (2, "empty")):
         with pytest.raises(ImageError, match=reason):
             dataset.load(index)
+
+
+def test_a_class_folder_whose_name_is_no_utf8_gives_a_class_that_every_file_can_hold(tmp_path):
+    for name in (b"caf\xe9", b"\xff\xfe", "日本".encode()):
+        write_image(tmp_path / os.fsdecode(name) / "1.png")
+    dataset = open_dataset(tmp_path, split="test")
+    assert dataset.class_names == ["\\xff\\xfe", "caf\\xe9", "日本"]
+    assert os.fsencode(dataset.path(0)).endswith(b"/\xff\xfe/1.png")
+    assert dataset.load(0).image.shape == (3, 4, 3)
+
+
+def test_a_folder_that_is_called_like_an_image_is_a_folder(tmp_path):
+    write_image(tmp_path / "a" / "set.png" / "1.png")
+    dataset = open_dataset(tmp_path, split="test")
+    assert [dataset.path(i) for i in range(len(dataset))] == [str(tmp_path / "a/set.png/1.png")]
 
 
 @pytest.mark.parametrize(
@@ -146,6 +160,22 @@ def test_a_folder_that_is_no_data_set_says_what_one_is(tmp_path, make, message):
 def test_an_unknown_source_lists_the_known_ones(source):
     with pytest.raises(DatasetError, match=r"there is no data set .*`digits`, `cifar10`, a folder"):
         open_dataset(source)
+
+
+def test_a_source_that_is_not_there_is_answered_with_what_is_called_alike(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "animals").mkdir()
+    (tmp_path / "birds.csv").touch()
+    for source, near in (
+        ("animal", "animals"),
+        ("Animals", "animals"),
+        ("birds", "birds.csv"),
+        ("digit", "digits"),
+        (tmp_path / "animls", str(tmp_path / "animals")),
+    ):
+        with pytest.raises(DatasetError) as caught:
+            open_dataset(source)
+        assert f"; did you mean {near}? A data set is `digits`" in str(caught.value)
 
 
 def test_an_unknown_split_lists_the_known_ones():

@@ -239,9 +239,10 @@ def test_folders_of_the_operating_system_and_of_tools_are_no_classes(tmp_path, f
     assert splits.test.class_names == list(PAIR)
     assert all(folder not in splits.test.path(i) for i in range(len(splits.test)))
     assert len(splits.test) == 6
-    (note,) = (note for note in splits.notes if "of the operating system" in note)
+    (note,) = (note for note in splits.notes if "the operating system" in note)
     for name in ("Thumbs.db", "._1.png", ".DS_Store"):
         assert repr(name) in note
+    assert len(splits.notes) == 1
 
 
 def test_a_class_may_be_called_as_the_version_control_cvs(tmp_path):
@@ -275,7 +276,7 @@ def test_images_outside_class_folders_and_other_files_are_named(tmp_path):
     (tmp_path / "cat" / "b.PSD").write_bytes(b"x")
     (tmp_path / "dog" / "a.xml").write_text("x")
     notes = open_splits(tmp_path).notes
-    assert any("2 images directly in" in note for note in notes)
+    assert any("2 images lie directly in" in note for note in notes)
     assert any("2 pictures of kinds that are not read (2 .psd)" in note for note in notes)
     assert any("1 file that is no image (1 .xml)" in note for note in notes)
 

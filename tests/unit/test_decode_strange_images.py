@@ -228,7 +228,7 @@ REFUSED = {
     "words.jpg": (b"this is no image at all", "not an image of a known kind (JPEG, PNG"),
     "archive.jpg": (b"PK\x03\x04" + b"\0" * 60, "a zip archive"),
     "document.jpg": (encode(flat(), "PDF"), "a PDF"),
-    "phone.jpg": (b"\0\0\0\x18ftypheic" + b"\0" * 60, "a HEIC photo"),
+    "phone.jpg": (b"\0\0\0\x18ftypheic" + b"\0" * 60, "HEI"),
     "film.jpg": (b"\0\0\0\x18ftypisom" + b"\0" * 60, "a video"),
     "new kind.jpg": (b"\0\0\0\x1cftypavif" + b"\0" * 60, "AVIF"),
     "jpeg 2000.jpg": (encode(flat(), "JPEG2000"), "a JPEG 2000 image"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import pickle
 import shlex
 import tomllib
@@ -12,9 +14,18 @@ from pathlib import Path
 import pytest
 
 from densepath import errors
-from densepath.errors import ImageError, MissingPackageError, OutputError, UnknownNameError
+from densepath.bundle.bundle import Bundle, check_target
+from densepath.errors import (
+    ImageError,
+    MissingPackageError,
+    OutputError,
+    UnknownNameError,
+    UsageError,
+)
 from densepath.extras import install_command, packages_of
 from densepath.files import cache_dir, sha256, write_atomically, write_json, write_text
+from densepath.weights.checkpoint import Checkpoint, write_tensors
+from densepath.weights.import_file import import_weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,6 +115,11 @@ def test_without_metadata_the_package_itself_is_named(monkeypatch):
     assert install_command("onnxruntime", "onnx") == "pip install onnxruntime"
 
 
+def test_a_missing_package_is_told_in_full_by_a_worker_process():
+    error = MissingPackageError("onnx", "onnx")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
 def test_an_image_error_comes_back_whole_from_a_worker_process():
     back = pickle.loads(pickle.dumps(ImageError("a.jpg", "the file is empty")))
     assert (back.path, back.reason) == ("a.jpg", "the file is empty")
@@ -114,3 +130,28 @@ def test_the_drawn_tree_of_errors_names_every_error():
     for name, value in inspect.getmembers(errors, inspect.isclass):
         if issubclass(value, errors.DensepathError):
             assert name in drawn
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"\xff", b"d/\x80.safetensors"])
+def test_a_network_whose_path_is_no_utf8_is_refused_before_anything_is_written(name, tmp_path):
+    path = tmp_path / os.fsdecode(name)
+    for use in (
+        lambda: Checkpoint.load(path),
+        lambda: Bundle.open(path),
+        lambda: check_target(path, overwrite=True),
+        lambda: import_weights(path, "densenet121"),
+        lambda: write_tensors(path, {}, {}),
+    ):
+        with pytest.raises(UsageError, match=r"is no UTF-8 name.*Rename it"):
+            use()
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_and_text_files_hold_names_of_any_bytes(tmp_path):
+    odd = os.fsdecode(b"caf\xe9 \xff.png")
+    write_json(tmp_path / "x.json", {"path": odd, odd: "ü"})
+    assert json.loads((tmp_path / "x.json").read_text("utf-8")) == {
+        "path": "caf\\xe9 \\xff.png", "caf\\xe9 \\xff.png": "ü"
+    }  # fmt: skip
+    write_text(tmp_path / "x.md", f"| {odd} |\n")
+    assert (tmp_path / "x.md").read_text("utf-8") == "| caf\\xe9 \\xff.png |\n"

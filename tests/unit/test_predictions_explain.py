@@ -10,10 +10,16 @@ import torch
 from PIL import Image
 
 from densepath.engines.eager import EagerEngine
-from densepath.engines.pictures import draw_explanation, explanation_name, lay_over
+from densepath.engines.pictures import (
+    draw_explanation,
+    explanation_name,
+    lay_over,
+    save_explanation,
+)
 from densepath.engines.predictor import Explanation, Predictor
+from densepath.errors import UnknownNameError, UsageError
 from densepath.models.build import build_model
-from densepath.predictions import Prediction
+from densepath.predictions import ClassScore, Prediction, find_class
 from densepath.preprocess import Preprocess
 
 
@@ -108,3 +114,80 @@ def test_picture_names_are_safe_whatever_the_image_is_called():
         assert "/" not in name
         assert len(name) < 80
         assert name[0].isdigit()
+
+
+def test_the_map_of_a_chosen_class_is_that_of_its_own_gradient():
+    model = network("densenet_bc_22_12")
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        features = model.forward_features(images)
+    engine = EagerEngine(copy.deepcopy(model))
+    found = {}
+    for target in range(6):
+        cam = torch.einsum("c,nchw->nhw", model.classifier.weight[target], features).relu()
+        cam = cam / cam.amax((1, 2), keepdim=True).clamp_min(1e-30)
+        _, found[target] = engine.explain(images.numpy(), target)
+        np.testing.assert_allclose(found[target], cam.detach(), atol=1e-3)
+    assert not np.allclose(found[0], found[1])
+
+
+@pytest.mark.parametrize("target", ["dog", 3, "3", np.int64(3)])
+def test_a_predictor_explains_the_class_that_is_asked_for(target, tmp_path):
+    labels = ["ant", "bee", "cat", "dog", "eel", "fly"]
+    predictor = Predictor(EagerEngine(network("dpn68")), Preprocess((32, 32)), labels)
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    explained, broken = predictor.explain([noise, tmp_path / "none.png"], target=target, top_k=6)
+    place = explained.prediction.labels.index("dog")
+    score = explained.prediction.scores[place]
+    assert explained.explained == (3, "dog", pytest.approx(score))
+    assert broken.heat is None
+    [plain] = predictor.explain([noise])
+    assert plain.explained.class_id == plain.prediction.class_ids[0]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("3", 2),
+        ("1", 1),
+        (3, 3),
+        ("crane 2", 4),
+        ("Crane 2", 4),
+        ("e\u0301t\u00e9", 5),
+        ("$x^$", 0),
+    ],
+)
+def test_a_class_is_found_by_its_name_first_and_then_by_its_number(wanted, found):
+    labels = ["$x^$", "one", "3", "dog", "crane 2", "\u00e9te\u0301"]
+    assert find_class(labels, wanted) == found
+
+
+def test_a_class_that_cannot_be_meant_is_refused_with_what_can_be():
+    labels = [f"class {i}" for i in range(1000)] + ["crane", "crane"]
+    with pytest.raises(UsageError, match=r"2 classes are called 'crane'.*1000, 1001"):
+        find_class(labels, "crane")
+    for number in (1002, -1, "1002", "-1"):
+        with pytest.raises(UsageError, match="numbered from 0 to 1001"):
+            find_class(labels, number)
+    with pytest.raises(UnknownNameError, match="Did you mean class 12") as caught:
+        find_class(labels, "clas 12")
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_picture_names_class_score_and_file_whatever_they_are_called():
+    image, heat = np.zeros((32, 32, 3), np.uint8), np.ones((2, 2), np.float32)
+    for name in ("$x^$", "a\nb", "\udcff", "", "日本", "y" * 500):
+        made = Explanation(
+            Prediction(f"{name}.png", [0], [name], [0.9]), image, heat, ClassScore(1, name, 0.05)
+        )
+        picture = np.asarray(draw_explanation(made))
+        assert picture[:112].min() < 60, "the caption has letters"
+
+
+def test_a_picture_that_cannot_be_written_is_said_once_for_a_folder(tmp_path, caplog):
+    image, heat = np.zeros((32, 32, 3), np.uint8), np.ones((2, 2), np.float32)
+    made = Explanation(Prediction("a.png", [0], ["ant"], [0.9]), image, heat)
+    (tmp_path / "file").write_text("x")
+    for number in range(3):
+        assert save_explanation(made, tmp_path / "file" / f"{number}.png") is not None
+    assert len(caplog.records) == 1

@@ -346,21 +346,21 @@ def test_a_run_is_that_of_a_plain_training_and_says_what_it_is(float_run, tmp_pa
     assert "quantization" not in before.provenance
 
 
-# 5 steps an epoch; a state every 2, and ranges that follow for a part of the training.
+# 6 steps an epoch; a state every 2, and ranges that follow for a part of the training.
 TRAINING = """
 import os, signal, sys
 from densepath import train
 from densepath.training import loop
 
 subject, folder, die_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
-step = loop._step
+step = loop.take_step
 
-def step_and_die(training, batch, num_images):
-    step(training, batch, num_images)
-    if training.position.epoch * 5 + training.position.step + 1 == die_at:
+def step_and_die(training, batch, share):
+    step(training, batch, share)
+    if training.position.epoch * 6 + training.position.step + 1 == die_at:
         os.kill(os.getpid(), signal.SIGKILL)
 
-loop._step = step_and_die
+loop.take_step = step_and_die
 train(
     qat=subject, data="digits", epochs=2, output=folder, resume=True, device="cpu",
     progress="none",
@@ -373,6 +373,7 @@ train(
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_with_the_same_bits(float_run, tmp_path):
     def train_until(folder, die_at=0):
         command = [sys.executable, "-c", TRAINING, str(float_run), str(folder), str(die_at)]

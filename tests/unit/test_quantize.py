@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -72,6 +73,61 @@ def test_a_seed_draws_the_same_images_and_another_seed_others(photographs):
     assert first.digest() == again.digest() != other.digest()
     assert first.names == again.names
     assert not set(first.names) & set(held.names)
+
+
+def test_images_to_calibrate_with_come_before_those_to_choose_by(photographs):
+    total = len(list(photographs.iterdir()))
+    drawn, held = draw_calibration(photographs, SMALL, num_images=4, num_held_out=99)
+    assert (len(drawn), len(held)) == (4, total // 3)
+    images = list(np.zeros((60, 40, 50, 3), np.uint8))
+    drawn, held = draw_calibration(images, SMALL, num_images=40, num_held_out=100)
+    assert (len(drawn), len(held)) == (40, 20)
+    assert drawn.notes == ()
+
+
+def test_too_few_images_unreadable_ones_and_other_files_are_said(photographs, tmp_path):
+    for photograph in sorted(photographs.glob("*.png"))[:6]:
+        shutil.copy(photograph, tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    (tmp_path / "raw.dng").write_bytes(b"x")
+    drawn, held = draw_calibration(tmp_path, SMALL, num_images=200, num_held_out=100)
+    assert (len(drawn), len(held)) == (4, 2)
+    few, unreadable, passed_over = drawn.notes
+    assert "only 6 images to calibrate with" in few
+    assert "4 of the 200 asked for measure ranges, 2 of 100 are held out" in few
+    assert "1 image could not be read: broken.png: not an image" in unreadable
+    assert "1 raw photo (1 .dng)" in passed_over
+
+
+FOUR = Preprocess((32, 32), mean=(0.5,) * 4, std=(0.5,) * 4)
+
+
+def test_files_for_a_network_of_four_channels_are_refused_with_the_ways_that_work(photographs):
+    with pytest.raises(UsageError, match=r"takes 4 channels.*--functions.*list of such arrays"):
+        draw_calibration(photographs, FOUR, num_images=2)
+
+
+def test_a_network_of_four_channels_is_calibrated_by_a_function_or_by_arrays(photographs):
+    def add_channel(image):
+        small = np.asarray(image)[:32, :32]
+        return np.concatenate([small, small[:, :, :1]], axis=2)
+
+    drawn, _ = draw_calibration(photographs, FOUR, num_images=3, prepare=add_channel)
+    assert drawn.images.shape == (3, 32, 32, 4)
+    arrays = [np.full((40, 50, 4), value, np.uint8) for value in (1, 2, 3)]
+    drawn, _ = draw_calibration(arrays, FOUR, num_images=3)
+    assert sorted(drawn.images[:, 0, 0, 0]) == [1, 2, 3]
+
+
+def test_a_list_of_paths_and_labels_calibrates_as_well_as_one_of_names(photographs, tmp_path):
+    for photograph in sorted(photographs.glob("*.png"))[:4]:
+        shutil.copy(photograph, tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    for labels in ("", " 0"):
+        (tmp_path / "list.txt").write_text("".join(f"{name}{labels}\n" for name in names))
+        drawn, _ = draw_calibration(tmp_path / "list.txt", SMALL, num_images=3)
+        assert len(drawn) == 3
+        assert drawn.notes == ()
 
 
 def test_calibration_batches_are_the_networks_input(photographs):
@@ -309,6 +365,7 @@ def test_the_report_of_a_bundle_has_a_picture_and_the_worst_layers(server):
     assert json.loads((server.folder / "quantization.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_same_images_give_the_same_onnx_bytes(photographs, tmp_path):
     made = [
         quantize(
@@ -322,6 +379,7 @@ def test_the_same_images_give_the_same_onnx_bytes(photographs, tmp_path):
     assert first == second
 
 
+@pytest.mark.slow
 def test_layers_that_are_kept_stay_float_in_both_forms(photographs, tmp_path):
     bundle = quantize(
         *(dual_path(), tmp_path / "kept"),
@@ -350,6 +408,7 @@ def test_a_form_whose_answers_are_lost_makes_no_bundle(photographs, tmp_path, mo
     assert not (tmp_path / "lost").exists()
 
 
+@pytest.mark.slow
 def test_a_users_measure_chooses_the_method_and_its_failure_is_told(photographs, tmp_path):
     file = tmp_path / "own.py"
     file.write_text("def evaluate(logits, names):\n    return -abs(logits).sum()\n")

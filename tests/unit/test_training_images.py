@@ -439,6 +439,7 @@ def test_images_that_moved_alone_are_asked_for_and_taken_when_they_are_the_same(
     assert go_on(copied / "run", data__source=str(copied / "elsewhere")).finished
     assert go_on(copied / "run").finished
     assert "elsewhere" in (copied / "run" / "train.log").read_text()
+    assert "elsewhere" in evaluated(copied / "run").data
     other = make_folder(copied / "others", each=20, seed=8)
     with pytest.raises(CheckpointError, match="other contents"):
         go_on(copied / "run", data__source=str(other))

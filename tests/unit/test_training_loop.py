@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from densepath import train
-from densepath.errors import DatasetError, ImageError, RecipeError
-from densepath.training import loop
+from densepath.errors import CheckpointError, DatasetError, ImageError, RecipeError
+from densepath.training import loop, state, step
 
 # Four pixels become one in the last maps: BatchNorm needs two images at a time.
 TINY = {"preprocess.size": 4, "augment.crop": "none", "optimizer.lr": 0.01}
@@ -54,13 +54,13 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 def sizes(monkeypatch):
     """The images of each pass through the network, in order."""
     seen: list[int] = []
-    statistics_of = loop._statistics_of
+    statistics_of = step._statistics_of
 
     def see(training, images):
         seen.append(len(images))
         return statistics_of(training, images)
 
-    monkeypatch.setattr(loop, "_statistics_of", see)
+    monkeypatch.setattr(step, "_statistics_of", see)
     return seen
 
 
@@ -135,3 +135,13 @@ def test_of_equal_epochs_the_first_is_the_best(tmp_path, monkeypatch):
     )
     result = train_on(data, tmp_path / "run", epochs=4)
     assert (result.best_top1, result.best_epoch) == (0.75, 2)
+
+
+def test_a_state_whose_steps_had_other_images_is_refused_with_a_way_on(tmp_path, monkeypatch):
+    data = make_images(tmp_path / "data", 6)
+    monkeypatch.setattr(state, "FORMAT", 1)
+    train_on(data, tmp_path / "run")
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"state format 1, not 2.* Start anew") as caught:
+        train(tmp_path / "run", device="cpu", progress="none")
+    assert f"densepath train {tmp_path / 'run' / 'recipe.yaml'} --weights" in str(caught.value)

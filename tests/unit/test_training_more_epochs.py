@@ -73,7 +73,7 @@ def test_a_run_made_longer_has_the_bits_of_one_that_was_planned_so(densepath, tm
     assert read_run_recipe(made) == read_run_recipe(long)
     assert len((made / "metrics.csv").read_text().splitlines()) == 3
     assert "2 epochs (finished)" in (made / "README.md").read_text()
-    assert "goes on to 2 epochs; 1 were planned" in (made / "train.log").read_text()
+    assert "goes on to 2 epochs; planned: 1" in (made / "train.log").read_text()
 
 
 def test_the_same_command_with_more_epochs_and_resume_goes_on_too(tmp_path):

@@ -267,6 +267,7 @@ def test_a_recipe_that_is_not_there_is_answered_with_those_that_are(
         with pytest.raises(UsageError) as caught:
             plan(*subject_and_recipe, {}, None, resume=False)
         assert part in str(caught.value)
+        assert "not YAML" not in str(caught.value)
 
 
 def test_a_folder_of_the_user_is_not_shadowed_by_a_recipe(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from densepath.errors import (
     UsageError,
 )
 from densepath.models.build import build_model
+from densepath.training import curves, loop
 from densepath.training.ema import Ema
 from densepath.training.optimizer import build_optimizer
 from densepath.training.recipe import OptimizerSection
@@ -341,3 +342,88 @@ def test_evaluation_images_of_other_classes_are_refused(tmp_path):
         Image.new("RGB", (32, 32)).save(tmp_path / folder / "0.png")
     with pytest.raises(DataError, match="fox"):
         train("densenet_bc_22_12", data=tmp_path, output=tmp_path / "run", progress="none")
+
+
+def write_noise(root, names, images_each=8):
+    """A folder a class in train/ and val/."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for name in names:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(images_each):
+                pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"$p_{number}^.png")
+    return root
+
+
+def train_on_noise(data, output, epochs=2):
+    return train(
+        "densenet_bc_22_12",
+        data=data,
+        epochs=epochs,
+        output=output,
+        settings={"data.batch_size": 8, "preprocess.size": 16},
+        device="cpu",
+        progress="none",
+    )
+
+
+@pytest.mark.parametrize("name", ["$x^$", "a\\b $_$ 日本"])
+def test_a_training_on_a_folder_called_like_a_formula_finishes_and_goes_on(
+    name, tmp_path, monkeypatch
+):
+    data = write_noise(tmp_path / name, ["$x^$", "a\\b"])
+    output = tmp_path / f"run {name}"
+    steps = loop._finish_epoch
+
+    def stop_after_the_epoch(training, summary):
+        steps(training, summary)
+        training.stop.signal = "SIGTERM"
+
+    monkeypatch.setattr(loop, "_finish_epoch", stop_after_the_epoch)
+    assert train_on_noise(data, output).stopped_by == "SIGTERM"
+    monkeypatch.undo()
+    result = train(output, device="cpu", progress="none")
+    assert (result.finished, result.epochs) == (True, 2)
+    with Image.open(output / "curves.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_the_state_and_the_checkpoints_are_there_before_anything_is_drawn(tmp_path, monkeypatch):
+    data = write_noise(tmp_path / "data", ["ant", "bee"])
+    found = []
+
+    def draw(rows, title, judged_on):
+        names = ("state/state.safetensors", "best.safetensors", "metrics.csv", "README.md")
+        found.append([(tmp_path / "run" / name).is_file() for name in names])
+        raise RuntimeError("no font at all")
+
+    monkeypatch.setattr(curves, "draw_curves", draw)
+    result = train_on_noise(data, tmp_path / "run", epochs=1)
+    assert result.finished
+    assert found
+    assert all(all(names) for names in found)
+    assert not (tmp_path / "run" / "curves.png").exists()
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "curves.png: no font at all (RuntimeError)" in log
+    assert log.endswith("finished\n")
+
+
+def test_lines_about_epochs_have_top5_where_it_tells_something(tmp_path, capsys):
+    data = write_noise(tmp_path / "data", ["ant", "bee", "cat"])
+    train(
+        "densenet_bc_22_12",
+        data=data,
+        epochs=1,
+        output=tmp_path / "run",
+        settings={"data.batch_size": 8, "preprocess.size": 16},
+        device="cpu",
+        progress="lines",
+    )
+    said = capsys.readouterr().err
+    assert "top-1" in said
+    assert "top-5" not in said
+    train("densenet_bc_22_12", data="digits", epochs=1, output=tmp_path / "digits",
+          settings=SMALL, device="cpu", progress="lines")  # fmt: skip
+    assert "top-5" in capsys.readouterr().err

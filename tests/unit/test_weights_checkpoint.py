@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from densepath.errors import CheckpointError, KeyMismatchError, OutputError, UsageError
@@ -35,8 +38,6 @@ def checkpoint(model):
 
 def rewrite(path, change):
     """The file again, with its description changed by `change`."""
-    from safetensors import safe_open
-
     with safe_open(str(path), framework="pt") as file:
         values = json.loads(file.metadata()[METADATA_KEY])
     change(values)
@@ -184,3 +185,56 @@ def test_a_checkpoint_has_the_permissions_of_any_new_file(checkpoint, tmp_path):
     (tmp_path / "other").touch()
     checkpoint.save(tmp_path / "x.safetensors")
     assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_equal_contents_make_equal_bytes_in_every_process(tmp_path):
+    """safetensors writes metadata in the order of a hash table, another one in each process."""
+    code = """
+import sys, torch
+from densepath.weights.checkpoint import write_tensors
+metadata = {f"key{n}": 'ä \\x7f \\u2028 "quoted" / \\n' * n for n in range(6)}
+write_tensors(sys.argv[1], {"a": torch.arange(3.0), "b": torch.zeros(2)}, metadata)
+"""
+    for number in range(3):
+        command = [sys.executable, "-c", code, str(tmp_path / str(number))]
+        subprocess.run(command, check=True)
+    first, *others = ((tmp_path / str(number)).read_bytes() for number in range(3))
+    assert all(other == first for other in others)
+    with safe_open(str(tmp_path / "0"), framework="pt") as file:
+        assert file.metadata()["key1"] == 'ä \x7f \u2028 "quoted" / \n'
+        assert file.get_tensor("a").tolist() == [0, 1, 2]
+
+
+def test_the_same_checkpoint_has_the_same_bytes_with_what_it_was_trained_on(tmp_path):
+    """safetensors writes several metadata in any order; names with escapes are among them."""
+    import numpy as np
+
+    from densepath.data.options import DataOptions
+    from densepath.weights.trained_on import TrainedOn
+
+    marks = np.arange(5, dtype=np.uint64)
+    known = TrainedOn(
+        'C:\\a "b"\n\t\x01/ü-日本',
+        DataOptions(),
+        {"train": "all of it"},
+        "validation",
+        (5, 1),
+        marks,
+        marks[:1],
+    )
+    model = build_model("densenet_bc_22_12", num_classes=2)
+    checkpoint = Checkpoint.of(
+        model, preprocess=Preprocess((32, 32)), labels=['"\x02é', "b"], trained_on=known
+    )
+    saved = set()
+    for number in range(12):
+        path = tmp_path / f"{number}.safetensors"
+        checkpoint.save(path)
+        saved.add(path.read_bytes())
+    assert len(saved) == 1
+    read = Checkpoint.load(path)
+    assert read.labels == checkpoint.labels
+    assert read.trained_on.source == known.source
+    assert read.trained_on.trained.tolist() == marks.tolist()
+    for name, tensor in checkpoint.tensors.items():
+        assert torch.equal(tensor, read.tensors[name])

@@ -53,6 +53,12 @@ def test_a_folder_without_checkpoints_is_no_subject(tmp_path):
         open_checkpoint(tmp_path)
 
 
+def test_a_run_that_has_no_checkpoint_yet_is_called_that(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("epochs: 3\n")
+    with pytest.raises(CheckpointError, match=r"no checkpoint yet.*densepath train .* goes on"):
+        open_checkpoint(tmp_path)
+
+
 def test_a_bare_model_name_is_answered_with_its_published_weights():
     with pytest.raises(UsageError, match=r"without weights.*paddle/DenseNet264"):
         open_checkpoint("densenet264")

@@ -74,6 +74,12 @@ Contents read_manifest(const std::string& folder) {
   };
   if (!is_there(kManifest) && !is_there(kManifestHash)) {
     const bool is_folder = fs::is_directory(folder, ignored);
+    const std::string around = fs::path(folder).parent_path().string();
+    const std::string parent = around.empty() ? "." : around;
+    if (!is_folder && fs::exists(folder, ignored) &&
+        fs::exists(in_folder(parent, kManifest), ignored)) {
+      throw BundleError(folder + " is a file of the bundle " + parent + ": name that folder.");
+    }
     throw BundleError(folder + " is not a bundle: it " +
                       (is_folder ? "has no manifest.json" : "is not a folder") +
                       ". `densepath export` makes bundles.");

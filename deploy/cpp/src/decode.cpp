@@ -21,7 +21,7 @@ struct Kind {
   std::string_view start, reason;
 };
 
-// What stands in place of an image, by its first bytes, in lower case; as in data/decode.py.
+// What stands in place of an image, by its first bytes, in lower case; as in data/refusals.py.
 constexpr Kind kOtherKinds[] = {
     {"<!doctype", "a web page, not an image"},
     {"<html", "a web page, not an image"},
@@ -30,15 +30,25 @@ constexpr Kind kOtherKinds[] = {
     {"version https://git-lfs", "a Git LFS pointer, not the image itself; run `git lfs pull`"},
     {"%pdf", "a PDF, not an image; save its pages as PNG"},
     {{"\0\0\0\x0cjp  ", 8}, "a JPEG 2000 image, a kind that is not read; save it as PNG"},
+    {"\xffo\xffq", "a JPEG 2000 image, a kind that is not read; save it as PNG"},
+    {"\xff\x0a", "a JPEG XL image, a kind that is not read; save it as PNG"},
+    {{"\0\0\0\x0cjxl ", 8}, "a JPEG XL image, a kind that is not read; save it as PNG"},
+    {"ii\xbc", "a JPEG XR image, a kind that is not read; save it as PNG"},
+    {"p7\n", "a PAM image, a kind that is not read; save it as PNG"},
+    {"qoif", "a QOI image, a kind that is not read; save it as PNG"},
+    {"8bps", "a Photoshop file, a kind that is not read; save it as PNG"},
     {"pk\x03\x04", "a zip archive, not an image"},
+    {"\x1f\x8b", "a gzip archive, not an image"},
 };
 
 // ISO media files say their kind ("brand") at byte 8.
 constexpr Kind kOtherBrands[] = {
-    {"avif", "an AVIF image, a kind that is not read; save it as PNG"},
-    {"heic", "a HEIC photo, a kind that is not read; save it as JPEG"},
-    {"heix", "a HEIC photo, a kind that is not read; save it as JPEG"},
-    {"mif1", "a HEIF photo, a kind that is not read; save it as JPEG"},
+    {"avif", "an AVIF image, a kind that this program does not read; save it as PNG"},
+    {"avis", "an AVIF image, a kind that this program does not read; save it as PNG"},
+    {"heic", "a HEIC photo, a kind that this program does not read; save it as JPEG"},
+    {"heix", "a HEIC photo, a kind that this program does not read; save it as JPEG"},
+    {"mif1", "a HEIF photo, a kind that this program does not read; save it as JPEG"},
+    {"crx ", "a raw photo, a kind that is not read; save it as JPEG"},
 };
 
 // Kinds that the Python program reads and this one does not.

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <set>
 
 #include "file.hpp"
+#include "passed_over.hpp"
 #include "text.hpp"
 
 namespace densepath {
@@ -15,22 +15,9 @@ namespace fs = std::filesystem;
 constexpr char kStandardInput[] = "-";
 constexpr char kUrlsRefused[] = "URLs are not downloaded by this program";
 
-/// Suffixes of images, whether this program reads them or not: data/decode.py's.
-const std::set<std::string>& suffixes() {
-  static const std::set<std::string> known = {".apng", ".bmp", ".gif",  ".jfif", ".jpe", ".jpeg",
-                                              ".jpg",  ".mpo", ".pbm",  ".pgm",  ".png", ".pnm",
-                                              ".ppm",  ".tif", ".tiff", ".webp"};
-  return known;
-}
-
 bool is_url(const std::string& name) {
   const std::string start = lower(name.substr(0, 8));
   return start.rfind("http://", 0) == 0 || start == "https://";
-}
-
-bool is_image_name(const std::string& name) {
-  const std::size_t dot = name.rfind('.');
-  return dot != std::string::npos && suffixes().count(lower(name.substr(dot))) > 0;
 }
 
 }  // namespace
@@ -49,11 +36,7 @@ std::optional<Source> ImagePaths::next() {
         found_in_top_ = true;
         return source;
       }
-      if (levels_.empty() && !found_in_top_) {
-        const std::vector<std::string> known(suffixes().begin(), suffixes().end());
-        throw Error(top_folder_ + ": no images in this folder. Images have one of the suffixes " +
-                    join(known, " "));
-      }
+      if (levels_.empty()) leave_top();
       continue;
     }
     const auto name = next_name();
@@ -82,9 +65,20 @@ std::optional<Source> ImagePaths::start(const std::string& name) {
   if (!fs::is_directory(name, ignored)) return Source{name};
   top_folder_ = name;
   found_in_top_ = false;
+  passed_over_in_top_ = {};
   auto unreadable = enter(name);
   found_in_top_ = unreadable.has_value();
   return unreadable;
+}
+
+/// Counts what the folder that was named had besides images. Throws Error: it had none.
+void ImagePaths::leave_top() {
+  passed_over_.update(passed_over_in_top_);
+  if (found_in_top_) return;
+  const std::string said =
+      passed_over_in_top_.empty() ? "" : "; " + passed_over_in_top_.to_string();
+  throw Error(top_folder_ + ": no images in this folder" + said +
+              ". Images have one of the suffixes " + image_suffixes() + ".");
 }
 
 /// The next image of the innermost folder; nothing when a folder was left or entered.
@@ -94,10 +88,17 @@ std::optional<Source> ImagePaths::step() {
     levels_.pop_back();
     return std::nullopt;
   }
-  const auto& [name, is_folder] = level.inside[level.at++];
+  const auto& [name, kind] = level.inside[level.at++];
   const std::string path = level.folder + (level.folder.back() == '/' ? "" : "/") + name;
-  if (is_folder) return enter(path);
-  return is_image_name(name) ? std::optional<Source>(Source{path}) : std::nullopt;
+  if (kind == Entry::folder) return enter(path);
+  if (kind == Entry::linked_folder) {
+    passed_over_in_top_.add_link();
+  } else if (is_image_name(name)) {
+    return Source{path};
+  } else {
+    passed_over_in_top_.add(name);
+  }
+  return std::nullopt;
 }
 
 /// Lists the folder without what is hidden; one that cannot be listed is an image with an error.
@@ -107,9 +108,11 @@ std::optional<Source> ImagePaths::enter(const std::string& folder) {
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
        entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    if (name[0] == '.') continue;
-    const bool is_folder = !entry->is_symlink() && entry->is_directory();
-    level.inside.emplace_back(name, is_folder);
+    if (is_clutter(name)) continue;
+    std::error_code ignored;
+    const bool is_folder = entry->is_directory(ignored);
+    const Entry folder_kind = entry->is_symlink(ignored) ? Entry::linked_folder : Entry::folder;
+    level.inside.emplace_back(name, is_folder ? folder_kind : Entry::file);
   }
   if (error) return Source{folder, error.message()};
   std::sort(level.inside.begin(), level.inside.end());

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "densepath/predictor.hpp"
+#include "passed_over.hpp"
 
 namespace densepath {
 
@@ -20,10 +21,15 @@ class ImagePaths {
   /// The next image. Throws Error: a folder without images.
   std::optional<Source> next();
 
+  /// What the folders had besides images.
+  const PassedOver& passed_over() const { return passed_over_; }
+
  private:
+  enum class Entry { file, folder, linked_folder };
+
   struct Level {
     std::string folder;
-    std::vector<std::pair<std::string, bool>> inside;  ///< Names, and whether it is a folder.
+    std::vector<std::pair<std::string, Entry>> inside;
     std::size_t at = 0;
   };
 
@@ -31,6 +37,7 @@ class ImagePaths {
   std::optional<Source> start(const std::string& name);
   std::optional<Source> step();
   std::optional<Source> enter(const std::string& folder);
+  void leave_top();
 
   std::vector<std::string> arguments_;
   std::size_t at_ = 0;
@@ -38,6 +45,7 @@ class ImagePaths {
   std::vector<Level> levels_;
   std::string top_folder_;
   bool found_in_top_ = false;
+  PassedOver passed_over_in_top_, passed_over_;
 };
 
 }  // namespace densepath

@@ -126,6 +126,7 @@ int run(densepath::Options options) {
           return true;
         },
         options.top_k);
+    if (!interrupted && !paths.passed_over().empty()) note(paths.passed_over().to_string());
     if (!interrupted) tally.report();
   }
   if (!interrupted) return 0;

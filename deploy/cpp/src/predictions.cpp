@@ -28,8 +28,10 @@ std::string json_list(const std::vector<Item>& items, Write write) {
 
 std::string to_json(const Prediction& prediction, bool ascii_only) {
   const auto quoted = [&](const std::string& text) { return json_string(text, ascii_only); };
-  std::string text = "{\"path\": " + quoted(prediction.path);
-  if (prediction.error) return text + ", \"error\": " + quoted(*prediction.error) + "}";
+  const std::string path = readable(prediction.path);
+  std::string text = "{\"path\": " + quoted(path);
+  if (path != prediction.path) text += ", \"path_base64\": " + quoted(base64(prediction.path));
+  if (prediction.error) return text + ", \"error\": " + quoted(readable(*prediction.error)) + "}";
   const auto number = [](std::size_t value) { return std::to_string(value); };
   text += ", \"class_ids\": " + json_list(prediction.class_ids, number);
   text += ", \"labels\": " + json_list(prediction.labels, quoted);

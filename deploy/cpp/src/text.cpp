@@ -126,9 +126,38 @@ bool is_printable(std::string_view bytes) {
                      [](std::uint32_t point) { return is_printable(point); });
 }
 
-std::string printable(std::string_view bytes) {
+std::string readable(std::string_view bytes) {
   std::string text;
   for (const std::uint32_t point : code_points(bytes)) {
+    if (point >= kEscape && point < kEscape + 0x100) {
+      text += format("\\x%02x", static_cast<unsigned>(point - kEscape));
+    } else {
+      append_utf8(text, point);
+    }
+  }
+  return text;
+}
+
+std::string base64(std::string_view bytes) {
+  static constexpr char kDigits[] =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string text;
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    std::uint32_t group = 0;
+    for (std::size_t k = 0; k < 3; ++k) {
+      group = group << 8 | (i + k < bytes.size() ? static_cast<std::uint8_t>(bytes[i + k]) : 0U);
+    }
+    for (std::size_t k = 0; k < 4; ++k) {
+      const bool filled = i + k <= bytes.size();
+      text += filled ? kDigits[group >> (18 - 6 * k) & 0x3f] : '=';
+    }
+  }
+  return text;
+}
+
+std::string printable(std::string_view bytes) {
+  std::string text;
+  for (const std::uint32_t point : code_points(readable(bytes))) {
     if (is_printable(point)) {
       append_utf8(text, point);
     } else if (point == '\n' || point == '\r' || point == '\t') {

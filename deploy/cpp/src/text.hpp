@@ -15,6 +15,12 @@ std::vector<std::uint32_t> code_points(std::string_view bytes);
 /// Whether Python's `str.isprintable` would be true (unassigned code points count as printable).
 bool is_printable(std::string_view bytes);
 
+/// The text with stray bytes as `\xe9`, as names.py has it: valid UTF-8.
+std::string readable(std::string_view bytes);
+
+/// The bytes in base64.
+std::string base64(std::string_view bytes);
+
 /// The text with control characters and stray bytes escaped: one line, valid UTF-8.
 std::string printable(std::string_view bytes);
 

@@ -26,6 +26,7 @@ from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation.labels import match_labels
 from densepath.evaluation.measured import Overlap, find_known, find_overlap, open_measured
 from densepath.evaluation.metrics import TOP, top5_tells
+from densepath.names import several
 from densepath.predictions import in_markdown
 from densepath.quantize.scoring import signal_to_noise
 from densepath.wording import percent
@@ -172,6 +173,7 @@ def measure_ladder(
         UsageError: no subject, or networks of different sizes or classes.
         DensepathError: a subject or the data set cannot be opened.
     """
+    subjects = several(subjects)
     if not subjects:
         raise UsageError("name at least one checkpoint, run folder, bundle or program.")
     with ExitStack() as stack:

@@ -53,7 +53,7 @@ def _draw(ladder: Ladder) -> Figure:
     _draw_bars(middle, rows, [row.size_bytes / 1e6 for row in rows], "size, MB")
     _draw_bars(right, rows, [row.latency_ms for row in rows], "time of one image, ms")
     left.set_yticks(range(len(rows)), [_name(row) for row in rows], fontsize=8)
-    left.invert_yaxis()
+    left.set_ylim(len(rows) - 0.4, -0.6)
     explain_colours(left, {row.precision: _colour(row) for row in rows}.items())
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
@@ -85,8 +85,14 @@ def _draw_bars(axes: Axes, rows: Sequence[Row], values: Sequence[float | None], 
     for place, (row, value) in enumerate(zip(rows, values, strict=True)):
         if value is not None:
             axes.barh(place, value, color=_colour(row), height=0.62)
-        text = "not timed" if value is None else f"{value:.3g}"
+        text = "not timed" if value is None else _three_digits(value)
         axes.text((value or 0) + 0.02 * most, place, text, va="center", fontsize=8, color=INK)
+
+
+def _three_digits(value: float) -> str:
+    """`0.43`, `12.3`, `1,234`."""
+    digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+    return f"{value:,.{digits}f}"
 
 
 def _name(row: Row) -> str:

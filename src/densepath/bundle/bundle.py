@@ -16,7 +16,8 @@ from pathlib import Path
 
 from densepath.bundle.manifest import FORMATS, MANIFEST, MANIFEST_HASH, MOST_BYTES, File, Manifest
 from densepath.errors import BundleError, OutputError, UnknownNameError
-from densepath.files import FILE_MODE, sha256, write_text
+from densepath.files import FILE_MODE, nearest_paths, sha256, write_text
+from densepath.names import check_network_path
 
 # Formats of INT8 bundles alone.
 QUANTIZED = ("native", "executorch", "litert")
@@ -28,6 +29,10 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
+
+    def __repr__(self) -> str:
+        """The folder and what it holds, in one line."""
+        return f"<Bundle {self.folder}: {str(self.manifest).removeprefix('<Manifest: ')}"
 
     @classmethod
     def open(cls, folder: str | Path, *, verify: str = "manifest") -> Bundle:
@@ -42,8 +47,10 @@ class Bundle:
             BundleError: not a bundle, a manifest that was changed or is of another version, or a
                 file that is missing, cut short or changed.
             UnknownNameError: `verify` is none of these.
+            UsageError: the folder's name is no UTF-8.
         """
         folder = Path(folder)
+        check_network_path(folder)
         if verify not in ("manifest", "all", *FORMATS):
             raise UnknownNameError("verification", verify, ("manifest", "all", *FORMATS))
         bundle = cls(folder, Manifest.from_text(_read_manifest(folder), str(folder)))
@@ -89,7 +96,29 @@ class Bundle:
 
 def is_bundle(path: str | Path) -> bool:
     """Whether `path` is a folder that has, or had, a manifest."""
-    return any((Path(path) / name).is_file() for name in (MANIFEST, MANIFEST_HASH))
+    names = (MANIFEST, MANIFEST_HASH)
+    return any(os.path.isfile(os.path.join(path, name)) for name in names)  # noqa: PTH113, PTH118
+
+
+def bundle_around(path: str | Path) -> Path | None:
+    """The bundle that a file stands in, if it does."""
+    folder = Path(path).parent
+    return folder if os.path.isfile(path) and is_bundle(folder) else None  # noqa: PTH113
+
+
+def _no_bundle(folder: Path) -> BundleError:
+    """The error for what is no bundle, with what may have been meant."""
+    around = bundle_around(folder)
+    if around is not None:
+        return BundleError(f"{folder} is a file of the bundle {around}: name that folder.")
+    said = f"{folder} is not a bundle: it "
+    if folder.is_dir():
+        inside = [str(one) for one in sorted(folder.iterdir()) if is_bundle(one)]
+        there = f" In it are {', '.join(inside[:5])}: name one." if inside else ""
+        return BundleError(f"{said}has no {MANIFEST}. `densepath export` makes bundles.{there}")
+    near = [] if folder.exists() else nearest_paths(folder)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return BundleError(f"{said}is not a folder. `densepath export` makes bundles.{hint}")
 
 
 def _read_manifest(folder: Path) -> str:
@@ -100,8 +129,7 @@ def _read_manifest(folder: Path) -> str:
     """
     path, beside = folder / MANIFEST, folder / MANIFEST_HASH
     if not folder.is_dir() or not is_bundle(folder):
-        kind = "has no " + MANIFEST if folder.is_dir() else "is not a folder"
-        raise BundleError(f"{folder} is not a bundle: it {kind}. `densepath export` makes bundles.")
+        raise _no_bundle(folder)
     for file in (path, beside):
         if not file.is_file():
             raise BundleError(f"{folder}: {file.name} is missing; copy the whole bundle again.")
@@ -192,7 +220,9 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 
     Raises:
         OutputError: something else stands there, or a bundle that may not be overwritten.
+        UsageError: its name is no UTF-8.
     """
+    check_network_path(target)
     if not target.exists() and not target.is_symlink():
         return
     if not target.is_dir():

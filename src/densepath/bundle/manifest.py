@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from densepath.errors import BundleError, UsageError
-from densepath.names import to_json
+from densepath.names import first_of, to_json
 from densepath.preprocess import Preprocess
 
 FORMAT = "densepath-bundle"
@@ -96,6 +96,13 @@ class Manifest:
     parity: dict[str, Any] | None
     created: str
     quantization: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        """The network, its classes, precision and formats in one line."""
+        return (
+            f"<Manifest: {self.model['name']} in {self.precision}, {len(self.labels):,} classes: "
+            f"{first_of(self.labels)}; {', '.join(self.formats)}>"
+        )
 
     def to_text(self) -> str:
         """The JSON document."""

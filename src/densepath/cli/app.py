@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from densepath import __version__
 from densepath.cli.console import note, show_notes, speak_utf8
 from densepath.cli.streams import close_streams, failed_output, open_streams
 from densepath.errors import DensepathError, OutputError
 from densepath.files import cache_dir
+from densepath.version import __version__
 
 SPIN_COUNT = "1000"
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended: 128 and SIGINT's number
@@ -27,6 +27,7 @@ HELP = "DenseNet and Dual Path Networks: from a folder of images to a trained, m
 
 # Verb → the module of `densepath.cli` and its function.
 VERBS = {
+    "data": ("data", "data"),
     "train": ("train", "train"),
     "evaluate": ("evaluate", "evaluate"),
     "predict": ("predict", "predict"),
@@ -114,7 +115,10 @@ def _print_version(wanted: bool) -> None:
 
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Options before the verb."""

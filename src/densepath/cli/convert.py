@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from densepath.cli import export as exporting
+from densepath.cli import preprocess_options as options
+from densepath.cli.console import note
 
 
 def convert(
@@ -37,7 +39,12 @@ def convert(
     multi_label: Annotated[
         bool, typer.Option("--multi-label", help="Each class is a yes or no of its own.")
     ] = False,
-    size: exporting.Size = None,
+    size: options.Size = None,
+    resize_short: options.ResizeShort = None,
+    crop_pct: options.CropPct = None,
+    interpolation: options.Interpolation = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
     dynamic_size: exporting.DynamicSize = False,
     images: exporting.ImagesOption = None,
     num_images: exporting.NumImages = 50,
@@ -55,6 +62,7 @@ def convert(
     from densepath.data.label_names import read_label_names
     from densepath.export.convert import convert as convert_file
 
+    changes = options.read_changes(size, resize_short, crop_pct, interpolation, mean, std)
     with exporting.progress() as say:
         bundle = convert_file(
             file,
@@ -64,7 +72,7 @@ def convert(
             labels=read_label_names(labels) if labels else None,
             multi_label=multi_label,
             to=exporting.split_names(to),  # type: ignore[arg-type]
-            size=size,
+            preprocess=changes,
             dynamic_size=dynamic_size,
             images=images,
             num_images=num_images,
@@ -73,4 +81,9 @@ def convert(
             failed=keep_failed,
             say=say,
         )
+    manifest = bundle.manifest
+    for said in manifest.source["provenance"]["notes"]:
+        note(said)
     exporting.report(bundle, json=json)
+    if not json:
+        options.note_preprocess(manifest.preprocess, manifest.source["provenance"]["preprocess"])

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from densepath.cli import preprocess_options as options
 from densepath.cli.console import note, print_json
 from densepath.errors import UsageError
 from densepath.wording import counted
@@ -32,9 +33,18 @@ def import_(
     multi_label: Annotated[
         bool, typer.Option("--multi-label", help="Each class is a yes or no of its own.")
     ] = False,
+    size: options.Size = None,
+    resize_short: options.ResizeShort = None,
+    crop_pct: options.CropPct = None,
+    interpolation: options.Interpolation = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Convert weights of PaddleClas, MindCV, timm or torchvision; nothing in them is executed.
+
+    A weights file does not say how images reach its network: what is taken is printed, and the
+    options change it.
 
     Example: densepath import DPN92_pretrained.pdparams --model dpn92 -o dpn92.safetensors
     """
@@ -44,7 +54,15 @@ def import_(
     if output.suffix != ".safetensors":
         raise UsageError(f"{output} must end in .safetensors: checkpoints are safetensors files.")
     names = read_label_names(labels) if labels else None
-    checkpoint = import_weights(file, model, source=source, labels=names, multi_label=multi_label)
+    checkpoint = import_weights(
+        file,
+        model,
+        source=source,
+        labels=names,
+        multi_label=multi_label,
+        preprocess=options.read_changes(size, resize_short, crop_pct, interpolation, mean, std),
+        say=note,
+    )
     checkpoint.save(output)
     summary = {
         "output": str(output),
@@ -63,3 +81,4 @@ def import_(
             f"{counted(checkpoint.num_classes, 'class', 'classes')}, "
             f"{counted(len(checkpoint.tensors), 'tensor')} from {file.name}"
         )
+        options.note_preprocess(checkpoint.preprocess, checkpoint.provenance["preprocess"])

@@ -92,8 +92,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Images, folders (all images below them), globs, or - for a list on standard "
-            "input.",
+            help="Images, folders (all images below them), lists (.txt), globs, or - for a list on "
+            "standard input.",
         ),
     ],
     top_k: Annotated[int, typer.Option(min=1, help="Classes in each answer.")] = 5,
@@ -164,7 +164,7 @@ def predict(
     """Name what is in images: the likeliest classes of each, with scores, in order.
 
     Exits with 0 when an image was answered, and with 1 when none was or, with --on-error fail,
-    when one could not be read.
+    when one could not be read, or with --explain when not one picture could be made.
 
     Example: densepath predict runs/digits photos/ --top-k 3 --json
     """

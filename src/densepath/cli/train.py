@@ -188,6 +188,15 @@ def train(
             raise
         # Every process finds the same mistake; the leader's message is enough.
         raise typer.Exit(error.exit_code) from None
+
+    def say(message: str) -> None:
+        if ranks.leads:
+            note(message)
+
+    def advise() -> None:
+        if is_run_folder(folder):
+            say(f"Go on with: densepath train {folder}")
+
     try:
         result = train_recipe(
             planned,
@@ -196,14 +205,12 @@ def train(
             device=device,
             workers=workers,
             progress=progress.value,
-            stop=StopRequest(note if ranks.leads else lambda _: None, ends_process=True),
+            stop=StopRequest(say, advise=advise, ends_process=True),
         )
     except PeerError:
         # The process that failed has printed its message.
         raise typer.Exit(1) from None
     except StoppedNow as stopped:
-        if ranks.leads and is_run_folder(folder):
-            note(f"Go on with: densepath train {folder}")
         raise typer.Exit(EXIT_CODES[stopped.signal]) from None
     _report(result, json, speaks=ranks.leads)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from densepath.data.dataset import Dataset, Sample, Target
+from densepath.data.dataset import Dataset, Sample, Target, one_line
 from densepath.errors import DatasetError, LabelMismatchError
 
 NAMED = 5
@@ -27,6 +27,8 @@ class Aligned:
         self.class_names, self.named = list(class_names), dataset.named
         self.multi_label, self.groups = multi_label, dataset.groups
         self.description = dataset.description
+
+    __repr__ = one_line
 
     def __len__(self) -> int:
         """The number of samples."""

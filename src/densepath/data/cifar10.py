@@ -14,16 +14,16 @@ import urllib.request
 import zipfile
 from collections.abc import Generator
 from contextlib import closing
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.cifar10_files import SIDE, Arrays, read_batches
-from densepath.data.dataset import Sample
+from densepath.data.clutter import lies_in_clutter
+from densepath.data.dataset import Sample, one_line
 from densepath.data.decode import open_image
 from densepath.data.fingerprint import fingerprint_array
-from densepath.data.image_files import is_hidden_name
 from densepath.data.parts import Parts
 from densepath.errors import DatasetError, OutputError
 from densepath.files import find_cached, sha256, write_atomically
@@ -81,6 +81,8 @@ class Cifar10Dataset:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._map()
+
+    __repr__ = one_line
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -172,7 +174,7 @@ def _read_zip(source: Path, split: str) -> Arrays:
 def _place(name: str) -> tuple[str, ...]:
     """(SPLIT, CLASS, FILE) of an entry of the zip; nothing for other entries."""
     parts = tuple(name.split("/"))[-3:]
-    if any(map(is_hidden_name, PurePosixPath(name).parts)):
+    if lies_in_clutter(name):
         return ()
     known = len(parts) == 3 and parts[0] in ("train", "test") and parts[1] in CLASS_NAMES
     return parts if known and parts[2] else ()

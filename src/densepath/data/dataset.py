@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import UnknownNameError
+from densepath.names import first_of
 from densepath.preprocess import Image
 
 Split = Literal["train", "validation", "test"]
@@ -69,6 +70,14 @@ class Dataset(Protocol):
         """
 
 
+def one_line(dataset: Dataset) -> str:
+    """What `repr` says of a data set."""
+    count, classes = len(dataset), dataset.class_names
+    kind = type(dataset).__name__
+    said = f"{count:,} images, {len(classes):,} classes: {first_of(classes)}"
+    return f"<{kind}: {said}; {dataset.description}>"
+
+
 class Subset:
     """The samples of `dataset` at `indices`, in that order."""
 
@@ -78,6 +87,8 @@ class Subset:
         self.multi_label = dataset.multi_label
         self.groups = None if dataset.groups is None else dataset.groups[self._indices]
         self.description = description
+
+    __repr__ = one_line
 
     def __len__(self) -> int:
         """The number of samples."""

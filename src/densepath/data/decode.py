@@ -71,6 +71,7 @@ WHITE_16 = 65535
 OVERSHOOT = 0.1
 LEAST_WHITE = 16
 ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4, table 4.
+LONGEST_REASON = 300
 # Without a handler, Pillow's log of a damaged TIFF would land on standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -79,8 +80,13 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 def readable_suffixes() -> frozenset[str]:
     """The suffixes, in lower case, of images that are read here: HEIC only with its package."""
     avif = AVIF_SUFFIXES if AvifImagePlugin.SUPPORTED else frozenset()
-    heif = HEIF_SUFFIXES if find_spec("pillow_heif") else frozenset()
+    heif = HEIF_SUFFIXES if is_heif_readable() else frozenset()
     return SUFFIXES | avif | heif
+
+
+def is_heif_readable() -> bool:
+    """Whether the package that reads HEIC photos is installed."""
+    return find_spec("pillow_heif") is not None
 
 
 def why_not_heif() -> str:
@@ -158,7 +164,8 @@ def _or_image_error(name: str, read: Callable[[], Read]) -> Read:
         reason = "not enough memory to decode it"
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files.
         reason = f"damaged: {error or type(error).__name__}"
-    raise ImageError(name, reason)
+    # Decoders end lines, and some quote the file.
+    raise ImageError(name, " ".join(reason.split())[:LONGEST_REASON])
 
 
 _quiet_lock = threading.Lock()

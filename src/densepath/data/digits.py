@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.dataset import Sample
+from densepath.data.dataset import Sample, one_line
 from densepath.data.fingerprint import fingerprint_array
 from densepath.data.parts import Parts
 
@@ -37,6 +37,8 @@ class DigitsDataset:
         self._images = np.repeat(gray[..., None], channels, axis=3)
         self._targets = bunch.target[chosen]
         self.description = f"scikit-learn's digits, {self._name} split ({len(self):,} images)"
+
+    __repr__ = one_line
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -67,8 +69,8 @@ def find_digits(channels: int) -> Parts:
             "test": lambda: DigitsDataset("test", channels=channels),
         },
         {
-            "train": f"the digits without every {TEST_EVERY}th of a class",
-            "test": f"every {TEST_EVERY}th digit of a class",
+            "train": "all digits but the test images",
+            "test": f"every {TEST_EVERY}th digit of each class",
         },
     )
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from densepath.data.dataset import Sample, Target
+from densepath.data.dataset import Sample, Target, one_line
 from densepath.data.decode import open_image
 from densepath.data.fingerprint import fingerprint_file
+from densepath.wording import counted
 
 
 class FilesDataset:
@@ -34,7 +35,7 @@ class FilesDataset:
         groups: Sequence[int] | None = None,
     ) -> None:
         self.class_names, self.named, self.multi_label = class_names, named, multi_label
-        self.description = f"{description} ({len(files):,} images)"
+        self.description = f"{description} ({counted(len(files), 'image')})"
         self._root, self._channels = "" if root == Path() else os.fspath(root), channels
         names = [os.fsencode(file) for file in files]
         self._names = b"".join(names)
@@ -42,6 +43,8 @@ class FilesDataset:
         self._targets = np.array(targets, np.float32 if multi_label else np.int64)
 
         self.groups = None if groups is None else np.array(groups, np.int64)
+
+    __repr__ = one_line
 
     def __len__(self) -> int:
         """The number of samples."""

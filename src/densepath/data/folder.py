@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 from densepath.data.dataset import Split
 from densepath.data.decode import readable_suffixes
 from densepath.data.files_dataset import FilesDataset
-from densepath.data.image_files import PassedOver, is_image_name
-from densepath.data.listing import is_hidden_entry, list_folder, scan
+from densepath.data.image_files import PassedOver, UnreadableFolder, images_below
+from densepath.data.listing import list_folder
 from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.split_folders import find_split_folders
 from densepath.data.text import normal_form
@@ -33,13 +34,15 @@ def find_folders(root: Path, channels: int, named: Mapping[Split, str]) -> Parts
     """
     divided = find_split_folders(root, named)
     parts = Parts({}, {}, divided.notes)
+    if divided.classes is None:
+        parts.notes += list_folder(divided.root).ignored.sentences(divided.root)
     read = partial(read_class_folders, channels=channels, notes=parts.notes)
     # The classes are those of the training images, whether or not a folder is missing here.
     known = None
     if divided.classes is not None:
         part: Part = "train" if divided.folders else WHOLE
         parts.openers[part] = partial(read, divided.root, folders=divided.classes)
-        parts.rules[part] = f"the class folders of {divided.root}"
+        parts.rules[part] = "its class folders"
         known = class_folders(divided.root, divided.classes) if divided.folders else None
     elif (trained := divided.folders.get("train")) is not None:
         known = class_folders(trained)
@@ -59,7 +62,7 @@ def read_class_folders(
 ) -> FilesDataset:
     """The images below `root/CLASS/`, at any depth, in sorted order.
 
-    Hidden entries and files without an image's ending are passed over; the description counts the
+    Clutter and files without an image's ending are passed over; the description counts the
     latter. A class folder without images stays a class, so that class numbers never shift.
 
     Args:
@@ -75,29 +78,29 @@ def read_class_folders(
     found = class_folders(root, folders)
     class_names = class_names or list(found)
     _check_known(root, list(found), class_names)
-    passed_over = PassedOver()
+    ignored = PassedOver()
     files: list[str] = []
     targets: list[int] = []
     for number, name in enumerate(class_names):
         folder = found.get(name)
-        images = [] if folder is None else sorted(_images_below(root / folder, folder, passed_over))
+        images = [] if folder is None else _images_below(root, folder, ignored)
         files += images
         targets += [number] * len(images)
     if not files:
         raise DatasetError(
-            f"{root} has {len(class_names)} class folders and no image in any of them. "
+            f"{root} has {counted(len(class_names), 'class folder')} and no image in any of them. "
             f"Images end in {', '.join(sorted(readable_suffixes()))}."
         )
-    others = passed_over.suffixes.total()
-    said = f"; {counted(others, 'other file')} passed over" if others else ""
+    others = ignored.suffixes.total()
+    passed_over = f"; {counted(others, 'other file')} passed over" if others else ""
     if notes is not None:
-        notes += _remarks(root, found, passed_over)
+        notes += _remarks(root, found, ignored)
     return FilesDataset(
         root,
         files,
         targets,
         class_names,
-        description=f"class folders of {root}{said}",
+        description=f"class folders of {root}{passed_over}",
         channels=channels,
     )
 
@@ -137,39 +140,27 @@ def _check_known(root: Path, found: list[str], class_names: list[str]) -> None:
         )
 
 
-def _images_below(
-    folder: Path,
-    prefix: str,
-    passed_over: PassedOver,
-    above: frozenset[tuple[int, int]] = frozenset(),
-) -> Iterator[str]:
-    """The images below `folder`, as paths that begin with `prefix`; counts what it passes over.
+def _images_below(root: Path, folder: str, ignored: PassedOver) -> list[str]:
+    """The images below `root/folder`, as paths from `root` on, sorted; links are followed.
 
-    Links are followed, but not back to a folder `above`.
+    Raises:
+        DatasetError: a folder may not be read.
     """
-    found = folder.stat()
-    here = (found.st_dev, found.st_ino)
-    if here in above:
-        return
-    with scan(folder) as entries:
-        for entry in entries:
-            name = f"{prefix}/{entry.name}"
-            if is_hidden_entry(entry):
-                passed_over.hidden[entry.name] += 1
-            # A folder called x.jpg is taken for a broken image, and named as one.
-            elif is_image_name(entry.name):
-                yield name
-            elif entry.is_dir():
-                yield from _images_below(folder / entry.name, name, passed_over, above | {here})
-            else:
-                passed_over.add(entry.name)
+    found = []
+    start = os.path.join(root, "")  # noqa: PTH118
+    for path in images_below(start + folder, ignored, follow_links=True):
+        if isinstance(path, UnreadableFolder):
+            raise DatasetError(f"{path.path} cannot be read: {path.reason}.")
+        found.append(path.removeprefix(start))
+    return sorted(found)
 
 
-def _remarks(root: Path, found: Mapping[str, str], passed_over: PassedOver) -> Iterator[str]:
+def _remarks(root: Path, found: Mapping[str, str], ignored: PassedOver) -> Iterator[str]:
     """What a person should know of a folder, a sentence each."""
     listing = list_folder(root)
     if listing.num_images:
-        yield f"not used: {counted(listing.num_images, 'image')} directly in {root}, in no class."
+        images = "1 image lies" if listing.num_images == 1 else f"{listing.num_images:,} images lie"
+        yield f"not used: {images} directly in {root}, in no class folder."
     if len(found) == 1:
         (folder,) = found.values()
         inside = list_folder(root / folder).folders
@@ -178,7 +169,5 @@ def _remarks(root: Path, found: Mapping[str, str], passed_over: PassedOver) -> I
                 f"{root} has one class folder, {folder}, with {len(inside):,} folders in it. If "
                 f"those are the classes, name {root / folder}."
             )
-    passed_over.update(listing.passed_over)
-    for said in (*passed_over.notes(), passed_over.hidden_note()):
-        if said:
-            yield f"ignored in {root}: {said}."
+    ignored.update(listing.ignored)
+    yield from ignored.sentences(root)

@@ -31,13 +31,13 @@ def hold_out(
     """
     if not fraction:
         return dataset, None, "none: validation_fraction is 0"
-    held = np.sort(_draw(dataset, fraction, seed))
-    kept = np.setdiff1d(np.arange(len(dataset)), held)
+    is_held = np.zeros(len(dataset), bool)
+    is_held[_draw(dataset, fraction, seed)] = True
     groups = "" if dataset.groups is None else "whole groups "
     rule = f"{percent(fraction, None)} of the {of}, {groups}drawn by class with seed {seed}"
     return (
-        Subset(dataset, kept, f"{dataset.description}; train without {rule}"),
-        Subset(dataset, held, f"{dataset.description}; {rule}"),
+        Subset(dataset, np.flatnonzero(~is_held), f"{dataset.description}; train without {rule}"),
+        Subset(dataset, np.flatnonzero(is_held), f"{dataset.description}; {rule}"),
         rule,
     )
 
@@ -111,11 +111,11 @@ def _draw_units(
 ) -> list[int]:
     """The units that bring the held-out part nearest to its share of every class.
 
-    In random order a unit is taken when it lessens the squared distance to the shares, each
-    class weighed by its size, and no class is left without training images.
+    In random order a unit is taken when it lessens the squared distance to the shares, as a part
+    of each class's size, and no class is left without training images.
     """
     totals = counts.sum(0)
-    wanted, weights = totals * fraction, 1 / np.maximum(totals, 1)
+    wanted, weights = totals * fraction, 1 / np.maximum(totals, 1) ** 2
     held = np.zeros_like(totals)
     taken: list[int] = []
     order = random.permutation(len(counts))

@@ -11,16 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from densepath.data.clutter import is_clutter_entry
 from densepath.data.decode import HEIF_SUFFIXES, readable_suffixes, why_not_heif
 from densepath.wording import counted
 
-# Folders and files that operating systems, drives and storage devices leave among a user's.
-SYSTEM_NAMES = frozenset((
-    "__macosx", "@eadir", "@recently-snapshot", "@recycle", "@tmp", "#recycle", "#snapshot",
-    "$recycle.bin", "recycler", "system volume information", "lost+found", "found.000",
-    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "network trash folder",
-    "temporary items", "__pycache__"
-))  # fmt: skip
 RAW_SUFFIXES = frozenset((
     ".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".nef", ".nrw", ".orf", ".pef", ".raf",
     ".raw", ".rw2", ".sr2", ".srw", ".x3f"
@@ -31,18 +25,12 @@ OTHER_PICTURES = frozenset((
     ".svg", ".svgz", ".tga", ".wmf", ".xcf"
 ))  # fmt: skip
 LONGEST_SUFFIX = 8
-MOST_SUFFIXES_NAMED = 8
-MOST_HIDDEN = 5
+MOST_NAMED = 8
 
 
 def is_image_name(name: str) -> bool:
     """Whether the name ends as an image's that is read, in any case, blanks behind it or not."""
     return suffix_of(name) in readable_suffixes()
-
-
-def is_hidden_name(name: str) -> bool:
-    """Whether a file or folder is none of the user's: `.cache`, `__MACOSX`, `Thumbs.db`."""
-    return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
 def suffix_of(name: str) -> str:
@@ -55,18 +43,17 @@ def suffix_of(name: str) -> str:
 
 @dataclass
 class PassedOver:
-    """What a walk leaves out, counted.
+    """What is left out where images are looked for, counted.
 
     Attributes:
         suffixes: how many files of each suffix are no images; "" for those without one.
+        clutter: entries of operating systems and tools, and hidden ones, by name.
         links: links to folders that were not followed.
-        hidden: hidden entries (`is_hidden_name`) by name, where they are counted: data sets say
-            so, for one of their classes could be meant; `predict` does not.
     """
 
     suffixes: Counter[str] = field(default_factory=Counter)
+    clutter: Counter[str] = field(default_factory=Counter)
     links: int = 0
-    hidden: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str) -> None:
         """Count the file `name`, which is no image."""
@@ -75,11 +62,11 @@ class PassedOver:
     def update(self, other: PassedOver) -> None:
         """Count what another walk left out, too."""
         self.suffixes += other.suffixes
+        self.clutter += other.clutter
         self.links += other.links
-        self.hidden += other.hidden
 
     def __bool__(self) -> bool:
-        """Whether anything was left out."""
+        """Whether anything was left out, clutter aside."""
         return bool(self.suffixes or self.links)
 
     def notes(self) -> list[str]:
@@ -96,13 +83,15 @@ class PassedOver:
             made.append(f"{found}, not followed")
         return made
 
-    def hidden_note(self) -> str:
-        """`3 hidden or of the operating system (2 .DS_Store, 1 __MACOSX)`; empty for none."""
-        named = [f"{number:,} {name!r}" for name, number in self.hidden.most_common(MOST_HIDDEN)]
-        more = ", …" if len(self.hidden) > MOST_HIDDEN else ""
-        total = self.hidden.total()
-        listed = f"{', '.join(named)}{more}"
-        return f"{total:,} hidden or of the operating system ({listed})" if total else ""
+    def sentences(self, where: object) -> Iterator[str]:
+        """What was passed over in a data set, clutter too: one sentence, or none."""
+        notes = self.notes()
+        if self.clutter:
+            names = _listed(Counter({repr(name): n for name, n in self.clutter.items()}))
+            entries = counted(self.clutter.total(), "entry", "entries")
+            notes.append(f"{entries} hidden or left by the operating system ({names})")
+        if notes:
+            yield f"ignored in {where}: {'; '.join(notes)}."
 
     def __str__(self) -> str:
         """All notes as one sentence without a stop: `passed over: ...`; empty for nothing."""
@@ -140,17 +129,18 @@ def _images_below(
         found = os.stat(folder)  # noqa: PTH116
         here = above | {(found.st_dev, found.st_ino)}
         with os.scandir(folder) as entries:
-            inside = sorted(
-                (entry.name, entry.is_dir(), entry.is_symlink())
-                for entry in entries
-                if not is_hidden_name(entry.name)
-            )
+            inside = []
+            for entry in entries:
+                if is_clutter_entry(entry):
+                    passed_over.clutter[entry.name] += 1
+                else:
+                    inside.append((entry.name, entry.is_dir(), entry.is_symlink()))
     except OSError as error:
         yield UnreadableFolder(folder, error.strerror or str(error))
         return
     if follow_links and len(here) == len(above):
         return
-    for name, is_folder, is_link in inside:
+    for name, is_folder, is_link in sorted(inside):
         path = os.path.join(folder, name)  # noqa: PTH118
         if is_folder and is_link and not follow_links:
             passed_over.links += 1
@@ -194,10 +184,15 @@ def _clause(kind: str, suffixes: Counter[str]) -> str:
         "picture": "save them as PNG or JPEG to have them read",
         "bare": "files that are named, one by one or by a pattern, are read whatever their suffix",
     }
-    most = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
-    named = [f"{number:,} {suffix}" for suffix, number in most[:MOST_SUFFIXES_NAMED]]
-    if len(most) > MOST_SUFFIXES_NAMED:
-        named.append(f"{sum(number for _, number in most[MOST_SUFFIXES_NAMED:]):,} others")
-    listed = "" if kind == "bare" else f" ({', '.join(named)})"
+    listed = "" if kind == "bare" else f" ({_listed(suffixes)})"
     cure = f": {cures[kind]}" if kind in cures else ""
     return f"{counted(suffixes.total(), *KINDS[kind])}{listed}{cure}"
+
+
+def _listed(counter: Counter[str]) -> str:
+    """`3 .txt, 1 .xml`, the most frequent first."""
+    most = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{number:,} {name}" for name, number in most[:MOST_NAMED]]
+    if len(most) > MOST_NAMED:
+        named.append(f"{sum(number for _, number in most[MOST_NAMED:]):,} others")
+    return ", ".join(named)

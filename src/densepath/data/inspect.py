@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.dataset import SPLITS, Dataset, gather_targets
+from densepath.data.dataset import SPLITS, Dataset, Split, gather_targets
 from densepath.data.fingerprint import Fingerprints, fingerprints
 from densepath.data.splits import Splits
 
@@ -28,7 +28,7 @@ class Copies:
         first, second: the splits; the same where both copies are in one.
         count: the images of `second` of which `first` has a copy (of one split: the images that
             repeat an earlier one).
-        examples: a few pairs of names.
+        examples: a few pairs of names, those whose labels differ first.
         other_labels: those of them whose labels differ.
     """
 
@@ -54,6 +54,7 @@ class Inspection:
         copies: images with the same contents, between splits and within one.
         groups: for each split its number of groups; empty where there are none.
         divided_groups: the groups that are in more than one split.
+        separate: the splits that were not made of one another.
     """
 
     source: str
@@ -66,6 +67,7 @@ class Inspection:
     copies: tuple[Copies, ...]
     groups: dict[str, int]
     divided_groups: int
+    separate: tuple[Split, ...]
 
     @property
     def imbalance(self) -> float | None:
@@ -134,6 +136,7 @@ def inspect_splits(splits: Splits, known: Mapping[str, Fingerprints] | None = No
         ),
         groups={s: len(np.unique(p.groups)) for s, p in parts.items() if p.groups is not None},
         divided_groups=_count_divided({s: parts[s] for s in splits.separate if s in parts}),
+        separate=splits.separate,
     )
 
 
@@ -166,14 +169,10 @@ def _copies(
 ) -> Copies:
     """The copies at `again` of `b`, of the images at `firsts` of `a`."""
     pairs = list(zip(map(int, firsts), map(int, again), strict=True))
-    differ = [np.any(parts[a].target(i) != parts[b].target(j)) for i, j in pairs]
-    return Copies(
-        a,
-        b,
-        len(pairs),
-        tuple((parts[a].path(i), parts[b].path(j)) for i, j in pairs[:SHOWN_COPIES]),
-        int(np.sum(differ)),
-    )
+    differ = [bool(np.any(parts[a].target(i) != parts[b].target(j))) for i, j in pairs]
+    order = sorted(range(len(pairs)), key=lambda at: not differ[at])[:SHOWN_COPIES]
+    examples = ((parts[a].path(i), parts[b].path(j)) for i, j in (pairs[at] for at in order))
+    return Copies(a, b, len(pairs), tuple(examples), sum(differ))
 
 
 def _count_divided(parts: dict[str, Dataset]) -> int:

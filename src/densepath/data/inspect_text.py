@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from densepath.drawing.picture import columns, literal
+from densepath.predictions import printable
+from densepath.wording import counted
 
 if TYPE_CHECKING:
     from densepath.data.inspect import Copies, Inspection
@@ -14,79 +19,84 @@ SHOWN_CLASSES = 10  # the largest, and as many of the smallest
 NAMED = 5
 NAME_WIDTH = 32
 IMBALANCED = 3.0
+IMAGES_OF = {"train": "training images", "validation": "validation images", "test": "test images"}
 
 
 def to_lines(found: Inspection) -> Iterator[str]:
     """The lines."""
-    kind = "multi-label, " if found.multi_label else ""
-    yield f"data: {found.source} ({kind}{count(len(found.class_names), 'class', 'classes')})"
+    classes = counted(len(found.class_names), "class", "classes")
+    kind = ", several an image" if found.multi_label else ""
+    yield f"data: {printable(found.source)} ({classes}{kind})"
     for split, rule in found.rules.items():
-        size = f"{found.images[split]:>9,}" if split in found.images else f"{'-':>9}"
-        groups = f" in {count(found.groups[split], 'group')}" if split in found.groups else ""
-        yield f"  {split:<10} {size}  {rule}{groups}"
+        own = split in found.separate
+        size = f"{found.images[split]:,}" if own and split in found.images else "-"
+        said = rule if own or split not in found.images else f"none; in their place {rule}"
+        groups = f" in {counted(found.groups[split], 'group')}" if split in found.groups else ""
+        yield f"  {split:<10} {size:>9}  {printable(said)}{groups}"
     yield ""
     yield from _class_table(found)
-    yield from (f"note: {said}" for said in remarks(found))
-
-
-def count(number: int, one: str, several: str = "") -> str:
-    """`1 image`, `1,200 images`."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
+    yield from (f"note: {printable(said)}" for said in remarks(found))
 
 
 def remarks(found: Inspection) -> Iterator[str]:
     """What a person should know before training: sentences."""
     for copies in found.copies:
-        yield _said_of(copies)
+        yield _said_of(copies, found.source)
     if found.divided_groups:
-        yield f"{count(found.divided_groups, 'group')} have images in more than one split."
+        verb = "has" if found.divided_groups == 1 else "have"
+        yield f"{counted(found.divided_groups, 'group')} {verb} images in more than one split."
     ratio = found.imbalance
     if ratio is not None and ratio >= IMBALANCED:
         yield f"imbalance: the largest class has {ratio:.1f} times the images of the smallest."
-    for split in ("train", "validation", "test"):
-        if missing := found.without(split):
-            verb = "has" if len(missing) == 1 else "have"
-            yield (
-                f"{count(len(missing), 'class', 'classes')} {verb} no {split} images: "
-                f"{some(missing)}."
-            )
+    nowhere = set.intersection(*(set(found.without(split)) for split in found.counts))
+    yield from _without("images", [name for name in found.class_names if name in nowhere])
+    for split, images in IMAGES_OF.items():
+        if split in found.separate:
+            yield from _without(images, [n for n in found.without(split) if n not in nowhere])
     yield from found.notes
+
+
+def _without(images: str, classes: list[str]) -> Iterator[str]:
+    """The sentence on classes that have no such images; none where all have."""
+    if classes:
+        verb = "has" if len(classes) == 1 else "have"
+        yield f"{counted(len(classes), 'class', 'classes')} {verb} no {images}: {some(classes)}."
 
 
 def some(names: list[str]) -> str:
     """The first names, and how many more there are."""
     rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
+    shown = (literal(name, NAME_WIDTH) for name in names[:NAMED])
+    return ", ".join(shown) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-def _said_of(copies: Copies) -> str:
-    """One sentence on images that are there twice."""
-    first, second = copies.examples[0]
-    labels = f", {copies.other_labels:,} of them under another label" if copies.other_labels else ""
+def _said_of(copies: Copies, source: str) -> str:
+    """One sentence on images that are there twice; names begin below the source."""
+    first, second = (name.removeprefix(f"{source}{os.sep}") for name in copies.examples[0])
+    one = copies.count == 1
+    count = counted(copies.count, IMAGES_OF[copies.second].removesuffix("s"))
     if copies.first == copies.second:
-        said = f"{count(copies.count, 'image')} of {copies.first} repeat another of it"
+        said = f"{count} {'is a copy' if one else 'are copies'} of another one"
     else:
-        said = f"{count(copies.count, 'image')} of {copies.second} are in {copies.first} too"
-    return f"{said}{labels}, such as {second} (= {first})."
+        said = f"{count} {'is' if one else 'are'} among the {IMAGES_OF[copies.first]} too"
+    if copies.other_labels:
+        said += ", under another label" if one else f", {copies.other_labels:,} under another label"
+    return f"{said}: {'' if one else 'for example '}{second} = {first}."
 
 
 def _class_table(found: Inspection) -> Iterator[str]:
     """Images of each class in each split: all classes, or the largest and the smallest."""
-    splits = list(found.counts)
+    splits = [split for split in found.counts if split in found.separate]
     sizes = np.sum([found.counts[split] for split in splits], axis=0)
     order = [int(i) for i in np.argsort(-sizes, kind="stable")]
     cut = len(order) > 2 * SHOWN_CLASSES
     shown = order[:SHOWN_CLASSES] + order[-SHOWN_CLASSES:] if cut else sorted(order)
-    names = {i: _shortened(found.class_names[i]) for i in shown}
-    width = max(len("class"), *map(len, names.values()))
+    names = {i: literal(found.class_names[i], NAME_WIDTH) for i in shown}
+    width = max(len("class"), *map(columns, names.values()))
     yield "  ".join([f"  {'class':<{width}}", *(f"{split:>10}" for split in splits)])
     for place, i in enumerate(shown):
         if cut and place == SHOWN_CLASSES:
             yield f"  ... {len(order) - 2 * SHOWN_CLASSES:,} classes between these"
         cells = (f"{found.counts[split][i]:>10,}" for split in splits)
-        yield "  ".join([f"  {names[i]:<{width}}", *cells])
-
-
-def _shortened(name: str) -> str:
-    """A name that fits its column."""
-    return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
+        padding = " " * (width - columns(names[i]))
+        yield "  ".join([f"  {names[i]}{padding}", *cells])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeAlias
 
 from densepath.data.files_dataset import FilesDataset
 from densepath.data.label_names import read_label_names
@@ -27,12 +27,8 @@ LABELS_FILE = "label_list.txt"
 MOST_CLASSES = 50_000
 
 
-class Line(NamedTuple):
-    """One line: where it stands, and what it says."""
-
-    number: int
-    file: str
-    label: int
+# Where a line stands, its file, its label. Plain tuples cost garbage collection nothing.
+Line: TypeAlias = tuple[int, str, int]
 
 
 def find_lists(path: Path, channels: int, options: DataOptions) -> Parts:
@@ -121,15 +117,18 @@ def read_list(
     rows = list(_rows(path))
     if not rows:
         raise DatasetError(f"{path} has no lines. A list file has one `path label` a line.")
-    labels = {row.label for one in of or [path] for row in (rows if one == path else _rows(one))}
+    others = (one for one in of if one != path)
+    labels = {label for _, _, label in rows}.union(
+        label for one in others for _, _, label in _rows(one)
+    )
     alone = {label: frozenset((label,)) for label in labels}  # one object a class, not a line
     class_names = _class_names(path.with_name(LABELS_FILE), labels, path)
     named = path.with_name(LABELS_FILE).exists()
     kept, merged, said = merge_repeats(
         path,
-        [row.file for row in rows],
-        [alone[row.label] for row in rows],
-        [row.number for row in rows],
+        [file for _, file, _ in rows],
+        [alone[label] for _, _, label in rows],
+        [number for number, _, _ in rows],
         [""] * len(rows),
         multi_label=multi_label,
     )
@@ -137,7 +136,7 @@ def read_list(
         notes += said + ([] if named else _unused(path, labels))
     return FilesDataset(
         root or path.parent,
-        [rows[i].file for i in kept],
+        [rows[i][1] for i in kept],
         to_targets([merged[i] for i in kept], len(class_names), multi_label=multi_label),
         class_names,
         description=f"list file {path}",
@@ -158,7 +157,7 @@ def _rows(path: Path) -> Iterator[Line]:
                 f"{path}, line {number}: {line!r} is not `path label` with a label from 0. (For "
                 "labels that are names, use a table: a CSV with the columns path and label.)"
             )
-        yield Line(number, file[0], int(label))
+        yield number, file[0], int(label)
 
 
 def _class_names(path: Path, labels: set[int], of: Path) -> list[str]:

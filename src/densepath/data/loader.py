@@ -32,6 +32,7 @@ from densepath.errors import (
 )
 from densepath.preprocess import Image, Preprocess
 
+CURE = "--on-error skip leaves such images out and counts them"
 OnError = Literal["fail", "skip"]
 
 
@@ -262,7 +263,8 @@ def _batches(
     made = _made_by_workers(maker, steps, workers) if workers and steps else map(maker, steps)
     for batch in made:
         if batch.errors and on_error == "fail":
-            raise batch.errors[0]
+            first = batch.errors[0]
+            raise ImageError(first.path, f"{first.reason}. {CURE}")
         yield batch
 
 

@@ -75,7 +75,9 @@ class Record:
     Attributes:
         class_names: in the order of the class numbers.
         multi_label: whether an image can have several classes.
-        source: where the images are, absolute, or the name of a set that comes with densepath.
+        places: where the images are, by field of the recipe (`source`, `train`, `validation`,
+            `test`, `root`): paths from the root, names of folders in the source, or the name of a
+            set that comes with densepath.
         folder: where the run folder was, absolute: when it moves together with its images, they
             are found from it.
         parts: by split: `train`, and the one that epochs are judged on.
@@ -85,7 +87,7 @@ class Record:
 
     class_names: list[str]
     multi_label: bool
-    source: str
+    places: dict[str, str]
     folder: str
     parts: dict[Split, Part]
     before: Fingerprints = field(default_factory=lambda: NO_FINGERPRINTS)
@@ -101,7 +103,7 @@ class Record:
             "format": FORMAT,
             "class_names": self.class_names,
             "multi_label": self.multi_label,
-            "source": self.source,
+            "places": self.places,
             "folder": self.folder,
             "parts": list(self.parts),
             "unknown_start": self.unknown_start,
@@ -134,7 +136,7 @@ class Record:
                 return cls(
                     [str(name) for name in about["class_names"]],
                     bool(about["multi_label"]),
-                    str(about["source"]),
+                    {str(name): str(place) for name, place in about["places"].items()},
                     str(about["folder"]),
                     {s: _read_part(arrays, s, len(about["class_names"])) for s in about["parts"]},
                     arrays["before"],
@@ -146,8 +148,12 @@ class Record:
                 "images it was trained on is then known by its checkpoints alone."
             ) from error
 
-    def follow(self, place: str, folder: Path) -> str:
-        """Where `place` is, now that the run folder is `folder`: as before, if it is there."""
+    def follow(self, folder: Path) -> dict[str, str]:
+        """The places, now that the run folder is `folder`: as before where they are there."""
+        return {name: self._follow(place, folder) for name, place in self.places.items()}
+
+    def _follow(self, place: str, folder: Path) -> str:
+        """Where one is."""
         if Path(place).exists() or not Path(place).is_absolute():
             return place
         moved = os.path.abspath(folder / os.path.relpath(place, self.folder))  # noqa: PTH100

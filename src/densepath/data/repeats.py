@@ -36,17 +36,19 @@ def merge_repeats(
     Raises:
         DatasetError: an image that has one class has another one in a second row.
     """
+    places = list(map(os.path.normpath, files))
+    if len(set(places)) == len(places):
+        return list(range(len(files))), list(labels), []
     first: dict[str, int] = {}
     merged = list(labels)
     kept: dict[tuple[str, str], int] = {}
     repeated = 0
-    for row, (file, key) in enumerate(zip(files, keys, strict=True)):
-        place = os.path.normpath(file)
+    for row, (place, key) in enumerate(zip(places, keys, strict=True)):
         other = first.setdefault(place, row)
         if labels[row] != labels[other] and not multi_label:
             raise DatasetError(
-                f"{path}, lines {lines[other]} and {lines[row]}: {file} is given two different "
-                "labels. Mend one; or, where an image can have several classes, say so: "
+                f"{path}, lines {lines[other]} and {lines[row]}: {files[row]} is given two "
+                "different labels. Mend one; or, where an image can have several classes, say so: "
                 "--set data.multi_label=true"
             )
         there = kept.setdefault((place, key), row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from densepath.data.listing import list_folder
 from densepath.data.options import FILE_OPTIONS, TABLE_OPTIONS, DataOptions
 from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.split_folders import CLASSES_HERE
-from densepath.errors import DatasetError, UsageError
-from densepath.files import expand_user
+from densepath.errors import DatasetError, UnknownNameError, UsageError
+from densepath.files import expand_user, nearest_paths
 
 SOURCES = (
     "`digits`, `cifar10`, a folder with one folder a class, a list file (.txt), "
@@ -56,9 +57,7 @@ def built_in(source: str | Path) -> str | None:
     if name.startswith(BUILT_IN):
         name = name.removeprefix(BUILT_IN)
         if name not in BUILT_IN_NAMES:
-            raise DatasetError(
-                f"there is no {source}. Choices: {BUILT_IN}digits, {BUILT_IN}cifar10."
-            )
+            raise UnknownNameError("data set", source, (f"{BUILT_IN}{n}" for n in BUILT_IN_NAMES))
         return name
     if name not in BUILT_IN_NAMES:
         return None
@@ -98,7 +97,9 @@ def _open_source(
     name, known = str(source), built_in(source)
     path = expand_user(source)
     if known is None and not path.exists():
-        raise DatasetError(f"there is no data set {name!r}. A data set is {SOURCES}.")
+        near = [*nearest_paths(path), *difflib.get_close_matches(name, BUILT_IN_NAMES)]
+        hint = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise DatasetError(f"there is no data set {name!r}{hint} A data set is {SOURCES}.")
     if known is None and path.suffix.lower() in TABLES:
         from densepath.data.table import find_rows
 

@@ -43,6 +43,12 @@ class Splits:
     source: str
     separate: tuple[Split, ...] = field(default=SPLITS)
 
+    def __repr__(self) -> str:
+        """The source and the number of images of each part, in one line."""
+        parts = {split: getattr(self, split) for split in SPLITS}
+        said = ", ".join(f"{len(part):,} {name}" for name, part in parts.items() if part)
+        return f"<Splits of {self.source}: {said or 'no images'}>"
+
     def of(self, split: Split) -> Dataset:
         """The images of a split.
 
@@ -129,9 +135,9 @@ class _Division:
         if origin is None:
             return self._why_none(split)
         if origin == WHOLE:
-            return f"all images, those trained on among them: {self.parts.rules[WHOLE]}"
+            return "all images, including those trained on"
         if origin != split:
-            return f"the {origin} images, for there are no others: {self.parts.rules[origin]}"
+            return f"the {origin} images"
         return self.parts.rules[origin]
 
     @property

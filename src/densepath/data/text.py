@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from densepath.errors import DatasetError
+from densepath.names import readable
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -37,5 +38,8 @@ def read_lines(path: Path) -> list[str]:
 
 
 def normal_form(name: str) -> str:
-    """A class name in Unicode's form NFC: macOS writes `é` as two characters, others as one."""
-    return unicodedata.normalize("NFC", name)
+    """A class name as text in Unicode's form NFC: macOS writes `é` as two characters.
+
+    A folder's name may hold bytes that are no text; they are escaped, as everywhere.
+    """
+    return unicodedata.normalize("NFC", readable(name))

@@ -236,8 +236,8 @@ def columns(text: str) -> int:
 
 
 def _columns_of(character: str) -> int:
-    """2 of a wide character, 0 of a mark that stands on the one before."""
-    if unicodedata.combining(character) or character in JOINERS:
+    """2 of a wide character, 0 of a mark that stands on the one before, and of what joins two."""
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 

@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 
 from densepath.bundle.bundle import Bundle
 from densepath.engines.engine import Precision
-from densepath.engines.obstacles import AUTO, BOTH, TABLE, Row, Wish, find_row, obstacle
+from densepath.engines.obstacles import (
+    AUTO,
+    BOTH,
+    TABLE,
+    Row,
+    Wish,
+    explain_obstacle,
+    find_row,
+    obstacle,
+)
 from densepath.errors import DensepathError, EngineError, UnknownNameError, UsageError
 
 # So many images are answered in less time than a slower opening costs.
@@ -43,6 +52,9 @@ def choose(wish: Wish, bundle: Bundle | None) -> Choice:
         MissingPackageError: its package is not installed.
     """
     _check_names(wish)
+    unexplained = explain_obstacle(bundle) if wish.explains else None
+    if unexplained is not None:
+        raise unexplained
     wish = _as_stored(wish, bundle)
     if wish.engine != AUTO:
         error = obstacle(find_row(wish.engine), wish, bundle)

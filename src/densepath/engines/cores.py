@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def count_threads(asked: int | None) -> int:
     Raises:
         UsageError: fewer than one.
     """
-    if asked is not None and asked < 1:
-        raise UsageError(f"threads is {asked}; it must be at least 1.")
-    return asked or usable_cores()
+    return usable_cores() if asked is None else check_count("threads", asked)
+
+
+def check_count(name: str, value: object) -> int:
+    """The value, which counts something.
+
+    Raises:
+        UsageError: it is no whole number, or below 1.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise UsageError(f"{name} is {value!r}; it must be a whole number.")
+    if (count := operator.index(value)) < 1:
+        raise UsageError(f"{name} is {count}; it must be at least 1.")
+    return count

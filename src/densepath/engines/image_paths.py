@@ -1,20 +1,22 @@
 """What a user names on the command line → one image after another, in a fixed order.
 
-Files, folders (all images below them, sorted by name), globs, lists on standard input and, where
-they are allowed, URLs. Names are made one by one; only the names of the folder being read are
-held at once.
+Files, folders (all images below them, sorted by name), globs, lists (`.txt` files, or on standard
+input) and, where they are allowed, URLs. Names are made one by one; only the names of the folder
+being read are held at once.
 """
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from densepath.data.decode import readable_suffixes
 from densepath.data.image_files import PassedOver, UnreadableFolder, images_below
+from densepath.data.text import read_lines
 from densepath.engines.download import Url, is_url
 from densepath.engines.reading import ReadImage
 from densepath.errors import DataError, UsageError
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     Found: TypeAlias = str | Url | ReadImage
 
-STDIN = "-"
+STDIN, LIST = "-", ".txt"
 URLS_REFUSED = "URLs are not downloaded unless --allow-urls is given"
 
 
@@ -38,7 +40,7 @@ def find_images(
     """The images that `arguments` name, in order.
 
     Args:
-        arguments: files, folders, globs, URLs, or `-` for the names in `lines`.
+        arguments: files, folders, globs, lists, URLs, or `-` for the names in `lines`.
         lines: one file, folder, glob or URL a line, as from standard input.
         allow_urls: let `http` and `https` addresses be downloaded.
         passed_over: is told of the files of folders that are no images.
@@ -46,7 +48,7 @@ def find_images(
     Raises:
         UsageError: an argument is a URL, and URLs are not allowed. (In `lines` it becomes an
             image with an error.)
-        DataError: a folder without images, or a glob that nothing matches.
+        DataError: a folder or list without images, or a glob that nothing matches.
     """
     given = list(arguments)
     if not allow_urls and any(is_url(argument) for argument in given):
@@ -72,15 +74,44 @@ def _expand(name: str, allow_urls: bool, total: PassedOver) -> Iterator[Found]:
     """The images of one argument or line; what is passed over is added to `total`."""
     if is_url(name):
         yield Url(name) if allow_urls else ReadImage(name, None, URLS_REFUSED)
-    elif Path(name).is_dir():
+    elif os.path.isdir(name):  # noqa: PTH112  False, not an error, for a name too long for a file
         yield from _nonempty(
             lambda passed: _folder(name, passed), f"{name}: no images in this folder", total
         )
+    elif name.lower().endswith(LIST) and os.path.isfile(name):  # noqa: PTH113
+        nothing = f"{name}: names no images"
+        yield from _nonempty(lambda passed: _listed(name, allow_urls, passed), nothing, total)
     elif glob.has_magic(name) and not os.path.lexists(name):
         nothing = f"{name}: nothing matches this pattern"
         yield from _nonempty(lambda passed: _matches(name, passed), nothing, total)
     else:
         yield name
+
+
+def _listed(name: str, allow_urls: bool, passed_over: PassedOver) -> Iterator[Found]:
+    """The images that a list names, one a line, its paths starting from its own folder.
+
+    A line's last word may be the number of a class, as in the lists that networks are trained on.
+    """
+    for line in filter(None, read_lines(Path(name))):
+        if is_url(line):
+            yield from _expand(line, allow_urls, passed_over)
+            continue
+        path = os.path.join(os.path.dirname(name), line)  # noqa: PTH118, PTH120
+        labelled = re.fullmatch(r"(.*\S)\s+\d+", path)
+        if labelled and not os.path.lexists(path):
+            path = labelled[1]
+        if os.path.isdir(path):  # noqa: PTH112
+            yield from _folder(path, passed_over)
+        else:
+            yield path
+
+
+def name_of(found: Found) -> str:
+    """The path, address or name of an image that was found."""
+    if isinstance(found, str):
+        return found
+    return found.name if isinstance(found, ReadImage) else found.address
 
 
 def _matches(pattern: str, passed_over: PassedOver) -> Iterator[Found]:

@@ -5,15 +5,18 @@ PyTorch is imported only for the engines that are PyTorch's, and for subjects th
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.engines.choose import choose
+from densepath.engines.cores import check_count
 from densepath.engines.engine import Engine, Precision
 from densepath.engines.modes import Mode, count_streams
-from densepath.engines.obstacles import Wish, find_row
+from densepath.engines.obstacles import Wish, explain_obstacle, find_row
 from densepath.engines.predictor import Predictor
+from densepath.errors import UnknownNameError, UsageError
 from densepath.models.spec import to_sides
 from densepath.preprocess import Preprocess
 
@@ -27,7 +30,7 @@ TestPooling = Literal["mean", "mean_max"]
 
 
 def load(
-    subject: str | Path,
+    subject: str | Path | Bundle | Checkpoint,
     *,
     engine: str = "auto",
     mode: Mode = "auto",
@@ -44,7 +47,7 @@ def load(
 
     Args:
         subject: for example `bundles/pets`, `timm/densenet121.ra_in1k`, `x.safetensors` or
-            `runs/digits`.
+            `runs/digits`; or an open Bundle or Checkpoint.
         engine: `auto`, or a name of docs/engines.md; `Predictor.choice` says what was chosen.
         mode: `latency` has all cores on an image, `throughput` an image on each core; `auto`
             has whichever suits what is asked of it.
@@ -55,7 +58,8 @@ def load(
         test_pooling: `mean`, or `mean_max` at sizes above the training size.
         threads: CPU threads of the network; by default one a usable core. For PyTorch's engines
             they are those of the whole process.
-        explains: take an engine that can explain its answers.
+        explains: take an engine that explains its answers itself. Every predictor has `explain`;
+            without this the one that answers soonest may open PyTorch beside it for that.
         num_images: how many images will be answered, for `auto`; unknown by default.
 
     Raises:
@@ -65,7 +69,13 @@ def load(
         EngineError, MissingPackageError: this machine lacks what the engine needs.
     """
     count_streams(mode, threads)  # a wrong one is refused before anything is read
+    if num_images is not None:
+        check_count("num_images", num_images)
     sides = None if size is None else to_sides(size)
+    if crop_share is not None and not isinstance(crop_share, int | float):
+        raise UsageError(f"crop_share is {crop_share!r}; it must be a number in (0, 1].")
+    if test_pooling not in get_args(TestPooling):
+        raise UnknownNameError("test pooling", test_pooling, get_args(TestPooling))
     if mode == "auto" and num_images == 1:
         mode = "latency"
     wish = Wish(
@@ -74,16 +84,25 @@ def load(
         explains=explains,
         num_images=num_images,
     )
-    if is_bundle(subject):
+    if isinstance(subject, Bundle):
+        return _load_bundle(subject, wish, crop_share)
+    if isinstance(subject, str | PathLike) and is_bundle(subject):
         return _load_bundle(Bundle.open(subject), wish, crop_share)
-    choice = choose(wish, None)
-    from densepath.weights.subject import open_checkpoint
+    from densepath.weights.checkpoint import Checkpoint
+    from densepath.weights.subject import locate, open_checkpoint
 
+    if not isinstance(subject, Checkpoint):
+        locate(subject)  # what is none is said before what an engine would need
+    choice = choose(wish, None)
     checkpoint = open_checkpoint(subject)
     preprocess = _at_size(checkpoint.preprocess, wish, crop_share)
     made = _open_checkpoint(choice.engine, checkpoint, wish, preprocess)
     return Predictor(
-        made, preprocess, checkpoint.labels, multi_label=checkpoint.multi_label, choice=choice
+        *(made, preprocess, checkpoint.labels),
+        multi_label=checkpoint.multi_label,
+        choice=choice,
+        # The checkpoint's memory is kept for it: its file may be written anew by then.
+        open_explainer=lambda: _open_checkpoint("eager", checkpoint, wish, preprocess),
     )
 
 
@@ -99,8 +118,25 @@ def _load_bundle(bundle: Bundle, wish: Wish, crop_share: float | None) -> Predic
         choice.engine, model, wish, preprocess
     )
     return Predictor(
-        made, preprocess, manifest.labels, multi_label=manifest.multi_label, choice=choice
+        *(made, preprocess, manifest.labels),
+        multi_label=manifest.multi_label,
+        choice=choice,
+        open_explainer=lambda: _open_explainer(bundle, wish, preprocess),
     )
+
+
+def _open_explainer(bundle: Bundle, wish: Wish, preprocess: Preprocess) -> Engine:
+    """PyTorch on a bundle's weights, which are verified first.
+
+    Raises:
+        UsageError: it has no float weights.
+        BundleError: they were changed.
+    """
+    error = explain_obstacle(bundle)
+    if error is not None:
+        raise error
+    bundle.verify("torch")
+    return _open_weights("eager", bundle.path_of("torch"), wish, preprocess)
 
 
 def _at_size(preprocess: Preprocess, wish: Wish, crop_share: float | None) -> Preprocess:

@@ -180,7 +180,7 @@ def read_tensors(path: Path) -> tuple[ModelSpec, int, dict[str, NDArray[Any]]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         spec = ModelSpec.from_dict(description["spec"])
         return spec, int(description["in_channels"]), tensors
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path.name} is not a whole checkpoint: {error!r}") from error
 
 

@@ -138,6 +138,30 @@ def obstacle(row: Row, wish: Wish, bundle: Bundle | None) -> DensepathError | No
     return None
 
 
+def explain_obstacle(bundle: Bundle | None) -> DensepathError | None:
+    """What is in the way of explanations, which PyTorch makes from float weights; nothing if none.
+
+    Whatever engine answers, and whatever has been compiled, does not change it.
+    """
+    if find_spec("torch") is None:
+        return EngineError("explaining takes PyTorch, which is not installed. pip install torch")
+    if bundle is None:
+        return None
+    if bundle.manifest.precision != "float32":
+        return UsageError(
+            f"{bundle.folder} is quantised to {bundle.manifest.precision}: it has no float weights "
+            "to take gradients of. Explain with the checkpoint or float bundle that it was made "
+            f"of ({bundle.manifest.source['subject']})."
+        )
+    if "torch" not in bundle.manifest.formats:
+        there = ",".join(sorted(bundle.manifest.formats))
+        return UsageError(
+            f"{bundle.folder} has no torch format, from which explanations are made; it has "
+            f"{there}. Add it: densepath export SUBJECT --to {there},torch -o DIR"
+        )
+    return None
+
+
 def has_gpu() -> bool:
     """Whether the machine has an NVIDIA GPU with its driver."""
     return Path("/proc/driver/nvidia/version").exists() or bool(shutil.which("nvidia-smi"))

@@ -6,6 +6,7 @@ runtimes let go of Python's lock meanwhile).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.decode import MAX_PIXELS
+from densepath.engines.cores import check_count
 from densepath.engines.engine import Engine, Images, Logits
 from densepath.engines.flow import flow
-from densepath.engines.reading import ReadImage, is_single, name_of, read_image
+from densepath.engines.given import images_in
+from densepath.engines.reading import ReadImage, read_image
 from densepath.errors import UsageError
+from densepath.names import first_of
 from densepath.predictions import ClassScore, Prediction, answer, find_class, probabilities
 from densepath.preprocess import Image, Preprocess
 
@@ -45,6 +49,11 @@ class Explanation:
     image: Image | None = None
     heat: NDArray[np.float32] | None = None
     target: ClassScore | None = None
+
+    def __repr__(self) -> str:
+        """The answer in one line, without the pictures."""
+        heat = "no map" if self.heat is None else "a map of {} × {}".format(*self.heat.shape)
+        return f"<Explanation: {self.prediction}, {heat}>"
 
     @property
     def explained(self) -> ClassScore:
@@ -78,16 +87,41 @@ class Predictor:
         *,
         multi_label: bool = False,
         choice: Choice | None = None,
+        open_explainer: Callable[[], Engine] | None = None,
     ) -> None:
-        """`choice` says which engine it is and why, where `densepath.load` chose it."""
+        """
+        Args:
+            engine: runs the network.
+            preprocess: the way from an image to its input.
+            labels: the class names, in the order of the logits.
+            multi_label: every class is a yes or no of its own.
+            choice: which engine it is and why, where `densepath.load` chose it.
+            open_explainer: opens an engine on the same network that explains, for where `engine`
+                does not; it is called when the first explanation is asked for.
+
+        Raises:
+            UsageError: not one label for each logit.
+        """
         if len(labels) != engine.info.num_classes:
             raise UsageError(f"{len(labels)} labels for {engine.info.num_classes} logits.")
         self.engine, self.preprocess = engine, preprocess
         self.labels, self.multi_label = list(labels), multi_label
         self.choice = choice
+        self._open_explainer = open_explainer
+        self._explainer: Engine | None = None
+        self._opening = threading.Lock()
         # An engine may bring what gives the same bytes sooner.
         fitter = getattr(engine, "fitter", None)
         self._fit = preprocess.fit if fitter is None else fitter(preprocess)
+
+    def __repr__(self) -> str:
+        """The engine, the classes and the images in one line."""
+        info, (height, width) = self.engine.info, self.preprocess.size
+        return (
+            f"<Predictor: engine {info.name} in {info.precision} on {info.device}, "
+            f"{len(self.labels):,} classes: {first_of(self.labels)}; images of {height} × {width} "
+            f"× {self.preprocess.channels}>"
+        )
 
     def predict(
         self,
@@ -99,17 +133,19 @@ class Predictor:
         """One answer an image, in order; a generator, two batches a stream ahead at most.
 
         Args:
-            images: a file's path, its bytes, a uint8 [height, width, channels] array or a
-                Pillow image; or any iterable of these, which may be endless.
+            images: a file's path, a folder's (all images below it), a pattern's or a list's, as on
+                the command line; a file's bytes or an open file; a uint8 array or tensor [height,
+                width, channels]; a Pillow image; or any iterable of these, which may be endless.
             top_k: the classes in each answer.
             batch_size: the images of one run of the engine; by default what it prefers.
 
         Raises:
-            UsageError: `top_k` or `batch_size` below 1. An image that cannot be read raises
-                nothing: its answer has an `error`.
+            UsageError: `top_k` or `batch_size` below 1; something that is neither an image nor
+                images. An image that cannot be read raises nothing: its answer has an `error`.
+            DataError: a single folder, pattern or list without images, while iterating.
         """
         batch_size = self._check(top_k, batch_size)
-        return self._predict(images, top_k, batch_size)
+        return self._predict(images_in(images), top_k, batch_size)
 
     def explain(
         self,
@@ -125,19 +161,22 @@ class Predictor:
             images, top_k, batch_size: as in `predict`.
             target: a class by its name or its number, for all images.
 
+        Where the engine cannot explain, PyTorch does, which is opened beside it the first time.
+
         Raises:
-            UsageError: as `predict`; or the engine cannot explain; or no such class.
+            UsageError: as `predict`; or there are no float weights to explain from; or no such
+                class.
         """
-        batch_size = self._check(top_k, batch_size)
+        self._check(top_k, batch_size)
         class_id = None if target is None else find_class(self.labels, target)
-        if not hasattr(self.engine, "explain"):
-            raise UsageError(f"the engine {self.engine.info.name!r} cannot explain; 'eager' can.")
-        named = self._named(images)
+        named = images_in(images)
+        engine = self._explaining_engine()
 
         def answer(read: list[ReadImage]) -> list[Explanation]:
-            return self._explain(read, top_k, class_id)
+            return self._explain(engine, read, top_k, class_id)
 
-        return flow(named, read=self._read, answer=answer, batch_size=batch_size, streams=1)
+        size = batch_size or engine.info.batch_size
+        return flow(named, read=self._read, answer=answer, batch_size=size, streams=1)
 
     def read(self, image: Readable, name: str, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
         """One image, read, resized and cropped; or why it cannot be."""
@@ -148,8 +187,10 @@ class Predictor:
         return answer(logits, names, self.labels, top_k=top_k, multi_label=self.multi_label)
 
     def close(self) -> None:
-        """The engine's memory is free."""
+        """The memory of the engine, and of what explains, is free."""
         self.engine.close()
+        if self._explainer is not None:
+            self._explainer.close()
 
     def __enter__(self) -> Predictor:
         return self
@@ -166,13 +207,11 @@ class Predictor:
         """The batch size to use, once both numbers are known to be possible."""
         if batch_size is None:
             batch_size = self.engine.info.batch_size
-        for name, value in (("top_k", top_k), ("batch_size", batch_size)):
-            if value < 1:
-                raise UsageError(f"{name} is {value}; it must be at least 1.")
-        return batch_size
+        check_count("top_k", top_k)
+        return check_count("batch_size", batch_size)
 
     def _predict(
-        self, images: Readable | Iterable[Readable], top_k: int, batch_size: int
+        self, named: Iterator[tuple[str, Readable]], top_k: int, batch_size: int
     ) -> Iterator[Prediction]:
         """One answer an image; an image that comes alone has the whole machine."""
 
@@ -183,18 +222,13 @@ class Predictor:
             return self._answer(read, top_k, self.engine.run)
 
         return flow(
-            self._named(images),
+            named,
             read=self._read,
             answer=answer,
             answer_alone=answer_alone,
             batch_size=batch_size,
             streams=self.engine.info.streams,
         )
-
-    def _named(self, images: Readable | Iterable[Readable]) -> Iterator[tuple[str, Readable]]:
-        """The images with their names."""
-        several: Iterable[Readable] = [images] if is_single(images) else images  # type: ignore
-        return ((name_of(image, i), image) for i, image in enumerate(several))
 
     def _read(self, named: tuple[str, Readable]) -> ReadImage:
         """The image, read and resized; or why it cannot be."""
@@ -209,8 +243,23 @@ class Predictor:
         logits = run(self._stack(whole))
         return self._merge(batch, self._name(logits, whole, top_k))
 
+    def _explaining_engine(self) -> Engine:
+        """The engine itself, or the one beside it that explains.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if hasattr(self.engine, "explain"):
+            return self.engine
+        if self._open_explainer is None:
+            raise UsageError(f"the engine {self.engine.info.name!r} cannot explain; 'eager' can.")
+        with self._opening:
+            if self._explainer is None:
+                self._explainer = self._open_explainer()
+        return self._explainer
+
     def _explain(
-        self, batch: list[ReadImage], top_k: int, class_id: int | None
+        self, engine: Engine, batch: list[ReadImage], top_k: int, class_id: int | None
     ) -> list[Explanation]:
         """The answers of one batch with their maps."""
         whole = [read for read in batch if read.image is not None]
@@ -218,7 +267,7 @@ class Predictor:
             failed = self._answer(batch, top_k, self.engine.run)
             return [Explanation(prediction) for prediction in failed]
         stacked = self._stack(whole)
-        logits, maps = self.engine.explain(stacked, class_id)  # type: ignore[attr-defined]
+        logits, maps = engine.explain(stacked, class_id)  # type: ignore[attr-defined]
         details = zip(maps, self._targets(logits, class_id), strict=True)
         answers = self._merge(batch, self._name(logits, whole, top_k))
         return [

@@ -13,6 +13,7 @@ import numpy as np
 
 from densepath.data.dataset import Dataset, Split
 from densepath.data.loader import Batch, EvalLoader
+from densepath.data.sources import TABLES
 from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation import metrics
 from densepath.evaluation.answers import Answers, Predict, collect_answers
@@ -84,7 +85,7 @@ def evaluate(
     """
     if not 0 < threshold < 1:
         raise UsageError(f"the threshold is {threshold}; it must lie between 0 and 1.")
-    checkpoint = subject if isinstance(subject, Checkpoint) else open_checkpoint(subject)
+    checkpoint = open_checkpoint(subject)
     preprocess = checkpoint.preprocess
     if size is not None or crop_share is not None:
         sides = preprocess.size if size is None else checkpoint.spec.check_size(size)
@@ -268,7 +269,8 @@ def _reading(
     reading = dict(given)
     if data_root is not None:
         reading["root"] = data_root
-    if checkpoint.multi_label and isinstance(data, str | Path) and Path(data).suffix == ".csv":
+    is_table = isinstance(data, str | Path) and Path(data).suffix.lower() in TABLES
+    if checkpoint.multi_label and is_table:
         reading.setdefault("multi_label", True)
     return reading
 

@@ -143,8 +143,8 @@ def draw_reliability(report: Report) -> Figure:
 def _draw_gaps(axes: Axes, bins: Sequence[Bin], width: float) -> None:
     """What lies between accuracy and confidence, in a colour for each direction."""
     kinds = (
-        (TOO_SURE, "missing to the confidence: too sure", 1),
-        (TOO_UNSURE, "beyond the confidence: too unsure", -1),
+        (TOO_SURE, "overconfident: right less often", 1),
+        (TOO_UNSURE, "underconfident: right more often", -1),
     )
     for colour, label, sign in kinds:
         gaps = [((part.confidence or 0.0) - (part.accuracy or 0.0), part) for part in bins]
@@ -278,8 +278,8 @@ PICTURES = (
         "reliability.png",
         "Reliability",
         "Whether the scores mean what they say. A bar is the share of right answers among those "
-        "of like confidence; red is what is missing to the confidence (too sure), orange what is "
-        "beyond it (too unsure). Below: how many answers have that confidence.",
+        "of like confidence; red is what is missing to the confidence (overconfident), orange "
+        "what is beyond it (underconfident). Below: how many answers have that confidence.",
         draw_reliability,
         lambda report: any(part.count for part in report.reliability),
     ),

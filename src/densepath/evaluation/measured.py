@@ -27,8 +27,6 @@ from densepath.weights.checkpoint import Checkpoint, is_checkpoint
 from densepath.weights.subject import open_checkpoint
 from densepath.weights.trained_on import RECORD_NAME, TrainedOn
 
-PLACES = ("train", "validation", "test", "root")
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -100,14 +98,10 @@ def find_trained_on(subject: str | Path | Checkpoint, checkpoint: Checkpoint) ->
     record = Record.load(folder / RECORD_NAME)
     if known.trained is None:
         known = known.with_record(record)
-    places = {name: getattr(known.options, name) for name in PLACES}
-    found: dict[str, Any] = {
-        name: place and record.follow(str(place), folder) for name, place in places.items()
-    }
+    places: dict[str, Any] = record.follow(folder)
+    source = places.pop("source")
     return dataclasses.replace(
-        known,
-        source=record.follow(known.source, folder),
-        options=dataclasses.replace(known.options, **found),
+        known, source=source, options=dataclasses.replace(known.options, **places)
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.drawing.picture import quiet_matplotlib
 from densepath.evaluation.answers import Answers
 
 CALIBRATION_BINS = 15
@@ -139,7 +140,9 @@ def per_label(
     score > `threshold`.
     """
     import torch
-    from torchmetrics.functional import classification
+
+    with quiet_matplotlib():  # which torchmetrics imports
+        from torchmetrics.functional import classification
 
     truth, decided = answers.targets.astype(bool), answers.scores > threshold
     counts = ((truth & decided).sum(0), decided.sum(0), truth.sum(0))

@@ -88,6 +88,12 @@ class Report:
     images_per_second: float
     overlap: Overlap | None = None
 
+    def __repr__(self) -> str:
+        """The subject, the data and the first figures in one line."""
+        known = {name: value for name, value in self.figures.items() if value is not None}
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in list(known.items())[:3])
+        return f"<Report: {self.subject} on {self.data}, {self.images:,} images: {figures}>"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the confusion matrix has its own file."""
         return {
@@ -148,8 +154,10 @@ class Report:
         lines += ["| figure | value |", "|---|---|"]
         lines += [f"| {name} | {value} |" for name, value in self.shown_figures().items()]
         lines += [f"| images | {self.images:,} |", f"| could not be read | {len(self.skipped):,} |"]
-        settings = (f"- {name}: {in_markdown(str(value))}" for name, value in self.settings.items())
-        lines += ["", *settings, ""]
+        lines.append("")
+        for name, value in self.settings.items():
+            lines.append(f"- {name}: {in_markdown(value) if isinstance(value, str) else value}")
+        lines.append("")
         for one in pictures:
             lines += [f"## {one.title}", "", one.words, "", f"![{one.title}]({one.file})", ""]
             lines += self._confusion_table() if one.file == "confusion.png" else []

@@ -10,9 +10,11 @@ from typing import Any
 from densepath.bundle.bundle import Bundle
 from densepath.errors import UsageError, WeightsError
 from densepath.export.export import Format, export
+from densepath.files import missing
 from densepath.models.catalogue import CATALOGUE
 from densepath.weights.checkpoint import is_checkpoint
 from densepath.weights.import_file import import_weights
+from densepath.weights.preprocess_changes import AS_GUESSED, PreprocessChanges
 
 
 def convert(
@@ -23,6 +25,7 @@ def convert(
     source: str | None = None,
     labels: Sequence[str] | None = None,
     multi_label: bool = False,
+    preprocess: PreprocessChanges = AS_GUESSED,
     to: Sequence[Format] | None = None,
     **options: Any,
 ) -> Bundle:
@@ -32,7 +35,7 @@ def convert(
         file: a `.pdparams`, `.ckpt`, `.pth` or `.safetensors` file.
         output: the folder of the bundle.
         model: the catalogue's model that it is of; by default the one in the file's name.
-        source, labels, multi_label: as `import_weights` takes them.
+        source, labels, multi_label, preprocess: as `import_weights` takes them.
         to: the formats; by default as in `export`.
         options: as `export` takes them.
 
@@ -43,11 +46,17 @@ def convert(
     """
     path = Path(file)
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file.")
+        raise WeightsError(missing(path))
     if is_checkpoint(path):
         raise UsageError(f"{path} is densepath's own checkpoint: `densepath export` takes it.")
     checkpoint = import_weights(
-        path, model or guess_model(path), source=source, labels=labels, multi_label=multi_label
+        path,
+        model or guess_model(path),
+        source=source,
+        labels=labels,
+        multi_label=multi_label,
+        preprocess=preprocess,
+        say=lambda note: None,  # the bundle's manifest has it, under its source's provenance
     )
     return export(checkpoint, output, to=to, **options)
 

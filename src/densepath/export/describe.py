@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from densepath import __version__
 from densepath.bundle.manifest import WEIGHTS_OF, File, Manifest, Tensor
 from densepath.files import sha256
+from densepath.version import __version__
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import checkpoint_in
 

@@ -23,6 +23,7 @@ from densepath.export.parity_images import collect_images
 from densepath.export.program import export_program
 from densepath.extras import command_for, find_missing
 from densepath.files import write_json, write_text
+from densepath.names import several
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
@@ -79,15 +80,15 @@ def export(
         ParityError: a format answers otherwise than the checkpoint.
         OutputError: the bundle cannot be written.
     """
-    formats = choose_formats(to)
+    formats = choose_formats(None if to is None else several(to))
     _check_numbers(num_images, batch_sizes)
     check_target(Path(output), overwrite=overwrite)
     check_packages(formats)
-    checkpoint = subject if isinstance(subject, Checkpoint) else open_checkpoint(subject)
+    checkpoint = open_checkpoint(subject)
     if size is not None:
         checkpoint = _at_size(checkpoint, size)
     with (
-        collect_images(images, num_images) as chosen,
+        collect_images(images and several(images), num_images) as chosen,
         write_bundle(output, overwrite=overwrite) as (folder, seal),
     ):
         parts = write_formats(checkpoint, folder, formats, dynamic_size=dynamic_size, say=say)

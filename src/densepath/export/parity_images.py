@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from densepath.data.image_files import PassedOver, is_hidden_name, is_image_name
+from densepath.data.clutter import lies_in_clutter
+from densepath.data.image_files import PassedOver, is_image_name
 from densepath.data.text import read_lines
 from densepath.engines.image_paths import find_images
 from densepath.errors import DatasetError
@@ -157,7 +158,7 @@ def _members(archive: Path, passed_over: PassedOver) -> Iterator[_Member]:
     except (zipfile.BadZipFile, OSError) as error:
         raise DatasetError(f"{archive} cannot be read as a zip archive: {error}.") from error
     inside = PassedOver()
-    shown = [name for name in names if not any(map(is_hidden_name, PurePosixPath(name).parts))]
+    shown = [name for name in names if not lies_in_clutter(name)]
     images = [name for name in shown if is_image_name(name)]
     for name in set(shown) - set(images):
         inside.add(name)

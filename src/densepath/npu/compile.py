@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from densepath import __version__
 from densepath.bundle.bundle import Bundle
 from densepath.errors import EngineError, OutputError
 from densepath.files import FILE_MODE, sha256, write_json, write_text
@@ -28,6 +27,7 @@ from densepath.npu.program import (
 )
 from densepath.npu.targets import Target
 from densepath.npu.vela import run_vela, vela_version
+from densepath.version import __version__
 
 
 def compile_program(

@@ -6,11 +6,12 @@ On the line: `compile.py` writes it; the simulator, the profiler and a board rea
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densepath.errors import BundleError
+from densepath.errors import BundleError, UsageError
 from densepath.files import sha256
 from densepath.npu.estimate import LayerCost, read_layers
 from densepath.preprocess import Preprocess
@@ -18,6 +19,13 @@ from densepath.preprocess import Preprocess
 DESCRIPTION = "program.json"
 FORMAT = "densepath-npu-program"
 VERSION = 1
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+# What the simulator and the profiler read of the description, with the fields in each.
+_PARTS = {
+    "target": ("name", "clock_hz", "macs_per_cycle"),
+    "estimate": ("inference_ms", "memory_bytes", "fits", "sram_limit_bytes"),
+    "operators": ("share", "cpu"),
+}
 COMPILED, SOURCE, LAYERS = "program_vela.tflite", "model.tflite", "layers.csv"
 
 
@@ -51,7 +59,7 @@ class Program:
             about = json.loads(path.read_text(encoding="utf-8"))
             kind, number = about["format"], about["version"]
             files = dict(about["files"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleError(f"{folder}: {DESCRIPTION} cannot be read: {error!r}.") from error
         if (kind, number) != (FORMAT, VERSION):
             raise BundleError(
@@ -59,11 +67,14 @@ class Program:
                 "Compile it again."
             )
         for name, digest in files.items():
+            if not _NAME.fullmatch(name):
+                raise BundleError(f"{folder}: {name[:40]!r} is no plain name of a file.")
             file = folder / name
             if not file.is_file():
                 raise BundleError(f"{folder}: {name} is missing; compile the program again.")
             if sha256(file) != digest:
                 raise BundleError(f"{folder}: {name} was changed; compile the program again.")
+        _check_description(about, folder)
         return cls(folder, about)
 
     @property
@@ -84,3 +95,22 @@ class Program:
     def layers(self) -> list[LayerCost]:
         """What each operator costs."""
         return read_layers(self.folder / LAYERS)
+
+
+def _check_description(about: dict[str, Any], folder: Path) -> None:
+    """Raise BundleError unless the description has what is read of it."""
+    try:
+        missing = [name for name in ("model", "multi_label") if name not in about]
+        for part, fields in _PARTS.items():
+            missing += [f"{part}.{name}" for name in fields if name not in about[part]]
+        Preprocess.from_dict(about["preprocess"])
+        labels = about["labels"]
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            missing.append("labels")
+        missing += [name for name in (SOURCE, COMPILED, LAYERS) if name not in about["files"]]
+    except (UsageError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{folder}: {DESCRIPTION} cannot be read: {error!r}.") from error
+    if missing:
+        raise BundleError(
+            f"{folder}: {DESCRIPTION} lacks {', '.join(missing)}; compile the program again."
+        )

@@ -7,37 +7,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.cifar10_files import is_batches_folder
-from densepath.data.dataset import Dataset
-from densepath.data.decode import FILE_CHANNELS
-from densepath.data.image_files import PassedOver
-from densepath.data.open import open_dataset
-from densepath.data.sources import ARCHIVES, TABLES, built_in
-from densepath.data.split_folders import find_split_folders
-from densepath.data.text import read_lines
-from densepath.engines.reading import name_of, read_image
-from densepath.errors import DatasetError, ImageError, UsageError
-from densepath.export.parity_images import collect_images
-from densepath.files import expand_user
+from densepath.errors import DatasetError, UsageError
 from densepath.preprocess import Preprocess
+from densepath.quantize.drawing import Drawn, Named, channels_of_files, draw
 from densepath.wording import counted
 
 if TYPE_CHECKING:
     from densepath.engines.reading import Readable
 
-# What of a set is tried where images cannot be read, before it is given up.
-MOST_UNREADABLE = 0.5
 # Fewer than these say too little of a method: then a third of all images is held out.
 LEAST_HELD_OUT = 20
 NAMED_UNREADABLE = 3
-EVERY_IMAGE = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -105,9 +92,9 @@ def draw_calibration(
     """
     if num_images < 1:
         raise UsageError(f"the number of calibration images is {num_images}; name 1 or more.")
-    channels = _channels_of_files(data, preprocess, prepare)
+    channels = channels_of_files(data, preprocess, prepare)
     fit = preprocess.fit if prepare is None else prepare
-    drawn = _draw(data, channels, fit, num_images + num_held_out, seed)
+    drawn = draw(data, channels, fit, num_images + num_held_out, seed)
     if not drawn.images:
         why = f"; the first, {drawn.unreadable[0]}" if drawn.unreadable else ""
         raise DatasetError(
@@ -144,153 +131,6 @@ def check_calibration(
         )
 
 
-Named = tuple[str, NDArray[np.uint8]]
-
-
-@dataclass
-class _Drawn:
-    """Images in the order they were drawn in, and what was not among them."""
-
-    source: str
-    description: str
-    images: list[Named] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-    passed_over: PassedOver = field(default_factory=PassedOver)
-
-
-def _channels_of_files(
-    data: object, preprocess: Preprocess, prepare: Callable[..., Any] | None
-) -> int:
-    """The channels that images are read with: the network's, or RGB for the user's function.
-
-    Raises:
-        UsageError: no file has as many channels as the network takes.
-    """
-    if preprocess.channels in FILE_CHANNELS or not isinstance(data, str | Path):
-        return preprocess.channels
-    if prepare is not None:
-        return 3
-    height, width = preprocess.size
-    raise UsageError(
-        f"the network takes {preprocess.channels} channels; image files are read with 1 (gray) or "
-        "3 (RGB). Make its images of RGB ones by a function of your own: --functions FILE.py with "
-        f"`preprocess(image)`, which gives uint8 [{height}, {width}, {preprocess.channels}]; or, "
-        "in Python, give `data` as a list of such arrays."
-    )
-
-
-def _draw(
-    data: str | Path | Sequence[Readable],
-    channels: int,
-    fit: Callable[..., NDArray[np.uint8]],
-    count: int,
-    seed: int,
-) -> _Drawn:
-    """The first `count` images of a random order that can be read."""
-    if not isinstance(data, str | Path):
-        return _draw_images(data, channels, fit, count, seed)
-    source = expand_user(data)
-    if not _is_dataset(data, source):
-        return _draw_files(source, channels, fit, count, seed)
-    dataset = open_dataset(data, split="train", channels=channels)
-    return _draw_samples(str(data), dataset, fit, count, seed)
-
-
-def _is_dataset(data: str | Path, path: Path) -> bool:
-    """Whether the data have classes; an archive, too, may be a data set of its own kind."""
-    if built_in(data) is not None or path.suffix.lower() in TABLES:
-        return True
-    if path.is_dir():
-        return is_batches_folder(path) or _has_training_folder(path)
-    if path.suffix == ".txt" and path.is_file():
-        first = next((line for line in read_lines(path) if line), "")
-        return not (path.parent / first).exists() and _opens(path)
-    return path.name.lower().endswith(ARCHIVES) and _opens(path)
-
-
-def _has_training_folder(path: Path) -> bool:
-    """Whether a folder has splits; where their names leave a doubt, all is just images."""
-    try:
-        return "train" in find_split_folders(path, {}).folders
-    except DatasetError:
-        return False
-
-
-def _opens(path: Path) -> bool:
-    """Whether `open_dataset` takes the file."""
-    try:
-        open_dataset(path, split="train")
-    except DatasetError:
-        return False
-    return True
-
-
-def _draw_samples(
-    source: str,
-    dataset: Dataset,
-    fit: Callable[..., NDArray[np.uint8]],
-    count: int,
-    seed: int,
-) -> _Drawn:
-    """As `_draw`, of a data set's samples."""
-    drawn = _Drawn(source, dataset.description)
-    for index in map(int, _order(len(dataset), seed)):
-        failed = len(drawn.unreadable)
-        if len(drawn.images) == count or failed > max(count, MOST_UNREADABLE * len(dataset)):
-            break
-        try:
-            sample = dataset.load(index)
-        except ImageError as error:
-            drawn.unreadable.append(str(error))
-            continue
-        drawn.images.append((dataset.path(index), fit(sample.image)))
-    return drawn
-
-
-def _draw_files(
-    source: Path, channels: int, fit: Callable[..., NDArray[np.uint8]], count: int, seed: int
-) -> _Drawn:
-    """As `_draw`, of image files."""
-    with collect_images([source], EVERY_IMAGE) as found:
-        drawn = _Drawn(str(source), found.description, passed_over=found.passed_over)
-        for index in _order(len(found.paths), seed):
-            if len(drawn.images) == count:
-                break
-            _read_into(drawn, str(found.paths[index]), found.names[index], channels, fit)
-        return drawn
-
-
-def _draw_images(
-    images: Sequence[Readable],
-    channels: int,
-    fit: Callable[..., NDArray[np.uint8]],
-    count: int,
-    seed: int,
-) -> _Drawn:
-    """As `_draw`, of images in memory and paths."""
-    drawn = _Drawn("the images", counted(len(images), "image"))
-    for index in map(int, _order(len(images), seed)):
-        if len(drawn.images) == count:
-            break
-        _read_into(drawn, images[index], name_of(images[index], index), channels, fit)
-    return drawn
-
-
-def _read_into(
-    drawn: _Drawn,
-    image: Readable,
-    name: str,
-    channels: int,
-    fit: Callable[..., NDArray[np.uint8]],
-) -> None:
-    """The image is in `drawn`, or the reason why not."""
-    read = read_image(image, name, channels, fit)
-    if read.image is None:
-        drawn.unreadable.append(f"{name}: {read.error}")
-    else:
-        drawn.images.append((name, read.image))
-
-
 def _number_held_out(total: int, num_images: int, num_held_out: int) -> int:
     """How many of the images that can be had are held out to choose by."""
     spare = total - num_images
@@ -299,13 +139,14 @@ def _number_held_out(total: int, num_images: int, num_held_out: int) -> int:
     return min(num_held_out, total // 3)
 
 
-def _notes(drawn: _Drawn, asked: int, left: int, asked_held: int, held: int) -> Iterator[str]:
+def _notes(drawn: Drawn, asked: int, left: int, asked_held: int, held: int) -> Iterator[str]:
     """What a user should know of the draw: fewer images than asked for, and which are missing."""
     if left < asked or held < min(asked_held, LEAST_HELD_OUT):
         there = counted(len(drawn.images), "image")
+        others = f", {held:,} of {asked_held:,} are held out to choose methods by"
         yield (
             f"only {there} to calibrate with in {drawn.source}: {left:,} of the {asked:,} asked "
-            f"for measure ranges, {held:,} of {asked_held:,} are held out to choose methods by"
+            f"for measure ranges{others if asked_held else ''}"
         )
     if drawn.unreadable:
         number = len(drawn.unreadable)
@@ -314,11 +155,6 @@ def _notes(drawn: _Drawn, asked: int, left: int, asked_held: int, held: int) -> 
         yield f"{counted(number, 'image')} could not be read: {named}{more}"
     if drawn.passed_over:
         yield str(drawn.passed_over)
-
-
-def _order(count: int, seed: int) -> NDArray[np.int64]:
-    """A random order of `count` things."""
-    return np.random.default_rng([seed, count]).permutation(count)
 
 
 def _check_shapes(drawn: Sequence[Named], preprocess: Preprocess) -> None:

@@ -17,6 +17,7 @@ from densepath.engines.engine import Logits
 from densepath.errors import ParityError
 from densepath.export.describe import Parts, describe
 from densepath.files import write_json, write_text
+from densepath.names import several
 from densepath.quantize.calibration import Calibration, draw_calibration
 from densepath.quantize.figure import draw_sensitivity
 from densepath.quantize.forms import (
@@ -93,11 +94,12 @@ def quantize(
         OutputError: the bundle cannot be written.
     """
     check_target(Path(output), overwrite=overwrite)
-    forms = choose_forms(purpose, to)
+    forms = choose_forms(purpose, to and several(to))
     methods = {form.format: choose_methods(form, method) for form in forms}
     own = load_user_functions(functions) if functions is not None else UserFunctions()
-    checkpoint = subject if isinstance(subject, Checkpoint) else open_checkpoint(subject)
+    checkpoint = open_checkpoint(subject)
     if keep_float != "auto":
+        keep_float = several(keep_float)
         choose_layers(list_layers(checkpoint), keep_float)
     say("reading images")
     calibration, held_out = draw_calibration(

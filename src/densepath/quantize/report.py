@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from densepath.predictions import in_markdown
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.operators import Operators
 from densepath.quantize.scoring import Score
@@ -12,6 +13,10 @@ from densepath.quantize.sensitivity import Sensitivity
 from densepath.wording import percent
 
 SHOWN_LAYERS = 10
+PICTURE = (
+    "`sensitivity.png` has all of them, in the order of the network: the lower a bar, the more the",
+    "answers suffer when that convolution alone has 8 bits. Red ones stay in float32.",
+)
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,8 @@ class QuantizationReport:
         return [
             f"# {self.model} in INT8, for {self.purpose}",
             "",
-            f"Ranges of activations: {self.calibration.description}.",
-            *(f"Note: {note}." for note in self.calibration.notes),
+            f"Ranges of activations: {in_markdown(self.calibration.description)}.",
+            *(f"Note: {in_markdown(note)}." for note in self.calibration.notes),
             f"Methods were chosen by {len(self.judged_on)} images: {judged}.",
             "Agreement is the share of these images with the same best class as the float network;",
             "SNR is the power of its logits over that of the difference. Weights have a scale a",
@@ -148,7 +153,8 @@ class QuantizationReport:
         worst = sorted(self.sensitivity, key=lambda one: one.snr_db)[:SHOWN_LAYERS]
         lines = ["The layers that 8 bits hurt most, each rounded alone:", ""]
         lines += ["| layer | SNR of the logits, dB |", "|---|--:|"]
-        return [*lines, *(f"| {one.name} | {one.snr_db:.1f} |" for one in worst), ""]
+        lines += [f"| {one.name} | {one.snr_db:.1f} |" for one in worst]
+        return [*lines, "", *PICTURE, ""]
 
 
 def _total(operators: Operators) -> int:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath import __version__
 from densepath.engines.engine import Logits
 from densepath.serving.calls import InferRequest, Input, Output, Parameters, WantedOutput
 from densepath.serving.errors import RequestError
 from densepath.serving.model import ServedModel
 from densepath.serving.service import Service
 from densepath.serving.tensors import BYTES
+from densepath.version import __version__
 
 SERVER = "densepath"
 EXTENSIONS = ("binary_tensor_data", "classification", "model_repository")

@@ -16,6 +16,8 @@ import numpy as np
 
 from densepath.bundle.bundle import Bundle
 from densepath.engines.load import load
+from densepath.errors import UsageError
+from densepath.predictions import find_class
 from densepath.serving.batcher import Batcher, Row, RowAnswer
 from densepath.serving.errors import BusyError, NotReadyError, RequestError, TooLargeError
 from densepath.serving.metrics import Metrics
@@ -119,16 +121,31 @@ class ServedModel:
         futures = self.batcher.submit(rows, deadline=deadline)
         return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
 
-    async def explain(self, images: list[ReadImage], top_k: int) -> list[Explanation]:
+    def class_of(self, target: str) -> int | None:
+        """The class that a request names or numbers; None for an empty target.
+
+        Raises:
+            RequestError: there is no such class.
+        """
+        try:
+            return find_class(self.predictor.labels, target) if target else None
+        except UsageError as error:
+            raise RequestError(str(error)) from None
+
+    async def explain(
+        self, images: list[ReadImage], top_k: int, target: int | None = None
+    ) -> list[Explanation]:
         """The answers with their heat maps, by PyTorch, one request after another.
 
         Raises:
             RequestError: this bundle, or this machine, cannot explain.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._explaining, self._explain, images, top_k)
+        return await loop.run_in_executor(self._explaining, self._explain, images, top_k, target)
 
-    def _explain(self, images: list[ReadImage], top_k: int) -> list[Explanation]:
+    def _explain(
+        self, images: list[ReadImage], top_k: int, target: int | None
+    ) -> list[Explanation]:
         """As `explain`, in its thread; the first one opens the engine."""
         if self._explainer is None:
             if not self.explains:
@@ -144,7 +161,7 @@ class ServedModel:
             self._explainer = load(
                 self.source.path, engine="eager", explains=True, threads=self._settings.threads
             )
-        return list(self._explainer.explain(images, top_k=top_k))
+        return list(self._explainer.explain(images, target=target, top_k=top_k))
 
     def to_dict(self) -> dict[str, Any]:
         """What `/models` says of it."""

@@ -193,9 +193,20 @@ class Service:
         return Classified(model, predictions, Times.of(read_s, rows))
 
     async def explain(
-        self, model: ServedModel, images: Sequence[NamedImage], *, top_k: int, deadline: float
+        self,
+        model: ServedModel,
+        images: Sequence[NamedImage],
+        *,
+        top_k: int,
+        deadline: float,
+        target: str = "",
     ) -> Classified:
-        """As `classify`, each answer with its heat map."""
+        """As `classify`, each answer with the heat map of its first class, or of `target`.
+
+        Raises:
+            RequestError: as `classify`; the model cannot explain, or has no such class.
+        """
+        class_id = model.class_of(target)
         if not model.explains:
             await model.explain([], top_k)  # says why
         with model.place(len(images)):
@@ -204,7 +215,7 @@ class Service:
                 gather([self._read(model, name, image) for name, image in images]), deadline
             )
             read_s = time.monotonic() - started
-            found = await in_time(model.explain(list(reads), top_k), deadline)
+            found = await in_time(model.explain(list(reads), top_k, class_id), deadline)
             network_ms = round((time.monotonic() - started - read_s) * 1000, 3)
         times = Times(round(read_s * 1000, 3), 0.0, network_ms)
         return Classified(model, [each.prediction for each in found], times, list(found))

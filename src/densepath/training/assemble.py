@@ -85,7 +85,6 @@ def assemble(
         memory = None
         if ranks.leads:
             memory = remember(images, recipe, folder, checkpoint, goes_on=goes_on)
-            progress.say(memory.text)
         network = build_network(recipe, checkpoint, train_data.class_names, device)
         _check_labels(recipe, checkpoint, train_data)
         frozen = freeze(network, recipe.model.freeze)
@@ -121,6 +120,8 @@ def assemble(
             )
         if ranks.leads:
             run_folder.keep_recipe()
+            if memory is not None and position.epoch < recipe.epochs:
+                progress.say(memory.text)
     sharing: dict[str, Any] = {
         "batch_size": share,
         "rank": ranks.rank,

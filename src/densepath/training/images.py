@@ -81,13 +81,15 @@ def follow_images(recipe: Recipe, folder: Path) -> Recipe:
     data = recipe.data
     if (folder / RECORD_NAME).is_file():
         record = Record.load(folder / RECORD_NAME)
-        named = {place: getattr(data, place) for place in PLACES}
-        found = {place: name and record.follow(name, folder) for place, name in named.items()}
+        found = {
+            p: v for p, v in record.follow(folder).items() if getattr(data, p) == record.places[p]
+        }
         data = data.model_copy(update=found)
     if not Path(data.source).exists():
         raise DatasetError(
-            f"{folder} is trained on {source}, which is not there (seen from {Path.cwd()}). If its "
-            f"images are elsewhere: densepath train {folder} --set data.source=PLACE"
+            f"the images of {folder} are to be at {source}, and nothing is there (seen from "
+            f"{Path.cwd()}). If they are elsewhere: densepath train {folder} --set "
+            "data.source=PLACE"
         )
     return recipe.model_copy(update={"data": data})
 
@@ -104,9 +106,9 @@ def open_images(recipe: Recipe) -> RunImages:
     splits = open_splits(data.source, channels=channels, options=data.to_options(recipe.seed))
     if data.evaluate_on == "test" and "test" not in splits.separate:
         raise RecipeError(
-            f"data.evaluate_on is test, and {data.source} has no test images of its own "
-            f"({splits.rules['test']}). Name them (data.test=SOURCE), or judge on images that "
-            "are held out: data.evaluate_on=validation."
+            f"data.evaluate_on is test, and {data.source} has no test images of its own. Name "
+            "them (data.test=SOURCE), or judge on images that are held out: "
+            "data.evaluate_on=validation."
         )
     if data.evaluate_on == "validation" and splits.validation is None and not data.held_out:
         raise RecipeError(
@@ -178,13 +180,14 @@ def _record(
     images: RunImages, recipe: Recipe, folder: Path, before: tuple[Fingerprints, str | None]
 ) -> Record:
     """The record of these images."""
-    source, bases = recipe.data.source, list(_bases(recipe.data))
+    data, bases = recipe.data, list(_bases(recipe.data))
     datasets: dict[Split, Dataset] = {"train": images.train, images.judged_on: images.judged}
     parts = {
         split: Part.of(dataset, bases, fingerprints(dataset)) for split, dataset in datasets.items()
     }
     train, here = images.train, os.path.abspath(folder)  # noqa: PTH100
-    return Record(train.class_names, train.multi_label, source, here, parts, *before)
+    places = {name: str(place) for name in PLACES if (place := getattr(data, name)) is not None}
+    return Record(train.class_names, train.multi_label, places, here, parts, *before)
 
 
 def _check_same(kept: Record, now: Record, folder: Path) -> None:
@@ -193,20 +196,20 @@ def _check_same(kept: Record, now: Record, folder: Path) -> None:
     Raises:
         CheckpointError: they differ.
     """
-    differences = kept.find_differences(now)
+    differences, source = kept.find_differences(now), now.places["source"]
     if differences:
         raise CheckpointError(
-            f"{folder} was trained on other images than {now.source} has now: "
+            f"{folder} was trained on other images than {source} has now: "
             f"{'; '.join(differences)}. Put them back; or, if its images are elsewhere: "
             f"densepath train {folder} --set data.source=PLACE; or start anew from its weights: "
-            f"densepath train --weights {folder} --data {now.source} --output NEW_FOLDER"
+            f"densepath train --weights {folder} --data {source} --output NEW_FOLDER"
         )
 
 
 def _trained_on(images: RunImages, recipe: Recipe, record: Record) -> TrainedOn:
     """What the checkpoints of the run say of their images."""
     return TrainedOn(
-        record.source,
+        recipe.data.source,
         recipe.data.to_options(recipe.seed),
         {split: images.splits.rules[split] for split in record.parts},
         images.judged_on,

@@ -10,23 +10,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from itertools import islice
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 from densepath.data.loader import Batch
 from densepath.errors import DatasetError, DensepathError, DivergedError
 from densepath.evaluation.accuracy import Summary, count_batches, summarise
-from densepath.evaluation.metrics import top5_tells
 from densepath.training.distributed import PeerError
-from densepath.training.optimizer import all_finite, clip_gradients, set_learning_rate, train_mode
+from densepath.training.optimizer import all_finite, train_mode
 from densepath.training.parts import Training
 from densepath.training.shares import StepShare, share_step
+from densepath.training.step import take_step
 
 # Processes exchange sums, look for trouble and may write their state at every such step. On a
 # GPU reading a number waits for all work in flight, so it is done more rarely there.
@@ -93,7 +89,7 @@ def _train_epoch(training: Training) -> bool:
     batches = loader.epoch(position.epoch, start_step=position.step)
     for batch, share in _agreed(training, batches):
         if share.num_images:
-            _step(training, batch, share)
+            take_step(training, batch, share)
         num_unreadable += len(batch.errors)
         training.sums[3] += len(batch.errors) + share.left_out
         position.step += 1
@@ -145,78 +141,6 @@ def _agreed(training: Training, batches: Iterator[Batch]) -> Iterator[tuple[Batc
                 synced=training.synced,
             ),
         )
-
-
-def _step(training: Training, batch: Batch, share: StepShare) -> None:
-    """The weights have moved once, against the mean gradient of all processes' images.
-
-    Each process adds up the loss of its own images, so that processes with fewer readable
-    images weigh less. DistributedDataParallel averages gradients over processes; the factor
-    `world_size` makes that average the sum. A process without images takes part in every
-    exchange, with a gradient of zero.
-    """
-    recipe, position, ranks = training.recipe, training.position, training.ranks
-    torch.manual_seed(_draw_seed(recipe.seed, position.epoch, position.step, ranks.rank))
-    set_learning_rate(training.optimizer, training.lr_at(position.step))
-    if training.quantised is not None:
-        training.quantised.observing = training.share_done < recipe.quantization.observe
-    images = batch.images.to(training.device, non_blocking=True)
-    targets = batch.targets.to(training.device, non_blocking=True)
-    images, targets = training.mixing(
-        images, targets, seed=recipe.seed, epoch=position.epoch, step=position.step
-    )
-    images = images.contiguous(memory_format=training.memory_format)
-    parts = list(zip(share.split(images), share.split(targets), strict=True))
-    for part, (x, y) in enumerate(parts, start=1):
-        exchange = part == len(parts)
-        if not (len(x) or exchange or training.synced):
-            continue
-        with _keep_gradients(training.stepped, exchange=exchange), _statistics_of(training, x):
-            with _autocast(training):
-                logits = training.stepped(x)
-                aim = y if training.teacher is None else training.teacher.targets(x, y)
-            loss = training.loss(logits.float(), aim)
-            (loss * (ranks.world_size / share.num_images)).backward()
-        training.sums[0] += loss.detach()
-        training.sums[1] += training.loss.count_right(logits.detach(), y)
-        training.sums[2] += len(x)
-    clip_gradients(training.network, recipe.optimizer.clip_norm)
-    training.optimizer.step()
-    training.optimizer.zero_grad(set_to_none=True)
-    if training.ema is not None:
-        training.ema.update(training.network)
-
-
-def _draw_seed(*place: int) -> int:
-    """The seed of the random draws (dropout, drop-path) at this place of the training."""
-    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
-
-
-def _keep_gradients(stepped: nn.Module, *, exchange: bool) -> Any:
-    """A context in which backward adds gradients, and exchanges them only when it should."""
-    if isinstance(stepped, DistributedDataParallel) and not exchange:
-        return stepped.no_sync()
-    return nullcontext()
-
-
-@contextmanager
-def _statistics_of(training: Training, images: Tensor) -> Iterator[None]:
-    """A context in which no statistics follow a pass without images, of this process alone."""
-    if len(images):
-        yield
-        return
-    if training.quantised is not None:
-        training.quantised.observing = False
-    if not training.synced:
-        training.stepped.eval()
-    yield
-    train_mode(training.stepped, training.frozen)
-
-
-def _autocast(training: Training) -> torch.autocast:
-    """A context of the recipe's precision."""
-    lower = training.recipe.compute.precision == "bfloat16"
-    return torch.autocast(training.device.type, torch.bfloat16, enabled=lower)
 
 
 def _pulse(training: Training) -> bool:
@@ -427,5 +351,4 @@ def _finish_epoch(training: Training, summary: Summary, as_float: Summary | None
     _save_state(training)
     if training.ranks.leads:
         training.folder.draw_soon(position)
-    few_classes = not top5_tells(training.network.num_classes)
-    training.progress.end_epoch(row | {"top5": None} if few_classes else row)
+    training.progress.end_epoch(row)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from densepath.errors import UsageError
 from densepath.training.recipe import Recipe
+from densepath.weights.trained_on import RECIPE_NAME
+from densepath.wording import counted
 
 # Schedules whose learning rate at a step does not depend on the number of epochs.
 OPEN_ENDED = ("constant", "step")
@@ -23,17 +25,18 @@ def extend(planned: Recipe, epochs: int, folder: Path) -> Recipe:
     """
     if epochs < planned.epochs:
         shorter = shlex.join(
-            ["densepath", "train", str(folder / "recipe.yaml"), "--epochs", str(epochs)]
+            ["densepath", "train", str(folder / RECIPE_NAME), "--epochs", str(epochs)]
         )
         raise UsageError(
-            f"{folder} is planned for {planned.epochs} epochs; --epochs {epochs} is less, and "
-            "what is done cannot be undone. Name more, or leave the option out to go on to "
-            f"{planned.epochs}. A shorter training of its own: {shorter} --output NEW_FOLDER"
+            f"{folder} is planned for {counted(planned.epochs, 'epoch')}; --epochs {epochs} is "
+            "less, and what is done cannot be undone. Name more, or leave the option out to go on "
+            f"to {planned.epochs}. A shorter training of its own: {shorter} --output NEW_FOLDER"
         )
     if epochs > planned.epochs and not is_open_ended(planned):
         raise UsageError(
-            f"{folder} is planned for {planned.epochs} epochs, and {_what_depends(planned)} "
-            f"depends on that number: with {epochs} all steps before would have been others. "
+            f"{folder} is planned for {counted(planned.epochs, 'epoch')}, and "
+            f"{_what_depends(planned)} depends on that number: with {epochs} all steps before "
+            "would have been others. "
             f"Start anew from its weights: {command_from_weights(planned, epochs, folder)}"
         )
     return planned.model_copy(update={"epochs": epochs})
@@ -47,7 +50,7 @@ def is_open_ended(recipe: Recipe) -> bool:
 def command_from_weights(recipe: Recipe, epochs: int, folder: Path) -> str:
     """The command that trains the rest of `epochs` from the weights of `folder`, gently."""
     lr = max(recipe.optimizer.lr * GENTLE_SHARE, recipe.schedule.final_lr)
-    words = ["densepath", "train", str(folder / "recipe.yaml"), "--weights", str(folder)]
+    words = ["densepath", "train", str(folder / RECIPE_NAME), "--weights", str(folder)]
     words += ["--epochs", str(max(epochs - recipe.epochs, 1)), "--lr", f"{lr:.6g}"]
     if recipe.schedule.warmup_epochs:
         words += ["--set", "schedule.warmup_epochs=0"]

@@ -6,8 +6,9 @@ import sys
 import time
 from typing import Any, Literal, Protocol, TextIO
 
+from densepath.evaluation.metrics import top5_tells
 from densepath.training.state import Position
-from densepath.wording import percent
+from densepath.wording import counted, percent
 
 Style = Literal["auto", "bar", "lines", "none"]
 SECONDS_BETWEEN_LINES = 30.0
@@ -224,17 +225,14 @@ def describe(position: Position, lr: float, num_epochs: int, pace: Pace) -> str:
 
 
 def describe_row(row: dict[str, Any], num_epochs: int, num_classes: int) -> str:
-    """One line about an epoch that is over.
-
-    Among five classes or fewer every answer is a top-5 one, so that figure is left out.
-    """
-    score = "micro-F1" if row["top5"] is None else "top-1"
-    top5 = (
-        f"  top-5 {percent(row['top5'], 2)}" if row["top5"] is not None and num_classes > 5 else ""
-    )
+    """One line about an epoch that is over, with top-5 where it tells something."""
+    multi_label = row["top5"] is None
+    score = "micro-F1" if multi_label else "top-1"
+    shown = not multi_label and top5_tells(num_classes)
+    top5 = f"  top-5 {percent(row['top5'], 2)}" if shown else ""
     skipped = row["train_skipped"] + row["skipped"]
     return (
         f"epoch {row['epoch']}/{num_epochs}  train loss {row['train_loss']:.4f}  "
         f"loss {row['loss']:.4f}  {score} {percent(row['top1'], 2)}{top5}"
-        + (f"  {skipped:,} image{'s' * (skipped != 1)} skipped" if skipped else "")
+        + (f"  {counted(skipped, 'image')} skipped" if skipped else "")
     )

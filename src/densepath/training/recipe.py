@@ -106,6 +106,14 @@ class DataSection(Section):
     on_error: Literal["fail", "skip"] = "fail"
     """What an unreadable image does; skipped ones are counted."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _train_alone_is_the_source(cls, values: Any) -> Any:
+        """A source of training images that is named alone stands for `source`, not for `digits`."""
+        if isinstance(values, dict) and values.get("train") and not values.get("source"):
+            return {**values, "source": values["train"], "train": None}
+        return values
+
     def to_options(self, seed: int) -> DataOptions:
         """How the source is to be read; `seed` draws what is held out."""
         names = {one.name for one in dataclasses.fields(DataOptions)}
@@ -398,6 +406,14 @@ class Recipe(Section):
                 "distributed.sync_bn has nothing to do where quantization.norm_statistics is "
                 "frozen; set distributed.sync_bn=false or quantization.norm_statistics=moving"
             )
+
+    def __repr__(self) -> str:
+        """The network, the data and the length in one line."""
+        network = self.model.name or self.model.weights
+        return (
+            f"<Recipe: {network} on {self.data.source}, {self.epochs} epochs, {self.optimizer.name}"
+            f" with a rate of {self.optimizer.lr:g}, seed {self.seed}>"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON."""

@@ -25,11 +25,14 @@ def read_recipe(path: str | Path) -> Values:
         UnknownNameError: no recipe has that name.
         RecipeError: no such file, not YAML, or not a mapping.
     """
+    file = find_recipe(path)
     try:
-        values = yaml.safe_load(find_recipe(path).read_text(encoding="utf-8"))
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}") from error
-    except yaml.YAMLError as error:
+    except RecursionError as error:
+        raise RecipeError(f"the recipe {path} is nested too deeply to be one.") from error
+    except (yaml.YAMLError, ValueError) as error:  # such as a date in month 13
         raise RecipeError(f"the recipe {path} is not YAML: {error}") from error
     if values is None:
         return {}

@@ -28,7 +28,7 @@ from densepath.drawing.picture import literal, save_picture
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_json, write_text
 from densepath.models.build import Model
-from densepath.names import READABLE
+from densepath.names import READABLE, check_network_path
 from densepath.preprocess import Preprocess
 from densepath.training.ema import Ema
 from densepath.training.environment import describe_environment
@@ -45,10 +45,10 @@ from densepath.training.resolve import absolute_places
 from densepath.training.run_readme import write_readme
 from densepath.training.state import Position, read_state, write_state
 from densepath.weights.checkpoint import Checkpoint
-from densepath.weights.trained_on import RECORD_NAME, TrainedOn
+from densepath.weights.trained_on import RECIPE_NAME, RECORD_NAME, TrainedOn
+from densepath.wording import counted
 
 MOVABLE = tuple(f"data.{place}: " for place in PLACES)
-RECIPE_NAME = "recipe.yaml"
 SECONDS_BETWEEN_CURVES = 20.0
 STATE_NAME = "state/state.safetensors"
 
@@ -79,6 +79,7 @@ def check_folder(path: Path, recipe: Recipe, *, resume: bool) -> None:
         UsageError: a training is already there and `resume` is not set; or other things are.
         OutputError: it is a file.
     """
+    check_network_path(path)
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file; --output names a folder.")
     if not is_run_folder(path):
@@ -160,7 +161,7 @@ class RunFolder:
         if planned != self.recipe.epochs or places:
             write_recipe(self.path / RECIPE_NAME, self.recipe, self._headline())
         if planned != self.recipe.epochs:
-            self.log(f"goes on to {self.recipe.epochs} epochs; {planned} were planned")
+            self.log(f"goes on to {counted(self.recipe.epochs, 'epoch')}; planned: {planned}")
         if places:
             self.log(f"its images are elsewhere now: {'; '.join(places)}")
 
@@ -226,7 +227,7 @@ class RunFolder:
             preprocess=self.preprocess,
             labels=self.images.train.class_names,
             multi_label=self.images.train.multi_label,
-            trained_on=self._trained_on(is_chosen=is_best and self.recipe.epochs > 1),
+            trained_on=self._trained_on(is_chosen=is_best),
             provenance={
                 "made_by": "densepath train",
                 "data": self.images.train.description,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from densepath.files import write_text
+from densepath.predictions import in_markdown
 from densepath.training.images import Memory, RunImages
 from densepath.training.recipe import Recipe
 from densepath.training.state import Position
@@ -30,10 +31,12 @@ def _text(recipe: Recipe, position: Position, images: RunImages, memory: Memory 
     assert position.best is not None
     done = "finished" if last["epoch"] == recipe.epochs else f"{last['epoch']} epochs done"
     score = "top-1" if last["top5"] is not None else "micro-F1"
-    shown = ", ".join(labels[:LABELS_SHOWN]) + (", …" if len(labels) > LABELS_SHOWN else "")
+    shown = ", ".join(map(in_markdown, labels[:LABELS_SHOWN])) + (
+        ", …" if len(labels) > LABELS_SHOWN else ""
+    )
     start = f"the weights {recipe.model.weights}" if recipe.model.weights else "new weights"
     average = "; the kept weights are the moving average" if recipe.ema.decay else ""
-    return f"""# {recipe.model.name} on {Path(recipe.data.source).name}
+    return f"""# {recipe.model.name} on {in_markdown(Path(recipe.data.source).name)}
 
 {recipe.epochs} epochs ({done}), batches of {recipe.data.batch_size}, {recipe.optimizer.name} with
 a peak learning rate of {recipe.optimizer.lr:g} ({recipe.schedule.name}), from {start}{average}.

@@ -45,14 +45,21 @@ class StopRequest:
 
     Args:
         say: called with a sentence as soon as a signal comes, from another thread.
+        advise: called after the sentence that all stops now; says how to go on.
         ends_process: whether the process ends, with 128 and the signal's number, when a
             training that is to stop at once has not stopped within seconds.
     """
 
-    def __init__(self, say: Callable[[str], None], *, ends_process: bool = False) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        *,
+        advise: Callable[[], None] = lambda: None,
+        ends_process: bool = False,
+    ) -> None:
         self.signal: str | None = None
         self.waits_for: str | None = None
-        self._say, self._ends_process = say, ends_process
+        self._say, self._advise, self._ends_process = say, advise, ends_process
         self._now: str | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -101,6 +108,7 @@ class StopRequest:
                 continue
             self.signal = self._now = name
             self._say(f"{name}: stopping now; what was written before is kept")
+            self._advise()
             _interrupt_main_thread(found[0])
             if self._ends_process:
                 self._end_process_unless_left(found[0])

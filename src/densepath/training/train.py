@@ -24,8 +24,9 @@ from densepath.training.qat import QAT_RECIPE
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import make_recipe, merge_disjoint, merge_flags, read_recipe
 from densepath.training.recipe_names import is_recipe
-from densepath.training.run_folder import RECIPE_NAME, is_run_folder, read_run_recipe
+from densepath.training.run_folder import is_run_folder, read_run_recipe
 from densepath.training.signals import StopRequest
+from densepath.weights.trained_on import RECIPE_NAME
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from densepath.errors import CheckpointError, OutputError, UsageError, WeightsError
-from densepath.files import write_atomically
+from densepath.files import missing, write_atomically
 from densepath.models.build import Model, build_model
 from densepath.models.spec import ModelSpec
-from densepath.names import to_json
+from densepath.names import check_network_path, first_of, to_json
 from densepath.preprocess import Preprocess
 from densepath.weights.labels import known_labels
 from densepath.weights.match import check_tensors, is_weight
@@ -37,14 +37,35 @@ FORMAT = 1
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """The safetensors file `path` holds `tensors`; it is never seen half written.
 
+    Equal contents make equal bytes.
+
     Raises:
         OutputError: it cannot be written.
+        UsageError: its name is no UTF-8.
     """
+    check_network_path(path)
     try:
         with write_atomically(path) as temporary:
             save_file(tensors, str(temporary), metadata=metadata)
+            _sort_metadata(temporary)
     except SafetensorError as error:  # a full disk, for one
         raise OutputError(f"cannot write {path}: {error}") from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata of a safetensors file in order; the library writes them in any.
+
+    Source: the format of https://github.com/huggingface/safetensors: eight bytes of length,
+    little-endian, a JSON header of that length, the tensors.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:  # longer only where there were no metadata at all
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 @dataclass(frozen=True)
@@ -71,6 +92,16 @@ class Checkpoint:
     multi_label: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
     trained_on: TrainedOn | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        """The network, its classes and its images in one line, without the tensors."""
+        parameters = sum(tensor.numel() for tensor in self.tensors.values()) / 1e6
+        height, width = self.preprocess.size
+        return (
+            f"<Checkpoint: {self.spec.name}, {self.num_classes:,} classes: "
+            f"{first_of(self.labels)}; images of {height} × {width} × {self.in_channels}; "
+            f"{parameters:.2f} M values>"
+        )
 
     @property
     def num_classes(self) -> int:
@@ -176,10 +207,12 @@ class Checkpoint:
 
         Raises:
             CheckpointError: no such file, not a checkpoint of densepath, or damaged.
+            UsageError: its name is no UTF-8.
         """
         path = Path(path)
+        check_network_path(path)
         if not path.is_file():
-            raise CheckpointError(f"{path}: no such file.")
+            raise CheckpointError(missing(path))
         try:
             with safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -244,7 +277,7 @@ def _read_description(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     try:
         values = json.loads(text)
         written = values["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its description is damaged: {error!r}") from error
     if written != FORMAT:
         raise CheckpointError(

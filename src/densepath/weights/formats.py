@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from densepath.errors import WeightsError
+from densepath.files import missing
+from densepath.names import check_network_path
 from densepath.weights import mindspore, paddle, pytorch
+from densepath.weights.trainers import Contents, find_network
 
 Naming = Literal["paddle", "mindcv", "pytorch"]
 
@@ -29,28 +33,36 @@ _MISTAKEN = (
 )
 
 
-def read_tensors(path: Path) -> tuple[Naming | None, dict[str, Tensor]]:
-    """The file's tensors in float32 under the file's own names, and whose names they are.
+def read_tensors(path: Path) -> tuple[Naming | None, Contents]:
+    """The file's network in float32 under the file's own names, and whose names they are.
 
     The naming is None where no name is one of a DenseNet or DPN.
 
     Raises:
         UnsafeFileError: the file asks for code to be run.
-        WeightsError: no such file, none of the known kinds, or damaged.
+        KeyMismatchError: two networks are in it.
+        WeightsError: no such file, none of the known kinds, damaged, or without tensors.
     """
-    found = _reader(path)(path)
-    tensors = {name: _to_float32(name, value, path) for name, value in found.items()}
-    return naming_of(tensors), tensors
+    value = _reader(path)(path)
+    found = find_network(value, lambda names: naming_of(names) is not None, str(path))
+    if found is None:
+        raise WeightsError(
+            f"{path} holds no table of arrays but a value of type {type(value).__name__}; save "
+            "model.state_dict() instead of the model."
+        )
+    tensors = {name: _to_float32(tensor) for name, tensor in found.tensors.items()}
+    return naming_of(tensors), replace(found, tensors=tensors)
 
 
-def _reader(path: Path) -> Callable[[Path], Mapping[str, Tensor | np.ndarray]]:
+def _reader(path: Path) -> Callable[[Path], Any]:
     """The function that reads this kind of file.
 
     Raises:
         WeightsError: no such file, empty, too large, or of an unknown kind.
     """
+    check_network_path(path)
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file.")
+        raise WeightsError(missing(path))
     size_bytes = path.stat().st_size
     if not 0 < size_bytes <= MAX_BYTES:
         raise WeightsError(f"{path} has {size_bytes} bytes; it is no weights file of this kind.")
@@ -74,22 +86,18 @@ def _reader(path: Path) -> Callable[[Path], Mapping[str, Tensor | np.ndarray]]:
     )
 
 
-def _to_float32(name: str, value: Tensor | np.ndarray, path: Path) -> Tensor:
-    """The tensor in float32, in memory of its own.
-
-    Raises:
-        WeightsError: it holds no numbers that are all finite.
-    """
+def _to_float32(value: Tensor | np.ndarray) -> Tensor:
+    """The values in float32, in memory of their own."""
     if isinstance(value, np.ndarray):
-        value = torch.from_numpy(value.astype(np.float32))
-    tensor = value.detach().to(torch.float32).contiguous()
-    if not bool(torch.isfinite(tensor).all()):
-        raise WeightsError(f"{path}: {name} holds NaN or infinite values; training had diverged.")
-    return tensor
+        return torch.from_numpy(value.astype(np.float32))
+    if value.is_quantized:
+        value = value.dequantize()
+    return value.detach().to_dense().to(torch.float32).contiguous()
 
 
-def naming_of(names: Mapping[str, object]) -> Naming | None:
+def naming_of(names: Iterable[str]) -> Naming | None:
     """Whose names these are, or None."""
+    names = list(names)
     if any(name.startswith(paddle.STEMS) for name in names):
         return "paddle"
     if any(name.endswith(".moving_mean") for name in names):

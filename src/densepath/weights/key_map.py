@@ -5,7 +5,7 @@ Nothing here imports torch: the scripts of `benchmarks/peers/` use the same tabl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeAlias
 
 # Our name of a tensor → their names of its parts, to be joined along the first axis.
@@ -37,7 +37,7 @@ def join_names(pairs: Iterable[ModulePair], norm_leaves: Sequence[str]) -> KeyMa
     return names
 
 
-def differences(names: KeyMap, found: Mapping[str, object]) -> tuple[list[str], list[str]]:
+def differences(names: KeyMap, found: Collection[str]) -> tuple[list[str], list[str]]:
     """The keys of a table that `found` lacks, and those of `found` that the table lacks."""
     wanted = dict.fromkeys(key for keys in names.values() for key in keys)
     return [key for key in wanted if key not in found], [key for key in found if key not in wanted]

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from densepath.errors import KeyMismatchError
+from densepath.errors import KeyMismatchError, WeightsError
 from densepath.models.build import build_model
 from densepath.models.catalogue import CATALOGUE
 from densepath.models.spec import ModelSpec
@@ -65,6 +65,21 @@ def check_tensors(
         raise mismatch(source, spec.name, missing, unexpected, wrong, cause)
 
 
+def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raise unless all values are numbers that are finite.
+
+    Raises:
+        WeightsError: a tensor holds NaN or infinite values.
+    """
+    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        more = f", and {len(broken) - 1} more of {len(tensors)} tensors do" if broken[1:] else ""
+        raise WeightsError(
+            f"{source}: {broken[0]} holds NaN or infinite values{more}; training had diverged. "
+            "Take a checkpoint of an earlier epoch."
+        )
+
+
 def mismatch(
     source: str,
     model: str,
@@ -98,7 +113,7 @@ def _cause_of_shapes(
         return f"These are the weights of {' or '.join(fitting)}: name that model."
     differing = {name for name in expected if found.get(name) != expected[name]}
     if differing <= {"classifier.weight", "classifier.bias"} and "classifier.weight" in found:
-        return f"The file has {found['classifier.weight'][0]} classes, not another network."
+        return f"Its classifier.weight is one of {found['classifier.weight'][0]} classes."
     return ""
 
 

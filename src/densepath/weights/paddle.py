@@ -23,12 +23,12 @@ STRUCTURE_KEY = "StructuredToParameterName@@"
 BIG_ARRAYS_KEY = "UnpackBigParamInfor@@"
 
 
-def read_pdparams(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a `.pdparams` file by Paddle's names.
+def read_pdparams(path: Path) -> Any:
+    """What a `.pdparams` file, or another pickle of arrays, holds.
 
     Raises:
         UnsafeFileError: the file asks for code to be run.
-        WeightsError: it is no such file, is damaged, or holds something else than arrays.
+        WeightsError: it is no such file, or is damaged.
     """
     content = path.read_bytes()
     if content[:1] == b"\0":
@@ -37,33 +37,28 @@ def read_pdparams(path: Path) -> dict[str, np.ndarray]:
             "paddle.save(layer.state_dict(), ...)."
         )
     values = read_pickle(content, str(path))
-    if not isinstance(values, dict):
-        raise WeightsError(f"{path} holds no table of arrays; it is not a model's .pdparams file.")
-    values.pop(STRUCTURE_KEY, None)
-    _join_slices(values, path)
-    for name, array in values.items():
-        if not isinstance(name, str) or not isinstance(array, np.ndarray):
-            raise WeightsError(
-                f"{path}: {name!r} is a {type(array).__name__}, not an array; "
-                "is it an optimiser's .pdopt file?"
-            )
-    return {name: _float_bits(array) for name, array in values.items()}
+    if isinstance(values, dict):
+        values.pop(STRUCTURE_KEY, None)
+        _join_slices(values, path)
+        return {name: _float_bits(value) for name, value in values.items()}
+    return values
 
 
 def _join_slices(values: dict[str, Any], path: Path) -> None:
     """Arrays above 1 GiB, which Paddle cuts into slices, are whole again."""
-    for name, info in (values.pop(BIG_ARRAYS_KEY, None) or {}).items():
+    cut = values.pop(BIG_ARRAYS_KEY, None)
+    for name, info in dict.items(cut) if isinstance(cut, dict) else ():
         try:
             slices = [values.pop(key) for key in info["slices"]]
             whole = np.concatenate([np.ravel(part) for part in slices])
             values[name] = whole.reshape(tuple(info["OriginShape"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{path}: the slices of {name!r} do not fit: {error}") from error
 
 
-def _float_bits(array: np.ndarray) -> np.ndarray:
+def _float_bits(array: Any) -> Any:
     """bfloat16, which Paddle stores as uint16, as float32; others as they are."""
-    if array.dtype != np.uint16:
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint16:
         return array
     return (array.astype(np.uint32) << 16).view(np.float32)
 

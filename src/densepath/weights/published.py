@@ -282,3 +282,12 @@ def habits(
     if naming == "mindcv":
         return (MINDCV_DPN if is_dpn else AS_CATALOGUE), MINDCV_INPUT
     return AS_CATALOGUE, TIMM_DPN_INPUT if is_dpn else TORCHVISION_INPUT
+
+
+def habit_of(naming: Literal["paddle", "mindcv", "pytorch"], spec: ModelSpec) -> str:
+    """Whose preprocessing `habits` answers with, in words."""
+    if spec.arch.stem == "small":
+        return "the model's own size, ImageNet's mean and deviation"
+    pytorch = "timm's DPN" if spec.family == "dpn" else "torchvision's DenseNet"
+    owner = {"paddle": "PaddleClas's", "mindcv": "MindCV's", "pytorch": pytorch}[naming]
+    return f"what {owner} weights usually take"

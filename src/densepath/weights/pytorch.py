@@ -9,7 +9,6 @@ Source: torchvision 0.28 `models/densenet.py`, timm 1.0 `models/densenet.py` and
 
 from __future__ import annotations
 
-import argparse
 import pickle
 import re
 from collections.abc import Mapping
@@ -23,18 +22,8 @@ from torch import Tensor
 
 from densepath.errors import KeyMismatchError, UnsafeFileError, WeightsError
 from densepath.weights.match import is_weight
-
-# Where training programs put the network in their own tables; an average of weights first, as
-# it is what their publishers evaluate.
-WRAPPERS = (
-    "state_dict_ema",
-    "model_ema",
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "network",
-    "net",
-)
+from densepath.weights.plain_data import STAND_INS
+from densepath.weights.trainers import is_average
 
 _RENAMED = (
     # torchvision before 0.2 named the parts of a layer `norm.1`, `conv.2`.
@@ -45,6 +34,10 @@ _RENAMED = (
 )
 _SPLIT = re.compile(r"^(.*\.c1x1_c)([12])\.weight$")
 _NETWORK_START = re.compile(r"(?:^|\.)(features\.|classifier\.)")
+_LAYER = re.compile(r"features\.(?:conv0|norm0|denseblock\d+|transition\d+|conv\d+_\w+)\.")
+_HEAD = ("classifier.weight", "classifier.bias")
+# What thop's counting of operations leaves in every module.
+_COUNTED = ("total_ops", "total_params")
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -62,17 +55,18 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def read_pth(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `torch.save` file, zipped or of the form before torch 1.6.
+def read_pth(path: Path) -> Any:
+    """What a `torch.save` file holds, zipped or of the form before torch 1.6.
+
+    Tensors are torch's own; all else is plain data, or a stand-in of `plain_data.py`.
 
     Raises:
         UnsafeFileError: the file asks for code to be run.
-        WeightsError: it is no such file, is damaged, or holds no table of tensors.
+        WeightsError: it is no such file, or is damaged.
     """
     try:
-        # argparse.Namespace holds a training program's options; its construction runs nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            value = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(call, name) for name, call in STAND_INS.items()]):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from error
     except Exception as error:  # a damaged file can make torch raise anything
@@ -81,7 +75,6 @@ def read_pth(path: Path) -> dict[str, Tensor]:
             "damaged, incomplete or a TorchScript program: compare its size with the "
             "publisher's, or save model.state_dict() again."
         ) from error
-    return _network_in(value, path)
 
 
 def _first_line(error: Exception) -> str:
@@ -91,6 +84,11 @@ def _first_line(error: Exception) -> str:
 
 def _refusal(path: Path, reason: str) -> WeightsError:
     """The error for a pickle that torch's restricted unpickler does not take."""
+    if "Unsupported operand" in reason:
+        return WeightsError(
+            f"{path} was saved with another pickle protocol than 2, which torch reads only with "
+            "code. Save it again: torch.save(model.state_dict(), PATH)."
+        )
     named = re.search(r"GLOBAL ([\w.]+)", reason)
     if not named:
         return WeightsError(f"{path} cannot be read as a PyTorch file: {reason[:200]}")
@@ -100,57 +98,99 @@ def _refusal(path: Path, reason: str) -> WeightsError:
     )
 
 
-def _network_in(value: Any, path: Path) -> dict[str, Tensor]:
-    """The table of tensors inside a training program's file.
-
-    Raises:
-        WeightsError: there is none.
-    """
-    while isinstance(value, Mapping):
-        tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
-        if any(_NETWORK_START.search(name) for name in tensors):
-            return tensors
-        inner = next((value[key] for key in WRAPPERS if isinstance(value.get(key), Mapping)), None)
-        if inner is None:
-            return tensors
-        value = inner
-    raise WeightsError(
-        f"{path} holds a {type(value).__name__}, not a table of tensors; save "
-        "model.state_dict() instead of the model."
-    )
-
-
-def to_canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under our names, whichever of its names their source used.
+def to_canonical(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The network's tensors under our names, and the file's names of those that are not its.
 
     A prefix before `features.` (as `module.` of DataParallel) is dropped, batch counters too.
+    Names inside the network that are not a layer's stay, for the check to name them.
 
     Raises:
         KeyMismatchError: the file holds more than one network, or halves that do not fit.
     """
-    renamed: dict[str, Tensor] = {}
-    halves: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        name = _rename(key)
-        if not is_weight(name):
+    groups, aside = _by_prefix(tensors)
+    chosen = _take_network(groups)
+    # A trainer may keep the classifier apart from the features.
+    if chosen and not any(name.startswith("classifier.") for name in chosen):
+        heads = [group for group in groups.values() if {*_HEAD} <= set(group)]
+        if len(heads) == 1:
+            chosen |= {name: heads[0].pop(name) for name in _HEAD}
+    aside += [key for group in groups.values() for key in group.values()]
+    order = {key: place for place, key in enumerate(tensors)}
+    found = {name: tensors[key] for name, key in chosen.items()}
+    return _joined(found), sorted(aside, key=order.__getitem__)
+
+
+def _by_prefix(tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Of each prefix the file's names by ours, and the names that begin no network.
+
+    Raises:
+        KeyMismatchError: two names of one prefix are the same tensor of ours.
+    """
+    groups: dict[str, dict[str, str]] = {}
+    aside: list[str] = []
+    for key in tensors:
+        start = _NETWORK_START.search(key)
+        if not is_weight(key):
             continue
-        split = _SPLIT.match(name)
-        target = halves.setdefault(f"{split[1]}.conv.weight", {}) if split else renamed
-        name = split[2] if split else name
-        if name in target:
+        if start is None or key.endswith(_COUNTED):
+            aside.append(key)
+            continue
+        group = groups.setdefault(key[: start.start(1)], {})
+        name = _rename(key)
+        if name in group:
             raise KeyMismatchError(
-                f"two tensors of the file are the network's {_rename(key)}: it holds more than "
+                f"{group[name]} and {key} are both the network's {name}: the file holds more than "
                 "one network. Save the state dict of one of them."
             )
-        target[name] = tensor
+        group[name] = key
+    return groups, aside
+
+
+def _take_network(groups: dict[str, dict[str, str]]) -> dict[str, str]:
+    """The network's group, which leaves `groups`; of several the average of weights.
+
+    Raises:
+        KeyMismatchError: several, and not just one of them is an average.
+    """
+    networks = [prefix for prefix, group in groups.items() if any(map(_LAYER.match, group))]
+    names = [name for prefix in networks for name in groups[prefix]]
+    if len(names) > len(set(names)):
+        averages = [prefix for prefix in networks if is_average(prefix)]
+        if len(averages) != 1:
+            places = ", ".join(prefix.rstrip(".") or "its top" for prefix in networks)
+            raise KeyMismatchError(
+                f"the file holds more than one network: {places}. Save the state dict of one of "
+                "them."
+            )
+        networks = averages
+    chosen: dict[str, str] = {}
+    for prefix in networks or list(groups)[:1]:
+        chosen |= groups.pop(prefix)
+    return chosen
+
+
+def _joined(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with DPN-68b's halves joined, and a classifier of 1×1 flattened.
+
+    Raises:
+        KeyMismatchError: halves that do not fit.
+    """
+    whole: dict[str, Tensor] = {}
+    halves: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in found.items():
+        split = _SPLIT.match(name)
+        if split:
+            halves.setdefault(f"{split[1]}.conv.weight", {})[split[2]] = tensor
+        else:
+            whole[name] = tensor
     for name, parts in halves.items():
         if len({part.shape[1:] for part in parts.values()}) > 1:
             raise KeyMismatchError(f"the two parts of {name} have different shapes.")
-        renamed[name] = torch.cat([parts[key] for key in sorted(parts)])
-    classifier = renamed.get("classifier.weight")
+        whole[name] = torch.cat([parts[key] for key in sorted(parts)])
+    classifier = whole.get("classifier.weight")
     if classifier is not None and classifier.dim() == 4:
-        renamed["classifier.weight"] = classifier.flatten(1)
-    return renamed
+        whole["classifier.weight"] = classifier.flatten(1)
+    return whole
 
 
 def _rename(key: str) -> str:

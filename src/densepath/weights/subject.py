@@ -2,48 +2,101 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 from pathlib import Path
 
-from densepath.bundle.bundle import Bundle, is_bundle
-from densepath.errors import CheckpointError, UnknownNameError, UsageError
+from densepath.bundle.bundle import Bundle, bundle_around, is_bundle
+from densepath.errors import BundleError, CheckpointError, UnknownNameError, UsageError
+from densepath.files import missing, nearest_paths
 from densepath.models.catalogue import CATALOGUE
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.fetch import fetch_published
 from densepath.weights.import_file import import_weights
+from densepath.weights.match import check_finite
 from densepath.weights.published import PUBLISHED, Published, find_published, published_for
+from densepath.weights.trained_on import RECIPE_NAME
 
 RUN_FILES = ("best.safetensors", "last.safetensors")
 # Checkpoints of our own that come with the package, as `cifar10/densenet_bc_100_12`.
 SHIPPED = Path(__file__).with_name("shipped")
+KINDS = (
+    "A subject is a run folder, a checkpoint file, a bundle or the name of published weights, as "
+    "timm/densenet121.ra_in1k"
+)
+# What an export writes beside its manifest.
+GRAPHS = (".onnx", ".xml", ".bin", ".pt2", ".pte", ".tflite")
+RUNS = Path("runs")
+_SHOWN = 5
 
 
-def open_checkpoint(subject: str | Path) -> Checkpoint:
-    """The checkpoint that `subject` names.
+def open_checkpoint(subject: str | Path | Checkpoint) -> Checkpoint:
+    """The checkpoint that `subject` names; one that is open already as it is.
 
     `subject` is a checkpoint file, a run folder (its best checkpoint, else its last), a bundle
     with the format `torch`, the name of published weights (fetched when they are not in the
     cache) or of weights that come with the package.
 
     Raises:
-        BundleError: the bundle has no such format, or was changed.
-        CheckpointError: the file or folder is no checkpoint.
-        UsageError: a bare model name, which has no weights.
+        BundleError: the bundle has no such format, or was changed; a file in one.
+        CheckpointError: no such file or folder, or it is no checkpoint.
+        UsageError: a bare model name, which has no weights; or a run folder here that is called
+            like published weights.
         UnknownNameError: neither a file nor a known name.
         WeightsUnavailableError: published weights that cannot be fetched.
-        WeightsError: published weights whose file is damaged.
+        WeightsError: published weights whose file is damaged; weights that are no numbers.
     """
-    path, name = Path(subject), str(subject)
-    if path.is_dir():
-        return Checkpoint.load(checkpoint_in(path))
-    if path.is_file() or path.suffix == ".safetensors":
-        return Checkpoint.load(path)
+    if isinstance(subject, Checkpoint):
+        checkpoint, name = subject, "checkpoint"
+    else:
+        found, name = locate(subject), str(subject)
+        is_row = isinstance(found, Published)
+        checkpoint = open_published(found) if is_row else Checkpoint.load(found)  # type: ignore
+    check_finite(checkpoint.tensors, name)
+    return checkpoint
+
+
+def locate(subject: str | Path) -> Path | Published:
+    """The checkpoint's file, or the published weights, that `subject` names; nothing is read.
+
+    Raises:
+        BundleError, CheckpointError, UsageError, UnknownNameError: as `open_checkpoint`.
+    """
+    if not isinstance(subject, str | os.PathLike):
+        raise UsageError(f"the subject is a {type(subject).__name__}; name it by a path or name.")
+    path, name = Path(subject), os.fspath(subject)
+    # In `os.path` a name that is too long for a file is none, and no error.
+    if os.path.isdir(path) and not _stands_for_weights(subject, path):  # noqa: PTH112
+        return checkpoint_in(path)
+    if os.path.isfile(path):  # noqa: PTH113
+        return _checkpoint_file(path)
     if name in shipped_names():
-        return Checkpoint.load(SHIPPED / f"{name}.safetensors")
+        return SHIPPED / f"{name}.safetensors"
     if name.lower() in CATALOGUE:
         raise UsageError(f"{name} is a model without weights. {_cure(name.lower())}")
     if name.lower() in map(str.lower, PUBLISHED):
-        return open_published(find_published(name))
-    raise UnknownNameError("subject", name, [*shipped_names(), *PUBLISHED])
+        return find_published(name)
+    raise _nothing(path, name)
+
+
+def _stands_for_weights(subject: str | Path, folder: Path) -> bool:
+    """Whether a name that is also a folder here means weights that are published or shipped.
+
+    It does when the folder has no checkpoint.
+
+    Raises:
+        UsageError: the folder has one.
+    """
+    name = str(subject)
+    known = name in shipped_names() or name.lower() in map(str.lower, PUBLISHED)
+    if isinstance(subject, Path) or not known:
+        return False
+    if not is_bundle(folder) and not any((folder / file).is_file() for file in RUN_FILES):
+        return True
+    raise UsageError(
+        f"`{name}` is a folder with a checkpoint here, and also the name of published weights. "
+        f"Name the folder as ./{name}; for the other, start in another folder."
+    )
 
 
 def open_published(row: Published) -> Checkpoint:
@@ -65,16 +118,83 @@ def _cure(model: str) -> str:
     return f"{known} checkpoint file or a run folder (`densepath train {model}` makes one)."
 
 
+def _nothing(path: Path, name: str) -> CheckpointError | UnknownNameError:
+    """The error for what is neither there nor known: as a path, or as a name, as it is written."""
+    known = [*shipped_names(), *PUBLISHED]
+    publishers = {row.partition("/")[0].lower() for row in known}
+    published = "/" in name and name.partition("/")[0].lower() in publishers
+    if not published and (len(path.parts) > 1 or path.suffix or name.startswith("~")):
+        return CheckpointError(missing(path, "file or folder"))
+    by_lower = {row.lower(): row for row in [*known, *CATALOGUE]}
+    tails = {row.rpartition("/")[2].lower(): row for row in known}
+    near = [] if published else [*nearest_paths(RUNS / name), *nearest_paths(name)]
+    near += [row for row in known if row.lower().startswith(name.lower())]
+    for rows in (by_lower, tails):
+        near += [rows[one] for one in difflib.get_close_matches(name.lower(), rows, n=3)]
+    return UnknownNameError("subject", name, known, near=list(dict.fromkeys(near))[:3], cure=KINDS)
+
+
+def _checkpoint_file(path: Path) -> Path:
+    """The file, if it may be a checkpoint.
+
+    Raises:
+        BundleError: it is another file of a bundle.
+        CheckpointError: it is another file of a run folder, or a graph.
+    """
+    folder = path.parent
+    if path.suffix == ".safetensors":
+        return path
+    if (part := bundle_around(path)) is not None:
+        raise BundleError(f"{path} is a file of the bundle {part}: name that folder.")
+    if _in_run_folder(folder) is not None:
+        raise CheckpointError(f"{path} is a file of the run folder {folder}: name that folder.")
+    if path.suffix in GRAPHS:
+        raise CheckpointError(
+            f"{path} is an exported graph without its bundle, the folder with manifest.json that "
+            "`densepath export` writes. Name that folder, or the checkpoint."
+        )
+    return path
+
+
+def _in_run_folder(folder: Path) -> Path | None:
+    """The best, else the last checkpoint of a run folder."""
+    files = (folder / name for name in RUN_FILES)
+    return next((file for file in files if file.is_file()), None)
+
+
 def checkpoint_in(folder: Path) -> Path:
     """The best, else the last checkpoint of a run folder; a bundle's, once it is verified.
 
     Raises:
-        CheckpointError: the folder has neither.
+        CheckpointError: the folder has neither, as a run before the end of its first epoch.
         BundleError: the bundle has none, or it was changed.
     """
     if is_bundle(folder):
         return Bundle.open(folder, verify="torch").path_of("torch")
-    for name in RUN_FILES:
-        if (folder / name).is_file():
-            return folder / name
-    raise CheckpointError(f"{folder} is not a run folder: it has neither {' nor '.join(RUN_FILES)}")
+    found = _in_run_folder(folder)
+    if found is not None:
+        return found
+    if (folder / RECIPE_NAME).is_file():
+        raise CheckpointError(
+            f"the run folder {folder} has no checkpoint yet: its training stopped before the end "
+            f"of its first epoch. `densepath train {folder}` goes on with it."
+        )
+    inside = subjects_in(folder)
+    there = f" In it are {', '.join(inside)}: name one." if inside else ""
+    raise CheckpointError(
+        f"{folder} is not a run folder: it has neither {' nor '.join(RUN_FILES)}.{there}"
+    )
+
+
+def subjects_in(folder: Path) -> list[str]:
+    """The first run folders, bundles and checkpoints that stand in a folder."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return []
+    found = [
+        str(entry)
+        for entry in entries
+        if is_bundle(entry) or _in_run_folder(entry) or entry.suffix == ".safetensors"
+    ]
+    return [*found[:_SHOWN], f"{len(found) - _SHOWN} more"] if found[_SHOWN:] else found

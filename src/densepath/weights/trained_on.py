@@ -23,7 +23,8 @@ from densepath.data.record import NO_FINGERPRINTS, Record
 from densepath.files import to_json
 
 METADATA_KEY = "densepath_trained_on"
-RECORD_NAME = "images.npz"  # of a run folder: see `data/record.py`
+# Files of a run folder: see `data/record.py` and `training/run_folder.py`.
+RECORD_NAME, RECIPE_NAME = "images.npz", "recipe.yaml"
 FORMAT = 1
 # 1.6 MB, or 2.1 MB as text. Of more images only the run folder knows which they were.
 MOST_FINGERPRINTS = 200_000
@@ -43,7 +44,7 @@ class TrainedOn:
             first weights included; None: too many for a checkpoint.
         judged: those of the images that the best epoch was chosen on; None likewise.
         unknown_start: the first weights, where nothing says what those were trained on.
-        is_chosen: whether these weights are those of the best of several epochs.
+        is_chosen: whether these weights are those of the best epoch.
     """
 
     source: str

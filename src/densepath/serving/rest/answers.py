@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from densepath.engines.pictures import enlarge, lay_over
 from densepath.engines.predictor import Explanation
-from densepath.predictions import Prediction
+from densepath.predictions import SCORE_DIGITS, Prediction
 from densepath.serving.errors import BusyError, RequestError
 from densepath.serving.rest.schemas import JSON
 
@@ -51,10 +51,11 @@ def explanation(explained: Explanation) -> dict[str, Any]:
     """Where the network looked, as numbers and as pictures."""
     assert explained.image is not None
     assert explained.heat is not None
-    seen = enlarge(explained.image, PICTURE)
+    seen, about = enlarge(explained.image, PICTURE), explained.explained
     return {
-        "class_id": explained.explained.class_id,
-        "label": explained.explained.label,
+        "class_id": about.class_id,
+        "label": about.label,
+        "score": round(about.score, SCORE_DIGITS),
         "heat": [[round(float(v), HEAT_DIGITS) for v in row] for row in explained.heat],
         "seen": _data_address(seen),
         "overlay": _data_address(lay_over(seen, explained.heat)),

@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from densepath import __version__
 from densepath.serving.access import FAILED
 from densepath.serving.errors import RequestError
 from densepath.serving.rest.answers import refusal, refuse
@@ -22,6 +21,7 @@ from densepath.serving.rest.schemas import refusals
 from densepath.serving.rest.v1 import v1_routes
 from densepath.serving.rest.v2 import v2_routes
 from densepath.serving.service import Service
+from densepath.version import __version__
 
 ABOUT = (
     "Images in, names out: `/classify`. KServe's V1 and the Open Inference Protocol V2 beside it. "

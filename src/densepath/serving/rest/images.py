@@ -10,10 +10,11 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from densepath.serving.errors import UnreadableError
+from densepath.serving.errors import RequestError, UnreadableError
 from densepath.serving.rest.answers import as_json, explanation, image_answer
 from densepath.serving.rest.bodies import asked_seconds, read_images, while_connected
 from densepath.serving.rest.schemas import (
+    TARGET,
     WORKING,
     Classification,
     Models,
@@ -87,14 +88,21 @@ def image_routes(service: Service) -> APIRouter:
         version: Annotated[str, Query(description="By default the latest.")] = "",
         top_k: Annotated[int, Query(ge=1, le=MOST_CLASSES, description="Classes an image.")] = 5,
         explain: Annotated[bool, Query(description="With heat maps, by Grad-CAM.")] = False,
+        target: Annotated[str, Query(description=TARGET)] = "",
     ) -> Response:
         """Name what is in images: the likeliest classes of each."""
         started = time.monotonic()
         served = service.repository.find(model, version)
         deadline = service.deadline(asked_seconds(request))
         images = await read_images(request, service)
-        run = service.explain if explain else service.classify
-        done = await while_connected(request, run(served, images, top_k=top_k, deadline=deadline))
+        if target and not explain:
+            raise RequestError("target names the class of heat maps: it needs explain=true.")
+        options: dict[str, Any] = {"top_k": top_k, "deadline": deadline}
+        if explain:
+            work = service.explain(served, images, target=target, **options)
+        else:
+            work = service.classify(served, images, **options)
+        done = await while_connected(request, work)
         request.state.fields.update(model=str(served.source), images=len(images))
         values = await asyncio.to_thread(_values, done) if explain else _values(done)
         values["request_id"] = request.state.request_id

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 JSON, BINARY = "application/json", "application/octet-stream"
+TARGET = "The class that heat maps are for, by name or number; by default each image's first."
 
 
 class Schema(BaseModel):
@@ -51,6 +52,7 @@ class Explained(Schema):
 
     class_id: int
     label: str
+    score: float
     heat: list[list[float]]
     seen: str
     overlay: str

@@ -7,9 +7,9 @@ normalised tensor as nested lists [C, H, W].
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,6 +26,7 @@ from densepath.serving.rest.bodies import (
 )
 from densepath.serving.rest.schemas import (
     READING,
+    TARGET,
     WORKING,
     ModelReady,
     Names,
@@ -95,10 +96,14 @@ def v1_routes(service: Service) -> APIRouter:
         responses=refusals(*WORKING),
         openapi_extra={"requestBody": BODY},
     )
-    async def explain(request: Request, name: str) -> Response:
-        """Where the network looked for the best class of each image."""
+    async def explain(
+        request: Request,
+        name: str,
+        target: Annotated[str, Query(description=TARGET)] = "",
+    ) -> Response:
+        """Where the network looked for the best class of each image, or for one that is named."""
         model, instances, deadline = await _read(request, service, name)
-        work = service.explain(model, _images(instances), top_k=1, deadline=deadline)
+        work = service.explain(model, _images(instances), top_k=1, deadline=deadline, target=target)
         done: Classified = await while_connected(request, work)
         failed = [f"{each.path}: {each.error}" for each in done.predictions if each.error]
         if failed:

@@ -1,0 +1,22 @@
+"""Packages that are functions, too: `densepath.export` and `densepath.quantize`.
+
+Both are public functions, and once a module of theirs is imported Python gives the name to the
+package; so the package can be called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+
+def make_callable(package: str) -> None:
+    """Let `package` be called as its function `x` in its module `x`, `x` its own last name."""
+    name = package.rpartition(".")[2]
+
+    def call(self: ModuleType, *arguments: Any, **options: Any) -> Any:
+        return getattr(importlib.import_module(f"{package}.{name}"), name)(*arguments, **options)
+
+    sys.modules[package].__class__ = type("CallablePackage", (ModuleType,), {"__call__": call})

@@ -1,0 +1,183 @@
+"""Images drawn by a seed from what a user names: a data set, files, or images in memory.
+
+On the line: `calibration.py` parts what is drawn here into two sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densepath.data.cifar10_files import is_batches_folder
+from densepath.data.dataset import Dataset
+from densepath.data.decode import FILE_CHANNELS
+from densepath.data.image_files import PassedOver
+from densepath.data.open import open_dataset
+from densepath.data.sources import ARCHIVES, TABLES, built_in
+from densepath.data.split_folders import find_split_folders
+from densepath.data.text import read_lines
+from densepath.engines.given import images_in
+from densepath.engines.reading import read_image
+from densepath.errors import DatasetError, ImageError, UsageError
+from densepath.export.parity_images import collect_images
+from densepath.files import expand_user
+from densepath.preprocess import Preprocess
+from densepath.wording import counted
+
+if TYPE_CHECKING:
+    from densepath.engines.reading import Readable
+
+# What of a set is tried where images cannot be read, before it is given up.
+MOST_UNREADABLE = 0.5
+EVERY_IMAGE = 1 << 40
+
+Named = tuple[str, NDArray[np.uint8]]
+
+
+@dataclass
+class Drawn:
+    """Images in the order they were drawn in, and what was not among them."""
+
+    source: str
+    description: str
+    images: list[Named] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    passed_over: PassedOver = field(default_factory=PassedOver)
+
+
+def channels_of_files(
+    data: object, preprocess: Preprocess, prepare: Callable[..., Any] | None
+) -> int:
+    """The channels that images are read with: the network's, or RGB for the user's function.
+
+    Raises:
+        UsageError: no file has as many channels as the network takes.
+    """
+    if preprocess.channels in FILE_CHANNELS or not isinstance(data, str | Path):
+        return preprocess.channels
+    if prepare is not None:
+        return 3
+    height, width = preprocess.size
+    raise UsageError(
+        f"the network takes {preprocess.channels} channels; image files are read with 1 (gray) or "
+        "3 (RGB). Make its images of RGB ones by a function of your own: --functions FILE.py with "
+        f"`preprocess(image)`, which gives uint8 [{height}, {width}, {preprocess.channels}]; or, "
+        "in Python, give `data` as a list of such arrays."
+    )
+
+
+def draw(
+    data: str | Path | Sequence[Readable],
+    channels: int,
+    fit: Callable[..., NDArray[np.uint8]],
+    count: int,
+    seed: int,
+) -> Drawn:
+    """The first `count` images of a random order that can be read."""
+    if not isinstance(data, str | Path):
+        return _draw_images(data, channels, fit, count, seed)
+    source = expand_user(data)
+    if not _is_dataset(data, source):
+        return _draw_files(source, channels, fit, count, seed)
+    dataset = open_dataset(data, split="train", channels=channels)
+    return _draw_samples(str(data), dataset, fit, count, seed)
+
+
+def _is_dataset(data: str | Path, path: Path) -> bool:
+    """Whether the data have classes; an archive, too, may be a data set of its own kind."""
+    if built_in(data) is not None or path.suffix.lower() in TABLES:
+        return True
+    try:
+        if path.is_dir():
+            return is_batches_folder(path) or "train" in find_split_folders(path, {}).folders
+        if path.name.lower().endswith(ARCHIVES) or _is_list_with_labels(path):
+            open_dataset(path, split="train")
+            return True
+    except DatasetError:  # no such set, or split folders that leave a doubt: just images
+        pass
+    return False
+
+
+def _is_list_with_labels(path: Path) -> bool:
+    """Whether a text file names, in its first line, no image but perhaps an image and its class."""
+    if path.suffix.lower() != ".txt" or not path.is_file():
+        return False
+    first = next(filter(None, read_lines(path)), "")
+    return not (path.parent / first).exists()
+
+
+def _draw_samples(
+    source: str,
+    dataset: Dataset,
+    fit: Callable[..., NDArray[np.uint8]],
+    count: int,
+    seed: int,
+) -> Drawn:
+    """As `_draw`, of a data set's samples."""
+    drawn = Drawn(source, dataset.description)
+    for index in map(int, _order(len(dataset), seed)):
+        failed = len(drawn.unreadable)
+        if len(drawn.images) == count or failed > max(count, MOST_UNREADABLE * len(dataset)):
+            break
+        try:
+            sample = dataset.load(index)
+        except ImageError as error:
+            drawn.unreadable.append(str(error))
+            continue
+        drawn.images.append((dataset.path(index), fit(sample.image)))
+    return drawn
+
+
+def _draw_files(
+    source: Path, channels: int, fit: Callable[..., NDArray[np.uint8]], count: int, seed: int
+) -> Drawn:
+    """As `_draw`, of image files."""
+    with collect_images([source], EVERY_IMAGE) as found:
+        drawn = Drawn(str(source), found.description, passed_over=found.passed_over)
+        for index in _order(len(found.paths), seed):
+            if len(drawn.images) == count:
+                break
+            _read_into(drawn, str(found.paths[index]), found.names[index], channels, fit)
+        return drawn
+
+
+def _draw_images(
+    images: Sequence[Readable],
+    channels: int,
+    fit: Callable[..., NDArray[np.uint8]],
+    count: int,
+    seed: int,
+) -> Drawn:
+    """As `_draw`, of images in memory and paths."""
+    named = list(images_in(images))
+    drawn = Drawn("the images", counted(len(named), "image"))
+    for name, image in (named[index] for index in _order(len(named), seed)):
+        if len(drawn.images) == count:
+            break
+        _read_into(drawn, image, name, channels, fit)
+    return drawn
+
+
+def _read_into(
+    drawn: Drawn,
+    image: Readable,
+    name: str,
+    channels: int,
+    fit: Callable[..., NDArray[np.uint8]],
+) -> None:
+    """The image is in `drawn`, or the reason why not."""
+    read = read_image(image, name, channels, fit)
+    if read.image is None:
+        drawn.unreadable.append(f"{name}: {read.error}")
+    else:
+        drawn.images.append((name, read.image))
+
+
+def _order(count: int, seed: int) -> NDArray[np.int64]:
+    """A random order of `count` things."""
+    return np.random.default_rng([seed, count]).permutation(count)

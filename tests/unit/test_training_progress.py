@@ -1,0 +1,50 @@
+"""training/progress.py: the lines that a training leaves."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from densepath.training.progress import LineProgress
+
+ROW = {
+    **{"epoch": 2, "train_loss": 0.5, "loss": 0.25, "top1": 0.75, "top5": 0.875},
+    **{"train_skipped": 0, "skipped": 0},
+}
+
+
+def line(num_classes=10, **changed):
+    stream = io.StringIO()
+    progress = LineProgress(3, stream)
+    progress.start_training(num_classes)
+    progress.end_epoch(ROW | changed)
+    return stream.getvalue()
+
+
+def test_an_epoch_is_one_line():
+    said = "epoch 2/3  train loss 0.5000  loss 0.2500  top-1 75.00 %  top-5 87.50 %\n"
+    assert line() == said
+
+
+@pytest.mark.parametrize(("num_classes", "shown"), [(2, False), (5, False), (6, True)])
+def test_top5_is_left_out_where_every_answer_is_in_it(num_classes, shown):
+    assert ("top-5" in line(num_classes)) is shown
+    assert "top-1 75.00 %" in line(num_classes)
+
+
+def test_the_score_of_several_labels_is_called_by_its_name():
+    assert "micro-F1 75.00 %" in line(3, top5=None)
+    assert "top-" not in line(3, top5=None)
+
+
+@pytest.mark.parametrize(
+    ("train_skipped", "skipped", "said"),
+    [(1, 0, "1 image skipped"), (0, 2, "2 images skipped"), (1499, 1, "1,500 images skipped")],
+)
+def test_skipped_images_are_counted_in_good_english(train_skipped, skipped, said):
+    assert line(train_skipped=train_skipped, skipped=skipped).endswith(f"  {said}\n")
+
+
+def test_an_epoch_without_a_trained_image_has_no_loss():
+    assert "train loss nan" in line(train_loss=float("nan"))

@@ -314,6 +314,10 @@ def _overwrite(root: Path) -> None:
     save_noise(root / "data" / "cat" / "0.png", np.random.default_rng(123))
 
 
+def _add(root: Path) -> None:
+    save_noise(root / "data" / "cat" / "more.png", np.random.default_rng(124))
+
+
 def _new_class(root: Path) -> None:
     save_noise(root / "data" / "elk" / "0.png", np.random.default_rng(5))
 
@@ -322,8 +326,9 @@ def _new_class(root: Path) -> None:
     ("change", "said"),
     [
         (_rename_class, "class bee is now dog"),
-        (_relabel, r"images? (is|are) gone: "),
-        (_remove, r"images are gone: ant/"),
+        (_relabel, r"ant/3\.png was ant, is bee \(as bee/x3\.png\)"),
+        (_remove, r"3 (training )?images are gone: ant/1\.png, ant/2\.png, ant/3\.png\."),
+        (_add, r": 1 (training |validation )?image is new: cat/more\.png\."),
         (_overwrite, r"1 (training|validation) image has other contents: cat/0\.png"),
         (_new_class, "1 class is new: elk"),
     ],

@@ -258,6 +258,20 @@ def test_images_added_since_do_not_bring_trained_ones_into_what_is_held_out(copi
     assert "changed since the training" in report.settings["rule"]
 
 
+def test_a_changed_copy_is_not_measured_on_images_that_were_trained_on(copied):
+    """A copy that lacks some of the held-out images, or another set with some of the images."""
+    known = np.load(copied / "run" / "images.npz")
+    held_out = known["validation.names"].tobytes().decode().split("\0")
+    for name in held_out[:3]:
+        (copied / "data" / name).unlink()
+    (copied / "data" / "ant").rename(copied / "data" / "old")
+    (copied / "data" / "old").rename(copied / "data" / "ant")
+    shutil.copytree(copied / "data", copied / "elsewhere")
+    report = evaluated(copied / "run", copied / "elsewhere", split="validation")
+    assert (report.images, report.overlap.trained_on) == (12 - 3, 0)
+    assert "not trained on" in report.settings["rule"]
+
+
 def test_an_exported_bundle_keeps_no_images_and_says_so(plain, tmp_path):
     from densepath import export
 

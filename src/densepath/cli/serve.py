@@ -104,13 +104,21 @@ def serve(
     """
     from densepath.engines.cores import usable_cores
     from densepath.serving.run import run
-    from densepath.serving.settings import Settings, check_key, parse_sources, read_key
+    from densepath.serving.settings import (
+        MOST_BODY_MB,
+        Settings,
+        check_key,
+        check_number,
+        parse_sources,
+        read_key,
+    )
 
     key = os.environ.get(KEY_VARIABLE)
     if api_key_file is not None:
         key = read_key(api_key_file)
     elif key is not None:
         key = check_key(key, KEY_VARIABLE)
+    check_number("--max-body-mb", max_body_mb, "megabytes", MOST_BODY_MB, above_zero=True)
     settings = Settings(
         host=host,
         port=port,

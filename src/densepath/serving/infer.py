@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.engines.engine import Logits
+from densepath.serving import calls
 from densepath.serving.calls import InferRequest, Input, Output, Parameters, WantedOutput
 from densepath.serving.errors import RequestError
 from densepath.serving.model import ServedModel
@@ -23,8 +24,6 @@ from densepath.version import __version__
 SERVER = "densepath"
 EXTENSIONS = ("binary_tensor_data", "classification", "model_repository")
 TOP_K = 5
-# Triton's request parameter, in microseconds.
-TIMEOUT = "timeout"
 IDS, SCORES, LABELS = "class_ids", "scores", "labels"
 
 
@@ -169,7 +168,7 @@ def _classified(wanted: WantedOutput, array: NDArray[Any], model: ServedModel) -
 
 def _asked_s(parameters: Parameters, asked_s: float | None) -> float | None:
     """The time limit of the parameters, or of the protocol, the shorter one."""
-    micros = parameters.get(TIMEOUT)
+    micros = parameters.get(calls.TIMEOUT)
     if micros is None:
         return asked_s
     if type(micros) is not int or micros < 1:
@@ -179,7 +178,7 @@ def _asked_s(parameters: Parameters, asked_s: float | None) -> float | None:
 
 def _top_k(parameters: Parameters) -> int:
     """The classes of `class_ids`, `scores` and `labels`."""
-    top_k = parameters.get("top_k", TOP_K)
+    top_k = parameters.get(calls.TOP_K, TOP_K)
     if type(top_k) is not int or top_k < 1:
         raise RequestError(f"top_k is {top_k!r}; it must be a number from 1 on.")
     return top_k

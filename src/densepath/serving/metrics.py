@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import os
+from tempfile import mkdtemp
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from densepath.errors import OutputError
 from densepath.serving.batcher import RowAnswer
 
 # prometheus_client's files of several processes; `workers.py` sets it before they start.
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+SHARED_MEMORY = "/dev/shm"
 MODEL = ("model", "version")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+def make_shared_folder() -> str:
+    """A new folder for the counters of several workers: temporary, or in shared memory.
+
+    Raises:
+        OutputError: none can be written.
+    """
+    tried = None
+    for parent in (None, SHARED_MEMORY):  # a container's only writable place is often the latter
+        try:
+            return mkdtemp(prefix="densepath-metrics-", dir=parent)
+        except OSError as error:
+            tried = tried or error
+    raise OutputError(
+        "several workers share their counters in a temporary folder, and none can be written "
+        f"({tried.strerror if tried else ''}): set TMPDIR to a folder that can, or serve with "
+        "--workers 1."
+    ) from tried
 
 
 class Metrics:

@@ -16,6 +16,7 @@ from densepath.serving.errors import RequestError
 from densepath.serving.rest.answers import refusal, refuse
 from densepath.serving.rest.guard import Guard
 from densepath.serving.rest.images import image_routes
+from densepath.serving.rest.options import wrong_options
 from densepath.serving.rest.page import page_routes
 from densepath.serving.rest.schemas import refusals
 from densepath.serving.rest.v1 import v1_routes
@@ -94,10 +95,7 @@ def _name_the_key(app: FastAPI, service: Service) -> None:
 async def _wrong_option(request: Request, error: Exception) -> Response:
     """A query parameter that is none."""
     assert isinstance(error, RequestValidationError)
-    said = "; ".join(
-        f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg'].lower()}" for each in error.errors()
-    )
-    return refusal(request, f"the request's options are wrong: {said}.", 400)
+    return refusal(request, wrong_options(error.errors()), 400)
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

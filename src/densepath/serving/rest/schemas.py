@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 JSON, BINARY = "application/json", "application/octet-stream"
-TARGET = "The class that heat maps are for, by name or number; by default each image's first."
 
 
 class Schema(BaseModel):

@@ -127,7 +127,9 @@ def v2_routes(service: Service) -> APIRouter:
         model = service.repository.find(name, version)
         asked_s = asked_seconds(request)
         body = await read_body(request, service)
-        called = await beside(len(body), read_request, body, _json_length(request))
+        called = await beside(
+            len(body), read_request, body, _json_length(request), model.source.name
+        )
         outputs = await while_connected(request, infer(service, model, called, asked_s))
         request.state.fields.update(model=str(model.source), images=len(outputs[0].array))
         values = {"model_name": model.source.name, "model_version": model.source.version}

@@ -85,6 +85,14 @@ def serve(
         Path | None,
         typer.Option(help=f"A file with the key that clients must send; or set {KEY_VARIABLE}."),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Let pages of this origin use it, as https://photos.example.org; again for more, "
+            "'*' for all.",
+        ),
+    ] = None,
     tls_certificate: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file of the chain.")
     ] = None,
@@ -103,6 +111,7 @@ def serve(
     Example: densepath serve bundles/pets --port 8080
     """
     from densepath.engines.cores import usable_cores
+    from densepath.serving.origins import parse_origins
     from densepath.serving.run import run
     from densepath.serving.settings import (
         MOST_BODY_MB,
@@ -137,6 +146,7 @@ def serve(
         grace_s=grace,
         linger_s=linger,
         api_key=key,
+        allowed_origins=parse_origins(allow_origin or ()),
         certificate=tls_certificate,
         key=tls_key,
         pages=not no_page,

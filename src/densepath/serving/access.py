@@ -9,7 +9,10 @@ from typing import Any
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 NOT_ALLOWED = "the API key is missing or wrong: send Authorization: Bearer KEY, or X-API-Key: KEY."
-FOREIGN = "pages of other sites may not use this server."
+FOREIGN = (
+    "pages of other sites may not use this server; the one who runs it may let them: "
+    "--allow-origin ORIGIN."
+)
 FAILED = "the server failed; its log says why, under this request_id."
 
 
@@ -27,13 +30,3 @@ def key_in(headers: Any) -> str:
 def request_id(said: str | None) -> str:
     """The client's id of the request, where it is one; else a new one."""
     return said if said and REQUEST_ID.fullmatch(said) else uuid.uuid4().hex
-
-
-def is_foreign(headers: Any) -> bool:
-    """Whether a browser sends this for a page of another site.
-
-    Browsers send forms to any address, a server on their own machine too; the page at `/` is of
-    the server's own address.
-    """
-    origin = headers.get("origin")
-    return origin is not None and origin.partition("://")[2] != headers.get("host")

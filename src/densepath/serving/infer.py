@@ -90,8 +90,6 @@ async def infer(
         logits = await service.infer(model, tensor.array, deadline)
     else:
         logits = await service.read_and_infer(model, _images(model, tensor), deadline)
-    count = service.metrics.images.labels(model.source.name, model.source.version, "answered")
-    count.inc(len(logits))
     arrays: dict[str, NDArray[Any]] = {model.manifest.output.name: logits}
     if any(each.name not in arrays for each in wanted):
         arrays |= _best(model, logits, top_k)

@@ -101,6 +101,8 @@ class Settings:
         linger_s: of these, the seconds in which it takes requests still, so that balancers see
             that it is not ready any more.
         api_key: what clients must say; None lets all in.
+        allowed_origins: whose pages may use it beside its own, as browsers write origins; `*` for
+            all.
         certificate, key: PEM files for TLS.
         log_format: `json` or `text`.
         pages: serve the page at `/`.
@@ -125,6 +127,7 @@ class Settings:
     grace_s: float = 30.0
     linger_s: float = 0.5
     api_key: str | None = None
+    allowed_origins: tuple[str, ...] = ()
     certificate: Path | None = None
     key: Path | None = None
     log_format: str = "json"

@@ -99,7 +99,9 @@ def serve(
     tls_key: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file of its key.")
     ] = None,
-    no_page: Annotated[bool, typer.Option("--no-page", help="Without the page at /.")] = False,
+    no_page: Annotated[
+        bool, typer.Option("--no-page", help="Without the pages at / and /docs.")
+    ] = False,
     log_format: Annotated[
         LogFormat, typer.Option(help="Of the lines on standard error.")
     ] = LogFormat.json,

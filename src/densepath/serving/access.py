@@ -7,6 +7,8 @@ import re
 import uuid
 from typing import Any
 
+from densepath.serving.errors import NotAllowedError
+
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 NOT_ALLOWED = "the API key is missing or wrong: send Authorization: Bearer KEY, or X-API-Key: KEY."
 FOREIGN = (
@@ -25,6 +27,16 @@ def key_in(headers: Any) -> str:
     """The key in `Authorization: Bearer` or `X-API-Key`; empty where there is none."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def check_key(key: str | None, headers: Any) -> None:
+    """Returns when the client may call: it says the key, or there is none.
+
+    Raises:
+        NotAllowedError: it may not.
+    """
+    if key and not is_key(key_in(headers), key):
+        raise NotAllowedError(NOT_ALLOWED)
 
 
 def request_id(said: str | None) -> str:

@@ -22,7 +22,13 @@ from densepath.serving.tensors import BYTES
 from densepath.version import __version__
 
 SERVER = "densepath"
-EXTENSIONS = ("binary_tensor_data", "classification", "model_repository")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+)
 TOP_K = 5
 IDS, SCORES, LABELS = "class_ids", "scores", "labels"
 
@@ -46,12 +52,17 @@ def output_tensors(model: ServedModel) -> list[dict[str, Any]]:
     ]
 
 
+def platform(model: ServedModel) -> str:
+    """What runs it."""
+    return f"{SERVER}_{model.predictor.engine.info.name}"
+
+
 def metadata(service: Service, model: ServedModel) -> dict[str, Any]:
     """What a model takes and gives."""
     return {
         "name": model.source.name,
         "versions": service.repository.versions(model.source.name),
-        "platform": f"densepath_{model.predictor.engine.info.name}",
+        "platform": platform(model),
         "inputs": input_tensors(model),
         "outputs": output_tensors(model),
     }

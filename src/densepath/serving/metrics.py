@@ -133,7 +133,7 @@ class Metrics:
             for name, number in ((UNREADABLE, tally.unreadable), (outcome, rest)):
                 if number:
                     self.images.labels(*model, name).inc(number)
-            told = "ok" if outcome == "answered" else "failed"
+            told = "ok" if outcome == "answered" and rest else "failed"
             self.answers.labels(*model, told).observe(time.monotonic() - started)
             if told == "ok":
                 self.last_answer.labels(*model).set(time.time())
@@ -146,8 +146,22 @@ class Metrics:
 
     def to_text(self) -> bytes:
         """Prometheus's text format."""
+        return generate_latest(self._gathered())
+
+    def of_model(self, model: tuple[str, str]) -> dict[str, float]:
+        """The counters of a model in all workers, by name, and `name outcome` where it has one."""
+        wanted = dict(zip(MODEL, model, strict=True))
+        return {
+            " ".join([sample.name, *filter(None, [sample.labels.get("outcome")])]): sample.value
+            for metric in self._gathered().collect()
+            for sample in metric.samples
+            if wanted.items() <= sample.labels.items() and "le" not in sample.labels
+        }
+
+    def _gathered(self) -> CollectorRegistry:
+        """The counters of this process, or those of all workers."""
         if SHARED_FOLDER not in os.environ:
-            return generate_latest(self._registry)
+            return self._registry
         merged = CollectorRegistry()
         MultiProcessCollector(merged)
-        return generate_latest(merged)
+        return merged

@@ -14,6 +14,7 @@ from densepath.errors import OutputError, UsageError
 
 LONGEST_S = 86_400.0  # a day: as good as no limit, and what timers can count
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+TAKEN = ("stats",)  # of GET /v2/models/stats
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 FIRST_VERSION = "1"
 MEGABYTE = 1_000_000
@@ -46,6 +47,10 @@ class ModelSource:
         version = version if at else FIRST_VERSION
         if not NAME.fullmatch(name):
             raise UsageError(f"the name {name!r} in {text!r} may have letters, digits and . _ -")
+        if name in TAKEN:
+            raise UsageError(
+                f"{name!r} is a part of V2's addresses; name it otherwise: NAME={path}."
+            )
         if not VERSION.fullmatch(version):
             raise UsageError(f"the version {version!r} in {text!r} must be a number from 1 on.")
         return cls(name, version, Path(path).resolve())

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from densepath.serving.access import FAILED
 from densepath.serving.errors import RequestError
 from densepath.serving.rest.answers import refusal, refuse
+from densepath.serving.rest.docs import docs_routes
 from densepath.serving.rest.guard import Guard
 from densepath.serving.rest.images import image_routes
 from densepath.serving.rest.options import wrong_options
@@ -21,6 +22,7 @@ from densepath.serving.rest.page import page_routes
 from densepath.serving.rest.schemas import refusals
 from densepath.serving.rest.v1 import v1_routes
 from densepath.serving.rest.v2 import v2_routes
+from densepath.serving.rest.v2_repository import repository_routes
 from densepath.serving.service import Service
 from densepath.version import __version__
 
@@ -48,8 +50,10 @@ def build_app(service: Service) -> ASGIApp:
     app.include_router(image_routes(service))
     app.include_router(v1_routes(service))
     app.include_router(v2_routes(service))
+    app.include_router(repository_routes(service))
     if service.settings.pages:
         app.include_router(page_routes())
+        app.include_router(docs_routes(app))
 
     text = {"description": "Prometheus's text.", "content": {"text/plain": {}}}
 

@@ -29,12 +29,12 @@ from densepath.serving.origins import (
     is_preflight,
     preflight_headers,
 )
-from densepath.serving.page import FILES
+from densepath.serving.page import DOCS, FILES
 from densepath.serving.service import Service
 
 CLIENT_GONE = 499  # as nginx logs it
 # Orchestrators ask these without a key; the page's files hold no secret.
-OPEN = frozenset({"/v2/health/live", "/v2/health/ready", *FILES})
+OPEN = frozenset({"/v2/health/live", "/v2/health/ready", DOCS, *FILES})
 
 
 class Guard:

@@ -1,4 +1,4 @@
-"""gRPC's own services beside the protocol: health (Check, Watch, List), and reflection.
+"""gRPC's own services beside the protocol: health (Check and Watch), and reflection.
 
 Health knows the server, by the empty name, the inference service, and each model; orchestrators ask
 it without a key. Source: grpc/grpc, `doc/health-checking.md` and `doc/server-reflection.md`.
@@ -108,12 +108,6 @@ class _Health(health_pb2_grpc.HealthServicer):
                 await asyncio.sleep(LOOK_S)
             if last != Status.NOT_SERVING:
                 yield Status(status=Status.NOT_SERVING)
-
-    async def List(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """How all are."""
-        return health_pb2.HealthListResponse(
-            statuses={name: Status(status=status) for name, status in self._statuses().items()}
-        )
 
 
 class _Reflection(reflection.aio.ReflectionServicer):

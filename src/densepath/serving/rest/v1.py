@@ -7,7 +7,7 @@ normalised tensor as nested lists [C, H, W].
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
@@ -46,6 +46,7 @@ from densepath.serving.service import Classified, Service, check_ready
 from densepath.serving.tensors import from_base64, to_array
 
 INSTANCES = "instances"
+Asked = TypeVar("Asked", bound=Options)
 
 
 def _body(options: type[Options]) -> dict[str, Any]:
@@ -90,8 +91,7 @@ def v1_routes(service: Service) -> APIRouter:
         request: Request, name: str, options: Annotated[PredictOptions, Query()]
     ) -> Response:
         """The best classes of each instance."""
-        model, instances, found, deadline = await _read(request, service, name)
-        asked = with_body(options, request, found)
+        model, instances, asked, deadline = await _read(request, service, name, options)
         if isinstance(instances[0], list):
             shape = _shape(instances)
             large = 4 * math.prod(shape)
@@ -116,9 +116,9 @@ def v1_routes(service: Service) -> APIRouter:
         request: Request, name: str, options: Annotated[ExplainOptions, Query()]
     ) -> Response:
         """Where the network looked for the best class of each image, or for one that is named."""
-        model, instances, found, deadline = await _read(request, service, name)
-        target = with_body(options, request, found).target
-        work = service.explain(model, _images(instances), top_k=1, deadline=deadline, target=target)
+        model, instances, asked, deadline = await _read(request, service, name, options)
+        how: dict[str, Any] = {"top_k": 1, "deadline": deadline, "target": asked.target}
+        work = service.explain(model, _images(instances), **how)
         done: Classified = await while_connected(request, work)
         failed = [f"{each.path}: {each.error}" for each in done.predictions if each.error]
         if failed:
@@ -129,18 +129,19 @@ def v1_routes(service: Service) -> APIRouter:
 
 
 async def _read(
-    request: Request, service: Service, name: str
-) -> tuple[ServedModel, list[Any], dict[str, Any], float]:
-    """The model, the instances, what stands beside them, and the deadline of a request."""
+    request: Request, service: Service, name: str, options: Asked
+) -> tuple[ServedModel, list[Any], Asked, float]:
+    """The model, the instances, the options with those of the body, and the deadline."""
     model = service.repository.find(name)
     deadline = service.deadline(asked_seconds(request))
     body = await read_body(request, service)
     values = await beside(len(body), read_json, body)
+    check_known(values, (INSTANCES, *type(options).model_fields), "field of the JSON")
     instances = values.pop(INSTANCES, None)
     if not isinstance(instances, list) or not instances:
         raise RequestError('the JSON has no list "instances" with something in it.')
     request.state.fields.update(model=str(model.source), images=len(instances))
-    return model, instances, values, deadline
+    return model, instances, with_body(options, request, values), deadline
 
 
 def _images(instances: list[Any]) -> list[tuple[str, Any]]:

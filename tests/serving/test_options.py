@@ -127,7 +127,7 @@ def test_fields_of_a_form_are_options_or_refused(client, files):
     form = {"file": files[0].read_bytes()}
     for fields, said in (
         ({"topk": "3"}, "'topk'. Did you mean top_k?"),
-        ({"image": encoded(files[0])}, "an image has a file name"),
+        ({"image": encoded(files[0])}, "An image is sent with a file name"),
         ({"top_k": "many"}, "top_k: input should be a valid integer"),
         ({"top_k": ["1", "2"]}, "top_k stands in the form twice"),
     ):

@@ -105,7 +105,10 @@ def _fields_of(form: FormData) -> Found:
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
             continue
-        check_known([name], FORM_FIELDS, "field of the form (an image has a file name)")
+        try:
+            check_known([name], FORM_FIELDS, "option in the form")
+        except RequestError as error:
+            raise RequestError(f"{error} An image is sent with a file name.") from None
         if name in found:
             raise RequestError(f"{name} stands in the form twice; give it once.")
         found[name] = value

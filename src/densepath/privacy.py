@@ -29,7 +29,7 @@ def switch_off_telemetry() -> None:
     """
     chosen = os.environ.get(ONNX_RUNTIME, "").strip()
     for name in SWITCHES:
-        if os.environ.get(name, "").strip().lower() not in REFUSALS:
+        if os.environ.get(name, "").lower() not in REFUSALS:
             os.environ[name] = "1"
     runtime: Any = sys.modules.get("onnxruntime")
     if runtime is not None and not chosen:

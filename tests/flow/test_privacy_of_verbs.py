@@ -35,11 +35,11 @@ VERBS = {
         "models densenet121",
         f"import network.pth -o made.safetensors --model {NETWORK} --labels labels.txt",
         f"convert network.pth --to onnx,torch --model {NETWORK} -o made",
-        "evaluate made.safetensors --data digits --engine native",
+        "evaluate made.safetensors --data digits",
     ),
     "data": (
         "data inspect digits --output made.png",
-        "evaluate RUN --data digits --split val --output made",
+        "evaluate RUN --data digits --split validation --output made",
         "predict RUN photo.png --json --engine native",
         "predict BUNDLE photo.png --json",
     ),

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from densepath.drawing.picture import columns, literal
-from densepath.predictions import printable
-from densepath.wording import counted
+from densepath.wording import columns, counted, literal, printable
 
 if TYPE_CHECKING:
     from densepath.data.inspect import Copies, Inspection

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.dataset import Dataset, gather_targets
-from densepath.drawing.picture import INK, literal, new_figure, save_picture
+from densepath.drawing.picture import INK, new_figure, save_picture
 from densepath.errors import ImageError
 from densepath.preprocess import Image
+from densepath.wording import literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

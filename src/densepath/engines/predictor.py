@@ -22,9 +22,9 @@ from densepath.engines.flow import flow
 from densepath.engines.given import images_in
 from densepath.engines.reading import ReadImage, read_image
 from densepath.errors import UsageError
-from densepath.names import first_of
 from densepath.predictions import ClassScore, Prediction, answer, find_class, probabilities
 from densepath.preprocess import Image, Preprocess
+from densepath.wording import first_of
 
 if TYPE_CHECKING:
     from densepath.engines.choose import Choice

@@ -12,18 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from densepath.drawing.picture import (
-    BLUE,
-    FAINT,
-    GREEN,
-    INK,
-    RED,
-    literal,
-    new_figure,
-    save_picture,
-)
+from densepath.drawing.picture import BLUE, FAINT, GREEN, INK, RED, new_figure, save_picture
 from densepath.evaluation.metrics import Bin
-from densepath.wording import percent
+from densepath.wording import literal, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from densepath.files import write_text
-from densepath.predictions import in_markdown
 from densepath.training.images import Memory, RunImages
 from densepath.training.recipe import Recipe
 from densepath.training.state import Position
-from densepath.wording import percent
+from densepath.wording import in_markdown, percent
 
 LABELS_SHOWN = 20
 

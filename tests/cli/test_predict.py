@@ -379,3 +379,25 @@ def test_a_download_over_the_bound_is_given_up(run, checkpoint, address, monkeyp
     code, out, _ = run("predict", checkpoint, f"{address}/a.jpg", "--allow-urls", "--json")
     assert code == 1
     assert "MiB that are downloaded" in objects(out)[0]["error"]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_cannot_be_read_is_named_once_for_a_person(
+    run, checkpoint, photos, monkeypatch, terminal, form
+):
+    """On a terminal the answers show it; elsewhere standard error does, for they may be a file."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    names = ("missing.jpg", "gone.png")
+    code, out, err = run("predict", checkpoint, photos / "b.png", *names, *form)
+    assert code == 0
+    for name in names:
+        assert out.count(name) == 1
+        assert err.count(name) == (0 if terminal else 1)
+    assert "3 images" in err
+    assert err.rstrip().endswith("1 answered; 2 could not be read")
+
+
+def test_one_image_is_one_image(run, checkpoint, photos):
+    _, _, err = run("predict", checkpoint, photos / "b.png")
+    assert "1 image, " in err

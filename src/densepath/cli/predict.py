@@ -213,7 +213,8 @@ def predict(
                 )
                 answers = _drawn(explanations, explain, tally)
             with _open_output(output) as file:
-                WRITERS[chosen](tally.counting(answers, show=not file.isatty()), file, top_k)
+                tally.seen = file.isatty()
+            WRITERS[chosen](tally.counting(answers, show=not file.isatty()), file, top_k)
     except KeyboardInterrupt:
         note(f"interrupted after {tally.pace()}")
         raise typer.Exit(INTERRUPTED) from None
@@ -300,9 +301,13 @@ def _drawn(
 
 @dataclass
 class _Tally:
-    """Counts answers as they pass, and the first failures by name."""
+    """Counts answers as they pass, and the first failures by name.
+
+    `seen`: the answers, and with them the failures, are before the person's eyes.
+    """
 
     stop_at_failure: bool
+    seen: bool = False
     answered: int = 0
     failed: int = 0
     drawn: int = 0
@@ -350,7 +355,8 @@ class _Tally:
             DataError: nothing was answered.
             OutputError: not one of the pictures could be made.
         """
-        note_unreadable(self.named, self.failed)
+        if not self.seen:
+            note_unreadable(self.named, self.failed)
         if not self.answered:
             raise DataError(f"no image was answered; {self.failed:,} could not be read.")
         unread = f"; {self.failed:,} could not be read" if self.failed else ""

@@ -196,7 +196,7 @@ def test_a_text_file_names_images_from_its_own_folder_on(folder):
     [
         ("none", None, "none: no such file or folder of images"),
         ("empty.txt", b"\n", "empty.txt has no lines; it must name an image on each"),
-        ("bytes.txt", b"\xff\xfe\x00", "cannot be read as UTF-8 text"),
+        ("bytes.txt", b"\xff\xfe\x00", "cannot be read as UTF-8 or UTF-16 text"),
         ("x.zip", b"no zip", "x.zip cannot be read as a zip archive"),
         ("empty.zip", b"PK\x05\x06" + b"\0" * 18, "empty.zip: no images in this archive"),
     ],

@@ -18,8 +18,21 @@ ELLIPSIS = "…"
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:
-    """`1 image`, `2,000 images`."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+    """`1 image`, `2,000 images`, `3 classes`."""
+    if number == 1:
+        return f"1 {singular}"
+    ending = "es" if singular.endswith("s") else "s"
+    return f"{number:,} {plural or singular + ending}"
+
+
+def are(number: int, singular: str) -> str:
+    """`1 class is`, `3 classes are`."""
+    return f"{counted(number, singular)} {'is' if number == 1 else 'are'}"
+
+
+def have(number: int, singular: str) -> str:
+    """`1 image has`, `3 images have`."""
+    return f"{counted(number, singular)} {'has' if number == 1 else 'have'}"
 
 
 def percent(share: float, digits: int | None = 1) -> str:

@@ -26,7 +26,7 @@ from densepath.data.fingerprint import Fingerprints
 from densepath.data.sources import built_in
 from densepath.errors import DatasetError
 from densepath.files import expand_user, write_atomically
-from densepath.wording import counted
+from densepath.wording import are, first_of, have
 
 FORMAT = 1
 NAMED_AT_MOST = 3
@@ -217,15 +217,17 @@ def _differing_classes(before: Sequence[str], now: Sequence[str]) -> list[str]:
     gone = [name for name in before if name not in set(now)]
     new = [name for name in now if name not in set(before)]
     if len(gone) == len(new) == 0:
-        return [f"the classes stand in another order: {_some(before)} before, {_some(now)} now"]
+        return [
+            f"the classes stand in another order: {first_of(before)} before, {first_of(now)} now"
+        ]
     if len(gone) == len(new):
         pairs = [f"class {old} is now {name}" for old, name in zip(gone, new, strict=True)]
         return _first(pairs, "classes")
     said = []
     if gone:
-        said.append(f"{_are(len(gone), 'class')} gone: {_some(gone)}")
+        said.append(f"{are(len(gone), 'class')} gone: {first_of(gone)}")
     if new:
-        said.append(f"{_are(len(new), 'class')} new: {_some(new)}")
+        said.append(f"{are(len(new), 'class')} new: {first_of(new)}")
     return said
 
 
@@ -236,9 +238,9 @@ def _differing_images(before: Part, now: Part, split: str, labels: Sequence[str]
     new = list((Counter(now.names) - Counter(before.names)).elements())
     said = []
     if gone:
-        said.append(f"{_are(len(gone), f'{kind} image')} gone: {_some(gone)}")
+        said.append(f"{are(len(gone), f'{kind} image')} gone: {first_of(gone)}")
     if new:
-        said.append(f"{_are(len(new), f'{kind} image')} new: {_some(new)}")
+        said.append(f"{are(len(new), f'{kind} image')} new: {first_of(new)}")
     places = _places(now.names)
     relabelled, rewritten = [], []
     for index, name in enumerate(before.names):
@@ -252,7 +254,9 @@ def _differing_images(before: Part, now: Part, split: str, labels: Sequence[str]
             rewritten.append(name)
     said += _first(relabelled, "labels")
     if rewritten:
-        said.append(f"{_have(len(rewritten), f'{kind} image')} other contents: {_some(rewritten)}")
+        said.append(
+            f"{have(len(rewritten), f'{kind} image')} other contents: {first_of(rewritten)}"
+        )
     if not said and before.names != now.names:
         said.append(f"the {kind} images stand in another order")
     return said
@@ -277,26 +281,6 @@ def _first(said: Sequence[str], kind: str) -> list[str]:
     """The first of these, and how many more there are."""
     rest = len(said) - NAMED_AT_MOST
     return [*said[:NAMED_AT_MOST], *([f"{rest:,} more {kind} differ"] if rest > 0 else [])]
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first names, and that there are more."""
-    return ", ".join(names[:NAMED_AT_MOST]) + (", …" if len(names) > NAMED_AT_MOST else "")
-
-
-def _are(count: int, thing: str) -> str:
-    """`1 class is`, `3 classes are`."""
-    return f"{_counted(count, thing)} {'is' if count == 1 else 'are'}"
-
-
-def _have(count: int, thing: str) -> str:
-    """`1 image has`, `3 images have`."""
-    return f"{_counted(count, thing)} {'has' if count == 1 else 'have'}"
-
-
-def _counted(count: int, thing: str) -> str:
-    """`1 class`, `3 classes`, `3 images`."""
-    return counted(count, thing, f"{thing}es" if thing.endswith("s") else None)
 
 
 def place_of(source: str) -> str:

@@ -10,6 +10,8 @@ from typing import IO, Any
 
 from PIL import TiffImagePlugin
 
+from densepath.wording import counted
+
 SAVE = "save it as an 8-bit PNG"
 # What stands in place of an image, by its first bytes in lower case.
 OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
@@ -142,7 +144,7 @@ def _unusual_numbers(tags: Any) -> str | None:
     numbers = NUMBERS.get(_first(tags.get(FORMAT), 1))
     if numbers is None or not 0 < bits <= 128 or planes < 1:
         return None
-    channels = f"{planes} channel{'' if planes == 1 else 's'}"
+    channels = counted(planes, "channel")
     return f"a TIFF of {channels} of {bits}-bit {numbers}, not an 8-bit image; {SAVE}"
 
 

@@ -62,6 +62,10 @@ COMPRESSIONS = {
 UNSUPPORTED = ("unsupported", "not supported", "cannot handle", "unknown")
 
 
+class RefusedError(Exception):
+    """The reason why an image is not decoded."""
+
+
 def media_brands(start: bytes) -> frozenset[bytes]:
     """The brands of an ISO media file (HEIC, AVIF, films), by its first bytes; empty for others."""
     if start[4:8] != b"ftyp":

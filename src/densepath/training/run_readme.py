@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from densepath.files import write_text
-from densepath.predictions import in_markdown
 from densepath.training.images import Memory, RunImages
 from densepath.training.recipe import Recipe
 from densepath.training.state import Position
-from densepath.wording import percent
+from densepath.wording import first_of, in_markdown, percent
 
 LABELS_SHOWN = 20
 
@@ -31,9 +30,7 @@ def _text(recipe: Recipe, position: Position, images: RunImages, memory: Memory 
     assert position.best is not None
     done = "finished" if last["epoch"] == recipe.epochs else f"{last['epoch']} epochs done"
     score = "top-1" if last["top5"] is not None else "micro-F1"
-    shown = ", ".join(map(in_markdown, labels[:LABELS_SHOWN])) + (
-        ", …" if len(labels) > LABELS_SHOWN else ""
-    )
+    shown = first_of(list(map(in_markdown, labels)), LABELS_SHOWN)
     start = f"the weights {recipe.model.weights}" if recipe.model.weights else "new weights"
     average = "; the kept weights are the moving average" if recipe.ema.decay else ""
     return f"""# {recipe.model.name} on {in_markdown(Path(recipe.data.source).name)}

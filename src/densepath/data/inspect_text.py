@@ -38,6 +38,12 @@ def to_lines(found: Inspection) -> Iterator[str]:
 
 def remarks(found: Inspection) -> Iterator[str]:
     """What a person should know before training: sentences."""
+    for missing in found.unopened:
+        all_of = IMAGES_OF[missing.split]
+        yield (
+            f"{missing.count:,} of {found.images[missing.split]:,} {all_of} cannot be opened: "
+            f"{'' if missing.count == 1 else 'for example '}{missing.example}."
+        )
     for copies in found.copies:
         yield _said_of(copies, found.source)
     if found.divided_groups:

@@ -81,6 +81,17 @@ def descend(folder: Path) -> Path:
     return descend(folder / inner)
 
 
+def _classes_in(folder: Path) -> list[str]:
+    """The class folders of a split; none where images without labels lie in the only one.
+
+    `asl_alphabet_test/asl_alphabet_test/A.jpg`, `test/images/1.jpg`.
+    """
+    folders = list_folder(folder).folders
+    if len(folders) == 1 and (folders[0].lower() == folder.name.lower() or is_plain(folders[0])):
+        return []
+    return folders
+
+
 def _is_wrapper(root: Path, listing: Listing) -> bool:
     """Whether the data set lies in the only folder of `root`, as archives are often packed."""
     if len(listing.folders) != 1 or listing.num_images:
@@ -111,7 +122,7 @@ def _divide(root: Path, names: list[str], named: Mapping[Split, str]) -> SplitFo
     """
     readings = _read_names(names)
     homes = {name: descend(root / name) for name in readings}
-    classes = {name: list_folder(home).folders for name, home in homes.items()}
+    classes = {name: _classes_in(home) for name, home in homes.items()}
     found: dict[Split, list[str]] = {}
     for name, split in readings.items():
         if classes[name] and split not in named:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from densepath.data.options import DataOptions
+from densepath.data.split_names import read_split_name
 from densepath.data.table_file import Table
 from densepath.errors import DatasetError, UnknownNameError, UsageError
 from densepath.wording import first_of
@@ -24,6 +25,7 @@ SPLIT_COLUMNS = ("split",)
 GROUP_WORDS = ("patient", "subject", "person", "group", "scene", "study", "case")
 BINARY = {"0": False, "1": True, "0.0": False, "1.0": True}
 NAMED = 8
+MOST_CELLS = 10
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,11 @@ def _ignored(table: Table, names: list[str]) -> Iterator[str]:
     if not names:
         return
     yield f"ignored in {table.path}: the columns {first_of(names, NAMED)}."
+    if (splits := _looks_like_splits(table, names)) is not None:
+        yield (
+            f"{splits} looks like a column of splits: to keep those apart: "
+            f"--set data.split_column={splits}"
+        )
     for name in names:
         if any(word in name.lower() for word in GROUP_WORDS):
             yield (
@@ -146,3 +153,13 @@ def _ignored(table: Table, names: list[str]) -> Iterator[str]:
                 f"--set data.group_column={name}"
             )
             return
+
+
+def _looks_like_splits(table: Table, names: list[str]) -> str | None:
+    """The first of these columns whose every cell names a split, where there are several."""
+    for name in names:
+        cells = {row[name] for row in table.rows}
+        readings = [read_split_name(cell) for cell in cells] if 1 < len(cells) < MOST_CELLS else []
+        if readings and all(reading and not reading.affix for reading in readings):
+            return name
+    return None

@@ -98,6 +98,7 @@ def test_a_finished_run_says_so_and_what_one_can_do(densepath, constant):
         assert (status, out) == (0, "")
         assert "already finished: 1 of 1 epochs; nothing was trained." in err
         assert f"To train longer: densepath train {constant} --epochs 2" in err
+        assert "data: digits" not in err  # nothing is trained, so nothing is said of images
     assert (constant / "last.safetensors").read_bytes() == before
     assert train(constant, progress="none").already_finished
 

@@ -121,8 +121,10 @@ def assemble(
             )
         if ranks.leads:
             run_folder.keep_recipe()
-            if memory is not None and position.epoch < recipe.epochs:
-                progress.say(memory.text)
+            if memory is not None:
+                trains = position.epoch < recipe.epochs
+                if said := memory.text if trains else "\n".join(memory.notes):
+                    progress.say(said)
     sharing: dict[str, Any] = {
         "batch_size": share,
         "rank": ranks.rank,

@@ -205,10 +205,10 @@ def report(results: Results) -> str:
         "",
         results.header(),
         "",
-        f"{MODEL} on images of 32 × 32 pixels of noise, through the command line. The best epoch is "
-        "chosen on few images, so it lies above chance; what matters is that evaluation finds the "
-        "same number on the same images. Where a set has test images of its own, `evaluate RUN` "
-        "takes those, which had no part in the training.",
+        f"{MODEL} on images of 32 × 32 pixels of noise, through the command line. The best epoch "
+        "is chosen on few images, so it lies above chance; what matters is that evaluation finds "
+        "the same number on the same images. Where a set has test images of its own, `evaluate "
+        "RUN` takes those, which had no part in the training.",
         "",
         table(head, rows),
         "What both say of the images:",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.caches import share_cache
 from densepath.drawing.fonts import use_fonts
 from densepath.drawing.notes import say_once
 from densepath.errors import OutputError
@@ -27,6 +28,8 @@ from densepath.predictions import printable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+share_cache()  # before anybody imports matplotlib
 
 DPI = 200
 TITLE_POINTS, CAPTION_POINTS = 12, 8

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from densepath.caches import share_cache
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
 from densepath.engines.modes import Mode, Spread, SpreadEngine, check_one_stream
 from densepath.errors import EngineError, UnknownNameError
@@ -54,6 +55,7 @@ class CompiledEngine(SpreadEngine):
             raise UnknownNameError("precision", precision, TYPES)
         check_one_stream("compiled", mode)
         self._place, self._type = find_device(device), TYPES[precision]
+        share_cache()
         with _quiet():
             _check_compiler()
         network: Any = model.eval().to(self._place, self._type)

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from densepath.caches import share_cache
 from densepath.errors import EngineError
 from densepath.export.program import quiet_exporters
 
@@ -20,6 +21,7 @@ def write_aoti(program: ExportedProgram, path: Path) -> None:
     Raises:
         EngineError: the compiler failed.
     """
+    share_cache()
     import torch._inductor
 
     # Its writer aborts the whole process when the disk is full: a copy can fail as it should.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
 from densepath import train
 from densepath.cli.app import main
 from densepath.errors import RecipeError, UsageError
-from densepath.training.more_epochs import extend
+from densepath.training.more_epochs import command_from_weights, extend
 from densepath.training.recipe_file import make_recipe
 from densepath.training.run_folder import read_run_recipe
 
@@ -166,3 +167,14 @@ def test_other_options_of_a_run_are_refused_with_the_way_to_start_anew(densepath
 def test_an_unusable_number_is_a_mistake_in_the_recipe(constant):
     with pytest.raises(RecipeError, match="epochs is 0"):
         train(constant, epochs=0, progress="none")
+
+
+@pytest.mark.parametrize(
+    ("folder", "named"),
+    [("runs/a", "runs/a-more"), (".", "../inside-more"), ("../inside", "../inside-more")],
+)
+def test_the_folder_of_a_new_start_lies_beside_the_run(tmp_path, monkeypatch, folder, named):
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    command = command_from_weights(make_recipe({"epochs": 2}), 4, Path(folder))
+    assert shlex.split(command)[-1] == named

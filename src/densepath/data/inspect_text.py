@@ -29,7 +29,8 @@ def to_lines(found: Inspection) -> Iterator[str]:
         own = split in found.separate
         size = f"{found.images[split]:,}" if own and split in found.images else "-"
         said = rule if own or split not in found.images else f"none; in their place {rule}"
-        groups = f" in {counted(found.groups[split], 'group')}" if split in found.groups else ""
+        grouped = own and split in found.groups
+        groups = f"; {counted(found.groups[split], 'group')}" if grouped else ""
         yield f"  {split:<10} {size:>9}  {printable(said)}{groups}"
     yield ""
     yield from _class_table(found)

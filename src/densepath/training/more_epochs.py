@@ -54,7 +54,14 @@ def command_from_weights(recipe: Recipe, epochs: int, folder: Path) -> str:
     words += ["--epochs", str(max(epochs - recipe.epochs, 1)), "--lr", f"{lr:.6g}"]
     if recipe.schedule.warmup_epochs:
         words += ["--set", "schedule.warmup_epochs=0"]
-    return shlex.join([*words, "--output", f"{folder}-more"])
+    return shlex.join([*words, "--output", _beside(folder)])
+
+
+def _beside(folder: Path) -> str:
+    """A name for a run folder beside this one, also where it is `.`."""
+    if folder.name in ("", ".."):
+        return str(folder / ".." / f"{folder.resolve().name}-more")
+    return f"{folder}-more"
 
 
 def describe_more(recipe: Recipe, folder: Path) -> str:

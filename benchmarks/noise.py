@@ -192,7 +192,7 @@ def report(results: Results) -> str:
         for name, part in results.parts.items()
     ]
     said = [
-        f"- **{name}**\n  - training: {part['training_says']}\n"
+        f"- **{name}**\n  - training: {part['training_says'].partition(' The best')[0]}\n"
         f"  - evaluate: {part['evaluate_says']}"
         for name, part in results.parts.items()
     ]

@@ -418,6 +418,8 @@ def test_a_run_of_before_the_record_is_compared_by_number_and_that_is_said(copie
     recipe = copied / "run" / "recipe.yaml"
     text = recipe.read_text()
     source = read_run_recipe(copied / "run").data.source
+    assert text.count("epochs: 1\n") == 1
+    text = text.replace("epochs: 1\n", "epochs: 2\n")  # so that something is left to train
     recipe.write_text(text.replace(source, str(copied / "data")))
     train(copied / "run", device="cpu", progress="lines")
     assert "did not keep which images it trained on" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -54,7 +55,14 @@ def command_from_weights(recipe: Recipe, epochs: int, folder: Path) -> str:
     words += ["--epochs", str(max(epochs - recipe.epochs, 1)), "--lr", f"{lr:.6g}"]
     if recipe.schedule.warmup_epochs:
         words += ["--set", "schedule.warmup_epochs=0"]
-    return shlex.join([*words, "--output", f"{folder}-more"])
+    return shlex.join([*words, "--output", _beside(folder)])
+
+
+def _beside(folder: Path) -> str:
+    """A new folder's name next to `folder`, which may be called `.` or `..`."""
+    if folder.name not in ("", ".."):
+        return f"{folder}-more"
+    return str(Path(os.path.relpath(folder.resolve().parent)) / f"{folder.resolve().name}-more")
 
 
 def describe_more(recipe: Recipe, folder: Path) -> str:

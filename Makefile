@@ -9,6 +9,8 @@ PIP_OPTIONS := --constraint constraints.txt \
 	$(if $(CPU)$(INDEX),--constraint constraints-cpu.txt) \
 	$(if $(INDEX),--extra-index-url $(INDEX))
 PYTEST := $(BIN)/python -m pytest
+# Nobody is asked for news of the tools themselves: docs/dependencies.md, "Telemetry".
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: install install-npu demo test test-slow test-npu lint format cpp web dist clean
 

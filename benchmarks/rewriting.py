@@ -19,14 +19,16 @@ from collections.abc import Callable
 from statistics import median
 
 import numpy as np
-import onnxruntime
-import openvino
 import torch
 from formula_bundle import formula_checkpoint
 from harness import Budget, Results, add_options, table
 
 from densepath.export.rewrite import ALL_STEPS, STEPS, rewrite
 from densepath.weights.formula import formula_images
+
+# After densepath, which switches their telemetry off.
+import onnxruntime  # isort: skip
+import openvino  # isort: skip
 
 FORMS = {
     "as it is": (),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import densepath  # noqa: F401  first, for tests that import runtimes which would send telemetry
+
 
 class SignalStack(ctypes.Structure):
     """C's `stack_t`."""

@@ -13,6 +13,7 @@ if [ -z "$name" ] || [ ! -f "$folder/requirements.txt" ]; then
 fi
 
 [ -x "$folder/.venv/bin/python" ] || "${PYTHON:-python3.11}" -m venv "$folder/.venv"
+export PIP_DISABLE_PIP_VERSION_CHECK=1
 install=("$folder/.venv/bin/python" -m pip install)
 
 # With its own dependencies, which differ between the CPU and the CUDA builds of torch.

@@ -7,16 +7,12 @@ the command line that makes or measures something is one of them.
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
+from densepath.privacy import switch_off_telemetry
 from densepath.version import __version__
 
-# Nothing that densepath stands on sends messages of its own accord, or keeps files for it. The
-# packages read these when they are imported; OpenVINO's is in `engines/hiding.py`.
-WITHOUT_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY")
-for _variable in WITHOUT_TELEMETRY:
-    os.environ.setdefault(_variable, "1")
+switch_off_telemetry()
 
 _HOMES = {
     "Bundle": "densepath.bundle.bundle",

@@ -57,7 +57,7 @@ def test_the_splits_the_classes_and_what_is_left_out_are_printed(run, tmp_path):
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0] == "data: flowers (2 classes)"
     assert "train 11 the folder Training, without the validation images" in lines
-    assert "validation 1 10% of the training images, drawn by class with seed 3" in lines
+    assert "validation 1 10 % of the training images, drawn by class with seed 3" in lines
     assert "test 4 the folder Testing" in lines
     assert "class train validation test" in lines
     assert any("__MACOSX" in line for line in lines)

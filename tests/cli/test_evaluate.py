@@ -211,6 +211,13 @@ def test_a_table_without_an_image_of_two_labels_is_read_as_the_network_needs_it(
     assert code == 0, err
     assert [row["support"] for row in json.loads(out)["per_class"]] == [2, 2, 2]
     assert "micro_f1" in json.loads(out)
+    # Likewise a list; a file that stands in it twice has both classes.
+    entries = [f"photos/{name}/{i}.png {n}" for n, name in enumerate(LABELS) for i in (0, 1)]
+    (tmp_path / "list.txt").write_text("\n".join([*entries, f"photos/{LABELS[0]}/0.png 1"]))
+    (tmp_path / "label_list.txt").write_text("\n".join(LABELS))
+    code, out, err = run("evaluate", weights, "--data", tmp_path / "list.txt", "--json")
+    assert code == 0, err
+    assert [row["support"] for row in json.loads(out)["per_class"]] == [2, 3, 2]
 
 
 def test_the_first_line_says_whether_the_images_were_trained_on(run, checkpoint, photos):

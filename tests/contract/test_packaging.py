@@ -208,6 +208,14 @@ def test_the_pages_name_the_packages_that_an_extra_stands_for(extra):
     assert packages_of(extra) in list(pip_installs(pages))
 
 
+def test_pip_and_npm_ask_nobody_for_news_of_themselves():
+    for file in ("Makefile", "deploy/Containerfile", "benchmarks/peers/install.sh"):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert re.search(r"PIP_DISABLE_PIP_VERSION_CHECK ?:?= ?1", text), file
+    settings = (ROOT / "deploy" / "web" / ".npmrc").read_text(encoding="utf-8").splitlines()
+    assert {"audit=false", "fund=false", "update-notifier=false"} <= {*settings}
+
+
 def make_install(*words: str) -> list[str]:
     """The words of pip's command that `make install` would run."""
     run = subprocess.run(

@@ -125,7 +125,7 @@ try:
     main()
 except SystemExit as end:
     assert not end.code
-print("heavy:", *[name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
+print("heavy:", *[name for name in {HEAVY} if sys.modules.get(name)], file=sys.stderr)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=made, capture_output=True, text=True, check=True

@@ -26,6 +26,11 @@ PATHS = [
     ("GET", "/v2/models/{name}/versions/{version}/ready"),
     ("POST", "/v2/models/{name}/infer"),
     ("POST", "/v2/models/{name}/versions/{version}/infer"),
+    ("GET", "/v2/models/stats"),
+    ("GET", "/v2/models/{name}/stats"),
+    ("GET", "/v2/models/{name}/versions/{version}/stats"),
+    ("GET", "/v2/models/{name}/config"),
+    ("GET", "/v2/models/{name}/versions/{version}/config"),
     ("POST", "/v2/repository/index"),
     ("POST", "/v2/repository/models/{name}/load"),
     ("POST", "/v2/repository/models/{name}/unload"),
@@ -35,6 +40,7 @@ PATHS = [
     ("GET", "/page/cards.js"),
     ("GET", "/page/elements.js"),
     ("GET", "/page/server.js"),
+    ("GET", "/docs"),
     ("GET", "/metrics"),
 ]
 # Those with a body, which can be wrong.

@@ -239,9 +239,17 @@ def test_our_messages_have_the_names_and_numbers_of_tritons():
     from densepath.serving.messages import methods
 
     theirs = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
+    assert {"ModelConfig", "ModelStatistics"} <= {name for name, *_ in methods()}
     for name, asked, answered in methods():
         compare(asked.DESCRIPTOR, theirs[name].input_type)
         compare(answered.DESCRIPTOR, theirs[name].output_type)
+
+
+# Of Triton's own, those fields that say something of this server.
+PARTIAL = {
+    f"inference.{name}"
+    for name in ("ModelConfig", "ModelInput", "ModelOutput", "ModelDynamicBatching")
+} | {"inference.ModelStatistics"}
 
 
 def compare(ours, theirs):
@@ -252,7 +260,8 @@ def compare(ours, theirs):
         assert field.is_repeated == other.is_repeated, field.full_name
         if field.message_type is not None:
             compare(field.message_type, other.message_type)
-    assert len(ours.fields) == len(theirs.fields), ours.full_name
+    if ours.full_name not in PARTIAL:
+        assert len(ours.fields) == len(theirs.fields), ours.full_name
 
 
 def test_the_compiled_description_is_that_of_the_proto_file(tmp_path):

@@ -49,6 +49,40 @@ def write(path, seed, size=(6, 5)):
     return path
 
 
+# What cannot be opened.
+
+
+def test_files_that_a_table_names_and_that_are_not_there_are_counted(tmp_path):
+    """A CSV of names without an ending, or of another folder, is seen before anything runs."""
+    rows = ["path,label,split"]
+    for number in range(12):
+        write(tmp_path / "im" / f"{number}.png", number)
+        ending = "" if number % 4 == 0 else ".png"
+        rows.append(f"im/{number}{ending},{'ab'[number % 2]},{'train' if number < 8 else 'test'}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    options = DataOptions(validation_fraction=0.0)
+    found = inspect_splits(open_splits(tmp_path / "t.csv", options=options))
+    assert found.to_dict()["cannot_be_opened"] == {"train": 2, "test": 1}
+    text = found.to_text()
+    assert f"2 of 8 training images cannot be opened: for example {tmp_path}/im/0." in text
+    assert f"1 of 4 test images cannot be opened: {tmp_path}/im/8." in text
+    assert not found.copies
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_dead_link_a_pipe_and_a_folder_cannot_be_opened_and_an_empty_file_can(tmp_path):
+    for number in range(4):
+        write(tmp_path / "a" / f"{number}.png", number)
+        write(tmp_path / "b" / f"{number}.png", 9 + number)
+    (tmp_path / "a" / "dead.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    (tmp_path / "b" / "empty.png").write_bytes(b"")
+    options = DataOptions(validation_fraction=0.0)
+    found = inspect_splits(open_splits(tmp_path, options=options))
+    assert found.to_dict()["cannot_be_opened"] == {"train": 2}
+    assert "cannot be opened" not in "\n".join(found.notes)
+
+
 # What is held out.
 
 
@@ -64,7 +98,7 @@ def test_every_class_gives_its_share_and_keeps_an_image(seed, fraction):
     for size, number in zip(sizes, held, strict=True):
         assert abs(number - min(size * fraction, size - 1)) <= 1
         assert number < size
-    assert rule == f"{fraction:.0%} of the images, drawn by class with seed {seed}"
+    assert rule == f"{fraction * 100:g} % of the images, drawn by class with seed {seed}"
 
 
 def test_what_is_held_out_is_drawn_by_the_seed_alone():
@@ -121,7 +155,7 @@ def test_validation_images_are_never_taken_from_the_test_images(tmp_path):
     }
     assert [len(names[s]) for s in ("train", "validation", "test")] == [27, 3, 10]
     assert all("/train/" in name for name in names["validation"])
-    assert splits.rules["validation"] == ("10% of the training images, drawn by class with seed 0")
+    assert splits.rules["validation"] == "10 % of the training images, drawn by class with seed 0"
 
 
 # Fingerprints.

@@ -170,6 +170,38 @@ def test_a_column_of_0_and_1_that_is_no_class_is_said_and_left_out_on_request(tm
     assert any("the columns male." in note for note in splits.notes)
 
 
+ONE_EACH = "path,MEL,NV,BCC\na.png,1.0,0.0,0.0\nb.png,0.0,1.0,0.0\nc.png,0.0,0.0,1.0\n"
+
+
+def test_a_table_of_one_class_a_row_in_columns_of_0_and_1_says_how_to_answer_one(tmp_path):
+    """The form in which ISIC's challenges give their truth."""
+    splits = open_table(tmp_path, ONE_EACH)
+    assert splits.train.multi_label
+    assert any("--set data.multi_label=false" in note for note in splits.notes)
+    for multi_label in (True, False):
+        decided = open_table(tmp_path, ONE_EACH, multi_label=multi_label)
+        assert not any("data.multi_label" in note for note in decided.notes)
+    several = open_table(tmp_path, ONE_EACH.replace("a.png,1.0,0.0", "a.png,1.0,1.0"))
+    assert not any("data.multi_label" in note for note in several.notes)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "said"),
+    [
+        ("set", ("train", "test"), True),
+        ("Subset", ("Training", "PublicTest"), False),
+        ("phase", ("train", "dev", "test"), True),
+        ("fold", ("0", "1", "2"), False),
+        ("usage", ("train", "train"), False),
+    ],
+)
+def test_an_ignored_column_that_looks_like_splits_is_said(tmp_path, column, cells, said):
+    rows = "".join(f"{i}.png,{'ab'[i % 2]},{cells[i % len(cells)]}\n" for i in range(12))
+    notes = " ".join(open_table(tmp_path, f"path,label,{column}\n{rows}").notes)
+    assert (f"--set data.split_column={column}" in notes) == said
+    assert f"the columns {column}" in notes
+
+
 def test_any_columns_can_be_named(tmp_path):
     text = "id,photo,diagnosis,fold\n" + "".join(
         f"{i},{i}.png,{'ab'[i % 2]},{['train', 'dev', 'test'][i % 3]}\n" for i in range(12)

@@ -118,6 +118,55 @@ def test_each_kind_of_difference_is_named(now, said):
     assert record().find_differences(record(train=now)) == said
 
 
+def drawn(classes_of, held):
+    """The record of a set without splits: names → class, and those that are held out."""
+    names = list(classes_of)
+    marks = {name: 100 + number for number, name in enumerate(names)}
+    parts = [[n for n in names if (n in held) == is_held] for is_held in (False, True)]
+    made = [part(p, [classes_of[n] for n in p], [marks[n] for n in p]) for p in parts]
+    return record(*made)
+
+
+def test_an_image_that_draws_other_held_out_ones_is_named_and_they_are_not():
+    before = {"ant/a.png": 0, "ant/b.png": 0, "bee/c.png": 1, "bee/d.png": 1}
+    now = before | {"ant/new.png": 0}
+    said = drawn(before, {"ant/a.png"}).find_differences(drawn(now, {"bee/d.png"}))
+    assert said == ["1 training image is new: ant/new.png"]
+    said = drawn(now, {"bee/d.png"}).find_differences(drawn(before, {"ant/a.png"}))
+    assert said == ["1 training image is gone: ant/new.png"]
+
+
+def test_an_image_under_another_name_is_recognised_by_its_contents():
+    before = {"ant/a.png": 0, "ant/b.png": 0, "bee/c.png": 1}
+    names = {"ant/a.png": 0, "ant/renamed.png": 0, "bee/c.png": 1}
+    other_class = {"ant/a.png": 0, "bee/b.png": 1, "bee/c.png": 1}
+    known = drawn(before, {"bee/c.png"})
+    assert known.find_differences(drawn(names, {"ant/a.png"})) == [
+        "ant/b.png is now ant/renamed.png"
+    ]
+    assert known.find_differences(drawn(other_class, {"ant/a.png"})) == [
+        "ant/b.png was ant, is bee (as bee/b.png)"
+    ]
+
+
+def test_folders_that_were_swapped_are_told_by_whose_contents_they_have():
+    before = record(part(["ant/1.png", "bee/1.png"], (0, 1), (1, 2)))
+    now = record(part(["ant/1.png", "bee/1.png"], (0, 1), (2, 1)))
+    assert before.find_differences(now) == [
+        "2 training images have other contents: ant/1.png (now that of bee/1.png), "
+        "bee/1.png (now that of ant/1.png)"
+    ]
+
+
+def test_images_that_change_sides_are_named_with_what_may_have_moved_them():
+    before = {"ant/a.png": 0, "ant/b.png": 0, "bee/c.png": 1}
+    said = drawn(before, {"ant/a.png"}).find_differences(drawn(before, {"bee/c.png"}))
+    assert [one.split(" (another order")[0] for one in said] == [
+        "1 training image is among the validation images now: bee/c.png",
+        "1 validation image is among the training images now: ant/a.png",
+    ]
+
+
 def test_only_the_first_of_many_differences_are_named():
     names = [f"{i}.png" for i in range(50)]
     old = part(names, [0] * 50, range(50))

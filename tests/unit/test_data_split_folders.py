@@ -142,6 +142,30 @@ def test_test_images_without_class_folders_are_no_test_split(tmp_path):
     assert sizes(tmp_path) == (list(PAIR), [5, 1, None])
 
 
+@pytest.mark.parametrize(
+    "unlabelled",
+    ["asl_alphabet_test/asl_alphabet_test/A.png", "asl_alphabet_test/images/A.png"],
+)
+def test_unlabelled_test_images_one_folder_deeper_are_no_test_split(tmp_path, unlabelled):
+    """Kaggle's ASL alphabet: the folder that repeats its name is no class."""
+    names = [f"asl_alphabet_train/asl_alphabet_train/{c}/{i}.png" for c in "AB" for i in range(9)]
+    for name in [*names, unlabelled]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    splits = open_splits(tmp_path)
+    assert splits.train.class_names == ["A", "B"]
+    assert splits.test is None
+    assert any("asl_alphabet_test" in said and "not used" in said for said in splits.notes)
+
+
+def test_training_images_without_labels_one_folder_deeper_are_refused(tmp_path):
+    for name in ("train/images/1.png", "test/images/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(name.encode())
+    with pytest.raises(DatasetError, match="no class folders in them"):
+        open_splits(tmp_path)
+
+
 def test_a_folder_called_like_a_class_of_the_splits_is_refused(tmp_path):
     write_classes(tmp_path, "train", "test")
     write(tmp_path, "Cat/1.png")
@@ -276,7 +300,7 @@ def test_images_outside_class_folders_and_other_files_are_named(tmp_path):
     (tmp_path / "cat" / "b.PSD").write_bytes(b"x")
     (tmp_path / "dog" / "a.xml").write_text("x")
     notes = open_splits(tmp_path).notes
-    assert any("2 images lie directly in" in note for note in notes)
+    assert any("not used: 2 images directly in" in note for note in notes)
     assert any("2 pictures of kinds that are not read (2 .psd)" in note for note in notes)
     assert any("1 file that is no image (1 .xml)" in note for note in notes)
 

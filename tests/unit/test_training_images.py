@@ -258,6 +258,20 @@ def test_images_added_since_do_not_bring_trained_ones_into_what_is_held_out(copi
     assert "changed since the training" in report.settings["rule"]
 
 
+def test_a_changed_copy_is_not_measured_on_images_that_were_trained_on(copied):
+    """A copy that lacks some of the held-out images, or another set with some of the images."""
+    known = np.load(copied / "run" / "images.npz")
+    held_out = known["validation.names"].tobytes().decode().split("\0")
+    for name in held_out[:3]:
+        (copied / "data" / name).unlink()
+    (copied / "data" / "ant").rename(copied / "data" / "old")
+    (copied / "data" / "old").rename(copied / "data" / "ant")
+    shutil.copytree(copied / "data", copied / "elsewhere")
+    report = evaluated(copied / "run", copied / "elsewhere", split="validation")
+    assert (report.images, report.overlap.trained_on) == (12 - 3, 0)
+    assert "not trained on" in report.settings["rule"]
+
+
 def test_an_exported_bundle_keeps_no_images_and_says_so(plain, tmp_path):
     from densepath import export
 
@@ -314,6 +328,10 @@ def _overwrite(root: Path) -> None:
     save_noise(root / "data" / "cat" / "0.png", np.random.default_rng(123))
 
 
+def _add(root: Path) -> None:
+    save_noise(root / "data" / "cat" / "more.png", np.random.default_rng(124))
+
+
 def _new_class(root: Path) -> None:
     save_noise(root / "data" / "elk" / "0.png", np.random.default_rng(5))
 
@@ -322,8 +340,9 @@ def _new_class(root: Path) -> None:
     ("change", "said"),
     [
         (_rename_class, "class bee is now dog"),
-        (_relabel, r"images? (is|are) gone: "),
-        (_remove, r"images are gone: ant/"),
+        (_relabel, r"ant/3\.png was ant, is bee \(as bee/x3\.png\)"),
+        (_remove, r"3 (training )?images are gone: ant/1\.png, ant/2\.png, ant/3\.png\."),
+        (_add, r": 1 (training |validation )?image is new: cat/more\.png\."),
         (_overwrite, r"1 (training|validation) image has other contents: cat/0\.png"),
         (_new_class, "1 class is new: elk"),
     ],
@@ -399,6 +418,8 @@ def test_a_run_of_before_the_record_is_compared_by_number_and_that_is_said(copie
     recipe = copied / "run" / "recipe.yaml"
     text = recipe.read_text()
     source = read_run_recipe(copied / "run").data.source
+    assert text.count("epochs: 1\n") == 1
+    text = text.replace("epochs: 1\n", "epochs: 2\n")  # so that something is left to train
     recipe.write_text(text.replace(source, str(copied / "data")))
     train(copied / "run", device="cpu", progress="lines")
     assert "did not keep which images it trained on" in capsys.readouterr().err
@@ -457,7 +478,7 @@ def test_every_place_in_a_resolved_recipe_is_absolute(field, value, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     for name in ("data", "more"):
         (tmp_path / name).mkdir()
-    given = {"model": {"name": "densenet_bc_22_12"}, "data": {field: value}}
+    given = {"model": {"name": "densenet_bc_22_12"}, "data": {"source": "digits", field: value}}
     assert getattr(resolve(make_recipe(given), None).data, field) == str(tmp_path / value)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
 from densepath import train
 from densepath.cli.app import main
 from densepath.errors import RecipeError, UsageError
-from densepath.training.more_epochs import extend
+from densepath.training.more_epochs import command_from_weights, extend
 from densepath.training.recipe_file import make_recipe
 from densepath.training.run_folder import read_run_recipe
 
@@ -98,6 +99,7 @@ def test_a_finished_run_says_so_and_what_one_can_do(densepath, constant):
         assert (status, out) == (0, "")
         assert "already finished: 1 of 1 epochs; nothing was trained." in err
         assert f"To train longer: densepath train {constant} --epochs 2" in err
+        assert "data: digits" not in err  # nothing is trained, so nothing is said of images
     assert (constant / "last.safetensors").read_bytes() == before
     assert train(constant, progress="none").already_finished
 
@@ -153,7 +155,9 @@ def test_from_inside_a_run_the_folder_that_is_named_stands_beside_it(
     monkeypatch.chdir(cosine)
     status, _, err = densepath("train", inside, "--epochs", 2)
     assert status == 2
-    assert shlex.split(err)[-2:] == ["--output", f"../{cosine.name}-more"]
+    option, output = shlex.split(err)[-2:]
+    assert option == "--output"
+    assert Path(output).resolve() == cosine.resolve().parent / f"{cosine.name}-more"
 
 
 def test_weights_of_a_run_start_a_new_one(densepath, cosine, tmp_path):
@@ -175,3 +179,14 @@ def test_other_options_of_a_run_are_refused_with_the_way_to_start_anew(densepath
 def test_an_unusable_number_is_a_mistake_in_the_recipe(constant):
     with pytest.raises(RecipeError, match="epochs is 0"):
         train(constant, epochs=0, progress="none")
+
+
+@pytest.mark.parametrize(
+    ("folder", "named"),
+    [("runs/a", "runs/a-more"), (".", "../inside-more"), ("../inside", "../inside-more")],
+)
+def test_the_folder_of_a_new_start_lies_beside_the_run(tmp_path, monkeypatch, folder, named):
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    command = command_from_weights(make_recipe({"epochs": 2}), 4, Path(folder))
+    assert shlex.split(command)[-1] == named

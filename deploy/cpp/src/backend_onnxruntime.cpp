@@ -7,23 +7,38 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "backend.hpp"
 #include "spread.hpp"
+#include "text.hpp"
 
 namespace densepath {
 namespace {
 
 std::int64_t as_dimension(std::size_t size) { return static_cast<std::int64_t>(size); }
 
-// By itself ONNX Runtime 1.32 keeps an id and records of its use in the home, and sends them.
-Ort::Env silent_environment() {
+// By itself ONNX Runtime, from 1.29 on, keeps an id and records of its use in the home, and sends
+// them. It reads the switch when its environment is made; DisableTelemetryEvents comes too late. As
+// in privacy.py, whoever has set the switch to a no has chosen to send.
+constexpr const char* kSwitch = "ORT_DISABLE_TELEMETRY";
+constexpr std::array<std::string_view, 4> kRefusals = {"0", "false", "no", "off"};
+
+void switch_off_telemetry() {
+  const char* chosen = std::getenv(kSwitch);
+  const std::string value = lower(chosen ? chosen : "");
+  if (std::find(kRefusals.begin(), kRefusals.end(), value) != kRefusals.end()) return;
 #ifdef _WIN32
-  _putenv_s("ORT_DISABLE_TELEMETRY", "1");
+  _putenv_s(kSwitch, "1");
 #else
-  ::setenv("ORT_DISABLE_TELEMETRY", "1", 1);
+  ::setenv(kSwitch, "1", 1);
 #endif
+}
+
+Ort::Env silent_environment() {
+  switch_off_telemetry();
   return {ORT_LOGGING_LEVEL_FATAL, "densepath"};
 }
 

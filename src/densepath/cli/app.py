@@ -10,15 +10,14 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from densepath.caches import share_cache
 from densepath.cli.console import note, show_notes, speak_utf8
 from densepath.cli.streams import close_streams, failed_output, open_streams
-from densepath.errors import DensepathError, OutputError
-from densepath.files import cache_dir
+from densepath.errors import DensepathError
 from densepath.version import __version__
 
 SPIN_COUNT = "1000"
@@ -139,10 +138,7 @@ def _set_environment() -> None:
     # Threads that wait for others sleep soon: spinning as long as the OpenMP runtime does by
     # default costs a shared machine two thirds of its speed. Read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    # Its list of fonts goes where all goes that may be made again, and its warning of a home
-    # folder that cannot be written stays away.
-    with suppress(OutputError):
-        os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))
+    share_cache()
 
 
 def _run() -> int:

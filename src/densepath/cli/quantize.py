@@ -10,8 +10,7 @@ import typer
 
 from densepath.cli import export as exporting
 from densepath.cli.console import note, print_json, stdout
-from densepath.names import first_of
-from densepath.wording import percent
+from densepath.wording import first_of, percent
 
 if TYPE_CHECKING:
     from densepath.bundle.bundle import Bundle

@@ -85,13 +85,23 @@ def serve(
         Path | None,
         typer.Option(help=f"A file with the key that clients must send; or set {KEY_VARIABLE}."),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Let pages of this origin use it, as https://photos.example.org; again for more, "
+            "'*' for all.",
+        ),
+    ] = None,
     tls_certificate: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file of the chain.")
     ] = None,
     tls_key: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file of its key.")
     ] = None,
-    no_page: Annotated[bool, typer.Option("--no-page", help="Without the page at /.")] = False,
+    no_page: Annotated[
+        bool, typer.Option("--no-page", help="Without the pages at / and /docs.")
+    ] = False,
     log_format: Annotated[
         LogFormat, typer.Option(help="Of the lines on standard error.")
     ] = LogFormat.json,
@@ -103,14 +113,23 @@ def serve(
     Example: densepath serve bundles/pets --port 8080
     """
     from densepath.engines.cores import usable_cores
+    from densepath.serving.origins import parse_origins
     from densepath.serving.run import run
-    from densepath.serving.settings import Settings, check_key, parse_sources, read_key
+    from densepath.serving.settings import (
+        MOST_BODY_MB,
+        Settings,
+        check_key,
+        check_number,
+        parse_sources,
+        read_key,
+    )
 
     key = os.environ.get(KEY_VARIABLE)
     if api_key_file is not None:
         key = read_key(api_key_file)
     elif key is not None:
         key = check_key(key, KEY_VARIABLE)
+    check_number("--max-body-mb", max_body_mb, "megabytes", MOST_BODY_MB, above_zero=True)
     settings = Settings(
         host=host,
         port=port,
@@ -129,6 +148,7 @@ def serve(
         grace_s=grace,
         linger_s=linger,
         api_key=key,
+        allowed_origins=parse_origins(allow_origin or ()),
         certificate=tls_certificate,
         key=tls_key,
         pages=not no_page,

@@ -59,6 +59,11 @@ def fingerprints(dataset: Dataset) -> Fingerprints:
     return found
 
 
+def is_unopened(dataset: Dataset, index: int, fingerprint: int) -> bool:
+    """Whether sample `index`, with this fingerprint, is a file that could not be opened."""
+    return fingerprint == _of_name(dataset.path(index))
+
+
 def _blocks(file: IO[bytes], size: int) -> Iterable[bytes]:
     """The whole file, or blocks spread evenly over it."""
     if size <= WHOLE_BYTES:

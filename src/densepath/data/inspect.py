@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.dataset import SPLITS, Dataset, Split, gather_targets
-from densepath.data.fingerprint import Fingerprints, fingerprints
+from densepath.data.fingerprint import Fingerprints, fingerprints, is_unopened
 from densepath.data.splits import Splits
 
 SHOWN_COPIES = 3
@@ -40,6 +40,21 @@ class Copies:
 
 
 @dataclass(frozen=True)
+class Unopened:
+    """Files of a split that are not there, or may not be read.
+
+    Attributes:
+        split: it.
+        count: their number.
+        example: one of them.
+    """
+
+    split: str
+    count: int
+    example: str
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What a data set holds.
 
@@ -52,6 +67,7 @@ class Inspection:
         rules: for each split how it was made, or why there is none.
         notes: what was ignored, guessed or is doubtful.
         copies: images with the same contents, between splits and within one.
+        unopened: files that are named and cannot be opened.
         groups: for each split its number of groups; empty where there are none.
         divided_groups: the groups that are in more than one split.
         separate: the splits that were not made of one another.
@@ -65,9 +81,15 @@ class Inspection:
     rules: dict[str, str]
     notes: tuple[str, ...]
     copies: tuple[Copies, ...]
+    unopened: tuple[Unopened, ...]
     groups: dict[str, int]
     divided_groups: int
     separate: tuple[Split, ...]
+
+    def __repr__(self) -> str:
+        """The source and the number of images of each part, in one line."""
+        said = ", ".join(f"{number:,} {split}" for split, number in self.images.items())
+        return f"<Inspection of {self.source}: {len(self.class_names):,} classes, {said}>"
 
     @property
     def imbalance(self) -> float | None:
@@ -107,6 +129,7 @@ class Inspection:
                 }
                 for one in self.copies
             ],
+            "cannot_be_opened": {one.split: one.count for one in self.unopened},
             "groups": self.groups,
             "divided_groups": self.divided_groups,
             "notes": list(self.notes),
@@ -123,6 +146,9 @@ def inspect_splits(splits: Splits, known: Mapping[str, Fingerprints] | None = No
     """What the parts of a data set hold; `known` are fingerprints of parts that have been read."""
     parts = {split: part for split in SPLITS if (part := getattr(splits, split)) is not None}
     first = next(iter(parts.values()))
+    separate: dict[str, Dataset] = {s: p for s, p in parts.items() if s in splits.separate}
+    given = known or {}
+    marks = {s: given[s] if s in given else fingerprints(p) for s, p in separate.items()}
     return Inspection(
         source=splits.source,
         class_names=first.class_names,
@@ -131,11 +157,10 @@ def inspect_splits(splits: Splits, known: Mapping[str, Fingerprints] | None = No
         images={split: len(part) for split, part in parts.items()},
         rules=splits.rules,
         notes=splits.notes,
-        copies=tuple(
-            _find_copies({s: p for s, p in parts.items() if s in splits.separate}, known or {})
-        ),
+        copies=tuple(_find_copies(separate, marks)),
+        unopened=tuple(_find_unopened(separate, marks)),
         groups={s: len(np.unique(p.groups)) for s, p in parts.items() if p.groups is not None},
-        divided_groups=_count_divided({s: parts[s] for s in splits.separate if s in parts}),
+        divided_groups=_count_divided(separate),
         separate=splits.separate,
     )
 
@@ -148,9 +173,18 @@ def count_classes(dataset: Dataset) -> NDArray[np.int64]:
     return np.bincount(targets.astype(np.int64), minlength=len(dataset.class_names))
 
 
-def _find_copies(parts: dict[str, Dataset], known: Mapping[str, Fingerprints]) -> Iterator[Copies]:
+def _find_unopened(
+    parts: dict[str, Dataset], marks: Mapping[str, Fingerprints]
+) -> Iterator[Unopened]:
+    """The files of each part that have the fingerprints of their names."""
+    for split, part in parts.items():
+        found = [i for i, mark in enumerate(marks[split]) if is_unopened(part, i, int(mark))]
+        if found:
+            yield Unopened(split, len(found), part.path(found[0]))
+
+
+def _find_copies(parts: dict[str, Dataset], marks: Mapping[str, Fingerprints]) -> Iterator[Copies]:
     """The copies between each two parts, then those within each."""
-    marks = {s: known[s] if s in known else fingerprints(part) for s, part in parts.items()}
     for a, b in combinations(parts, 2):
         there, first_of = np.unique(marks[a], return_index=True)
         at = np.minimum(np.searchsorted(there, marks[b]), max(len(there) - 1, 0))

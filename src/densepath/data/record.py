@@ -12,7 +12,6 @@ import json
 import os
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.dataset import Dataset, Split
+from densepath.data.differences import differing_classes, differing_images
 from densepath.data.fingerprint import Fingerprints
 from densepath.data.sources import built_in
 from densepath.errors import DatasetError
 from densepath.files import expand_user, write_atomically
-from densepath.wording import counted
 
 FORMAT = 1
-NAMED_AT_MOST = 3
 # What NumPy and zipfile raise for files that are none of theirs any more.
 DAMAGES = (
     *(OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, RuntimeError),
@@ -161,17 +159,13 @@ class Record:
 
     def find_differences(self, now: Record) -> list[str]:
         """What the images `now` differ in, in words, the first of each kind named; else none."""
-        classes = _differing_classes(self.class_names, now.class_names)
+        classes = differing_classes(self.class_names, now.class_names)
         if self.multi_label != now.multi_label:
             several = "several labels" if now.multi_label else "one label"
             classes.append(f"an image has {several} now")
         if classes:  # Every name and label below them differs for that reason.
             return classes
-        differences = []
-        for split, part in self.parts.items():
-            if split in now.parts:
-                differences += _differing_images(part, now.parts[split], split, self.class_names)
-        return differences
+        return differing_images(self.parts, now.parts, self.class_names)
 
 
 def _to_bytes(data: bytes) -> NDArray[np.uint8]:
@@ -208,95 +202,6 @@ def _below(prefixes: Sequence[str], name: str) -> str:
         if name.startswith(prefix):
             return name[len(prefix) :]
     return name
-
-
-def _differing_classes(before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """What differs between the class names of a run and those of the data."""
-    if list(before) == list(now):
-        return []
-    gone = [name for name in before if name not in set(now)]
-    new = [name for name in now if name not in set(before)]
-    if len(gone) == len(new) == 0:
-        return [f"the classes stand in another order: {_some(before)} before, {_some(now)} now"]
-    if len(gone) == len(new):
-        pairs = [f"class {old} is now {name}" for old, name in zip(gone, new, strict=True)]
-        return _first(pairs, "classes")
-    said = []
-    if gone:
-        said.append(f"{_are(len(gone), 'class')} gone: {_some(gone)}")
-    if new:
-        said.append(f"{_are(len(new), 'class')} new: {_some(new)}")
-    return said
-
-
-def _differing_images(before: Part, now: Part, split: str, labels: Sequence[str]) -> list[str]:
-    """What differs between the images of a split then and now."""
-    kind = {"train": "training"}.get(split, split)
-    gone = list((Counter(before.names) - Counter(now.names)).elements())
-    new = list((Counter(now.names) - Counter(before.names)).elements())
-    said = []
-    if gone:
-        said.append(f"{_are(len(gone), f'{kind} image')} gone: {_some(gone)}")
-    if new:
-        said.append(f"{_are(len(new), f'{kind} image')} new: {_some(new)}")
-    places = _places(now.names)
-    relabelled, rewritten = [], []
-    for index, name in enumerate(before.names):
-        if not places.get(name):
-            continue
-        place = places[name].pop(0)
-        then, here = before.targets[index], now.targets[place]
-        if not np.array_equal(then, here):
-            relabelled.append(f"{name} was {_label(then, labels)}, is {_label(here, labels)}")
-        elif before.fingerprints[index] != now.fingerprints[place]:
-            rewritten.append(name)
-    said += _first(relabelled, "labels")
-    if rewritten:
-        said.append(f"{_have(len(rewritten), f'{kind} image')} other contents: {_some(rewritten)}")
-    if not said and before.names != now.names:
-        said.append(f"the {kind} images stand in another order")
-    return said
-
-
-def _places(names: Iterable[str]) -> dict[str, list[int]]:
-    """Where each name stands; a list may name one image several times."""
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        places.setdefault(name, []).append(place)
-    return places
-
-
-def _label(target: Any, labels: Sequence[str]) -> str:
-    """A target in words."""
-    if np.ndim(target) == 0:
-        return labels[int(target)]
-    return "|".join(labels[int(i)] for i in np.flatnonzero(target)) or "of no class"
-
-
-def _first(said: Sequence[str], kind: str) -> list[str]:
-    """The first of these, and how many more there are."""
-    rest = len(said) - NAMED_AT_MOST
-    return [*said[:NAMED_AT_MOST], *([f"{rest:,} more {kind} differ"] if rest > 0 else [])]
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first names, and that there are more."""
-    return ", ".join(names[:NAMED_AT_MOST]) + (", …" if len(names) > NAMED_AT_MOST else "")
-
-
-def _are(count: int, thing: str) -> str:
-    """`1 class is`, `3 classes are`."""
-    return f"{_counted(count, thing)} {'is' if count == 1 else 'are'}"
-
-
-def _have(count: int, thing: str) -> str:
-    """`1 image has`, `3 images have`."""
-    return f"{_counted(count, thing)} {'has' if count == 1 else 'have'}"
-
-
-def _counted(count: int, thing: str) -> str:
-    """`1 class`, `3 classes`, `3 images`."""
-    return counted(count, thing, f"{thing}es" if thing.endswith("s") else None)
 
 
 def place_of(source: str) -> str:

@@ -16,6 +16,7 @@ from densepath.data.dataset import Split
 from densepath.data.listing import Listing, list_folder
 from densepath.data.split_names import Reading, is_plain, read_split_name
 from densepath.errors import DatasetError
+from densepath.wording import first_of
 
 CLASSES_HERE = "."  # as data.train: the folders here are classes, whatever they are called
 NAMED = 5
@@ -80,6 +81,17 @@ def descend(folder: Path) -> Path:
     return descend(folder / inner)
 
 
+def _classes_in(folder: Path) -> list[str]:
+    """The class folders of a split; none where images without labels lie in the only one.
+
+    `asl_alphabet_test/asl_alphabet_test/A.jpg`, `test/images/1.jpg`.
+    """
+    folders = list_folder(folder).folders
+    if len(folders) == 1 and (folders[0].lower() == folder.name.lower() or is_plain(folders[0])):
+        return []
+    return folders
+
+
 def _is_wrapper(root: Path, listing: Listing) -> bool:
     """Whether the data set lies in the only folder of `root`, as archives are often packed."""
     if len(listing.folders) != 1 or listing.num_images:
@@ -110,7 +122,7 @@ def _divide(root: Path, names: list[str], named: Mapping[Split, str]) -> SplitFo
     """
     readings = _read_names(names)
     homes = {name: descend(root / name) for name in readings}
-    classes = {name: list_folder(home).folders for name, home in homes.items()}
+    classes = {name: _classes_in(home) for name, home in homes.items()}
     found: dict[Split, list[str]] = {}
     for name, split in readings.items():
         if classes[name] and split not in named:
@@ -208,6 +220,4 @@ def _doubtful(root: Path, what: str) -> DatasetError:
 
 def _listed(names: Iterable[str]) -> str:
     """`a`, `b` and 3 more."""
-    listed = [f"`{name}`" for name in names]
-    rest = len(listed) - NAMED
-    return ", ".join(listed[:NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
+    return first_of([f"`{name}`" for name in names], NAMED)

@@ -74,7 +74,7 @@ def find_rows(path: Path, channels: int, options: DataOptions) -> Parts:
     return Parts(
         {part: partial(read, part) for part in names},
         dict.fromkeys(names, rule),
-        [*columns.notes, *said],
+        [*columns.notes, *_said_of_kind(table, columns, labels, options), *said],
     )
 
 
@@ -122,6 +122,19 @@ def _is_multi_label(
                 f"{table.path}, line {row.line}: {what}, where each image has one{how}"
             )
     return False
+
+
+def _said_of_kind(
+    table: Table, columns: Columns, labels: list[Labels], options: DataOptions
+) -> list[str]:
+    """Where columns of 0 and 1 give every image one class, how to have it answered as one."""
+    one_each = columns.label is None and all(len(numbers) == 1 for numbers in labels)
+    if options.multi_label is not None or not one_each:
+        return []
+    return [
+        f"{table.path}: every row has a 1 in one column alone. The network learns each class by "
+        "itself, as if images could have several; where each has one: --set data.multi_label=false"
+    ]
 
 
 def _splits(table: Table, column: str) -> list[Part]:

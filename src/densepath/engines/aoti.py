@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from densepath.caches import share_cache
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
 from densepath.engines.modes import Mode, Spread, SpreadEngine, check_one_stream
 from densepath.errors import BundleError, UsageError
@@ -79,6 +80,7 @@ def _load(model: Path) -> Any:
     Raises:
         BundleError: it cannot be loaded.
     """
+    share_cache()
     from torch._inductor import aoti_load_package
 
     if not model.is_file():

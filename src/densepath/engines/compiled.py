@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from densepath.caches import share_cache
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
 from densepath.engines.modes import Mode, Spread, SpreadEngine, check_one_stream
 from densepath.errors import EngineError, UnknownNameError
@@ -25,6 +26,9 @@ from densepath.models.device import find_device
 TYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Batches of this many images are compiled for, and of one; others are filled up to the larger.
 PART = 8
+# Freezing folds BatchNorm and lays out the weights for the kernels. Precompiled headers would stay
+# in a folder below /tmp that nothing moves.
+CONFIG = {"freezing": True, "cpp_cache_precompile_headers": False}
 
 
 class CompiledEngine(SpreadEngine):
@@ -54,14 +58,12 @@ class CompiledEngine(SpreadEngine):
             raise UnknownNameError("precision", precision, TYPES)
         check_one_stream("compiled", mode)
         self._place, self._type = find_device(device), TYPES[precision]
+        share_cache()
         with _quiet():
             _check_compiler()
         network: Any = model.eval().to(self._place, self._type)
         network = network.to(memory_format=torch.channels_last)
-        # Freezing folds BatchNorm and lays out the weights for the kernels.
-        self._network: Any = torch.compile(
-            network, fullgraph=True, dynamic=False, options={"freezing": True}
-        )
+        self._network: Any = torch.compile(network, fullgraph=True, dynamic=False, options=CONFIG)
         self.info = EngineInfo(
             "compiled", str(self._place), precision, model.in_channels, model.num_classes, PART
         )

@@ -6,9 +6,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# OpenVINO's converter and NNCF send messages by it, and write into `~/intel` when it is imported.
-OPENVINO_TELEMETRY = "openvino_telemetry"
-
 
 @contextmanager
 def hide_package(name: str) -> Iterator[None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
-from densepath.engines.hiding import OPENVINO_TELEMETRY, hide_package
+from densepath.engines.hiding import hide_package
 from densepath.engines.modes import Mode, RunPart, Spread, SpreadEngine, count_streams
 from densepath.errors import BundleError, EngineError, MissingPackageError, UnknownNameError
 
@@ -140,8 +140,8 @@ def _fill_tables_of_types(openvino: ModuleType) -> None:
 def import_openvino() -> ModuleType:
     """The package `openvino`, without its converter of other systems' models.
 
-    The converter, with the telemetry it brings, is half of the time that the import takes; it
-    is imported when somebody asks for `openvino.convert_model`.
+    The converter is half of the time that the import takes; it is imported when somebody asks
+    for `openvino.convert_model`.
 
     Raises:
         MissingPackageError: openvino is not installed.
@@ -162,8 +162,7 @@ def _import_converter(name: str) -> Any:
     """`openvino.convert_model`, for those who ask for it later."""
     if name != "convert_model":
         raise AttributeError(f"module 'openvino' has no attribute {name!r}")
-    with hide_package(OPENVINO_TELEMETRY):
-        from openvino.tools.ovc import convert_model
+    from openvino.tools.ovc import convert_model
 
     return convert_model
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from densepath.data.dataset import Dataset, Split
 from densepath.data.loader import Batch, EvalLoader
-from densepath.data.sources import TABLES
+from densepath.data.sources import LISTS, TABLES
 from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation import metrics
 from densepath.evaluation.answers import Answers, Predict, collect_answers
@@ -265,27 +265,30 @@ def _reading(
     data_root: str | Path | None,
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """How the user wants the source to be read; a table as the checkpoint needs it."""
+    """How the user wants the source to be read; a table or list as the checkpoint needs it:
+    rows of one file add up, and a table's cell may be empty.
+    """
     reading = dict(given)
     if data_root is not None:
         reading["root"] = data_root
-    is_table = isinstance(data, str | Path) and Path(data).suffix.lower() in TABLES
-    if checkpoint.multi_label and is_table:
+    repeats = isinstance(data, str | Path) and Path(data).suffix.lower() in (*TABLES, *LISTS)
+    if checkpoint.multi_label and repeats:
         reading.setdefault("multi_label", True)
     return reading
 
 
 def _check_kind(dataset: Dataset, checkpoint: Checkpoint) -> None:
-    """Returns when both have one label an image, or both have several.
+    """Raise unless both have one label an image, or both have several.
 
     Raises:
         LabelMismatchError: one has and the other has not.
     """
     if dataset.multi_label != checkpoint.multi_label:
         words = {True: "several labels an image", False: "one label an image"}
+        cure = "" if dataset.multi_label else " A table or a list can name all classes of an image."
         raise LabelMismatchError(
             f"the data set has {words[dataset.multi_label]}; the checkpoint was trained for "
-            f"{words[checkpoint.multi_label]}."
+            f"{words[checkpoint.multi_label]}.{cure}"
         )
 
 

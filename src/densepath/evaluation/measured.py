@@ -156,7 +156,7 @@ def open_measured(
         own = True
     chosen = split or _usual_split(splits, own=own)
     dataset, rule = splits.of(chosen), splits.rules[chosen]
-    if own and chosen == "validation" and known is not None:
+    if chosen == "validation" and known is not None:
         changed = _without_trained(dataset, known, source, channels, options)
         if changed is not None:
             dataset, rule = changed, changed.description

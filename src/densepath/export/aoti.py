@@ -7,11 +7,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from densepath.caches import share_cache
 from densepath.errors import EngineError
 from densepath.export.program import quiet_exporters
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+# Precompiled headers pay from the second network on, and take hundreds of megabytes in a folder
+# below /tmp that nothing moves.
+CONFIG = {"cpp_cache_precompile_headers": False, "aot_inductor.precompile_headers": False}
 
 
 def write_aoti(program: ExportedProgram, path: Path) -> None:
@@ -20,6 +25,7 @@ def write_aoti(program: ExportedProgram, path: Path) -> None:
     Raises:
         EngineError: the compiler failed.
     """
+    share_cache()
     import torch._inductor
 
     # Its writer aborts the whole process when the disk is full: a copy can fail as it should.
@@ -27,7 +33,9 @@ def write_aoti(program: ExportedProgram, path: Path) -> None:
         made = Path(scratch) / path.name
         try:
             with quiet_exporters():
-                torch._inductor.aoti_compile_and_package(program, package_path=str(made))
+                torch._inductor.aoti_compile_and_package(
+                    program, package_path=str(made), inductor_configs=CONFIG
+                )
         except Exception as error:  # Inductor raises many kinds, most of them private.
             lines = [line for line in str(error).splitlines() if line.strip()]
             raise EngineError(

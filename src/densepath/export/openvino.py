@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from densepath.engines.hiding import OPENVINO_TELEMETRY, hide_package
 from densepath.engines.openvino import import_openvino
 from densepath.errors import OutputError
 from densepath.export.program import quiet_exporters
@@ -30,10 +28,12 @@ def write_openvino(
         MissingPackageError: openvino is not installed.
     """
     openvino = import_openvino()
+    from openvino.tools.ovc import convert_model
+
     from densepath.export.preprocess_openvino import build_preprocess_openvino
 
     with quiet_exporters():
-        model = _import_converter()(program)
+        model = convert_model(program)
     model.reshape([-1 if side is None else side for side in shape])
     model.inputs[0].get_tensor().set_names({"images"})
     model.outputs[0].get_tensor().set_names({"logits"})
@@ -45,14 +45,3 @@ def write_openvino(
             path = folder / f"{part}.xml"
             raise OutputError(f"cannot write {path}: {error}; is the disk full?") from error
     return {part: f"{part}.xml" for part in graphs}
-
-
-def _import_converter() -> Callable[..., Any]:
-    """OpenVINO's converter, without its telemetry.
-
-    By default that writes files into the user's home and sends a message to a server for every
-    conversion; where its package is not found, the converter goes on without.
-    """
-    with hide_package(OPENVINO_TELEMETRY):
-        from openvino.tools.ovc import convert_model
-    return convert_model

@@ -7,14 +7,12 @@ Concat in the same fused integer subgraph, so that no float island is left.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from densepath.engines.hiding import OPENVINO_TELEMETRY, hide_package
 from densepath.engines.openvino import import_openvino, shared_core
 from densepath.errors import EngineError, MissingPackageError, UnknownNameError
 from densepath.quantize.calibration import Calibration
@@ -23,7 +21,6 @@ from densepath.quantize.layers import Layer
 # How the range of an activation is made of those of the images. NNCF's own choice is the mean of
 # their extremes, which clips what lies beyond: 16 dB where the others have 33.
 METHODS = ("histogram", "minmax", "mean_minmax")
-WITHOUT_TELEMETRY = "NNCF_CI"
 CONVOLUTION = "convolution"  # PyTorch's numbered name of each one, which OpenVINO keeps
 
 
@@ -73,17 +70,13 @@ def quantize_openvino(
 
 
 def import_nncf() -> ModuleType:
-    """The package `nncf`, without the telemetry that sends a message for each call.
-
-    `NNCF_CI` alone comes too late: its files are in `~/intel` by then.
+    """The package `nncf`, which says errors only.
 
     Raises:
         MissingPackageError: it is not installed.
     """
-    os.environ.setdefault(WITHOUT_TELEMETRY, "1")
     try:
-        with hide_package(OPENVINO_TELEMETRY):
-            import nncf
+        import nncf
     except ImportError:
         raise MissingPackageError("nncf", "openvino") from None
     nncf.set_log_level(logging.ERROR)

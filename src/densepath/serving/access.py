@@ -7,9 +7,14 @@ import re
 import uuid
 from typing import Any
 
+from densepath.serving.errors import NotAllowedError
+
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 NOT_ALLOWED = "the API key is missing or wrong: send Authorization: Bearer KEY, or X-API-Key: KEY."
-FOREIGN = "pages of other sites may not use this server."
+FOREIGN = (
+    "pages of other sites may not use this server; the one who runs it may let them: "
+    "--allow-origin ORIGIN."
+)
 FAILED = "the server failed; its log says why, under this request_id."
 
 
@@ -24,16 +29,16 @@ def key_in(headers: Any) -> str:
     return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
 
 
+def check_key(key: str | None, headers: Any) -> None:
+    """Returns when the client may call: it says the key, or there is none.
+
+    Raises:
+        NotAllowedError: it may not.
+    """
+    if key and not is_key(key_in(headers), key):
+        raise NotAllowedError(NOT_ALLOWED)
+
+
 def request_id(said: str | None) -> str:
     """The client's id of the request, where it is one; else a new one."""
     return said if said and REQUEST_ID.fullmatch(said) else uuid.uuid4().hex
-
-
-def is_foreign(headers: Any) -> bool:
-    """Whether a browser sends this for a page of another site.
-
-    Browsers send forms to any address, a server on their own machine too; the page at `/` is of
-    the server's own address.
-    """
-    origin = headers.get("origin")
-    return origin is not None and origin.partition("://")[2] != headers.get("host")

@@ -12,6 +12,13 @@ from densepath.serving.tensors import BYTES, TYPES
 
 Parameters: TypeAlias = dict[str, Any]
 
+TOP_K, CLASSIFICATION = "top_k", "classification"
+# Triton's, in microseconds.
+TIMEOUT = "timeout"
+# What a request, one of its inputs and one of its outputs may say; the binary ones are REST's.
+OF_REQUEST, OF_OUTPUT = (TOP_K, TIMEOUT), (CLASSIFICATION,)
+BINARY_SIZE, BINARY, ALL_BINARY = "binary_data_size", "binary_data", "binary_data_output"
+
 
 @dataclass(frozen=True)
 class Input:
@@ -77,7 +84,7 @@ def wanted_best(parameters: Parameters) -> int:
     Raises:
         RequestError: it is no number from 1 on.
     """
-    best = parameters.get("classification", 0)
-    if type(best) is not int or best < 0 or ("classification" in parameters and best < 1):
+    best = parameters.get(CLASSIFICATION, 0)
+    if type(best) is not int or best < 0 or (CLASSIFICATION in parameters and best < 1):
         raise RequestError(f"classification is {best!r}; it must be a number from 1 on.")
     return best

@@ -1,12 +1,14 @@
 """Uvicorn's HTTP connections, each held to the time and size that its headers may take.
 
 By itself uvicorn waits for ever for the end of a request's headers: a client that sends a byte
-now and then ("slow loris") would keep its connection.
+now and then ("slow loris") would keep its connection. And it drops a client that says with its
+request that it will send no more (a half-closed connection, as `nc -N` makes): here it is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,11 @@ MOST_HEADER_BYTES = 64 << 10
 KEEP_ALIVE_S = 30
 # For a client to read why it was refused; and for a request on its way when the server stops.
 FAREWELL_S = 1.0
+# Whether a client that sends no more still listens is found out when its answer takes so long.
+PROBE_S = 0.1
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# In the state of a request: its body ended before the length that was announced, or its last chunk.
+CUT_SHORT = "is_cut_short"
 
 
 def limited_protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
@@ -36,6 +43,7 @@ class _LimitedProtocol(HttpToolsProtocol):
     header_timeout_s: float
     max_connections: int
     _alarm: asyncio.TimerHandle | None = None
+    _probe: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _is_refused = _is_ending = False
 
@@ -50,6 +58,7 @@ class _LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
         self._unwatch()
+        self._stop_probing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -61,6 +70,52 @@ class _LimitedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._alarm is not None and self._header_bytes > MOST_HEADER_BYTES:
             self._refuse(431, f"the headers are larger than {MOST_HEADER_BYTES} bytes.")
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more; what it has asked for is still answered, before the close.
+
+        TLS knows no half-closed connections: there asyncio closes whatever is returned here.
+        """
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if cycle.more_body:
+                self.scope["state"][CUT_SHORT] = True
+                cycle.more_body = False
+                cycle.message_event.set()
+            cycle.keep_alive = False
+            if self._probe is None:
+                self._probe = self.loop.call_later(PROBE_S, self._ask_whether_there)
+            return True
+        if not self._is_refused and self._header_bytes:
+            self._refuse(400, "the connection ended before the request's headers were whole.")
+            return True
+        return False
+
+    def _ask_whether_there(self) -> None:
+        """Writes what every client of HTTP/1.1 passes over: one that has gone answers by a reset.
+
+        Without this, a client that closed its connection would look as one that waits.
+        """
+        if self.pipeline:  # an earlier answer may be half written
+            self._probe = self.loop.call_later(PROBE_S, self._ask_whether_there)
+            return
+        if self.cycle.scope["http_version"] == "1.1" and not self.cycle.response_started:
+            self.transport.write(CONTINUE)
+        self._look_for_reset()
+
+    def _look_for_reset(self) -> None:
+        """A connection that was reset is lost: nobody reads from it, so nothing else tells."""
+        connection = self.transport.get_extra_info("socket")
+        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+        else:
+            self._probe = self.loop.call_later(PROBE_S, self._look_for_reset)
+
+    def _stop_probing(self) -> None:
+        """The connection is closed."""
+        if self._probe is not None:
+            self._probe.cancel()
+            self._probe = None
 
     def on_headers_complete(self) -> None:
         """A request begins."""

@@ -12,46 +12,37 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-import numpy as np
 
-from densepath.serving.access import FAILED, NOT_ALLOWED, is_key, key_in, request_id
-from densepath.serving.calls import (
-    InferRequest,
-    Input,
-    Output,
-    Parameters,
-    WantedOutput,
-    wanted_best,
-)
-from densepath.serving.errors import BusyError, NotAllowedError, NotFoundError, RequestError
+from densepath.serving.access import FAILED, check_key, request_id
+from densepath.serving.errors import BusyError, NotFoundError, RequestError
+from densepath.serving.grpc_health import MOST_STREAMS, add_services
+from densepath.serving.grpc_messages import parse, read_message, write_output
 from densepath.serving.infer import infer, metadata, server_metadata
+from densepath.serving.inspection import config, statistics
 from densepath.serving.logs import log, log_request
 from densepath.serving.messages import SERVICE, message, methods
+from densepath.serving.orders import check_order, check_repository
 from densepath.serving.service import Service
 from densepath.serving.settings import MEGABYTE, Settings
-from densepath.serving.tensors import BYTES, check_input, from_raw, to_array, to_raw
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 OPEN = ("ServerLive", "ServerReady")
-# Where InferTensorContents keeps the values of a type. FP16 has no place there.
-CONTENTS = {
-    **{"BOOL": "bool_contents", "FP32": "fp32_contents", "FP64": "fp64_contents"},
-    **{"INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents"},
-    **{"UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents"},
-    **{"INT64": "int64_contents", "UINT64": "uint64_contents", BYTES: "bytes_contents"},
-}
 # Room for what a message has beside the tensors.
 MARGIN = MEGABYTE
 # Calls beyond what a queue can hold: health, metadata, and those that are refused.
 SPARE_CALLS = 32
+# gRPC itself refuses as RESOURCE_EXHAUSTED what is too large, which says that the queue is full. So
+# it lets larger messages come, to be refused here as what they are; not any, for it holds them.
+TIMES_LARGER, LEAST_LET_IN, MOST_LET_IN = 4, 64 * MEGABYTE, (1 << 31) - 1
 
 
 def build_server(service: Service) -> grpc.aio.Server:
     """The server, not listening yet."""
     settings = service.settings
+    let_in = max(TIMES_LARGER * settings.max_body_bytes, LEAST_LET_IN)
     server = grpc.aio.server(
         options=[
-            ("grpc.max_receive_message_length", settings.max_body_bytes + MARGIN),
+            ("grpc.max_receive_message_length", min(let_in, MOST_LET_IN)),
             ("grpc.max_send_message_length", settings.max_body_bytes + MARGIN),
             ("grpc.max_concurrent_streams", settings.max_connections),
             ("grpc.so_reuseport", int(settings.workers > 1)),
@@ -60,18 +51,18 @@ def build_server(service: Service) -> grpc.aio.Server:
             ("grpc.keepalive_timeout_ms", 20_000),
         ],
         # Each may hold a message of the largest size, before anybody can refuse it.
-        maximum_concurrent_rpcs=settings.max_queue + SPARE_CALLS,
+        maximum_concurrent_rpcs=settings.max_queue + SPARE_CALLS + MOST_STREAMS,
     )
     calls = _Calls(service)
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
-            calls.guarded(name, getattr(calls, name)),
-            request_deserializer=asked.FromString,
+            calls.guarded(name, asked, getattr(calls, name)),
             response_serializer=answered.SerializeToString,
         )
         for name, asked, answered in methods()
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    add_services(server, service)
     return server
 
 
@@ -89,18 +80,26 @@ class _Calls:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def guarded(self, name: str, handler: Handler) -> Handler:
-        """The handler behind the API key, with statuses for errors, log and counters."""
+    def guarded(self, name: str, asked: Any, handler: Handler) -> Handler:
+        """The handler behind the API key, with statuses for errors, log and counters.
 
-        async def call(request: Any, context: Any) -> Any:
+        It is given bytes: what cannot be read as the message `asked` for is told as what it is.
+        """
+        settings = self._service.settings
+        most_bytes = settings.max_body_bytes + MARGIN
+
+        async def call(data: bytes, context: Any) -> Any:
             started = time.monotonic()
             said = {key.lower(): value for key, value in context.invocation_metadata() or ()}
-            known = request_id(said.get("x-request-id") or getattr(request, "id", None))
-            status, fields = "CANCELLED", _fields(request)
+            known = request_id(said.get("x-request-id"))
+            status, fields = "CANCELLED", {}
             try:
-                key = self._service.settings.api_key
-                if key and name not in OPEN and not is_key(key_in(said), key):
-                    raise NotAllowedError(NOT_ALLOWED)
+                if name not in OPEN:
+                    check_key(settings.api_key, said)
+                request = parse(asked, data, most_bytes)
+                fields = _fields(request)
+                if "x-request-id" not in said:
+                    known = request_id(getattr(request, "id", None))
                 answer = await handler(request, context)
                 status = "OK"
                 return answer
@@ -166,81 +165,37 @@ class _Calls:
             write_output(answer, output, typed=typed)
         return answer
 
+    async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """How the model is served."""
+        model = self._service.repository.find(request.name, request.version)
+        return message("ModelConfigResponse")(config=config(self._service, model))
+
+    async def ModelStatistics(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """What a model, or all, have done since the server began."""
+        found = statistics(self._service, request.name, request.version)
+        return message("ModelStatisticsResponse")(**found)
+
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Every model and version, loaded or not."""
-        rows = self._service.repository.index()
-        shown = [row for row in rows if row["state"] == "READY" or not request.ready]
-        return message("RepositoryIndexResponse")(models=shown)
+        check_repository(request.repository_name)
+        rows = self._service.repository.index(only_ready=request.ready)
+        return message("RepositoryIndexResponse")(models=rows)
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Opens the model's bundles anew."""
-        await self._service.order("load", request.model_name)
+        await self._order("load", request)
         return message("RepositoryModelLoadResponse")()
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Takes the model away."""
-        await self._service.order("unload", request.model_name)
+        await self._order("unload", request)
         return message("RepositoryModelUnloadResponse")()
 
-
-def read_message(request: Any) -> InferRequest:
-    """What a ModelInferRequest asks for.
-
-    Raises:
-        RequestError: its tensors do not hold together.
-    """
-    raw = list(request.raw_input_contents)
-    if not request.inputs:
-        raise RequestError("the request has no inputs.")
-    if raw and len(raw) != len(request.inputs):
-        raise RequestError(
-            f"{len(request.inputs)} inputs and {len(raw)} raw_input_contents; there must be as "
-            "many of both."
-        )
-    inputs = []
-    for i, each in enumerate(request.inputs):
-        shape = list(each.shape)
-        check_input(each.name, each.datatype, shape)
-        array = from_raw(raw[i], each.datatype, shape, each.name) if raw else _typed(each, shape)
-        inputs.append(Input(each.name, each.datatype, array))
-    outputs = [
-        WantedOutput(each.name, best=wanted_best(_parameters(each.parameters)))
-        for each in request.outputs
-    ]
-    return InferRequest(request.id, inputs, outputs or None, _parameters(request.parameters))
-
-
-def _typed(tensor: Any, shape: list[int]) -> Any:
-    """The array in an input's `contents`."""
-    if tensor.datatype not in CONTENTS:
-        raise RequestError(f"{tensor.datatype} has no typed contents; use raw_input_contents.")
-    values = list(getattr(tensor.contents, CONTENTS[tensor.datatype]))
-    if tensor.datatype != BYTES:
-        return to_array(values, tensor.datatype, shape, tensor.name)
-    array = np.empty(len(values), object)
-    array[:] = values
-    if array.size != np.prod(shape, dtype=object):
-        raise RequestError(f"input {tensor.name!r} has {array.size} values, not those of {shape}.")
-    return array.reshape(shape)
-
-
-def write_output(answer: Any, output: Output, *, typed: bool) -> None:
-    """The answer has one tensor more."""
-    tensor = answer.outputs.add(
-        name=output.name, datatype=output.datatype, shape=output.array.shape
-    )
-    if typed:
-        getattr(tensor.contents, CONTENTS[output.datatype]).extend(output.array.ravel().tolist())
-    else:
-        answer.raw_output_contents.append(to_raw(output.array))
-
-
-def _parameters(found: Any) -> Parameters:
-    """Plain values of a map of InferParameter."""
-    return {
-        key: getattr(value, value.WhichOneof("parameter_choice") or "string_param")
-        for key, value in found.items()
-    }
+    async def _order(self, verb: str, request: Any) -> None:
+        """The order is obeyed, where nothing in it would be ignored."""
+        check_repository(request.repository_name)
+        check_order(verb, request.parameters)
+        await self._service.order(verb, request.model_name)
 
 
 def _fields(request: Any) -> dict[str, Any]:

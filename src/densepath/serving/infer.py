@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.engines.engine import Logits
+from densepath.serving import calls
 from densepath.serving.calls import InferRequest, Input, Output, Parameters, WantedOutput
 from densepath.serving.errors import RequestError
 from densepath.serving.model import ServedModel
@@ -21,10 +22,14 @@ from densepath.serving.tensors import BYTES
 from densepath.version import __version__
 
 SERVER = "densepath"
-EXTENSIONS = ("binary_tensor_data", "classification", "model_repository")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+)
 TOP_K = 5
-# Triton's request parameter, in microseconds.
-TIMEOUT = "timeout"
 IDS, SCORES, LABELS = "class_ids", "scores", "labels"
 
 
@@ -47,12 +52,17 @@ def output_tensors(model: ServedModel) -> list[dict[str, Any]]:
     ]
 
 
+def platform(model: ServedModel) -> str:
+    """What runs it."""
+    return f"{SERVER}_{model.predictor.engine.info.name}"
+
+
 def metadata(service: Service, model: ServedModel) -> dict[str, Any]:
     """What a model takes and gives."""
     return {
         "name": model.source.name,
         "versions": service.repository.versions(model.source.name),
-        "platform": f"densepath_{model.predictor.engine.info.name}",
+        "platform": platform(model),
         "inputs": input_tensors(model),
         "outputs": output_tensors(model),
     }
@@ -91,8 +101,6 @@ async def infer(
         logits = await service.infer(model, tensor.array, deadline)
     else:
         logits = await service.read_and_infer(model, _images(model, tensor), deadline)
-    count = service.metrics.images.labels(model.source.name, model.source.version, "answered")
-    count.inc(len(logits))
     arrays: dict[str, NDArray[Any]] = {model.manifest.output.name: logits}
     if any(each.name not in arrays for each in wanted):
         arrays |= _best(model, logits, top_k)
@@ -169,7 +177,7 @@ def _classified(wanted: WantedOutput, array: NDArray[Any], model: ServedModel) -
 
 def _asked_s(parameters: Parameters, asked_s: float | None) -> float | None:
     """The time limit of the parameters, or of the protocol, the shorter one."""
-    micros = parameters.get(TIMEOUT)
+    micros = parameters.get(calls.TIMEOUT)
     if micros is None:
         return asked_s
     if type(micros) is not int or micros < 1:
@@ -179,7 +187,7 @@ def _asked_s(parameters: Parameters, asked_s: float | None) -> float | None:
 
 def _top_k(parameters: Parameters) -> int:
     """The classes of `class_ids`, `scores` and `labels`."""
-    top_k = parameters.get("top_k", TOP_K)
+    top_k = parameters.get(calls.TOP_K, TOP_K)
     if type(top_k) is not int or top_k < 1:
         raise RequestError(f"top_k is {top_k!r}; it must be a number from 1 on.")
     return top_k

@@ -19,24 +19,26 @@ SERVICE = f"{PACKAGE}.GRPCInferenceService"
 
 
 @cache
-def _pool() -> DescriptorPool:
-    """What `open_inference.binpb` describes."""
+def pool(*serialized: bytes) -> DescriptorPool:
+    """What `open_inference.binpb` describes, and these other files."""
     compiled = files("densepath.serving") / "open_inference.binpb"
-    pool = DescriptorPool()
+    made = DescriptorPool()
     for file in FileDescriptorSet.FromString(compiled.read_bytes()).file:
-        pool.Add(file)
-    return pool
+        made.Add(file)
+    for other in serialized:
+        made.AddSerializedFile(other)
+    return made
 
 
 @cache
 def message(name: str) -> Any:
     """The class of a message, such as `ModelInferRequest`."""
-    return GetMessageClass(_pool().FindMessageTypeByName(f"{PACKAGE}.{name}"))
+    return GetMessageClass(pool().FindMessageTypeByName(f"{PACKAGE}.{name}"))
 
 
 def methods() -> list[tuple[str, Any, Any]]:
     """Name, request and response of each method of the service."""
-    service = _pool().FindServiceByName(SERVICE)
+    service = pool().FindServiceByName(SERVICE)
     return [
         (method.name, message(method.input_type.name), message(method.output_type.name))
         for method in service.methods

@@ -2,18 +2,68 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from tempfile import mkdtemp
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from densepath.errors import OutputError
 from densepath.serving.batcher import RowAnswer
+from densepath.serving.errors import InternalError, LateError, RequestError
 
 # prometheus_client's files of several processes; `workers.py` sets it before they start.
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+SHARED_MEMORY = "/dev/shm"
 MODEL = ("model", "version")
+UNREADABLE = "unreadable"
+OUTCOMES = ("answered", UNREADABLE, "refused", "late", "cancelled", "failed")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass
+class Tally:
+    """The images of a request that could not be read; the others share one outcome."""
+
+    unreadable: int = 0
+
+
+def outcome_of(error: BaseException) -> str:
+    """What became of the images of a request that ended so.
+
+    Refused ones were wrong themselves, or beside one that was.
+    """
+    if isinstance(error, LateError):
+        return "late"
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    is_wrong = isinstance(error, RequestError) and error.http_status < InternalError.http_status
+    return "refused" if is_wrong else "failed"
+
+
+def make_shared_folder() -> str:
+    """A new folder for the counters of several workers: temporary, or in shared memory.
+
+    Raises:
+        OutputError: none can be written.
+    """
+    tried = None
+    for parent in (None, SHARED_MEMORY):  # a container's only writable place is often the latter
+        try:
+            return mkdtemp(prefix="densepath-metrics-", dir=parent)
+        except OSError as error:
+            tried = tried or error
+    raise OutputError(
+        "several workers share their counters in a temporary folder, and none can be written "
+        f"({tried.strerror if tried else ''}): set TMPDIR to a folder that can, or serve with "
+        "--workers 1."
+    ) from tried
 
 
 class Metrics:
@@ -31,8 +81,17 @@ class Metrics:
             ("protocol", "route"), buckets=SECONDS, registry=registry,
         )  # fmt: skip
         self.images = Counter(
-            "densepath_images", "Images by outcome: answered, unreadable, failed.",
+            "densepath_images", f"Images by outcome: {', '.join(OUTCOMES)}.",
             (*MODEL, "outcome"), registry=registry,
+        )  # fmt: skip
+        self.answers = Summary(
+            "densepath_model_request_seconds",
+            "From a request's entry into a model's queue to its answer or refusal: ok, failed.",
+            (*MODEL, "outcome"), registry=registry,
+        )  # fmt: skip
+        self.last_answer = Gauge(
+            "densepath_last_answer_time_seconds", "When the last request was answered, since 1970.",
+            MODEL, registry=registry, multiprocess_mode="max",
         )  # fmt: skip
         self.refused = Counter(
             "densepath_refused", "Requests refused because the queue was full.", MODEL,
@@ -59,6 +118,26 @@ class Metrics:
             registry=registry, multiprocess_mode="livemin",
         )  # fmt: skip
 
+    @contextmanager
+    def counting(self, model: tuple[str, str], num_images: int) -> Iterator[Tally]:
+        """While this is entered the images are inside; how it is left says what became of them."""
+        tally, started, outcome = Tally(), time.monotonic(), "failed"
+        try:
+            yield tally
+            outcome = "answered"
+        except BaseException as error:
+            outcome = outcome_of(error)
+            raise
+        finally:
+            rest = num_images - tally.unreadable
+            for name, number in ((UNREADABLE, tally.unreadable), (outcome, rest)):
+                if number:
+                    self.images.labels(*model, name).inc(number)
+            told = "ok" if outcome == "answered" and rest else "failed"
+            self.answers.labels(*model, told).observe(time.monotonic() - started)
+            if told == "ok":
+                self.last_answer.labels(*model).set(time.time())
+
     def observe_batch(self, model: tuple[str, str], answer: RowAnswer) -> None:
         """Counts one run of the network, by its first row."""
         self.queue_seconds.labels(*model).observe(answer.queue_s)
@@ -67,8 +146,22 @@ class Metrics:
 
     def to_text(self) -> bytes:
         """Prometheus's text format."""
+        return generate_latest(self._gathered())
+
+    def of_model(self, model: tuple[str, str]) -> dict[str, float]:
+        """The counters of a model in all workers, by name, and `name outcome` where it has one."""
+        wanted = dict(zip(MODEL, model, strict=True))
+        return {
+            " ".join([sample.name, *filter(None, [sample.labels.get("outcome")])]): sample.value
+            for metric in self._gathered().collect()
+            for sample in metric.samples
+            if wanted.items() <= sample.labels.items() and "le" not in sample.labels
+        }
+
+    def _gathered(self) -> CollectorRegistry:
+        """The counters of this process, or those of all workers."""
         if SHARED_FOLDER not in os.environ:
-            return generate_latest(self._registry)
+            return self._registry
         merged = CollectorRegistry()
         MultiProcessCollector(merged)
-        return generate_latest(merged)
+        return merged

@@ -20,7 +20,7 @@ from densepath.errors import UsageError
 from densepath.predictions import find_class
 from densepath.serving.batcher import Batcher, Row, RowAnswer
 from densepath.serving.errors import BusyError, NotReadyError, RequestError, TooLargeError
-from densepath.serving.metrics import Metrics
+from densepath.serving.metrics import Metrics, Tally
 from densepath.serving.settings import ModelSource, Settings
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ class ServedModel:
         return "torch" in self.manifest.formats and find_spec("torch") is not None
 
     @contextmanager
-    def place(self, count: int) -> Iterator[None]:
-        """While this is entered, `count` images have their place here.
+    def place(self, count: int) -> Iterator[Tally]:
+        """While this is entered, `count` images have their place here; what becomes of them counts.
 
         Raises:
             TooLargeError: more than one request may have.
@@ -108,7 +108,8 @@ class ServedModel:
             )
         self._count(count)
         try:
-            yield
+            with self._metrics.counting(self._key, count) as tally:
+                yield tally
         finally:
             self._count(-count)
 

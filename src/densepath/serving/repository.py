@@ -87,12 +87,13 @@ class Repository:
         """
         return [version for version, slot in self._versions(name).items() if slot.model]
 
-    def index(self) -> list[dict[str, str]]:
-        """`name, version, state, reason` of all."""
+    def index(self, *, only_ready: bool = False) -> list[dict[str, str]]:
+        """`name, version, state, reason` of all, or of those that answer."""
         return [
             {"name": name, "version": version, "state": slot.state, "reason": slot.reason}
             for name, versions in self._slots.items()
             for version, slot in versions.items()
+            if slot.state == READY or not only_ready
         ]
 
     def to_dicts(self) -> list[dict[str, Any]]:

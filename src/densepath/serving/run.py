@@ -11,7 +11,9 @@ from densepath.extras import find_missing
 from densepath.serving.settings import ModelSource, Settings
 from densepath.serving.sockets import find_port, open_socket
 
-PACKAGES = {"fastapi": "fastapi", "grpc": "grpcio", "httptools": "httptools", "orjson": "orjson",
+PACKAGES = {"fastapi": "fastapi", "grpc": "grpcio",
+            "grpc_health": "grpcio-health-checking", "grpc_reflection": "grpcio-reflection",
+            "httptools": "httptools", "orjson": "orjson",
             "prometheus_client": "prometheus-client", "google.protobuf": "protobuf",
             "python_multipart": "python-multipart", "uvicorn": "uvicorn"}  # fmt: skip
 

@@ -152,7 +152,7 @@ class Service:
         check_tensor(model, tensor)
         with model.place(len(tensor)):
             rows = await in_time(model.run(list(tensor), deadline), deadline)
-        return stack_logits(model, rows)
+            return stack_logits(model, rows)
 
     async def read_and_infer(
         self, model: ServedModel, images: Sequence[NamedImage], deadline: float
@@ -163,21 +163,22 @@ class Service:
             UnreadableError: one cannot be read.
             RequestError: as `infer`.
         """
-        with model.place(len(images)):
+        with model.place(len(images)) as tally:
             _, done = await in_time(self._answer_all(model, images, deadline), deadline)
-        failed = [f"{read.name}: {read.error}" for read, row in done if row is None]
-        if failed:
-            raise UnreadableError(f"{len(failed)} of {len(images)} images: {'; '.join(failed[:5])}")
-        return stack_logits(model, [row for _, row in done if row is not None])
+            said = [f"{read.name}: {read.error}" for read, row in done if row is None]
+            tally.unreadable = len(said)
+            if said:
+                raise UnreadableError(f"{len(said)} of {len(images)} images: {'; '.join(said[:5])}")
+            return stack_logits(model, [row for _, row in done if row is not None])
 
     async def classify(
         self, model: ServedModel, images: Sequence[NamedImage], *, top_k: int, deadline: float
     ) -> Classified:
         """The best classes of images; those that cannot be read have an `error` instead."""
-        with model.place(len(images)):
+        with model.place(len(images)) as tally:
             read_s, done = await in_time(self._answer_all(model, images, deadline), deadline)
-        rows = [row for _, row in done if row is not None]
-        count = self.metrics.images
+            rows = [row for _, row in done if row is not None]
+            tally.unreadable = len(done) - len(rows)
         logits = np.stack([row.logits for row in rows]) if rows else np.empty((0, 1), np.float32)
         names = [read.name for read, row in done if row is not None]
         named = iter(model.predictor.answer(logits, names, top_k=top_k))
@@ -185,11 +186,6 @@ class Service:
             Prediction.failed(read.name, read.error or "") if row is None else next(named)
             for read, row in done
         ]
-        key = (model.source.name, model.source.version)
-        if rows:
-            count.labels(*key, "answered").inc(len(rows))
-        if len(rows) < len(done):
-            count.labels(*key, "unreadable").inc(len(done) - len(rows))
         return Classified(model, predictions, Times.of(read_s, rows))
 
     async def explain(
@@ -200,21 +196,27 @@ class Service:
         top_k: int,
         deadline: float,
         target: str = "",
+        all_or_none: bool = False,
     ) -> Classified:
         """As `classify`, each answer with the heat map of its first class, or of `target`.
 
         Raises:
             RequestError: as `classify`; the model cannot explain, or has no such class.
+            UnreadableError: with `all_or_none`, an image that cannot be read.
         """
         class_id = model.class_of(target)
         if not model.explains:
             await model.explain([], top_k)  # says why
-        with model.place(len(images)):
+        with model.place(len(images)) as tally:
             started = time.monotonic()
             reads = await in_time(
                 gather([self._read(model, name, image) for name, image in images]), deadline
             )
             read_s = time.monotonic() - started
+            said = [f"{read.name}: {read.error}" for read in reads if read.image is None]
+            tally.unreadable = len(said)
+            if said and all_or_none:
+                raise UnreadableError("; ".join(said[:5]))
             found = await in_time(model.explain(list(reads), top_k, class_id), deadline)
             network_ms = round((time.monotonic() - started - read_s) * 1000, 3)
         times = Times(round(read_s * 1000, 3), 0.0, network_ms)

@@ -6,15 +6,19 @@ import re
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from densepath.data.decode import MAX_PIXELS
 from densepath.errors import OutputError, UsageError
 
+LONGEST_S = 86_400.0  # a day: as good as no limit, and what timers can count
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+TAKEN = ("stats",)  # of GET /v2/models/stats
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 FIRST_VERSION = "1"
 MEGABYTE = 1_000_000
+MOST_BODY_MB = 2000  # a message of gRPC has at most 2 GiB
 LEAST_KEY = 16
 
 
@@ -43,6 +47,10 @@ class ModelSource:
         version = version if at else FIRST_VERSION
         if not NAME.fullmatch(name):
             raise UsageError(f"the name {name!r} in {text!r} may have letters, digits and . _ -")
+        if name in TAKEN:
+            raise UsageError(
+                f"{name!r} is a part of V2's addresses; name it otherwise: NAME={path}."
+            )
         if not VERSION.fullmatch(version):
             raise UsageError(f"the version {version!r} in {text!r} must be a number from 1 on.")
         return cls(name, version, Path(path).resolve())
@@ -98,6 +106,8 @@ class Settings:
         linger_s: of these, the seconds in which it takes requests still, so that balancers see
             that it is not ready any more.
         api_key: what clients must say; None lets all in.
+        allowed_origins: whose pages may use it beside its own, as browsers write origins; `*` for
+            all.
         certificate, key: PEM files for TLS.
         log_format: `json` or `text`.
         pages: serve the page at `/`.
@@ -122,6 +132,7 @@ class Settings:
     grace_s: float = 30.0
     linger_s: float = 0.5
     api_key: str | None = None
+    allowed_origins: tuple[str, ...] = ()
     certificate: Path | None = None
     key: Path | None = None
     log_format: str = "json"
@@ -138,12 +149,22 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
+        self._check_seconds()
         if self.max_images > self.max_queue:
             raise UsageError(
                 f"--max-images is {self.max_images}, more than the --max-queue of "
                 f"{self.max_queue}: such a request would never be taken."
             )
         self._check_tls()
+
+    def _check_seconds(self) -> None:
+        """Returns when every time is one that can pass."""
+        positive = {"timeout": self.timeout_s, "header timeout": self.header_timeout_s}
+        positive["body timeout"] = self.body_timeout_s
+        from_zero = {"grace": self.grace_s, "linger": self.linger_s}
+        for name, seconds in (positive | from_zero).items():
+            check_number(f"--{name}", seconds, "seconds", LONGEST_S, above_zero=name in positive)
+        check_number("--max-delay-ms", self.max_delay_s * 1000, "milliseconds", LONGEST_S * 1000)
 
     def _check_tls(self) -> None:
         """Returns when TLS is off, or its files belong together."""
@@ -158,6 +179,23 @@ class Settings:
                 f"{self.certificate} and {self.key} are not a certificate and its key in PEM "
                 f"format: {error.strerror or error}."
             ) from error
+
+
+def check_number(
+    option: str, value: float, unit: str, most: float, *, above_zero: bool = False
+) -> float:
+    """The number, once it is one: `inf` and `nan` pass other checks, and stop nothing or all.
+
+    Raises:
+        UsageError: not finite, negative, too large, or 0 where it must be above.
+    """
+    if isfinite(value) and 0 <= value <= most and (value > 0 or not above_zero):
+        return value
+    least = "above 0 and at most" if above_zero else "from 0 to"
+    raise UsageError(
+        f"{option} is {value:g}; it must be a number of {unit} {least} {most:.0f}. For as good as "
+        f"no limit: {option} {most:.0f}."
+    )
 
 
 def read_key(path: Path) -> str:

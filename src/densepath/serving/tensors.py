@@ -6,11 +6,13 @@ Source: kserve/open-inference-protocol, `specification/protocol/inference_rest.m
 from __future__ import annotations
 
 import base64
-import binascii
 import math
+import re
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,8 @@ TYPES: dict[str, Any] = {
 }
 MOST_DIMENSIONS = 8
 LENGTH = struct.Struct("<I")
+WHITE_SPACE = re.compile(r"[ \t\r\n\f]+")
+PLAIN_ALPHABET = str.maketrans("-_", "+/")
 
 
 def from_raw(data: bytes | memoryview, datatype: str, shape: Sequence[int], name: str) -> Any:
@@ -153,16 +157,22 @@ def _base64(text: Any, name: str) -> bytes:
 
 
 def from_base64(text: Any) -> bytes:
-    """The bytes; a `data:` address is taken too.
+    """The bytes of base64 as any tool writes it.
+
+    With or without line breaks (MIME, RFC 2045) and padding, in either alphabet of RFC 4648, the
+    plain one or that for addresses; a `data:` address is taken, too.
 
     Raises:
         ValueError: not base64.
     """
     if not isinstance(text, str):
         raise ValueError("not a text")
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
+    if text[:5].lower() == "data:":
+        text = unquote(text.partition(",")[2])
+    with suppress(ValueError):  # the usual kind, in one pass
         return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError(str(error)) from error
+    joined = WHITE_SPACE.sub("", text).translate(PLAIN_ALPHABET)
+    digits = joined.rstrip("=")
+    if len(joined) - len(digits) > 2:
+        raise ValueError("more than two signs of padding")
+    return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)

@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import Any
 from densepath.errors import DensepathError
 from densepath.serving.errors import LoadError, NotFoundError, RequestError
 from densepath.serving.logs import log, start_logging
-from densepath.serving.metrics import SHARED_FOLDER
+from densepath.serving.metrics import SHARED_FOLDER, make_shared_folder
 from densepath.serving.settings import ModelSource, Settings
 
 # A worker that dies sooner than this after its start has failed to start.
@@ -56,7 +55,7 @@ def supervise(
     Raises:
         DensepathError: a bundle cannot be opened, or workers die again and again.
     """
-    folder = tempfile.mkdtemp(prefix="densepath-metrics-")
+    folder = make_shared_folder()
     os.environ[SHARED_FOLDER] = folder
     try:
         _Supervisor(settings, sources, listening, announce).run()

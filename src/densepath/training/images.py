@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,11 @@ class Memory:
     trained_on: TrainedOn | None
     text: str
     doubts: tuple[str, ...]
+
+    @property
+    def notes(self) -> list[str]:
+        """The doubts as lines for a person."""
+        return [f"note: {doubt}" for doubt in self.doubts]
 
 
 def part_places(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -158,8 +163,8 @@ def remember(
         trained_on = _trained_on(images, recipe, record)
     marks: dict[str, Fingerprints] = {s: part.fingerprints for s, part in record.parts.items()}
     table = inspect_splits(images.splits, marks).to_text()
-    text = "\n".join([table, *(f"note: {doubt}" for doubt in doubts), _judges(images)])
-    return Memory(record, trained_on, text, tuple(doubts))
+    memory = Memory(record, trained_on, "", tuple(doubts))
+    return replace(memory, text="\n".join([table, *memory.notes, _judges(images)]))
 
 
 def _seen_before(

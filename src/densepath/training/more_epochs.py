@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 
@@ -59,10 +58,10 @@ def command_from_weights(recipe: Recipe, epochs: int, folder: Path) -> str:
 
 
 def _beside(folder: Path) -> str:
-    """A new folder's name next to `folder`, which may be called `.` or `..`."""
-    if folder.name not in ("", ".."):
-        return f"{folder}-more"
-    return str(Path(os.path.relpath(folder.resolve().parent)) / f"{folder.resolve().name}-more")
+    """A name for a run folder beside this one, also where it is `.`."""
+    if folder.name in ("", ".."):
+        return str(folder / ".." / f"{folder.resolve().name}-more")
+    return f"{folder}-more"
 
 
 def describe_more(recipe: Recipe, folder: Path) -> str:

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from densepath.data.sources import built_in
-from densepath.drawing.picture import literal, save_picture
+from densepath.drawing.picture import save_picture
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_json, write_text
 from densepath.models.build import Model
@@ -46,7 +46,7 @@ from densepath.training.run_readme import write_readme
 from densepath.training.state import Position, read_state, write_state
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.trained_on import RECIPE_NAME, RECORD_NAME, TrainedOn
-from densepath.wording import counted
+from densepath.wording import counted, literal
 
 MOVABLE = tuple(f"data.{place}: " for place in PLACES)
 SECONDS_BETWEEN_CURVES = 20.0

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from densepath.files import write_text
-from densepath.predictions import in_markdown
 from densepath.training.images import Memory, RunImages
 from densepath.training.recipe import Recipe
 from densepath.training.state import Position
-from densepath.wording import counted, percent
+from densepath.wording import counted, first_of, in_markdown, percent
 
 LABELS_SHOWN = 20
 
@@ -33,9 +32,7 @@ def _text(recipe: Recipe, position: Position, images: RunImages, memory: Memory 
     planned, done = counted(recipe.epochs, "epoch"), f"{counted(last['epoch'], 'epoch')} done"
     state = "finished" if last["epoch"] == recipe.epochs else done
     score = "top-1" if last["top5"] is not None else "micro-F1"
-    shown = ", ".join(map(in_markdown, labels[:LABELS_SHOWN])) + (
-        ", …" if len(labels) > LABELS_SHOWN else ""
-    )
+    shown = first_of(list(map(in_markdown, labels)), LABELS_SHOWN)
     start = f"the weights {recipe.model.weights}" if recipe.model.weights else "new weights"
     average = "; the kept weights are the moving average" if recipe.ema.decay else ""
     return f"""# {recipe.model.name} on {in_markdown(Path(recipe.data.source).name)}

@@ -24,12 +24,13 @@ from densepath.errors import CheckpointError, OutputError, UsageError, WeightsEr
 from densepath.files import missing, write_atomically
 from densepath.models.build import Model, build_model
 from densepath.models.spec import ModelSpec
-from densepath.names import check_network_path, first_of, to_json
+from densepath.names import check_network_path, to_json
 from densepath.preprocess import Preprocess
 from densepath.weights.labels import known_labels
 from densepath.weights.match import check_tensors, is_weight
 from densepath.weights.trained_on import METADATA_KEY as TRAINED_ON_KEY
 from densepath.weights.trained_on import TrainedOn
+from densepath.wording import first_of
 
 METADATA_KEY = "densepath"
 FORMAT = 1

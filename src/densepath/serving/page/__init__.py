@@ -12,3 +12,4 @@ FILES = {
     "/page/elements.js": ("elements.js", _SCRIPT),
     "/page/server.js": ("server.js", _SCRIPT),
 }
+DOCS = "/docs"

@@ -14,12 +14,15 @@ from starlette.types import ASGIApp
 from densepath.serving.access import FAILED
 from densepath.serving.errors import RequestError
 from densepath.serving.rest.answers import refusal, refuse
+from densepath.serving.rest.docs import docs_routes
 from densepath.serving.rest.guard import Guard
 from densepath.serving.rest.images import image_routes
+from densepath.serving.rest.options import wrong_options
 from densepath.serving.rest.page import page_routes
 from densepath.serving.rest.schemas import refusals
 from densepath.serving.rest.v1 import v1_routes
 from densepath.serving.rest.v2 import v2_routes
+from densepath.serving.rest.v2_repository import repository_routes
 from densepath.serving.service import Service
 from densepath.version import __version__
 
@@ -47,8 +50,10 @@ def build_app(service: Service) -> ASGIApp:
     app.include_router(image_routes(service))
     app.include_router(v1_routes(service))
     app.include_router(v2_routes(service))
+    app.include_router(repository_routes(service))
     if service.settings.pages:
         app.include_router(page_routes())
+        app.include_router(docs_routes(app))
 
     text = {"description": "Prometheus's text.", "content": {"text/plain": {}}}
 
@@ -94,10 +99,7 @@ def _name_the_key(app: FastAPI, service: Service) -> None:
 async def _wrong_option(request: Request, error: Exception) -> Response:
     """A query parameter that is none."""
     assert isinstance(error, RequestValidationError)
-    said = "; ".join(
-        f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg'].lower()}" for each in error.errors()
-    )
-    return refusal(request, f"the request's options are wrong: {said}.", 400)
+    return refusal(request, wrong_options(error.errors()), 400)
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

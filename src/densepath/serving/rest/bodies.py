@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import io
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import orjson
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from densepath.serving.connections import CUT_SHORT
 from densepath.serving.errors import (
     MediaTypeError,
     RequestError,
@@ -20,17 +21,14 @@ from densepath.serving.errors import (
 )
 from densepath.serving.service import Service
 from densepath.serving.settings import MEGABYTE
-from densepath.serving.tensors import from_base64
 
 Result = TypeVar("Result")
-NamedFile = tuple[str, bytes]
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 # What a client that was refused may still send before it hears of it.
 MOST_DISCARDED, LONGEST_DISCARDING_S = 64 * MEGABYTE, 2.0
 # What takes so many bytes takes long: it is done beside the event loop.
 LARGE = 256_000
-WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 async def read_body(request: Request, service: Service) -> bytes:
@@ -71,6 +69,9 @@ async def read_body(request: Request, service: Service) -> bytes:
         parts.clear()
         await _discard(stream)
         raise too_large
+    if getattr(request.state, CUT_SHORT, False):
+        told = f" of the {int(length):,} announced" if length.isdigit() else ""
+        raise RequestError(f"the connection ended after {size:,} bytes of the body{told}.")
     body = b"".join(parts)
     encoding = request.headers.get("content-encoding", "").lower()
     if encoding in ("", "identity"):
@@ -102,101 +103,41 @@ async def _discard(stream: AsyncIterator[bytes]) -> None:
 
 def _unpack(body: bytes, encoding: str, too_large: TooLargeError, limit: int) -> bytes:
     """The body without gzip or deflate."""
-    if encoding not in WINDOW:
+    if encoding not in UNPACK:
         raise MediaTypeError(
             f"content-encoding {encoding[:32]!r} is not read; gzip and deflate are."
         )
-    unpacker = zlib.decompressobj(WINDOW[encoding])
     try:
-        plain = unpacker.decompress(body, limit + 1)
-    except zlib.error as error:
+        plain = UNPACK[encoding](body, limit + 1)
+    except EOFError as error:
+        raise RequestError(f"the {encoding} body is cut short.") from error
+    except (zlib.error, OSError) as error:
         raise RequestError(f"the {encoding} body is damaged.") from error
     if len(plain) > limit:
         raise too_large
-    if not unpacker.eof:
-        raise RequestError(f"the {encoding} body is cut short.")
     return plain
 
 
-class _InMemory(MultiPartParser):
-    """Starlette writes larger parts to a temporary file; the whole body is in memory here."""
-
-    spool_max_size = 1 << 62
-
-
-async def read_images(request: Request, service: Service) -> list[NamedFile]:
-    """The images of a body: a form of files, an image as it is, or JSON with base64.
-
-    Raises:
-        RequestError: there is none; or as `read_body`.
-        MediaTypeError: a body of another kind.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_image = kind.startswith("image/") or kind == "application/octet-stream"
-    if not is_image and kind not in ("multipart/form-data", "application/json"):
-        raise MediaTypeError(
-            f"the content type is {kind[:64]!r}; send multipart/form-data with files, an image as "
-            'image/jpeg or the like, or application/json: {"images": ["BASE64", …]}.'
-        )
-    body = await read_body(request, service)
-    if kind == "multipart/form-data":
-        images = await _from_form(request, body, service.settings.max_images)
-    elif kind == "application/json":
-        images = await beside(len(body), _from_json, body)
-    else:
-        images = [("image", body)] if body else []
-    if not images:
-        raise RequestError("the request has no image.")
-    return images
+def _gunzip(body: bytes, most: int) -> bytes:
+    """What all members of a gzip file hold, at most so many bytes."""
+    if not body:
+        raise EOFError
+    with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
+        return file.read(most)
 
 
-async def _from_form(request: Request, body: bytes, most: int) -> list[NamedFile]:
-    """The files of a form, whatever their fields are called; at most so many."""
-
-    async def whole() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = _InMemory(request.headers, whole(), max_files=most, max_fields=most)
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if error.message.startswith("Too many files"):
-            raise TooLargeError(
-                f"more than the {most} images that one request may have."
-            ) from error
-        raise RequestError(f"the form cannot be read: {error.message}") from error
-    except (KeyError, ValueError, UnicodeError) as error:
-        raise RequestError("the form cannot be read: a damaged header of a part.") from error
-    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-    try:
-        return [(file.filename or f"image {i}", await file.read()) for i, file in enumerate(files)]
-    finally:
-        await form.close()
+def _inflate(body: bytes, most: int) -> bytes:
+    """What a zlib stream holds, at most so many bytes."""
+    unpacker = zlib.decompressobj()
+    plain = unpacker.decompress(body, most)
+    if len(plain) < most and not unpacker.eof:
+        raise EOFError
+    if unpacker.unused_data:
+        raise zlib.error("bytes behind the end")
+    return plain
 
 
-def _from_json(body: bytes) -> list[NamedFile]:
-    """The images of `{"images": [...]}`: base64 each, or `{"name": ..., "b64": ...}`."""
-    values = read_json(body)
-    listed = values.get("images")
-    if not isinstance(listed, list):
-        raise RequestError('the JSON has no list "images": {"images": ["BASE64", …]}.')
-    return [_named(each, f"image {i}") for i, each in enumerate(listed)]
-
-
-def _named(value: Any, name: str) -> NamedFile:
-    """One image in JSON.
-
-    Raises:
-        RequestError: it is not base64.
-    """
-    text = value
-    if isinstance(value, dict):
-        given = value.get("name", name)
-        name, text = (given if isinstance(given, str) else name), value.get("b64")
-    try:
-        return name, from_base64(text)
-    except ValueError:
-        raise RequestError(f"{name} is not base64.") from None
+UNPACK = {"gzip": _gunzip, "x-gzip": _gunzip, "deflate": _inflate}
 
 
 def read_json(body: bytes | memoryview) -> dict[str, Any]:

@@ -18,18 +18,23 @@ from densepath.serving.access import (
     FAILED,
     FOREIGN,
     NOT_ALLOWED,
-    is_foreign,
     is_key,
     key_in,
     request_id,
 )
 from densepath.serving.logs import log, log_request
-from densepath.serving.page import FILES
+from densepath.serving.origins import (
+    answer_headers,
+    is_foreign,
+    is_preflight,
+    preflight_headers,
+)
+from densepath.serving.page import DOCS, FILES
 from densepath.serving.service import Service
 
 CLIENT_GONE = 499  # as nginx logs it
 # Orchestrators ask these without a key; the page's files hold no secret.
-OPEN = frozenset({"/v2/health/live", "/v2/health/ready", *FILES})
+OPEN = frozenset({"/v2/health/live", "/v2/health/ready", DOCS, *FILES})
 
 
 class Guard:
@@ -47,15 +52,20 @@ class Guard:
         state = scope.setdefault("state", {})
         state["request_id"] = name = request_id(headers.get("x-request-id"))
         state["fields"] = {}
-        started, answered = time.monotonic(), _Answer(send, name, self._service)
+        allowed = answer_headers(headers, self._service.settings.allowed_origins)
+        may_read = len(allowed) > 1
+        started, answered = time.monotonic(), _Answer(send, name, self._service, allowed)
+        asked = as_get(scope)
         try:
             key = self._service.settings.api_key
-            if is_foreign(headers):
+            if is_foreign(headers) and not may_read:
                 await answered.refuse(403, FOREIGN)
+            elif may_read and is_preflight(scope["method"], headers):
+                await answered.empty(204, preflight_headers(headers))
             elif key and scope["path"] not in OPEN and not is_key(key_in(headers), key):
                 await answered.refuse(401, NOT_ALLOWED, {"WWW-Authenticate": "Bearer"})
             else:
-                await self._app(scope, receive, answered)
+                await self._app(asked, receive, answered)
         except ClientDisconnect:
             answered.status = CLIENT_GONE
         except Exception as error:
@@ -64,23 +74,31 @@ class Guard:
                 await answered.refuse(500, FAILED)
         finally:
             self._service.let_go(state["fields"])
-            self._write(scope, name, answered.status or CLIENT_GONE, started)
+            self._write(scope["method"], asked, name, answered.status or CLIENT_GONE, started)
 
-    def _write(self, scope: Scope, name: str, status: int, started: float) -> None:
+    def _write(self, method: str, scope: Scope, name: str, status: int, started: float) -> None:
         """The line in the log, and the counters."""
         route = getattr(scope.get("route"), "path", "none")
         fields = scope["state"]["fields"]
-        log_request(name, "rest", f"{scope['method']} {route}", status, started, **fields)
+        log_request(name, "rest", f"{method} {route}", status, started, **fields)
         metrics = self._service.metrics
         metrics.requests.labels("rest", route, status).inc()
         metrics.request_seconds.labels("rest", route).observe(time.monotonic() - started)
 
 
+def as_get(scope: Scope) -> Scope:
+    """HEAD is answered as GET is, without the body, which the connection leaves out."""
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+
+
 class _Answer:
     """`send`, with the headers of every answer; remembers the status."""
 
-    def __init__(self, send: Send, request_id: str, service: Service) -> None:
+    def __init__(
+        self, send: Send, request_id: str, service: Service, headers: dict[str, str]
+    ) -> None:
         self._send, self._request_id, self._service = send, request_id, service
+        self._headers = headers
         self.status: int | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -91,6 +109,7 @@ class _Answer:
             headers["X-Request-Id"] = self._request_id
             headers["X-Content-Type-Options"] = "nosniff"
             headers.setdefault("Cache-Control", "no-store")
+            headers.update(self._headers)
             if self._service.draining:
                 headers["Connection"] = "close"
         await self._send(message)
@@ -99,7 +118,14 @@ class _Answer:
         """Sends a whole refusal."""
         body = orjson.dumps({"error": error, "request_id": self._request_id})
         pairs = {"content-type": "application/json", "content-length": str(len(body))}
-        pairs |= headers or {}
-        raw = [(name.lower().encode(), value.encode()) for name, value in pairs.items()]
+        await self._whole(status, pairs | (headers or {}), body)
+
+    async def empty(self, status: int, headers: dict[str, str]) -> None:
+        """Sends an answer that has no body."""
+        await self._whole(status, headers, b"")
+
+    async def _whole(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        """Sends all of an answer."""
+        raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
         await self({"type": "http.response.start", "status": status, "headers": raw})
         await self({"type": "http.response.body", "body": body})

@@ -12,22 +12,19 @@ from starlette.responses import Response
 
 from densepath.serving.errors import RequestError, UnreadableError
 from densepath.serving.rest.answers import as_json, explanation, image_answer
-from densepath.serving.rest.bodies import asked_seconds, read_images, while_connected
-from densepath.serving.rest.schemas import (
-    TARGET,
-    WORKING,
-    Classification,
-    Models,
-    refusals,
-)
+from densepath.serving.rest.bodies import asked_seconds, while_connected
+from densepath.serving.rest.options import CLOSED_QUERY, ClassifyOptions, schema_of, with_body
+from densepath.serving.rest.schemas import WORKING, Classification, Models, refusals
+from densepath.serving.rest.uploads import read_images
 from densepath.serving.service import Classified, Service
 
-MOST_CLASSES = 1_000_000
+OPTIONS = schema_of(ClassifyOptions)
 BASE64 = {"type": "string", "contentEncoding": "base64"}
 FORM = {
     "type": "object",
     "properties": {
-        "files": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+        "files": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
+        **OPTIONS,
     },
     "required": ["files"],
 }
@@ -44,16 +41,20 @@ LISTED = {
                         "type": "object",
                         "properties": {"name": {"type": "string"}, "b64": BASE64},
                         "required": ["b64"],
+                        "additionalProperties": False,
                     },
                 ]
             },
-        }
+        },
+        **OPTIONS,
     },
     "required": ["images"],
+    "additionalProperties": False,
 }
 BODY = {
     "required": True,
-    "description": "Files under any field's name, one image as it is, or base64 in JSON.",
+    "description": "Files under any field's name, one image as it is, or base64 in JSON. The "
+    "options of the query may stand in the form or the JSON instead.",
     "content": {
         "multipart/form-data": {"schema": FORM},
         "application/json": {"schema": LISTED},
@@ -65,9 +66,9 @@ BODY = {
 
 def image_routes(service: Service) -> APIRouter:
     """The routes."""
-    router = APIRouter(tags=["images"])
+    router = APIRouter(tags=["images"], dependencies=[CLOSED_QUERY])
 
-    @router.get("/models", response_model=Models, responses=refusals(401, 500))
+    @router.get("/models", response_model=Models, responses=refusals(400, 401, 500))
     async def models() -> Response:
         """Every model and version that answers, and what it is."""
         return as_json({"models": service.repository.to_dicts()})
@@ -82,29 +83,23 @@ def image_routes(service: Service) -> APIRouter:
         responses=refusals(*WORKING) | unread,
         openapi_extra={"requestBody": BODY},
     )
-    async def classify(
-        request: Request,
-        model: Annotated[str, Query(description="Needed where several are served.")] = "",
-        version: Annotated[str, Query(description="By default the latest.")] = "",
-        top_k: Annotated[int, Query(ge=1, le=MOST_CLASSES, description="Classes an image.")] = 5,
-        explain: Annotated[bool, Query(description="With heat maps, by Grad-CAM.")] = False,
-        target: Annotated[str, Query(description=TARGET)] = "",
-    ) -> Response:
+    async def classify(request: Request, options: Annotated[ClassifyOptions, Query()]) -> Response:
         """Name what is in images: the likeliest classes of each."""
         started = time.monotonic()
-        served = service.repository.find(model, version)
         deadline = service.deadline(asked_seconds(request))
-        images = await read_images(request, service)
-        if target and not explain:
+        images, found = await read_images(request, service)
+        asked = with_body(options, request, found)
+        served = service.repository.find(asked.model, asked.version)
+        if asked.target and not asked.explain:
             raise RequestError("target names the class of heat maps: it needs explain=true.")
-        options: dict[str, Any] = {"top_k": top_k, "deadline": deadline}
-        if explain:
-            work = service.explain(served, images, target=target, **options)
+        how: dict[str, Any] = {"top_k": asked.top_k, "deadline": deadline}
+        if asked.explain:
+            work = service.explain(served, images, target=asked.target, **how)
         else:
-            work = service.classify(served, images, **options)
+            work = service.classify(served, images, **how)
         done = await while_connected(request, work)
         request.state.fields.update(model=str(served.source), images=len(images))
-        values = await asyncio.to_thread(_values, done) if explain else _values(done)
+        values = await asyncio.to_thread(_values, done) if asked.explain else _values(done)
         values["request_id"] = request.state.request_id
         values["timing_ms"]["total"] = round((time.monotonic() - started) * 1000, 3)
         if not any(prediction.error is None for prediction in done.predictions):

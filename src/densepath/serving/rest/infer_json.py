@@ -12,6 +12,11 @@ from typing import Any
 import orjson
 
 from densepath.serving.calls import (
+    ALL_BINARY,
+    BINARY,
+    BINARY_SIZE,
+    OF_OUTPUT,
+    OF_REQUEST,
     InferRequest,
     Input,
     Output,
@@ -20,12 +25,21 @@ from densepath.serving.calls import (
     wanted_best,
 )
 from densepath.serving.errors import RequestError
+from densepath.serving.fields import check_known
 from densepath.serving.rest.bodies import read_json
 from densepath.serving.tensors import BYTES, check_input, from_raw, to_array, to_raw
 
+# KServe's client names the model here, too.
+FIELDS = ("id", "model_name", "parameters", "inputs", "outputs")
 
-def read_request(body: bytes, json_length: int | None) -> InferRequest:
+
+def read_request(body: bytes, json_length: int | None, model: str) -> InferRequest:
     """The request in a body; binary data begins after `json_length` bytes of JSON.
+
+    Args:
+        body: JSON, and what follows it.
+        json_length: None where nothing does.
+        model: the name in the address, which the body may repeat.
 
     Raises:
         RequestError: it is not what the protocol says.
@@ -35,14 +49,17 @@ def read_request(body: bytes, json_length: int | None) -> InferRequest:
             f"Inference-Header-Content-Length is {json_length}; the body has {len(body)} bytes."
         )
     values = read_json(body if json_length is None else memoryview(body)[:json_length])
+    check_known(values, FIELDS, "field of the JSON")
+    if _text(values, "model_name", model) != model:
+        raise RequestError(f"model_name is not {model}, the model in the address.")
     blobs = _Blobs(memoryview(body)[json_length:] if json_length is not None else None)
     inputs = [_read_input(each, blobs) for each in _list(values, "inputs")]
     if not inputs:
         raise RequestError("inputs is empty; a request has at least one tensor.")
     blobs.check_end()
-    parameters = _parameters(values)
+    parameters = _parameters(values, (*OF_REQUEST, ALL_BINARY), "of the request")
     wanted = values.get("outputs")
-    all_binary = parameters.get("binary_data_output") is True
+    all_binary = _flag(parameters, ALL_BINARY, False)
     outputs = None
     if wanted is not None:
         outputs = [_read_wanted(each, all_binary) for each in _list(values, "outputs")]
@@ -109,27 +126,26 @@ class _Blobs:
 def _read_input(values: Any, blobs: _Blobs) -> Input:
     """One of `inputs`."""
     values = _object(values, "an input")
+    check_known(values, ("name", "datatype", "shape", "parameters", "data"), "field of an input")
     name, datatype, shape = (values.get(key) for key in ("name", "datatype", "shape"))
     check_input(name, datatype, shape)
-    parameters = _parameters(values)
-    if ("data" in values) == ("binary_data_size" in parameters):
+    parameters = _parameters(values, (BINARY_SIZE,), f"of input {name!r}")
+    if ("data" in values) == (BINARY_SIZE in parameters):
         raise RequestError(f"input {name!r} must have either data or a binary_data_size.")
     if "data" in values:
         array = to_array(values["data"], datatype, shape, name)
     else:
-        array = from_raw(blobs.take(parameters["binary_data_size"], name), datatype, shape, name)
+        array = from_raw(blobs.take(parameters[BINARY_SIZE], name), datatype, shape, name)
     return Input(name, datatype, array)
 
 
 def _read_wanted(values: Any, all_binary: bool) -> WantedOutput:
     """One of `outputs`."""
     values = _object(values, "an output")
-    parameters = _parameters(values)
-    return WantedOutput(
-        _text(values, "name"),
-        parameters.get("binary_data", all_binary) is True,
-        wanted_best(parameters),
-    )
+    check_known(values, ("name", "parameters"), "field of an output")
+    name = _text(values, "name")
+    parameters = _parameters(values, (BINARY, *OF_OUTPUT), f"of output {name!r}")
+    return WantedOutput(name, _flag(parameters, BINARY, all_binary), wanted_best(parameters))
 
 
 def _object(values: Any, what: str) -> dict[str, Any]:
@@ -152,6 +168,14 @@ def _text(values: dict[str, Any], key: str, default: str | None = None) -> str:
     return found
 
 
-def _parameters(values: dict[str, Any]) -> Parameters:
-    found = values.get("parameters") or {}
-    return _object(found, "parameters")
+def _parameters(values: dict[str, Any], known: tuple[str, ...], whose: str) -> Parameters:
+    found = _object(values.get("parameters") or {}, "parameters")
+    check_known(found, known, f"parameter {whose}")
+    return found
+
+
+def _flag(parameters: Parameters, name: str, default: bool) -> bool:
+    found = parameters.get(name, default)
+    if not isinstance(found, bool):
+        raise RequestError(f"{name} is {found!r}; it must be true or false.")
+    return found

@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 JSON, BINARY = "application/json", "application/octet-stream"
-TARGET = "The class that heat maps are for, by name or number; by default each image's first."
 
 
 class Schema(BaseModel):
@@ -168,6 +167,79 @@ class InferAnswer(Schema):
     outputs: list[OutputTensor]
 
 
+class ConfigTensor(Schema):
+    """V2: a tensor of a configuration; `dims` are without the batch's."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+    format: str | None = None
+
+
+class Batching(Schema):
+    """V2: how batches are made."""
+
+    preferred_batch_size: list[int]
+    max_queue_delay_microseconds: int
+
+
+class ConfigParameter(Schema):
+    """V2: one of a configuration's parameters."""
+
+    string_value: str
+
+
+class ModelConfig(Schema):
+    """V2: how a model is served, in the fields of Triton's ModelConfig."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: int
+    input: list[ConfigTensor]
+    output: list[ConfigTensor]
+    dynamic_batching: Batching
+    parameters: dict[str, ConfigParameter]
+
+
+class Duration(Schema):
+    """V2: how often, and how long together."""
+
+    count: int
+    ns: int
+
+
+class InferStatistics(Schema):
+    """V2: where the time went; what is not measured is 0."""
+
+    success: Duration
+    fail: Duration
+    queue: Duration
+    compute_input: Duration
+    compute_infer: Duration
+    compute_output: Duration
+    cache_hit: Duration
+    cache_miss: Duration
+
+
+class ModelStatistics(Schema):
+    """V2: what a model has done; `last_inference` is in milliseconds since 1970."""
+
+    name: str
+    version: str
+    last_inference: int
+    inference_count: int
+    execution_count: int
+    inference_stats: InferStatistics
+    batch_stats: list[Any]
+
+
+class Statistics(Schema):
+    """V2: the statistics of the models that were asked for."""
+
+    model_stats: list[ModelStatistics]
+
+
 class V1Prediction(Schema):
     """V1: the best classes of an instance."""
 
@@ -203,6 +275,9 @@ WHY = {
     503: "The server is being stopped, or the model is being loaded.",
     504: "The answer was not ready by the deadline.",
 }
+# With a body.
+LISTING = (400, 401, 408, 413, 415, 429, 500)
+CHANGING = (400, 401, 404, 408, 409, 413, 415, 429, 500)
 READING = (400, 401, 404, 500, 503)
 WORKING = (400, 401, 404, 408, 413, 415, 422, 429, 500, 503, 504)
 

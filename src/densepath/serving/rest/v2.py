@@ -1,4 +1,4 @@
-"""The Open Inference Protocol V2 over REST, with Triton's binary data and repository extensions.
+"""The Open Inference Protocol V2 over REST, with Triton's binary data, statistics, configurations.
 
 Source: kserve/open-inference-protocol, `specification/protocol/inference_rest.md`.
 """
@@ -13,22 +13,30 @@ from starlette.responses import Response
 
 from densepath.serving.errors import RequestError
 from densepath.serving.infer import infer, metadata, server_metadata
+from densepath.serving.inspection import config, statistics
 from densepath.serving.rest.answers import as_json
-from densepath.serving.rest.bodies import asked_seconds, beside, read_body, while_connected
+from densepath.serving.rest.bodies import (
+    asked_seconds,
+    beside,
+    read_body,
+    while_connected,
+)
 from densepath.serving.rest.infer_json import read_request, write_response
+from densepath.serving.rest.options import CLOSED_QUERY
 from densepath.serving.rest.schemas import (
     BINARY,
     JSON,
     READING,
     WORKING,
-    IndexRow,
     InferAnswer,
     Live,
+    ModelConfig,
     ModelMetadata,
     ModelReady,
     Names,
     Ready,
     ServerMetadata,
+    Statistics,
     refusals,
 )
 from densepath.serving.service import Service, check_ready
@@ -81,14 +89,16 @@ INFER: dict[str, Any] = {
 
 def v2_routes(service: Service) -> APIRouter:
     """The routes."""
-    router = APIRouter(prefix="/v2", tags=["V2"])
-    get, post = router.get, router.post
-    reading = refusals(*READING)
+    router = APIRouter()
+    for part in (_health_routes, _model_routes):
+        router.include_router(part(service))
+    return router
 
-    @get("", response_model=ServerMetadata, responses=refusals(401, 500))
-    async def about() -> Response:
-        """What the server is."""
-        return as_json(server_metadata())
+
+def _health_routes(service: Service) -> APIRouter:
+    """Those that orchestrators ask, with whatever they put behind the address."""
+    router = APIRouter(prefix="/v2", tags=["V2"])
+    get = router.get
 
     @get("/health/live", response_model=Live, responses=refusals(500))
     async def live() -> Response:
@@ -101,10 +111,41 @@ def v2_routes(service: Service) -> APIRouter:
         check_ready(service)
         return as_json({"ready": True})
 
-    @get("/models", response_model=Names, responses=refusals(401, 500))
+    return router
+
+
+def _model_routes(service: Service) -> APIRouter:
+    """Models, and what they answer."""
+    router = APIRouter(prefix="/v2", tags=["V2"], dependencies=[CLOSED_QUERY])
+    get, post = router.get, router.post
+    reading = refusals(*READING)
+
+    @get("", response_model=ServerMetadata, responses=refusals(400, 401, 500))
+    async def about() -> Response:
+        """What the server is."""
+        return as_json(server_metadata())
+
+    @get("/models", response_model=Names, responses=refusals(400, 401, 500))
     async def names() -> Response:
         """The names of all models."""
         return as_json({"models": service.repository.names})
+
+    @get("/models/stats", response_model=Statistics, responses=refusals(400, 401, 500))
+    async def all_statistics() -> Response:
+        """What all models have done since the server began."""
+        return as_json(statistics(service))
+
+    @get("/models/{name}/stats", response_model=Statistics, responses=reading)
+    @get("/models/{name}/versions/{version}/stats", response_model=Statistics, responses=reading)
+    async def model_statistics(name: str, version: str = "") -> Response:
+        """What the model has done since the server began."""
+        return as_json(statistics(service, name, version))
+
+    @get("/models/{name}/config", response_model=ModelConfig, responses=reading)
+    @get("/models/{name}/versions/{version}/config", response_model=ModelConfig, responses=reading)
+    async def model_config(name: str, version: str = "") -> Response:
+        """How the model is served."""
+        return as_json(config(service, service.repository.find(name, version)))
 
     @get("/models/{name}", response_model=ModelMetadata, responses=reading)
     @get("/models/{name}/versions/{version}", response_model=ModelMetadata, responses=reading)
@@ -127,7 +168,9 @@ def v2_routes(service: Service) -> APIRouter:
         model = service.repository.find(name, version)
         asked_s = asked_seconds(request)
         body = await read_body(request, service)
-        called = await beside(len(body), read_request, body, _json_length(request))
+        called = await beside(
+            len(body), read_request, body, _json_length(request), model.source.name
+        )
         outputs = await while_connected(request, infer(service, model, called, asked_s))
         request.state.fields.update(model=str(model.source), images=len(outputs[0].array))
         values = {"model_name": model.source.name, "model_version": model.source.version}
@@ -137,25 +180,6 @@ def v2_routes(service: Service) -> APIRouter:
         if length is None:
             return Response(answer, media_type=JSON)
         return Response(answer, headers={JSON_LENGTH: str(length)}, media_type=BINARY)
-
-    @post("/repository/index", response_model=list[IndexRow], responses=refusals(401, 500))
-    async def index() -> Response:
-        """Every model and version, loaded or not."""
-        return as_json(service.repository.index())
-
-    changing = refusals(401, 404, 409, 500)
-
-    @post("/repository/models/{name}/load", response_model=ModelReady, responses=changing)
-    async def load(name: str) -> Response:
-        """Open the model's bundles anew; requests go on being answered meanwhile."""
-        await service.order("load", name)
-        return as_json({"name": name, "ready": True})
-
-    @post("/repository/models/{name}/unload", response_model=ModelReady, responses=changing)
-    async def unload(name: str) -> Response:
-        """Take the model away; requests inside are still answered."""
-        await service.order("unload", name)
-        return as_json({"name": name, "ready": False})
 
     return router
 

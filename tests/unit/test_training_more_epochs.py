@@ -148,6 +148,18 @@ def test_the_command_that_is_named_instead_works(densepath, cosine):
     assert recipe.optimizer.lr == recipe.schedule.final_lr == 0.01
 
 
+@pytest.mark.parametrize("inside", [".", "state/.."])
+def test_from_inside_a_run_the_folder_that_is_named_stands_beside_it(
+    densepath, cosine, monkeypatch, inside
+):
+    monkeypatch.chdir(cosine)
+    status, _, err = densepath("train", inside, "--epochs", 2)
+    assert status == 2
+    option, output = shlex.split(err)[-2:]
+    assert option == "--output"
+    assert Path(output).resolve() == cosine.resolve().parent / f"{cosine.name}-more"
+
+
 def test_weights_of_a_run_start_a_new_one(densepath, cosine, tmp_path):
     status, _, err = densepath(
         *("train", "--weights", cosine, "--data", "digits", "--epochs", 1, "--lr", 0.001),

@@ -30,6 +30,7 @@ from densepath.errors import (
     ImageError,
     UnknownNameError,
     UsageError,
+    check_count,
 )
 from densepath.preprocess import Image, Preprocess
 
@@ -303,10 +304,8 @@ def _check(
     Raises:
         UsageError: it cannot.
     """
-    if batch_size < 1 or workers < 0:
-        raise UsageError(
-            f"batch_size is {batch_size} and workers {workers}; they must be at least 1 and 0."
-        )
+    check_count("batch_size", batch_size)
+    check_count("workers", workers, least=0)
     if not 0 <= rank < world_size:
         raise UsageError(f"rank is {rank} of {world_size} processes; it counts from 0.")
     if on_error not in get_args(OnError):

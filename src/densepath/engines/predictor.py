@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.decode import MAX_PIXELS
-from densepath.engines.cores import check_count
 from densepath.engines.engine import Engine, ExplainingEngine, Images, Logits
 from densepath.engines.flow import flow
 from densepath.engines.given import images_in
 from densepath.engines.reading import ReadImage, read_image
-from densepath.errors import UsageError
+from densepath.errors import UsageError, check_count
 from densepath.predictions import ClassScore, Prediction, answer, find_class, probabilities
 from densepath.preprocess import Image, Preprocess
 from densepath.wording import first_of

@@ -143,7 +143,9 @@ def _draw_gaps(axes: Axes, bins: Sequence[Bin], width: float) -> None:
         places = [(part.low + part.high) / 2 for _, part in parts]
         lows = [min(part.accuracy or 0.0, part.confidence or 0.0) for _, part in parts]
         heights = [gap for gap, _ in parts]
-        axes.bar(places, heights, width, bottom=lows, color=colour, label=label, zorder=3)
+        axes.bar(places, heights, width, bottom=lows, color=colour, zorder=3)
+        # Bars that are not there would stand in the legend in some other colour.
+        axes.bar(0, 0, color=colour, label=label)
 
 
 def draw_mistakes(report: Report) -> Figure:

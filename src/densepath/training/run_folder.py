@@ -308,7 +308,7 @@ class RunFolder:
         return f"{self.path} keeps the last good {' and '.join(kept)}."
 
     def log(self, message: str) -> None:
-        """`train.log` has one more line, with the time.
+        """`train.log` has these lines more, each with the time.
 
         Raises:
             OutputError: it cannot be written.
@@ -316,7 +316,7 @@ class RunFolder:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
             with (self.path / "train.log").open("a", encoding="utf-8", errors=READABLE) as file:
-                file.write(f"{stamp} {message}\n")
+                file.writelines(f"{stamp} {line}\n" for line in message.split("\n"))
         except OSError as error:
             raise OutputError(f"cannot write {self.path / 'train.log'}: {error}") from error
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from densepath.files import write_text
 from densepath.training.images import Memory, RunImages
 from densepath.training.recipe import Recipe
 from densepath.training.state import Position
-from densepath.wording import first_of, in_markdown, percent
+from densepath.wording import counted, first_of, in_markdown, percent
 
 LABELS_SHOWN = 20
 
@@ -28,14 +29,15 @@ def _text(recipe: Recipe, position: Position, images: RunImages, memory: Memory 
     last = position.rows[-1]
     labels = images.train.class_names
     assert position.best is not None
-    done = "finished" if last["epoch"] == recipe.epochs else f"{last['epoch']} epochs done"
+    planned, done = counted(recipe.epochs, "epoch"), f"{counted(last['epoch'], 'epoch')} done"
+    state = "finished" if last["epoch"] == recipe.epochs else done
     score = "top-1" if last["top5"] is not None else "micro-F1"
     shown = first_of(list(map(in_markdown, labels)), LABELS_SHOWN)
     start = f"the weights {recipe.model.weights}" if recipe.model.weights else "new weights"
     average = "; the kept weights are the moving average" if recipe.ema.decay else ""
     return f"""# {recipe.model.name} on {in_markdown(Path(recipe.data.source).name)}
 
-{recipe.epochs} epochs ({done}), batches of {recipe.data.batch_size}, {recipe.optimizer.name} with
+{planned} ({state}), batches of {recipe.data.batch_size}, {recipe.optimizer.name} with
 a peak learning rate of {recipe.optimizer.lr:g} ({recipe.schedule.name}), from {start}{average}.
 Time so far: {_duration(position.seconds)}.
 {_quantization(recipe, position)}
@@ -44,7 +46,7 @@ Time so far: {_duration(position.seconds)}.
 | best | {position.best_epoch} | {percent(position.best, 2)} | {_best_loss(position):.4f} |
 | last | {last["epoch"]} | {percent(last["top1"], 2)} | {last["loss"]:.4f} |
 
-{_judged(images)}
+{_judged(images, last)}{_left_out(images, last)}
 
 ![Learning curves](curves.png)
 
@@ -74,10 +76,12 @@ judged on, `environment.json` versions and hardware, `recipe.yaml` every setting
 """
 
 
-def _judged(images: RunImages) -> str:
+def _judged(images: RunImages, last: dict[str, Any]) -> str:
     """What the scores were measured on, and what they are worth."""
-    name, count = images.judged_on, len(images.judged)
-    measured = f"Measured on the {count:,} {name} images ({images.splits.rules[name]})."
+    name, count = images.judged_on, f"{len(images.judged):,}"
+    if last["skipped"]:
+        count = f"{last['count']:,} readable ones of the {count}"
+    measured = f"Measured on the {count} {name} images ({images.splits.rules[name]})."
     if name == "test":
         return (
             f"{measured} The best epoch was chosen on these test images, so its score is no\n"
@@ -91,6 +95,21 @@ def _judged(images: RunImages) -> str:
             "chosen by: `densepath evaluate .` measures on those."
         )
     return f"{chosen}judge it on images that were\nnot used here."
+
+
+def _left_out(images: RunImages, last: dict[str, Any]) -> str:
+    """A paragraph on images that the newest epoch could not use; else nothing."""
+    counts = {
+        f"{last['train_skipped']:,} of {len(images.train):,} training images": "train_skipped",
+        f"{last['skipped']:,} of {len(images.judged):,} {images.judged_on} images": "skipped",
+    }
+    said = [what for what, name in counts.items() if last[name]]
+    if not said:
+        return ""
+    return f"""
+
+**Left out in epoch {last["epoch"]}**: {" and ".join(said)}; `train.log` names those that could not
+be read."""
 
 
 def _evaluated(images: RunImages) -> str:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from densepath.bundle.bundle import bundle_around
 from densepath.errors import CheckpointError, OutputError, UsageError, WeightsError
 from densepath.files import missing, write_atomically
 from densepath.models.build import Model, build_model
@@ -281,6 +282,9 @@ def _read_description(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its description is damaged: {error!r}") from error
     if written != FORMAT:
+        around = bundle_around(path)
+        if around is not None:
+            raise CheckpointError(f"{path} is a file of the bundle {around}: name that folder.")
         raise CheckpointError(
             f"{path} is of checkpoint format {written!r}; this densepath reads format {FORMAT}."
         )

@@ -28,7 +28,7 @@ TYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": tor
 PART = 8
 # Freezing folds BatchNorm and lays out the weights for the kernels. Precompiled headers would stay
 # in a folder below /tmp that nothing moves.
-CONFIG = {"freezing": True, "cpp_cache_precompile_headers": False}
+CONFIG: dict[str, Any] = {"freezing": True, "cpp_cache_precompile_headers": False}
 
 
 class CompiledEngine(SpreadEngine):

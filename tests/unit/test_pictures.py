@@ -18,6 +18,7 @@ from densepath.benchmark.ladder import Ladder, Row
 from densepath.drawing import notes
 from densepath.drawing.picture import BLUE, RED, plain_matplotlib, save_picture
 from densepath.evaluation import figures, metrics
+from densepath.evaluation.measured import Overlap
 from densepath.evaluation.report import Mistake, Report
 from densepath.npu.estimate import LayerCost
 from densepath.npu.figure import draw_profile
@@ -26,6 +27,7 @@ from densepath.quantize import figure as sensitivity
 from densepath.quantize.sensitivity import Sensitivity
 from densepath.training.curves import draw_curves
 
+NOT_SEEN = Overlap(images=60, trained_on=0, chosen_by=0)
 NAMES = ["$x^$", "a\\b", "[/]", "|`<b>", "new\nline", "", "_under_", "日本", "قطة", "y" * 300]
 
 
@@ -224,7 +226,7 @@ def row(name, precision, top1, latency_ms=5.0, snr_db=30.0):
 
 def test_a_ladder_says_where_its_axis_begins_and_what_its_colours_are(tmp_path):
     rows = [row("$x^$", "float32", 0.8, snr_db=None), row("a\\b", "int8", 0.77, latency_ms=None)]
-    made = Ladder(rows, "$data^$ | of " + "z" * 200, 3)
+    made = Ladder(rows, "$data^$ | of " + "z" * 200, 3, NOT_SEEN)
     assert ladder_figure.draw_ladder(made, tmp_path / "ladder.png") is None
     texts = texts_of(lambda: ladder_figure._draw(made))
     assert {"float32", "int8", "not timed", "$x^$\nonnxruntime"} <= set(texts)
@@ -234,13 +236,15 @@ def test_a_ladder_says_where_its_axis_begins_and_what_its_colours_are(tmp_path):
 
 
 def test_a_ladder_of_one_form_that_is_never_right_is_drawn(tmp_path):
-    made = Ladder([row("one", "float32", 0.0, None, None)], "digits", 10)
+    made = Ladder([row("one", "float32", 0.0, None, None)], "digits", 10, NOT_SEEN)
     assert ladder_figure.draw_ladder(made, tmp_path / "ladder.png") is None
 
 
 @pytest.mark.parametrize(("classes", "tells"), [(3, False), (5, False), (10, True)])
 def test_a_ladders_table_has_top5_where_it_tells_something(classes, tells):
-    made = Ladder([row("a | b", "float32", 0.8), row("[/]", "int8", 0.7)], "<data>", classes)
+    made = Ladder(
+        [row("a | b", "float32", 0.8), row("[/]", "int8", 0.7)], "<data>", classes, NOT_SEEN
+    )
     titles, rows = made.table()
     assert ("top-5" in titles) is tells
     assert rows[0][0] == "a | b"

@@ -377,8 +377,8 @@ def test_a_training_on_a_folder_called_like_a_formula_finishes_and_goes_on(
     output = tmp_path / f"run {name}"
     steps = loop._finish_epoch
 
-    def stop_after_the_epoch(training, summary):
-        steps(training, summary)
+    def stop_after_the_epoch(training, *ended):
+        steps(training, *ended)
         training.stop.signal = "SIGTERM"
 
     monkeypatch.setattr(loop, "_finish_epoch", stop_after_the_epoch)

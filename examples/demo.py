@@ -31,7 +31,8 @@ def main() -> None:
     top1 = read_top1(report)
     seconds = time.monotonic() - started
     print(
-        f"\nTest accuracy {top1:.2%} of images that had no part in the training ({seconds:.0f} s)."
+        f"\nTest accuracy: {100 * top1:.2f} % of images that had no part in the training "
+        f"({seconds:.0f} s)."
     )
     print("Now look at:")
     for place, what in (

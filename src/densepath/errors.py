@@ -28,6 +28,7 @@ line turns an error into text on standard error and an exit code.
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable, Mapping
 
 from densepath.extras import command_for
@@ -171,3 +172,16 @@ class MissingPackageError(DensepathError):
         """The error for these packages, each with its extra; at least one."""
         (package, extra), *others = missing.items()
         return cls(package, extra, dict(others))
+
+
+def check_count(name: str, value: object, *, least: int = 1) -> int:
+    """The value, which counts something.
+
+    Raises:
+        UsageError: it is no whole number, or below `least`.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise UsageError(f"{name} is {value!r}; it must be a whole number.")
+    if (count := operator.index(value)) < least:
+        raise UsageError(f"{name} is {count}; it must be at least {least}.")
+    return count

@@ -42,11 +42,6 @@ def packages_of(extra: str) -> list[str]:
     return sorted(found)
 
 
-def install_command(package: str, extra: str) -> str:
-    """The command that brings `package` and all else that `extra` stands for."""
-    return command_for({package: extra})
-
-
 def command_for(missing: Mapping[str, str]) -> str:
     """The one command that brings these packages, and all else that the extra of each stands for.
 

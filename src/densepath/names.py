@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Sequence
 from os import PathLike, fspath
 from typing import Any
 
@@ -57,13 +56,6 @@ def check_network_path(path: str | PathLike[str]) -> None:
 def several(named: object) -> list[Any]:
     """A list of names or paths; one that was given alone is not taken letter by letter."""
     return [named] if isinstance(named, str | PathLike) else list(named)  # type: ignore[call-overload]
-
-
-def first_of(names: Sequence[object], most: int = 3) -> str:
-    """The first names, and how many more there are: `ant, bee, cat and 7 more`."""
-    left = len(names) - most
-    shown = ", ".join(readable(str(name)) for name in names[:most])
-    return f"{shown} and {left:,} more" if left > 0 else shown
 
 
 def to_json(value: Any, **options: Any) -> str:

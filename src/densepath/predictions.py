@@ -22,15 +22,13 @@ from numpy.typing import NDArray
 
 from densepath.errors import UnknownNameError, UsageError
 from densepath.names import readable, to_json
-from densepath.wording import percent
+from densepath.wording import percent, printable, shorten
 
 Format = Literal["table", "json", "csv"]
 Writer: TypeAlias = Callable[[Iterable["Prediction"], TextIO, int], None]
 
 SCORE_DIGITS = 6
 LABEL_WIDTH = 32
-# What Markdown, GitHub's formulas in it included, would read as more than a character.
-MARKDOWN = re.compile(r"[\\`*\[\]|$~#]|(?<![^\W_])_|_(?![^\W_])")
 NOT_A_NUMBER = "the network's answer is not a number"
 
 
@@ -209,24 +207,3 @@ WRITERS: dict[Format, Writer] = {
     "json": write_json_lines,
     "csv": write_csv,
 }
-
-
-def printable(text: str) -> str:
-    """The text with control characters and stray bytes escaped: one line, valid UTF-8."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in readable(text)
-    )
-
-
-def shorten(text: str, width: int) -> str:
-    """The text in at most `width` characters, with an ellipsis where something is missing."""
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def in_markdown(text: str) -> str:
-    """The text for a line or a table's cell of Markdown, where it reads as it stands here."""
-    shown = printable(text) if text.strip() else f'"{printable(text)}"'
-    shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return MARKDOWN.sub(lambda found: f"\\{found[0]}", shown)

@@ -89,7 +89,7 @@ def test_a_bundle_is_compiled_simulated_and_profiled(run, tmp_path):
         (("compile", "int8", "--target", "ethos-u99", "-o", "p"), "unknown NPU target 'ethos-u99'"),
         (("compile", "photos", "--target", "ethos-u55-32", "-o", "p"), "is not a bundle"),
         (("simulate", "photos", "--input", "x.bin"), "is not a compiled program"),
-        (("profile", "none"), "is not a compiled program"),
+        (("profile", "none"), "none: no such folder"),
     ],
 )
 def test_a_mistake_is_one_line(run, arguments, message):

@@ -121,6 +121,8 @@ def test_broken_images_are_counted_once_and_weigh_nothing(images_with_one_broken
     for name, launcher in (("one", [sys.executable, "-m", "densepath"]), ("two", TORCHRUN)):
         run = launch(launcher, *training_on(images_with_one_broken, tmp_path / name, "skip"))
         assert run.returncode == 0, run.stderr
+        log = (tmp_path / name / "train.log").read_text()
+        assert log.count("light/3.png: ") == log.count("could not be read") == 2
     two = curve(tmp_path / "two")
     assert [(r["train_skipped"], r["count"], r["skipped"]) for r in two] == [(1, 12, 1)] * 2
     assert_same_curve(tmp_path / "two", curve(tmp_path / "one"))

@@ -60,6 +60,8 @@ ANNOUNCED = re.compile(r"serving .*: REST (https?://\S+?)(?:, gRPC (\S+))?, engi
 SERVED_S = 12.0
 ANSWERS = """
 import densepath
+def export():
+    densepath.export("RUN", "made-bundle", num_images=2)
 if __name__ == "__main__":
     import multiprocessing
     for engine in ("native", "onnxruntime", "openvino", "eager"):
@@ -67,7 +69,7 @@ if __name__ == "__main__":
             print([one.labels[0] for one in predictor.predict("photo.png")])
     densepath.evaluate("RUN", "digits").save("made")
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        pool.apply(densepath.export, ("RUN", "made-bundle"), {"num_images": 2})
+        pool.apply(export)
 """
 
 
@@ -144,7 +146,10 @@ def test_a_server_of_two_workers_calls_nobody(at_work, words):
         count = 0
         while time.monotonic() < end:
             for path, body in (("/metrics", None), ("/", None), ("/classify", photo)):
-                with urllib.request.urlopen(f"{url}{path}", body, timeout=30) as answer:
+                request = urllib.request.Request(
+                    f"{url}{path}", body, {"Content-Type": "image/png"}
+                )
+                with urllib.request.urlopen(request, timeout=30) as answer:
                     assert answer.status == 200
             count += 1
             time.sleep(0.2)

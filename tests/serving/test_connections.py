@@ -67,6 +67,9 @@ def test_a_slow_answer_reaches_a_client_that_sends_no_more(in_process, files, mo
             Batcher, "_stack", lambda self, rows: (time.sleep(0.5), stack(self, rows))[1]
         )
         answer = half_closed(running, post("/classify", "image/png", files[0].read_bytes()))
+        both = half_closed(running, 2 * post("/classify", "image/png", files[0].read_bytes()))
+    assert both.count(b"HTTP/1.1 200 OK") == 2
+    assert both.count(b'"predictions":[{"name":"image"') == 2
     first, _, rest = answer.partition(b"\r\n\r\n")
     assert first == b"HTTP/1.1 100 Continue"
     assert status(rest) == 200

@@ -57,6 +57,7 @@ def test_images_are_counted_whatever_way_they_come(server, files):
         mixed = {"instances": [{"b64": good}, {"b64": bad}, {"b64": good}]}
         # One that cannot be read: no answer for the others.
         assert post(f"{v1}:predict", mixed, 422) == {"unreadable": 1, "refused": 2}
+        assert post(f"{v1}:explain", mixed, 422) == {"unreadable": 1, "refused": 2}
         pixels = {"name": "images", "datatype": "UINT8", "shape": [1, 2, 2, 3], "data": [0] * 12}
         assert post("/v2/models/gray/infer", {"inputs": [pixels]}) == {"answered": 1}
         files_ = {"name": "images", "datatype": "BYTES", "shape": [2], "data": [good, bad]}

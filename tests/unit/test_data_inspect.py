@@ -98,7 +98,7 @@ def test_every_class_gives_its_share_and_keeps_an_image(seed, fraction):
     for size, number in zip(sizes, held, strict=True):
         assert abs(number - min(size * fraction, size - 1)) <= 1
         assert number < size
-    assert rule == f"{fraction * 100:.0f} % of the images, drawn by class with seed {seed}"
+    assert rule == f"{fraction * 100:g} % of the images, drawn by class with seed {seed}"
 
 
 def test_what_is_held_out_is_drawn_by_the_seed_alone():
@@ -155,7 +155,7 @@ def test_validation_images_are_never_taken_from_the_test_images(tmp_path):
     }
     assert [len(names[s]) for s in ("train", "validation", "test")] == [27, 3, 10]
     assert all("/train/" in name for name in names["validation"])
-    assert splits.rules["validation"] == ("10 % of the training images, drawn by class with seed 0")
+    assert splits.rules["validation"] == "10 % of the training images, drawn by class with seed 0"
 
 
 # Fingerprints.

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image as Pillow
 
 from densepath.data.open import open_dataset
+from densepath.data.text import read_text
 from densepath.errors import DatasetError, ImageError, UnknownNameError
 
 
@@ -230,6 +231,14 @@ def test_a_bad_line_of_a_list_is_named(tmp_path, text, message):
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(DatasetError, match=message):
         open_dataset(tmp_path / "list.txt")
+
+
+def test_a_list_that_cannot_be_opened_is_not_called_badly_encoded(tmp_path):
+    (tmp_path / "x.txt").mkdir()
+    with pytest.raises(DatasetError, match=r"x\.txt cannot be read: Is a directory\.$"):
+        read_text(tmp_path / "x.txt")
+    with pytest.raises(DatasetError, match=r"y\.txt cannot be read: No such file"):
+        read_text(tmp_path / "y.txt")
 
 
 def test_a_list_that_is_no_text_is_refused(tmp_path):

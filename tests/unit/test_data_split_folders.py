@@ -300,7 +300,7 @@ def test_images_outside_class_folders_and_other_files_are_named(tmp_path):
     (tmp_path / "cat" / "b.PSD").write_bytes(b"x")
     (tmp_path / "dog" / "a.xml").write_text("x")
     notes = open_splits(tmp_path).notes
-    assert any("2 images lie directly in" in note for note in notes)
+    assert any("not used: 2 images directly in" in note for note in notes)
     assert any("2 pictures of kinds that are not read (2 .psd)" in note for note in notes)
     assert any("1 file that is no image (1 .xml)" in note for note in notes)
 

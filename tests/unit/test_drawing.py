@@ -15,15 +15,8 @@ import pytest
 from PIL import Image
 
 from densepath.drawing import fonts, notes
-from densepath.drawing.picture import (
-    columns,
-    literal,
-    new_figure,
-    plain_matplotlib,
-    save_picture,
-    text_panel,
-)
-from densepath.predictions import in_markdown
+from densepath.drawing.picture import new_figure, plain_matplotlib, save_picture, text_panel
+from densepath.wording import columns, in_markdown, literal
 
 SOURCE = Path(__file__).parents[2] / "src" / "densepath"
 HOSTILE = [

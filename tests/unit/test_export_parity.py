@@ -194,7 +194,7 @@ def test_a_text_file_names_images_from_its_own_folder_on(folder):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("none", None, "none: no such file or folder of images"),
+        ("none", None, "none: no such file or folder of images."),
         ("empty.txt", b"\n", "empty.txt has no lines; it must name an image on each"),
         ("bytes.txt", b"\xff\xfe\x00", "cannot be read as UTF-8 or UTF-16 text"),
         ("x.zip", b"no zip", "x.zip cannot be read as a zip archive"),
@@ -205,6 +205,13 @@ def test_a_source_without_images_is_named(tmp_path, name, content, reason):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=reason), collect_images([tmp_path / name], 5):
+        pass
+
+
+def test_a_source_that_is_not_there_is_answered_with_what_is_called_alike(tmp_path):
+    (tmp_path / "noise").mkdir()
+    missing = rf"nosie: no such file or folder of images; did you mean {tmp_path}/noise\?"
+    with pytest.raises(DataError, match=missing), collect_images([tmp_path / "nosie"], 5):
         pass
 
 

@@ -22,7 +22,7 @@ from densepath.errors import (
     UnknownNameError,
     UsageError,
 )
-from densepath.extras import install_command, packages_of
+from densepath.extras import command_for, packages_of
 from densepath.files import cache_dir, sha256, write_atomically, write_json, write_text
 from densepath.weights.checkpoint import Checkpoint, write_tensors
 from densepath.weights.import_file import import_weights
@@ -104,7 +104,7 @@ def test_packages_that_are_named_are_those_of_the_extra_in_pyproject():
 def test_a_version_bound_is_quoted_for_the_shell(monkeypatch):
     lines = ["typer<0.29", "heavy<2; extra == 'a'", "odd; python_version < '3' and extra == 'a'"]
     monkeypatch.setattr(metadata, "requires", lambda _: lines)
-    assert install_command("heavy", "a") == "pip install 'heavy<2'"
+    assert command_for({"heavy": "a"}) == "pip install 'heavy<2'"
 
 
 def test_without_metadata_the_package_itself_is_named(monkeypatch):
@@ -112,7 +112,7 @@ def test_without_metadata_the_package_itself_is_named(monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "requires", missing)
-    assert install_command("onnxruntime", "onnx") == "pip install onnxruntime"
+    assert command_for({"onnxruntime": "onnx"}) == "pip install onnxruntime"
 
 
 def test_a_missing_package_is_told_in_full_by_a_worker_process():

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import Patch
 from PIL import Image
 
 from densepath.benchmark import ladder_figure
@@ -160,6 +162,21 @@ def test_the_counts_of_a_log_axis_are_plain_numbers():
     assert {"10", "100"} <= set(texts)
     assert any("overconfident" in text for text in texts)
     assert any("underconfident" in text for text in texts)
+
+
+@pytest.mark.parametrize("accuracy", [0.5, 0.95, 1.0])
+def test_the_legend_has_the_colours_of_the_bars_also_where_there_are_none(accuracy):
+    """A network that is overconfident throughout: the other colour is explained all the same."""
+    bins = [metrics.Bin(0.9, 1.0, 10, confidence=0.95, accuracy=accuracy)]
+    made = dataclasses.replace(report(["a", "b"]), reliability=bins)
+    legend = figures.draw_reliability(made).axes[0].get_legend()
+    colours = {
+        text.get_text().partition(":")[0]: to_hex(handle.get_facecolor())
+        for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
+        if isinstance(handle, Patch)
+    }
+    assert colours.pop("right answers") == figures.BLUE
+    assert colours == {"overconfident": figures.TOO_SURE, "underconfident": figures.TOO_UNSURE}
 
 
 def test_mistakes_name_the_true_class_the_answer_and_the_file():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import densepath
 from densepath.bundle.bundle import Bundle
@@ -160,6 +161,18 @@ def test_the_checkpoint_inside_a_bundle_is_one(here):
     assert open_checkpoint("bundles/cifar/model.safetensors").num_classes == 1000
 
 
+def test_integer_weights_of_a_bundle_are_answered_with_the_bundle(here):
+    inside = Path("bundles/cifar/model-int8.safetensors")
+    save_file({"x": torch.ones(1)}, inside, {"densepath": '{"format": "int8-1"}'})
+    with pytest.raises(CheckpointError, match=r"is a file of the bundle bundles/cifar: name that"):
+        open_checkpoint(inside)
+    alone = Path("elsewhere.safetensors")
+    alone.write_bytes(inside.read_bytes())
+    inside.unlink()
+    with pytest.raises(CheckpointError, match=r"is of checkpoint format 'int8-1'"):
+        open_checkpoint(alone)
+
+
 def test_a_folder_of_runs_or_bundles_is_answered_with_what_is_in_it(here):
     with pytest.raises(CheckpointError, match=r"In it are runs/cifar, runs/pets: name one\.$"):
         densepath.load("runs")
@@ -218,6 +231,18 @@ def test_numbers_and_words_of_another_kind_are_refused(here, options, reason):
 def test_sizes_of_every_usual_kind_are_taken(here, size):
     with densepath.load("runs/cifar", engine="eager", size=size) as predictor:
         assert predictor.preprocess.size == (48, 48)
+
+
+@pytest.mark.parametrize("value", ["3", 2.5, True, None, -1])
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [("quantize", "num_images"), ("quantize", "num_held_out"), ("export", "num_images")],
+)
+def test_counts_of_another_kind_are_refused_by_every_verb(here, verb, name, value):
+    data = {"data": "photos"} if verb == "quantize" else {}
+    with pytest.raises(UsageError, match=rf"{name} is .*; it must be (a whole number|at least)"):
+        getattr(densepath, verb)("runs/cifar", "nowhere", **data, **{name: value})
+    assert not Path("nowhere").exists()
 
 
 @pytest.mark.parametrize("options", [{"top_k": "3"}, {"top_k": 1.5}, {"batch_size": "8"}])

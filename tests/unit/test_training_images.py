@@ -503,7 +503,7 @@ def test_every_place_in_a_resolved_recipe_is_absolute(field, value, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     for name in ("data", "more"):
         (tmp_path / name).mkdir()
-    given = {"model": {"name": "densenet_bc_22_12"}, "data": {field: value}}
+    given = {"model": {"name": "densenet_bc_22_12"}, "data": {"source": "digits", field: value}}
     assert getattr(resolve(make_recipe(given), None).data, field) == str(tmp_path / value)
 
 

@@ -100,6 +100,40 @@ def test_a_step_that_is_too_small_for_its_parts_is_still_used(tmp_path, sizes):
     assert result.skipped == 0
 
 
+def test_images_that_are_skipped_are_named_once_and_their_number_stands_in_the_readme(
+    tmp_path, capsys
+):
+    """Of training and of evaluation; twelve are too many for the terminal, not for the log."""
+    data = make_images(tmp_path / "data", 16, broken=tuple(range(11)))
+    (data / "val" / "dark" / "002.png").write_bytes(b"no image")
+    run = tmp_path / "run"
+    train(
+        *("densenet_bc_22_12",),
+        **{"data": data, "epochs": 2, "output": run, "device": "cpu", "progress": "lines"},
+        settings=TINY | {"data.on_error": "skip", "data.batch_size": 8},
+    )
+    log = (run / "train.log").read_text().splitlines()
+    named = [line.partition("could not be read: ")[2] for line in log if "could not be" in line]
+    assert len(named) == len(set(named)) == 12
+    assert any(line.startswith(f"{data / 'val' / 'dark' / '002.png'}: ") for line in named)
+    said = [line for line in capsys.readouterr().err.splitlines() if "could not be" in line]
+    assert said[:10] == [f"could not be read: {line}" for line in named[:10]]
+    assert said[10:] == ["could not be read: 2 more; train.log names them all"]
+    readme = (run / "README.md").read_text()
+    assert "Measured on the 3 readable ones of the 4 validation images" in readme
+    assert (
+        "**Left out in epoch 2**: 11 of 16 training images and 1 of 4 validation images" in readme
+    )
+
+
+def test_the_readme_of_a_run_without_skipped_images_says_nothing_of_them(tmp_path):
+    train_on(make_images(tmp_path / "data", 8), tmp_path / "run")
+    readme = (tmp_path / "run" / "README.md").read_text()
+    assert "Left out" not in readme
+    assert "Measured on the 4 validation images" in readme
+    assert "\n1 epoch (finished), " in readme
+
+
 def test_an_epoch_without_one_readable_image_is_an_error_with_the_count(tmp_path):
     data = make_images(tmp_path / "data", 6, broken=tuple(range(6)))
     with pytest.raises(DatasetError, match=r"not one of 6 training images could be read"):

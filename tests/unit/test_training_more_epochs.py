@@ -99,6 +99,7 @@ def test_a_finished_run_says_so_and_what_one_can_do(densepath, constant):
         assert (status, out) == (0, "")
         assert "already finished: 1 of 1 epochs; nothing was trained." in err
         assert f"To train longer: densepath train {constant} --epochs 2" in err
+        assert "data: digits" not in err  # nothing is trained, so nothing is said of images
     assert (constant / "last.safetensors").read_bytes() == before
     assert train(constant, progress="none").already_finished
 
@@ -145,6 +146,18 @@ def test_the_command_that_is_named_instead_works(densepath, cosine):
     recipe = read_run_recipe(arguments[-1])
     assert (recipe.epochs, recipe.model.weights) == (1, str(cosine))
     assert recipe.optimizer.lr == recipe.schedule.final_lr == 0.01
+
+
+@pytest.mark.parametrize("inside", [".", "state/.."])
+def test_from_inside_a_run_the_folder_that_is_named_stands_beside_it(
+    densepath, cosine, monkeypatch, inside
+):
+    monkeypatch.chdir(cosine)
+    status, _, err = densepath("train", inside, "--epochs", 2)
+    assert status == 2
+    option, output = shlex.split(err)[-2:]
+    assert option == "--output"
+    assert Path(output).resolve() == cosine.resolve().parent / f"{cosine.name}-more"
 
 
 def test_weights_of_a_run_start_a_new_one(densepath, cosine, tmp_path):

@@ -172,7 +172,7 @@ def test_a_misspelt_model_and_a_plain_folder_are_refused(tmp_path):
 def test_a_run_under_way_takes_no_new_options(tmp_path):
     write_recipe(tmp_path / "recipe.yaml", Recipe(), "")
     with pytest.raises(UsageError, match="cannot be changed on the way"):
-        plan(tmp_path, None, {"epochs": 3}, None, resume=False)
+        plan(tmp_path, None, {"optimizer": {"lr": 0.3}}, None, resume=False)
 
 
 def test_what_a_recipe_leaves_open_comes_from_the_model():

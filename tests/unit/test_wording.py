@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import densepath
-from densepath.wording import counted, percent
+from densepath.wording import are, counted, first_of, have, percent
 
 SOURCE = Path(densepath.__file__).parent
 
@@ -21,10 +21,23 @@ SOURCE = Path(densepath.__file__).parent
         ((12345, "image"), "12,345 images"),
         ((1, "class", "classes"), "1 class"),
         ((1000, "class", "classes"), "1,000 classes"),
+        ((3, "class"), "3 classes"),
+        ((2, "entry", "entries"), "2 entries"),
     ],
 )
 def test_a_count_has_its_plural_and_thousands(arguments, text):
     assert counted(*arguments) == text
+
+
+def test_a_verb_goes_with_its_count():
+    assert [are(1, "class"), are(1000, "class")] == ["1 class is", "1,000 classes are"]
+    assert [have(1, "image"), have(0, "image")] == ["1 image has", "0 images have"]
+
+
+def test_of_many_names_the_first_are_said_and_how_many_more_there_are():
+    assert first_of(["a", "b"]) == "a, b"
+    assert first_of([str(i) for i in range(2003)]) == "0, 1, 2 and 2,000 more"
+    assert first_of(["caf\udce9", "b"], 1) == "caf\\xe9 and 1 more"
 
 
 def test_a_share_has_a_blank_before_its_sign():
@@ -33,7 +46,10 @@ def test_a_share_has_a_blank_before_its_sign():
 
 
 def test_no_other_place_forms_a_share_or_a_plural():
-    by_hand = re.compile(r":[.\d,]*%\}|image\(s\)|file\(s\)|100[^{}]*:\d?\.\df\} ?%")
+    by_hand = re.compile(
+        r":[.\d,]*%\}|image\(s\)|file\(s\)|100[^{}]*:\d?\.\df\} ?%"
+        r"|== 1 else ['\"]s['\"]|['\"]s['\"] if [^}]*[!=]= 1"
+    )
     found = [
         f"{path.relative_to(SOURCE)}: {line.strip()}"
         for path in sorted(SOURCE.rglob("*.py"))

@@ -27,9 +27,8 @@ from densepath.evaluation.labels import match_labels
 from densepath.evaluation.measured import Overlap, find_known, find_overlap, open_measured
 from densepath.evaluation.metrics import TOP, top5_tells
 from densepath.names import several
-from densepath.predictions import in_markdown
 from densepath.quantize.scoring import signal_to_noise
-from densepath.wording import percent
+from densepath.wording import in_markdown, percent
 
 BATCH, SIMULATED_BATCH = 32, 100
 WARM_RUNS, TIMED_RUNS = 5, 30

@@ -16,11 +16,10 @@ from densepath.drawing.picture import (
     ORANGE,
     VIOLET,
     explain_colours,
-    literal,
     new_figure,
     save_picture,
 )
-from densepath.wording import percent
+from densepath.wording import literal, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -47,7 +47,7 @@ def inspect(
     from densepath.data.inspect import inspect_splits
     from densepath.data.samples_figure import save_samples
     from densepath.data.splits import open_splits
-    from densepath.drawing.picture import literal
+    from densepath.wording import literal
 
     name, options = read_data_options(source, settings, seed=seed)
     splits = open_splits(name, options=options)

@@ -78,7 +78,7 @@ def import_(
     else:
         note(
             f"{output}: {checkpoint.spec.name}, "
-            f"{counted(checkpoint.num_classes, 'class', 'classes')}, "
+            f"{counted(checkpoint.num_classes, 'class')}, "
             f"{counted(len(checkpoint.tensors), 'tensor')} from {file.name}"
         )
         options.note_preprocess(checkpoint.preprocess, checkpoint.provenance["preprocess"])

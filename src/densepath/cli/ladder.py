@@ -71,7 +71,7 @@ def ladder(
         return
     from rich.table import Table
 
-    from densepath.predictions import printable
+    from densepath.wording import printable
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     titles, rows = made.table()

@@ -364,9 +364,11 @@ class _Tally:
         if pictures is None:
             return
         if not self.drawn:
-            raise OutputError(f"none of the {self.undrawn:,} pictures could be made; see above.")
+            what = "the picture" if self.undrawn == 1 else f"none of the {self.undrawn:,} pictures"
+            could = "could not" if self.undrawn == 1 else "could"
+            raise OutputError(f"{what} {could} be made; see above.")
         missing = f"; {self.undrawn:,} could not be made" if self.undrawn else ""
-        note(f"{self.drawn:,} pictures in {pictures}{missing}")
+        note(f"{counted(self.drawn, 'picture')} in {pictures}{missing}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import typer
 
 from densepath.cli import export as exporting
 from densepath.cli.console import note, print_json, stdout
-from densepath.wording import counted, percent
+from densepath.wording import first_of, percent
 
 if TYPE_CHECKING:
     from densepath.bundle.bundle import Bundle
@@ -131,10 +131,10 @@ def report(bundle: Bundle, *, json: bool) -> None:
         )
         return
     _print_forms(said)
-    kept = len(said["keep_float"])
+    kept = first_of(said["keep_float"])
     note(
         f"{bundle.folder}: {manifest.model['name']} in INT8 as {', '.join(manifest.formats)}"
-        + (f", {counted(kept, 'layer')} in float32" if kept else "")
+        + (f", {kept} in float32" if kept else "")
         + f"; report in {bundle.folder / 'quantization.md'}"
     )
 

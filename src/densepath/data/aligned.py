@@ -8,6 +8,7 @@ import numpy as np
 
 from densepath.data.dataset import Dataset, Sample, Target, one_line
 from densepath.errors import DatasetError, LabelMismatchError
+from densepath.wording import first_of
 
 NAMED = 5
 
@@ -87,10 +88,9 @@ def align(dataset: Dataset, trained: Dataset) -> Dataset:
     there = {name: number for number, name in enumerate(trained.class_names)}
     unknown = [name for name in dataset.class_names if name not in there]
     if unknown:
-        more = " …" if len(unknown) > NAMED else ""
         raise LabelMismatchError(
             f"{dataset.description} has classes that the training images do not have: "
-            f"{', '.join(unknown[:NAMED])}{more}. Rename or remove them."
+            f"{first_of(unknown, NAMED)}. Rename or remove them."
         )
     positions = {number: there[name] for number, name in enumerate(dataset.class_names)}
     return Aligned(dataset, trained.class_names, positions, multi_label=trained.multi_label)

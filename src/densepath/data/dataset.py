@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import UnknownNameError
-from densepath.names import first_of
 from densepath.preprocess import Image
+from densepath.wording import first_of
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)

@@ -38,9 +38,11 @@ from PIL import (
 )
 from PIL import Image as Pillow
 
+from densepath.data.eight_bits import eight_bits
 from densepath.data.refusals import (
     AVIF_BRANDS,
     HEIF_BRANDS,
+    RefusedError,
     media_brands,
     what_it_is_instead,
     why_not_the_photo,
@@ -65,11 +67,6 @@ FILE_CHANNELS = (1, 3)
 # Above this Pillow warns of a decompression bomb (Pillow 13 `Image.MAX_IMAGE_PIXELS`).
 MAX_PIXELS = 89_478_485
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
-WHITE_16 = 65535
-# Floats are of 0 to 1 or of 0 to 255; a resampling filter overshoots by a tenth. What lies
-# between the two, or beyond, is neither.
-OVERSHOOT = 0.1
-LEAST_WHITE = 16
 ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4, table 4.
 LONGEST_REASON = 300
 # Without a handler, Pillow's log of a damaged TIFF would land on standard error.
@@ -145,16 +142,12 @@ def from_pillow(picture: Pillow.Image, *, channels: int = 3) -> Image:
     return _or_image_error("<picture>", lambda: _pixels(_flatten(picture, channels)))
 
 
-class _RefusedError(Exception):
-    """The reason why an image is not decoded."""
-
-
 def _or_image_error(name: str, read: Callable[[], Read]) -> Read:
     """What `read` gives, or an ImageError about `name`, whatever it raises."""
     try:
         with _without_pillows_warnings():
             return read()
-    except _RefusedError as refused:
+    except RefusedError as refused:
         reason = str(refused)
     except OSError as error:
         reason = _plain_reason(error)
@@ -209,18 +202,18 @@ def _check_file(path: Path) -> None:
     """Returns when `path` is a file with something in it (a pipe would block for ever)."""
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
-        raise _RefusedError("a folder, not a file")
+        raise RefusedError("a folder, not a file")
     if not stat.S_ISREG(found.st_mode):
-        raise _RefusedError("not a regular file")
+        raise RefusedError("not a regular file")
     if found.st_size == 0:
-        raise _RefusedError("the file is empty")
+        raise RefusedError("the file is empty")
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     """Returns when width × height may be decoded; nothing has been decoded yet."""
     width, height = size
     if width * height > max_pixels:
-        raise _RefusedError(f"{width} × {height} is more than the {max_pixels:,} pixels allowed")
+        raise RefusedError(f"{width} × {height} is more than the {max_pixels:,} pixels allowed")
 
 
 def _identify(file: IO[bytes]) -> ImageFile.ImageFile:
@@ -234,9 +227,9 @@ def _identify(file: IO[bytes]) -> ImageFile.ImageFile:
     try:
         picture = _reader_of(name)(file, "")
     except (SyntaxError, IndexError, KeyError, TypeError, struct.error) as error:
-        raise _RefusedError(why_refused(name, file, error)) from None
+        raise RefusedError(why_refused(name, file, error)) from None
     if reason := why_not_the_photo(getattr(picture, "tag_v2", None)):
-        raise _RefusedError(reason)
+        raise RefusedError(reason)
     return picture
 
 
@@ -251,19 +244,19 @@ def _format_of(start: bytes) -> str:
         accepts = Pillow.OPEN[name][1] if name in Pillow.OPEN else None
         if not brands and accepts is not None and accepts(start[:16]) is True:
             return name
-    raise _RefusedError(what_it_is_instead(start, FORMATS))
+    raise RefusedError(what_it_is_instead(start, FORMATS))
 
 
 def _reader_of(name: str) -> Callable[[IO[bytes], str], ImageFile.ImageFile]:
     """Pillow's reader of a format."""
     if name == "AVIF" and not AvifImagePlugin.SUPPORTED:
-        raise _RefusedError("an AVIF image, which this build of Pillow cannot read; save it as PNG")
+        raise RefusedError("an AVIF image, which this build of Pillow cannot read; save it as PNG")
     if name != "HEIF":
         return Pillow.OPEN[name][0]
     try:
         from pillow_heif import HeifImageFile
     except ImportError:
-        raise _RefusedError(f"a HEIC photo: {why_not_heif()}") from None
+        raise RefusedError(f"a HEIC photo: {why_not_heif()}") from None
     return HeifImageFile
 
 
@@ -273,13 +266,13 @@ def _load(picture: ImageFile.ImageFile, file: IO[bytes]) -> None:
         picture.load()
     except OSError as error:
         if picture.format == "TIFF" and error.errno is None and not file.closed:
-            raise _RefusedError(why_tiff_fails(file, str(error))) from None
+            raise RefusedError(why_tiff_fails(file, str(error))) from None
         raise
 
 
 def _flatten(picture: Pillow.Image, channels: int) -> Pillow.Image:
     """The picture in mode RGB or L, by the rules above."""
-    flat = _over_white(_eight_bits(_upright(picture)))
+    flat = _over_white(eight_bits(_upright(picture)))
     wanted = "L" if channels == 1 else "RGB"
     return flat if flat.mode == wanted else flat.convert(wanted)
 
@@ -300,49 +293,6 @@ def _upright(picture: Pillow.Image) -> Pillow.Image:
         return ImageOps.exif_transpose(picture)
     except Exception:  # The pixels are whole: a damaged note about them is not worth a refusal.
         return picture
-
-
-def _eight_bits(picture: Pillow.Image) -> Pillow.Image:
-    """Deep grayscale as mode L, a transparent value white; other modes as they are."""
-    if picture.mode == "F":
-        return Pillow.fromarray(_floats_to_eight_bits(np.asarray(picture)))
-    if picture.mode.startswith("I"):
-        deep = np.asarray(picture).astype(np.int64)
-        if picture.mode == "I":
-            _check_integers(int(deep.min()), int(deep.max()))
-        if isinstance(picture.info.get("transparency"), int):
-            deep = np.where(deep == picture.info["transparency"], WHITE_16, deep)
-        return Pillow.fromarray((deep >> 8).astype(np.uint8))
-    return picture
-
-
-def _check_integers(least: int, most: int) -> None:
-    """Returns when integers of 32 bits are those of a 16-bit image, and more than darkness."""
-    if least < 0 or most > WHITE_16 or 0 < most < 256:
-        raise _RefusedError(_not_eight_bits("integers", least, most))
-
-
-def _floats_to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """uint8 of floats of 0 to 1 or of 0 to 255; others are refused."""
-    if not np.isfinite(values).all():
-        raise _RefusedError("floating-point pixels that are not finite")
-    least, most = float(values.min()), float(values.max())
-    for white in (1, 255):
-        if -OVERSHOOT * white <= least and most <= (1 + OVERSHOOT) * white:
-            break
-    else:
-        raise _RefusedError(_not_eight_bits("floats", least, most))
-    if white == 255 and most < LEAST_WHITE:
-        raise _RefusedError(_not_eight_bits("floats", least, most))
-    return np.rint(values * (255.0 / white)).clip(0, 255).astype(np.uint8)
-
-
-def _not_eight_bits(numbers: str, least: float, most: float) -> str:
-    """Why such an image is refused."""
-    return (
-        f"{numbers} with values from {least:,.6g} to {most:,.6g}: not an 8-bit image; scale them "
-        "to 0…255 and save it as an 8-bit PNG (docs/data.md shows how)"
-    )
 
 
 def _over_white(picture: Pillow.Image) -> Pillow.Image:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from densepath.data.dataset import Split
+from densepath.wording import are, first_of, have
 
 if TYPE_CHECKING:
     from densepath.data.record import Part
@@ -45,15 +46,17 @@ def differing_classes(before: Sequence[str], now: Sequence[str]) -> list[str]:
     gone = [name for name in before if name not in set(now)]
     new = [name for name in now if name not in set(before)]
     if len(gone) == len(new) == 0:
-        return [f"the classes stand in another order: {_some(before)} before, {_some(now)} now"]
+        return [
+            f"the classes stand in another order: {first_of(before)} before, {first_of(now)} now"
+        ]
     if len(gone) == len(new):
         pairs = [f"class {old} is now {name}" for old, name in zip(gone, new, strict=True)]
         return _first(pairs, "classes")
     said = []
     if gone:
-        said.append(f"{_are(len(gone), 'class')} gone: {_some(gone)}")
+        said.append(f"{are(len(gone), 'class')} gone: {first_of(gone)}")
     if new:
-        said.append(f"{_are(len(new), 'class')} new: {_some(new)}")
+        said.append(f"{are(len(new), 'class')} new: {first_of(new)}")
     return said
 
 
@@ -83,9 +86,9 @@ def _differing_sets(
     moved, gone, new = _pair_contents(gone, new)
     yield from _first([_said_of_moved(a, b, labels) for a, b in moved], "names")
     if gone:
-        yield f"{_are(len(gone), _kind(gone))} gone: {_some_names(gone)}"
+        yield f"{are(len(gone), _kind(gone))} gone: {first_of([image.name for image in gone])}"
     if new:
-        yield f"{_are(len(new), _kind(new))} new: {_some_names(new)}"
+        yield f"{are(len(new), _kind(new))} new: {first_of([image.name for image in new])}"
     relabelled, rewritten = [], []
     places = _by_name(now)
     for image in before:
@@ -100,7 +103,7 @@ def _differing_sets(
     yield from _first(relabelled, "labels")
     if rewritten:
         kind = _kind([image for image, _ in rewritten])
-        yield f"{_have(len(rewritten), kind)} other contents: {_some_contents(before, rewritten)}"
+        yield f"{have(len(rewritten), kind)} other contents: {_some_contents(before, rewritten)}"
 
 
 def _differing_parts(
@@ -113,10 +116,9 @@ def _differing_parts(
         left = Counter(into) - Counter(now[split].names) if other != split else Counter()
         if left:
             names = list(left.elements())
-            verb = "is" if len(names) == 1 else "are"
-            said = f"{_counted(len(names), f'{kind} image')} {verb} among the"
+            said = f"{are(len(names), f'{kind} image')} among the"
             yield (
-                f"{said} {_kind_of(other)} images now: {_some(names)} (another order of the "
+                f"{said} {_kind_of(other)} images now: {first_of(names)} (another order of the "
                 "images, other groups or another column of splits divide them otherwise)"
             )
     same = Counter(before[split].names) == Counter(now[split].names)
@@ -200,29 +202,3 @@ def _first(said: Sequence[str], kind: str) -> list[str]:
     """The first of these, and how many more there are."""
     rest = len(said) - NAMED_AT_MOST
     return [*said[:NAMED_AT_MOST], *([f"{rest:,} more {kind} differ"] if rest > 0 else [])]
-
-
-def _some_names(images: Sequence[Known]) -> str:
-    """The first names, and that there are more."""
-    return _some([image.name for image in images])
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first names, and that there are more."""
-    return ", ".join(names[:NAMED_AT_MOST]) + (", …" if len(names) > NAMED_AT_MOST else "")
-
-
-def _are(count: int, thing: str) -> str:
-    """`1 class is`, `3 classes are`."""
-    return f"{_counted(count, thing)} {'is' if count == 1 else 'are'}"
-
-
-def _have(count: int, thing: str) -> str:
-    """`1 image has`, `3 images have`."""
-    return f"{_counted(count, thing)} {'has' if count == 1 else 'have'}"
-
-
-def _counted(count: int, thing: str) -> str:
-    """`1 class`, `3 classes`, `3 images`."""
-    ending = "" if count == 1 else "es" if thing.endswith("s") else "s"
-    return f"{count:,} {thing}{ending}"

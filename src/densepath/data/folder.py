@@ -16,7 +16,7 @@ from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.split_folders import find_split_folders
 from densepath.data.text import normal_form
 from densepath.errors import DatasetError
-from densepath.wording import counted
+from densepath.wording import counted, first_of
 
 NAMED = 5
 
@@ -135,8 +135,7 @@ def _check_known(root: Path, found: list[str], class_names: list[str]) -> None:
     if unknown:
         raise DatasetError(
             f"{root} has folders of classes that the training images do not have: "
-            f"{', '.join(unknown[:NAMED])}{' …' if len(unknown) > NAMED else ''}. Rename or "
-            "remove them."
+            f"{first_of(unknown, NAMED)}. Rename or remove them."
         )
 
 
@@ -159,7 +158,7 @@ def _remarks(root: Path, found: Mapping[str, str], ignored: PassedOver) -> Itera
     """What a person should know of a folder, a sentence each."""
     listing = list_folder(root)
     if listing.num_images:
-        images = "1 image lies" if listing.num_images == 1 else f"{listing.num_images:,} images lie"
+        images = counted(listing.num_images, "image")
         yield f"not used: {images} directly in {root}, in no class folder."
     if len(found) == 1:
         (folder,) = found.values()

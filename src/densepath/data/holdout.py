@@ -35,9 +35,11 @@ def hold_out(
     is_held[_draw(dataset, fraction, seed)] = True
     groups = "" if dataset.groups is None else "whole groups "
     rule = f"{percent(fraction, None)} of the {of}, {groups}drawn by class with seed {seed}"
+    train, held = np.flatnonzero(~is_held), np.flatnonzero(is_held)
+    said = dataset.description
     return (
-        Subset(dataset, np.flatnonzero(~is_held), f"{dataset.description}; train without {rule}"),
-        Subset(dataset, np.flatnonzero(is_held), f"{dataset.description}; {rule}"),
+        Subset(dataset, train, f"{said}; {len(train):,} of them, without {rule}"),
+        Subset(dataset, held, f"{said}; {len(held):,} of them: {rule}"),
         rule,
     )
 

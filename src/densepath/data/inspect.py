@@ -86,6 +86,11 @@ class Inspection:
     divided_groups: int
     separate: tuple[Split, ...]
 
+    def __repr__(self) -> str:
+        """The source and the number of images of each part, in one line."""
+        said = ", ".join(f"{number:,} {split}" for split, number in self.images.items())
+        return f"<Inspection of {self.source}: {len(self.class_names):,} classes, {said}>"
+
     @property
     def imbalance(self) -> float | None:
         """Images of the largest class over those of the smallest in training; None without."""

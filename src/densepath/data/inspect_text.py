@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from densepath.drawing.picture import columns, literal
-from densepath.predictions import printable
-from densepath.wording import counted
+from densepath.wording import are, columns, counted, first_of, have, literal, printable
 
 if TYPE_CHECKING:
     from densepath.data.inspect import Copies, Inspection
@@ -24,7 +22,7 @@ IMAGES_OF = {"train": "training images", "validation": "validation images", "tes
 
 def to_lines(found: Inspection) -> Iterator[str]:
     """The lines."""
-    classes = counted(len(found.class_names), "class", "classes")
+    classes = counted(len(found.class_names), "class")
     kind = ", several an image" if found.multi_label else ""
     yield f"data: {printable(found.source)} ({classes}{kind})"
     for split, rule in found.rules.items():
@@ -50,8 +48,7 @@ def remarks(found: Inspection) -> Iterator[str]:
     for copies in found.copies:
         yield _said_of(copies, found.source)
     if found.divided_groups:
-        verb = "has" if found.divided_groups == 1 else "have"
-        yield f"{counted(found.divided_groups, 'group')} {verb} images in more than one split."
+        yield f"{have(found.divided_groups, 'group')} images in more than one split."
     ratio = found.imbalance
     if ratio is not None and ratio >= IMBALANCED:
         yield f"imbalance: the largest class has {ratio:.1f} times the images of the smallest."
@@ -66,26 +63,19 @@ def remarks(found: Inspection) -> Iterator[str]:
 def _without(images: str, classes: list[str]) -> Iterator[str]:
     """The sentence on classes that have no such images; none where all have."""
     if classes:
-        verb = "has" if len(classes) == 1 else "have"
-        yield f"{counted(len(classes), 'class', 'classes')} {verb} no {images}: {some(classes)}."
-
-
-def some(names: list[str]) -> str:
-    """The first names, and how many more there are."""
-    rest = len(names) - NAMED
-    shown = (literal(name, NAME_WIDTH) for name in names[:NAMED])
-    return ", ".join(shown) + (f" and {rest:,} more" if rest > 0 else "")
+        names = [literal(name, NAME_WIDTH) for name in classes]
+        yield f"{have(len(classes), 'class')} no {images}: {first_of(names, NAMED)}."
 
 
 def _said_of(copies: Copies, source: str) -> str:
     """One sentence on images that are there twice; names begin below the source."""
     first, second = (name.removeprefix(f"{source}{os.sep}") for name in copies.examples[0])
     one = copies.count == 1
-    count = counted(copies.count, IMAGES_OF[copies.second].removesuffix("s"))
+    said = are(copies.count, IMAGES_OF[copies.second].removesuffix("s"))
     if copies.first == copies.second:
-        said = f"{count} {'is a copy' if one else 'are copies'} of another one"
+        said += f" {'a copy' if one else 'copies'} of another one"
     else:
-        said = f"{count} {'is' if one else 'are'} among the {IMAGES_OF[copies.first]} too"
+        said += f" among the {IMAGES_OF[copies.first]} too"
     if copies.other_labels:
         said += ", under another label" if one else f", {copies.other_labels:,} under another label"
     return f"{said}: {'' if one else 'for example '}{second} = {first}."

@@ -24,11 +24,13 @@ from densepath.data.augment import Augment, Box
 from densepath.data.dataset import Dataset
 from densepath.data.randomness import EpochRandomness, shuffled
 from densepath.data.spawning import check_main_file, lost_worker
+from densepath.data.steps import count_steps, share_out
 from densepath.errors import (
     DensepathError,
     ImageError,
     UnknownNameError,
     UsageError,
+    check_count,
 )
 from densepath.preprocess import Image, Preprocess
 
@@ -108,30 +110,6 @@ class TrainLoader:
         order = shuffled(len(self._dataset), self._seed, epoch)
         steps = np.array_split(order, self.steps_per_epoch)[start_step:]
         return [share_out(s, self._world_size, self._least_share)[self._rank] for s in steps]
-
-
-def count_steps(num_images: int, batch_size: int, least_images: int = 1) -> int:
-    """The steps of an epoch that takes each of `num_images` once.
-
-    They are as few as `batch_size` allows, and the images are spread over them evenly: steps
-    differ by at most one image, so none is a small rest that would move the weights as far as a
-    whole batch does, and all images weigh alike. With `least_images` there may be a step less,
-    whose images the others take: a set of 3 in batches of 2 is then one step.
-    """
-    return max(min(-(-num_images // batch_size), num_images // least_images), 1)
-
-
-def share_out(
-    step: NDArray[np.intp], world_size: int, least_share: int = 1
-) -> list[NDArray[np.intp]]:
-    """Each process's part of a step, in order; a part holds `least_share` samples or none.
-
-    Parts differ by at most one sample, but for processes at the end that have none because
-    there is not enough for all.
-    """
-    num_sharing = max(min(world_size, len(step) // least_share), 1)
-    none = [step[:0]] * (world_size - num_sharing)
-    return [*np.array_split(step, num_sharing), *none]
 
 
 class EvalLoader:
@@ -326,10 +304,8 @@ def _check(
     Raises:
         UsageError: it cannot.
     """
-    if batch_size < 1 or workers < 0:
-        raise UsageError(
-            f"batch_size is {batch_size} and workers {workers}; they must be at least 1 and 0."
-        )
+    check_count("batch_size", batch_size)
+    check_count("workers", workers, least=0)
     if not 0 <= rank < world_size:
         raise UsageError(f"rank is {rank} of {world_size} processes; it counts from 0.")
     if on_error not in get_args(OnError):

@@ -10,6 +10,8 @@ from typing import IO, Any
 
 from PIL import TiffImagePlugin
 
+from densepath.wording import counted
+
 SAVE = "save it as an 8-bit PNG"
 # What stands in place of an image, by its first bytes in lower case.
 OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
@@ -58,6 +60,10 @@ COMPRESSIONS = {
 }  # fmt: skip
 # Words by which Pillow's readers say that a file is whole, but of a kind that they cannot read.
 UNSUPPORTED = ("unsupported", "not supported", "cannot handle", "unknown")
+
+
+class RefusedError(Exception):
+    """The reason why an image is not decoded."""
 
 
 def media_brands(start: bytes) -> frozenset[bytes]:
@@ -142,7 +148,7 @@ def _unusual_numbers(tags: Any) -> str | None:
     numbers = NUMBERS.get(_first(tags.get(FORMAT), 1))
     if numbers is None or not 0 < bits <= 128 or planes < 1:
         return None
-    channels = f"{planes} channel{'' if planes == 1 else 's'}"
+    channels = counted(planes, "channel")
     return f"a TIFF of {channels} of {bits}-bit {numbers}, not an 8-bit image; {SAVE}"
 
 

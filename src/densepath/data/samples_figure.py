@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.dataset import Dataset, gather_targets
-from densepath.drawing.picture import INK, literal, new_figure, save_picture
+from densepath.drawing.picture import INK, new_figure, save_picture
 from densepath.errors import ImageError
 from densepath.preprocess import Image
+from densepath.wording import counted, literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +84,7 @@ def draw_samples(
 
 def _label(name: str, count: int) -> str:
     """A class and its number of images."""
-    images = f"{count:,} image{'' if count == 1 else 's'}"
+    images = counted(count, "image")
     return f"{literal(name, NAME_WIDTH)}\n{images}"
 
 

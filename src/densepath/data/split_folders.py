@@ -16,6 +16,7 @@ from densepath.data.dataset import Split
 from densepath.data.listing import Listing, list_folder
 from densepath.data.split_names import Reading, is_plain, read_split_name
 from densepath.errors import DatasetError
+from densepath.wording import first_of
 
 CLASSES_HERE = "."  # as data.train: the folders here are classes, whatever they are called
 NAMED = 5
@@ -219,6 +220,4 @@ def _doubtful(root: Path, what: str) -> DatasetError:
 
 def _listed(names: Iterable[str]) -> str:
     """`a`, `b` and 3 more."""
-    listed = [f"`{name}`" for name in names]
-    rest = len(listed) - NAMED
-    return ", ".join(listed[:NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
+    return first_of([f"`{name}`" for name in names], NAMED)

@@ -9,6 +9,7 @@ from densepath.data.options import DataOptions
 from densepath.data.split_names import read_split_name
 from densepath.data.table_file import Table
 from densepath.errors import DatasetError, UnknownNameError, UsageError
+from densepath.wording import first_of
 
 # In any case and with blanks, dashes or underscores.
 PATH_COLUMNS = (
@@ -64,8 +65,8 @@ def find_columns(table: Table, options: DataOptions) -> Columns:
     path = options.path_column or _called(table, PATH_COLUMNS)
     if path is None:
         raise DatasetError(
-            f"{table.path} has the columns {_some(table.header)}; one of them must be called path, "
-            "file, filename or image, or be named: --set data.path_column=NAME"
+            f"{table.path} has the columns {first_of(table.header, NAMED)}; one of them must be "
+            "called path, file, filename or image, or be named: --set data.path_column=NAME"
         )
     label = options.label_column
     if label is None and options.class_columns is None:
@@ -81,8 +82,8 @@ def find_columns(table: Table, options: DataOptions) -> Columns:
     if options.class_columns is None:
         classes = _class_columns(table, rest)
         notes = [
-            f"{table.path}: every column of 0 and 1 is a class ({_some(classes)}). Name them where "
-            "that is wrong: --set data.class_columns=[NAME,NAME]"
+            f"{table.path}: every column of 0 and 1 is a class ({first_of(classes, NAMED)}). Name "
+            "them where that is wrong: --set data.class_columns=[NAME,NAME]"
         ]
     left = [name for name in rest if name not in classes]
     return Columns(path, None, split, group, tuple(classes), (*notes, *_ignored(table, left)))
@@ -139,7 +140,7 @@ def _ignored(table: Table, names: list[str]) -> Iterator[str]:
     """The columns that are not used, in words."""
     if not names:
         return
-    yield f"ignored in {table.path}: the columns {_some(names)}."
+    yield f"ignored in {table.path}: the columns {first_of(names, NAMED)}."
     if (splits := _looks_like_splits(table, names)) is not None:
         yield (
             f"{splits} looks like a column of splits: to keep those apart: "
@@ -162,9 +163,3 @@ def _looks_like_splits(table: Table, names: list[str]) -> str | None:
         if readings and all(reading and not reading.affix for reading in readings):
             return name
     return None
-
-
-def _some(names: list[str]) -> str:
-    """The first names, and how many more there are."""
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest:,} more" if rest > 0 else "")

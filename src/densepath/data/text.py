@@ -20,8 +20,11 @@ def read_text(path: Path) -> str:
     """
     try:
         data = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from error
+    try:
         return data.decode("utf-16" if data.startswith(UTF_16) else "utf-8-sig")
-    except (UnicodeDecodeError, OSError) as error:
+    except UnicodeDecodeError as error:
         raise DatasetError(
             f"{path} cannot be read as UTF-8 or UTF-16 text: {error}. Save it as UTF-8."
         ) from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import unicodedata
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ from densepath.drawing.fonts import use_fonts
 from densepath.drawing.notes import say_once
 from densepath.errors import OutputError
 from densepath.files import write_atomically
-from densepath.predictions import printable
+from densepath.wording import columns, fitting, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,12 +36,6 @@ INK, FAINT, LINE = "#1c2330", "#6b7482", "#e5e7eb"
 BLUE, GREEN, RED, ORANGE, VIOLET = "#2166ac", "#1a7f43", "#c0392b", "#dd8452", "#8172b2"
 # Settings that say where to draw, not how.
 PLACES = ("backend", "backend_fallback", "interactive", "toolbar", "datapath")
-# Invisible, and part of how Persian and Hindi words are written.
-JOINERS = "\u200c\u200d"
-# Behind an Arabic name: what follows in the line is not drawn in its direction.
-LEFT_TO_RIGHT = "\u200e"
-ELLIPSIS = "…"
-
 _one_at_a_time = threading.RLock()
 
 
@@ -148,7 +141,7 @@ def _wrapped(text: str, width: float, points: float, *, em: float) -> str:
             lines[-1] += f" {word}"
             continue
         while columns(word) > most:
-            lines.append(_fitting(word, most))
+            lines.append(fitting(word, most))
             word = word[len(lines[-1]) :]
         lines.append(word)
     return "\n".join(line for line in lines if line)
@@ -211,45 +204,3 @@ def colour(values: NDArray[Any], name: str) -> NDArray[np.float64]:
         import matplotlib
 
         return matplotlib.colormaps[name](values)[..., :3]
-
-
-def literal(text: str, width: int | None = None) -> str:
-    """The text as a picture shows it: one line, what cannot be seen escaped, nothing missing.
-
-    With `width` it is at most so many columns wide (a Chinese character takes two), with an
-    ellipsis in the middle: names differ as often at their ends as at their beginnings.
-    """
-    if not text.strip():
-        return f'"{printable(text)}"'
-    shown = "".join(c if c in JOINERS else printable(c) for c in text)
-    if width is not None and columns(shown) > width:
-        left, right = (width - 1) - (width - 1) // 3, (width - 1) // 3
-        shown = _fitting(shown, left) + ELLIPSIS + _fitting(shown[::-1], right)[::-1]
-    return shown + LEFT_TO_RIGHT if any(map(_runs_left, shown)) else shown
-
-
-def _runs_left(character: str) -> bool:
-    """Whether it is of Arabic, Hebrew or their like."""
-    return unicodedata.bidirectional(character) in ("R", "AL")
-
-
-def columns(text: str) -> int:
-    """The width of the text in columns."""
-    return sum(_columns_of(c) for c in text)
-
-
-def _columns_of(character: str) -> int:
-    """2 of a wide character, 0 of a mark that stands on the one before, and of what joins two."""
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def _fitting(text: str, width: int) -> str:
-    """The beginning of the text that is at most so wide."""
-    used = 0
-    for place, character in enumerate(text):
-        used += _columns_of(character)
-        if used > width:
-            return text[:place]
-    return text

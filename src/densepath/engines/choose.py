@@ -23,6 +23,7 @@ from densepath.engines.obstacles import (
     obstacle,
 )
 from densepath.errors import DensepathError, EngineError, UnknownNameError, UsageError
+from densepath.wording import counted
 
 # So many images are answered in less time than a slower opening costs.
 FEW_IMAGES = 64
@@ -65,7 +66,10 @@ def choose(wish: Wish, bundle: Bundle | None) -> Choice:
     for row in _by_preference(wish, bundle):
         error = obstacle(row, wish, bundle)
         if error is None:
-            reason = f"ready soonest for {_count(wish)}" if _is_few(wish) else row.why
+            few = _is_few(wish)
+            reason = (
+                f"ready soonest for {counted(wish.num_images or 0, 'image')}" if few else row.why
+            )
             return Choice(row.name, reason + (f" (not {passed[0]})" if passed else ""))
         if not row.gpu:
             passed.append(f"{row.name}: {_first_sentence(error)}")
@@ -114,11 +118,6 @@ def _by_preference(wish: Wish, bundle: Bundle | None) -> list[Row]:
 def _is_few(wish: Wish) -> bool:
     """Whether the answers take less time than opening an engine may."""
     return wish.num_images is not None and wish.num_images <= FEW_IMAGES
-
-
-def _count(wish: Wish) -> str:
-    """`1 image`, `3 images`."""
-    return f"{wish.num_images} image{'' if wish.num_images == 1 else 's'}"
 
 
 def _first_sentence(error: DensepathError) -> str:

@@ -26,6 +26,9 @@ from densepath.models.device import find_device
 TYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Batches of this many images are compiled for, and of one; others are filled up to the larger.
 PART = 8
+# Freezing folds BatchNorm and lays out the weights for the kernels. Precompiled headers would stay
+# in a folder below /tmp that nothing moves.
+CONFIG: dict[str, Any] = {"freezing": True, "cpp_cache_precompile_headers": False}
 
 
 class CompiledEngine(SpreadEngine):
@@ -60,10 +63,7 @@ class CompiledEngine(SpreadEngine):
             _check_compiler()
         network: Any = model.eval().to(self._place, self._type)
         network = network.to(memory_format=torch.channels_last)
-        # Freezing folds BatchNorm and lays out the weights for the kernels.
-        self._network: Any = torch.compile(
-            network, fullgraph=True, dynamic=False, options={"freezing": True}
-        )
+        self._network: Any = torch.compile(network, fullgraph=True, dynamic=False, options=CONFIG)
         self.info = EngineInfo(
             "compiled", str(self._place), precision, model.in_channels, model.num_classes, PART
         )

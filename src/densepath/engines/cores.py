@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from pathlib import Path
 
-from densepath.errors import UsageError
+from densepath.errors import check_count
 
 # Linux's control groups, version 2: "QUOTA PERIOD" in microseconds, or "max PERIOD".
 QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
@@ -35,16 +34,3 @@ def count_threads(asked: int | None) -> int:
         UsageError: fewer than one.
     """
     return usable_cores() if asked is None else check_count("threads", asked)
-
-
-def check_count(name: str, value: object) -> int:
-    """The value, which counts something.
-
-    Raises:
-        UsageError: it is no whole number, or below 1.
-    """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise UsageError(f"{name} is {value!r}; it must be a whole number.")
-    if (count := operator.index(value)) < 1:
-        raise UsageError(f"{name} is {count}; it must be at least 1.")
-    return count

@@ -76,6 +76,15 @@ class Engine(Protocol):
         """The runtime's memory is free; calling it twice does no harm."""
 
 
+class ExplainingEngine(Engine, Protocol):
+    """An engine that can also say where it looked."""
+
+    def explain(
+        self, images: Images, target: int | None = None
+    ) -> tuple[Logits, NDArray[np.float32]]:
+        """Logits and heat maps [N, H', W'], 0 to 1, of a class; by default of the likeliest."""
+
+
 def check_batch(images: Images, info: EngineInfo) -> None:
     """Returns when `images` is a batch that the engine takes.
 

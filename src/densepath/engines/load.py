@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.engines.choose import choose
-from densepath.engines.cores import check_count
 from densepath.engines.engine import Engine, Precision
 from densepath.engines.modes import Mode, count_streams
 from densepath.engines.obstacles import Wish, explain_obstacle, find_row
 from densepath.engines.predictor import Predictor
-from densepath.errors import UnknownNameError, UsageError
+from densepath.errors import UnknownNameError, UsageError, check_count
 from densepath.models.spec import to_sides
 from densepath.preprocess import Preprocess
 

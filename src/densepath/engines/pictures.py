@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from densepath.drawing.picture import FAINT, INK, colour, literal, text_panel, try_to_write
+from densepath.drawing.picture import FAINT, INK, colour, text_panel, try_to_write
 from densepath.engines.predictor import Explanation
 from densepath.preprocess import Image
-from densepath.wording import percent
+from densepath.wording import literal, percent
 
 PANEL = 448
 MARGIN = 16

@@ -10,21 +10,20 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.decode import MAX_PIXELS
-from densepath.engines.cores import check_count
-from densepath.engines.engine import Engine, Images, Logits
+from densepath.engines.engine import Engine, ExplainingEngine, Images, Logits
 from densepath.engines.flow import flow
 from densepath.engines.given import images_in
 from densepath.engines.reading import ReadImage, read_image
-from densepath.errors import UsageError
-from densepath.names import first_of
+from densepath.errors import UsageError, check_count
 from densepath.predictions import ClassScore, Prediction, answer, find_class, probabilities
 from densepath.preprocess import Image, Preprocess
+from densepath.wording import first_of
 
 if TYPE_CHECKING:
     from densepath.engines.choose import Choice
@@ -64,15 +63,6 @@ class Explanation:
         return ClassScore(best.class_ids[0], best.labels[0], best.scores[0])
 
 
-class ExplainingEngine(Protocol):
-    """An engine that can also say where it looked."""
-
-    def explain(
-        self, images: Images, target: int | None = None
-    ) -> tuple[Logits, NDArray[np.float32]]:
-        """Logits and heat maps [N, H', W'], 0 to 1, of a class; by default of the likeliest."""
-
-
 class Predictor:
     """An engine with all that surrounds it; made by `densepath.load`.
 
@@ -108,7 +98,7 @@ class Predictor:
         self.labels, self.multi_label = list(labels), multi_label
         self.choice = choice
         self._open_explainer = open_explainer
-        self._explainer: Engine | None = None
+        self._explainer: ExplainingEngine | None = None
         self._opening = threading.Lock()
         # An engine may bring what gives the same bytes sooner.
         fitter = getattr(engine, "fitter", None)
@@ -243,23 +233,23 @@ class Predictor:
         logits = run(self._stack(whole))
         return self._merge(batch, self._name(logits, whole, top_k))
 
-    def _explaining_engine(self) -> Engine:
+    def _explaining_engine(self) -> ExplainingEngine:
         """The engine itself, or the one beside it that explains.
 
         Raises:
             UsageError: there is none.
         """
         if hasattr(self.engine, "explain"):
-            return self.engine
+            return cast(ExplainingEngine, self.engine)
         if self._open_explainer is None:
             raise UsageError(f"the engine {self.engine.info.name!r} cannot explain; 'eager' can.")
         with self._opening:
             if self._explainer is None:
-                self._explainer = self._open_explainer()
+                self._explainer = cast(ExplainingEngine, self._open_explainer())
         return self._explainer
 
     def _explain(
-        self, engine: Engine, batch: list[ReadImage], top_k: int, class_id: int | None
+        self, engine: ExplainingEngine, batch: list[ReadImage], top_k: int, class_id: int | None
     ) -> list[Explanation]:
         """The answers of one batch with their maps."""
         whole = [read for read in batch if read.image is not None]
@@ -267,7 +257,7 @@ class Predictor:
             failed = self._answer(batch, top_k, self.engine.run)
             return [Explanation(prediction) for prediction in failed]
         stacked = self._stack(whole)
-        logits, maps = engine.explain(stacked, class_id)  # type: ignore[attr-defined]
+        logits, maps = engine.explain(stacked, class_id)
         details = zip(maps, self._targets(logits, class_id), strict=True)
         answers = self._merge(batch, self._name(logits, whole, top_k))
         return [

@@ -12,18 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from densepath.drawing.picture import (
-    BLUE,
-    FAINT,
-    GREEN,
-    INK,
-    RED,
-    literal,
-    new_figure,
-    save_picture,
-)
+from densepath.drawing.picture import BLUE, FAINT, GREEN, INK, RED, new_figure, save_picture
 from densepath.evaluation.metrics import Bin
-from densepath.wording import percent
+from densepath.wording import counted, literal, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,7 +143,9 @@ def _draw_gaps(axes: Axes, bins: Sequence[Bin], width: float) -> None:
         places = [(part.low + part.high) / 2 for _, part in parts]
         lows = [min(part.accuracy or 0.0, part.confidence or 0.0) for _, part in parts]
         heights = [gap for gap, _ in parts]
-        axes.bar(places, heights, width, bottom=lows, color=colour, label=label, zorder=3)
+        axes.bar(places, heights, width, bottom=lows, color=colour, zorder=3)
+        # Bars that are not there would stand in the legend in some other colour.
+        axes.bar(0, 0, color=colour, label=label)
 
 
 def draw_mistakes(report: Report) -> Figure:
@@ -221,7 +214,7 @@ def draw_classes(report: Report) -> Figure:
     axes.barh(places, [row["f1"] for row in rows], color=BLUE, alpha=0.85, height=0.72)
     axes.set_yticks(places, [literal(row["label"], BAR_NAME) for row in rows], fontsize=8.5)
     for place, row in enumerate(rows):
-        images = f"{row['support']:,} image{'s' if row['support'] != 1 else ''}"
+        images = counted(row["support"], "image")
         text = f"{_percent(row['f1'], 1)}, {images}"
         axes.text(row["f1"] + 0.01, place, text, va="center", color=INK, fontsize=8)
     axes.invert_yaxis()

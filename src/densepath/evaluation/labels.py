@@ -8,6 +8,7 @@ from typing import Literal
 from densepath.data.text import normal_form
 from densepath.errors import LabelMismatchError
 from densepath.weights.labels import imagenet_labels, imagenet_wnids
+from densepath.wording import first_of
 
 MissingClasses = Literal["refuse", "allow"]
 
@@ -66,9 +67,11 @@ def _difference(
         "are not the same."
     ]
     if absent:
-        parts.append(f"The data set lacks {_some(absent)}.")
+        parts.append(f"The data set lacks {first_of(list(map(repr, absent)), NAMED_AT_MOST)}.")
     if extra:
-        parts.append(f"The checkpoint does not know {_some(extra)}.")
+        parts.append(
+            f"The checkpoint does not know {first_of(list(map(repr, extra)), NAMED_AT_MOST)}."
+        )
     parts.append(
         "Rename the folders; or"
         if extra
@@ -77,10 +80,3 @@ def _difference(
     )
     parts.append("choose the data set that the checkpoint was trained for.")
     return " ".join(parts)
-
-
-def _some(names: list[str]) -> str:
-    """The first names, and how many more there are."""
-    rest = len(names) - NAMED_AT_MOST
-    more = f" and {rest} more" if rest > 0 else ""
-    return ", ".join(repr(name) for name in names[:NAMED_AT_MOST]) + more

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from densepath.evaluation.measured import Overlap
 from densepath.evaluation.metrics import Bin, Share, largest_confusions, top5_tells
 from densepath.files import write_json, write_text
-from densepath.predictions import in_markdown
 from densepath.preprocess import Image
-from densepath.wording import percent
+from densepath.wording import in_markdown, percent
 
 if TYPE_CHECKING:
     from densepath.evaluation.figures import Picture

@@ -14,6 +14,10 @@ from densepath.export.program import quiet_exporters
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+# Precompiled headers pay from the second network on, and take hundreds of megabytes in a folder
+# below /tmp that nothing moves.
+CONFIG = {"cpp_cache_precompile_headers": False, "aot_inductor.precompile_headers": False}
+
 
 def write_aoti(program: ExportedProgram, path: Path) -> None:
     """The package is at `path`; compiling takes a minute or more.
@@ -29,7 +33,9 @@ def write_aoti(program: ExportedProgram, path: Path) -> None:
         made = Path(scratch) / path.name
         try:
             with quiet_exporters():
-                torch._inductor.aoti_compile_and_package(program, package_path=str(made))
+                torch._inductor.aoti_compile_and_package(
+                    program, package_path=str(made), inductor_configs=CONFIG
+                )
         except Exception as error:  # Inductor raises many kinds, most of them private.
             lines = [line for line in str(error).splitlines() if line.strip()]
             raise EngineError(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from densepath.bundle.bundle import Bundle, check_target, write_bundle
-from densepath.errors import MissingPackageError, UnknownNameError, UsageError
+from densepath.errors import MissingPackageError, UnknownNameError, UsageError, check_count
 from densepath.export.describe import describe, input_shape
 from densepath.export.measure import measure_parity
 from densepath.export.parity import Parity, check_parity
@@ -226,10 +226,11 @@ def _write_format(
 
 def _check_numbers(num_images: int, batch_sizes: Sequence[int]) -> None:
     """Returns when images and batches are at least one each."""
-    if num_images < 1:
-        raise UsageError(f"num_images is {num_images}; it must be at least 1.")
-    if not batch_sizes or min(batch_sizes) < 1:
-        raise UsageError(f"batch sizes {list(batch_sizes)}: name at least one, each 1 or more.")
+    check_count("num_images", num_images)
+    if not batch_sizes:
+        raise UsageError("batch sizes []: name at least one, each 1 or more.")
+    for size in batch_sizes:
+        check_count("each of the batch sizes", size)
 
 
 def _at_size(checkpoint: Checkpoint, size: int | tuple[int, int]) -> Checkpoint:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from densepath.errors import ParityError
 from densepath.predictions import probabilities
-from densepath.wording import percent
+from densepath.wording import first_of, percent
 
 Resizer = Literal["Pillow", "graph"]
 # max |Δlogit| over max |logit|. The same input: float32 on other kernels leaves about 1e-6. The
@@ -230,10 +230,13 @@ class Parity:
             f"most {percent(SHARE_BEYOND_BOUND)} by more",
             "than 1 of 255. Top-5 means the same classes in the same order.",
             "",
-            f"Images: {_shown(self.names)}.",
+            f"Images: {first_of(self.names, NAMES_SHOWN)}.",
         ]
         if self.unreadable:
-            lines += ["", f"Not compared, for they cannot be read: {_shown(self.unreadable)}."]
+            lines += [
+                "",
+                f"Not compared, for they cannot be read: {first_of(self.unreadable, NAMES_SHOWN)}.",
+            ]
         broken = self.broken()
         verdict = [f"BROKEN: {line}." for line in broken] or ["All bounds hold."]
         return [*lines, "", *verdict]
@@ -280,9 +283,3 @@ def check_parity(parity: Parity) -> None:
             f"the exported {parity.model} does not answer as its checkpoint: {broken[0]}.{more} "
             "No bundle was written."
         )
-
-
-def _shown(names: list[str]) -> str:
-    """The names, or how many more there are."""
-    more = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

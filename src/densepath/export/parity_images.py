@@ -19,6 +19,7 @@ from densepath.data.image_files import PassedOver, is_image_name
 from densepath.data.text import read_lines
 from densepath.engines.image_paths import find_images
 from densepath.errors import DatasetError
+from densepath.files import missing
 from densepath.wording import counted
 
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
@@ -131,7 +132,7 @@ def _find(source: Path, passed_over: PassedOver) -> Iterator[Path | _Member]:
         DataError: it is not there, cannot be read, or has no images.
     """
     if not source.exists():
-        raise DatasetError(f"{source}: no such file or folder of images.")
+        raise DatasetError(missing(source, "file or folder of images"))
     if source.suffix.lower() == ".zip":
         yield from _members(source, passed_over)
     elif source.is_file() and source.suffix.lower() == ".txt":

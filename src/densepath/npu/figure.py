@@ -14,12 +14,11 @@ from densepath.drawing.picture import (
     RED,
     VIOLET,
     explain_colours,
-    literal,
     new_figure,
     save_picture,
 )
 from densepath.npu.profile import Profile
-from densepath.wording import percent
+from densepath.wording import literal, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

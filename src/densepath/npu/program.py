@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from densepath.errors import BundleError, UsageError
-from densepath.files import sha256
+from densepath.files import missing, sha256
 from densepath.npu.estimate import LayerCost, read_layers
 from densepath.preprocess import Preprocess
 
@@ -50,6 +50,8 @@ class Program:
         """
         folder = Path(folder)
         path = folder / DESCRIPTION
+        if not folder.exists():
+            raise BundleError(missing(folder, "folder"))
         if not path.is_file():
             raise BundleError(
                 f"{folder} is not a compiled program: it has no {DESCRIPTION}. "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.errors import DatasetError, UsageError
+from densepath.errors import DatasetError, UsageError, check_count
 from densepath.preprocess import Preprocess
 from densepath.quantize.drawing import Drawn, Named, channels_of_files, draw
 from densepath.wording import counted
@@ -90,8 +90,8 @@ def draw_calibration(
             than 1 and 3.
         DatasetError: no such data, or no image of it can be read.
     """
-    if num_images < 1:
-        raise UsageError(f"the number of calibration images is {num_images}; name 1 or more.")
+    check_count("num_images", num_images)
+    check_count("num_held_out", num_held_out, least=0)
     channels = channels_of_files(data, preprocess, prepare)
     fit = preprocess.fit if prepare is None else prepare
     drawn = draw(data, channels, fit, num_images + num_held_out, seed)

@@ -7,17 +7,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from densepath.drawing.picture import (
-    BLUE,
-    INK,
-    RED,
-    explain_colours,
-    literal,
-    new_figure,
-    save_picture,
-)
+from densepath.drawing.picture import BLUE, INK, RED, explain_colours, new_figure, save_picture
 from densepath.quantize.layers import lies_in
 from densepath.quantize.sensitivity import Sensitivity
+from densepath.wording import literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from densepath.predictions import in_markdown
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.operators import Operators
 from densepath.quantize.scoring import Score
 from densepath.quantize.sensitivity import Sensitivity
-from densepath.wording import percent
+from densepath.wording import in_markdown, percent
 
 SHOWN_LAYERS = 10
 PICTURE = (

@@ -96,6 +96,9 @@ class _LimitedProtocol(HttpToolsProtocol):
 
         Without this, a client that closed its connection would look as one that waits.
         """
+        if self.pipeline:  # an earlier answer may be half written
+            self._probe = self.loop.call_later(PROBE_S, self._ask_whether_there)
+            return
         if self.cycle.scope["http_version"] == "1.1" and not self.cycle.response_started:
             self.transport.write(CONTINUE)
         self._look_for_reset()

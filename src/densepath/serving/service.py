@@ -196,11 +196,13 @@ class Service:
         top_k: int,
         deadline: float,
         target: str = "",
+        all_or_none: bool = False,
     ) -> Classified:
         """As `classify`, each answer with the heat map of its first class, or of `target`.
 
         Raises:
             RequestError: as `classify`; the model cannot explain, or has no such class.
+            UnreadableError: with `all_or_none`, an image that cannot be read.
         """
         class_id = model.class_of(target)
         if not model.explains:
@@ -211,7 +213,10 @@ class Service:
                 gather([self._read(model, name, image) for name, image in images]), deadline
             )
             read_s = time.monotonic() - started
-            tally.unreadable = sum(read.image is None for read in reads)
+            said = [f"{read.name}: {read.error}" for read in reads if read.image is None]
+            tally.unreadable = len(said)
+            if said and all_or_none:
+                raise UnreadableError("; ".join(said[:5]))
             found = await in_time(model.explain(list(reads), top_k, class_id), deadline)
             network_ms = round((time.monotonic() - started - read_s) * 1000, 3)
         times = Times(round(read_s * 1000, 3), 0.0, network_ms)

@@ -36,6 +36,7 @@ from densepath.training.signals import StopRequest
 from densepath.training.state import Position
 from densepath.training.sync_bn import synchronise
 from densepath.weights.checkpoint import Checkpoint
+from densepath.wording import first_of
 
 T = TypeVar("T")
 
@@ -120,8 +121,10 @@ def assemble(
             )
         if ranks.leads:
             run_folder.keep_recipe()
-            if memory is not None and position.epoch < recipe.epochs:
-                progress.say(memory.text)
+            if memory is not None:
+                trains = position.epoch < recipe.epochs
+                if said := memory.text if trains else "\n".join(memory.notes):
+                    progress.say(said)
     sharing: dict[str, Any] = {
         "batch_size": share,
         "rank": ranks.rank,
@@ -218,7 +221,7 @@ def _check_labels(recipe: Recipe, checkpoint: Checkpoint | None, data: Dataset) 
     if checkpoint.labels == data.class_names and checkpoint.multi_label == data.multi_label:
         return
     differing = sorted(set(checkpoint.labels) ^ set(data.class_names))
-    shown = ", ".join(differing[:6]) + (", …" if len(differing) > 6 else "")
+    shown = first_of(differing, 6)
     raise LabelMismatchError(
         f"{recipe.data.source} has other classes than {recipe.model.weights} "
         f"({shown or 'the same in another order or use'}). Quantisation-aware training goes on "

@@ -74,6 +74,15 @@ class Ranks:
                 dist.all_reduce(tensor)
         return tensor
 
+    def gather(self, texts: list[str]) -> list[str]:
+        """The texts of all processes, by rank."""
+        if self.world_size == 1:
+            return list(texts)
+        each: list[list[str]] = [[] for _ in range(self.world_size)]
+        with _peers():
+            dist.all_gather_object(each, texts)
+        return [text for own in each for text in own]
+
     def take_leaders(self, tensors: list[Tensor]) -> None:
         """The tensors hold what the leading process has in them."""
         if self.world_size > 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,11 @@ class Memory:
     text: str
     doubts: tuple[str, ...]
     seen: Mapping[str, int]
+
+    @property
+    def notes(self) -> list[str]:
+        """The doubts as lines for a person."""
+        return [f"note: {doubt}" for doubt in self.doubts]
 
 
 def part_places(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -165,10 +170,10 @@ def remember(
     else:
         trained_on = _trained_on(images, recipe, record)
     table = inspect_splits(images.splits, marks).to_text()
-    text = "\n".join([table, *(f"note: {doubt}" for doubt in doubts), _judges(images)])
     trained = np.concatenate([record.parts["train"].fingerprints, record.before])
     seen = {split: count_in(part, trained) for split, part in marks.items() if split != "train"}
-    return Memory(record, trained_on, text, tuple(doubts), seen)
+    memory = Memory(record, trained_on, "", tuple(doubts), seen)
+    return replace(memory, text="\n".join([table, *memory.notes, _judges(images)]))
 
 
 def kept_test(images: RunImages) -> Dataset | None:

@@ -28,6 +28,7 @@ from densepath.training.step import take_step
 # GPU reading a number waits for all work in flight, so it is done more rarely there.
 PULSE_STEPS = {"cpu": 1, "cuda": 10}
 RECENT_STEPS = 50
+UNREADABLE_SHOWN = 10
 DIVERGED_FACTOR = 10.0
 OTHERS_SIGNAL = "a signal to another process"
 
@@ -91,6 +92,7 @@ def _train_epoch(training: Training) -> bool:
         if share.num_images:
             take_step(training, batch, share)
         num_unreadable += len(batch.errors)
+        training.unread += map(str, batch.errors)
         training.sums[3] += len(batch.errors) + share.left_out
         position.step += 1
         last = position.step == loader.steps_per_epoch
@@ -307,10 +309,24 @@ class _Deferring:
                 if self.training.stop.signal is not None:
                     self.stopped = True
                     return
+                self.training.unread += map(str, batch.errors)
                 yield batch
                 self.training.progress.evaluated(len(batch.images))
         except DensepathError as error:
             self.error = error
+
+
+def _name_unreadable(training: Training) -> None:
+    """Say which images of the epoch that is over could not be read; the log has all, once each."""
+    found = set(training.ranks.gather(training.unread)) - training.named
+    training.unread, training.named = [], training.named | found
+    if not found or not training.ranks.leads:
+        return
+    lines = [f"could not be read: {name}" for name in sorted(found)]
+    training.folder.log("\n".join(lines))
+    left = len(lines) - UNREADABLE_SHOWN
+    more = [f"could not be read: {left:,} more; train.log names them all"] if left > 0 else []
+    training.progress.say("\n".join([*lines[:UNREADABLE_SHOWN], *more]))
 
 
 def _finish_epoch(training: Training, summary: Summary, as_float: Summary | None) -> None:
@@ -318,6 +334,7 @@ def _finish_epoch(training: Training, summary: Summary, as_float: Summary | None
 
     Of epochs that are equally good, the first is the best.
     """
+    _name_unreadable(training)
     training.count_time()
     position = training.position
     loss, right, images, skipped = position.sums

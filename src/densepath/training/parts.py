@@ -29,8 +29,9 @@ class Training:
 
     `network` is the bare network; `stepped` is what computes the steps: the network itself, or
     compiled, rounded as INT8 (`quantised`), or wrapped for many processes. `sums` holds this
-    process's loss, right answers, images and skipped images since the last exchange.
-    `least_images` is what BatchNorm needs at a time.
+    process's loss, right answers, images and skipped images since the last exchange, and
+    `unread` the images that it could not read in this epoch, `PATH: REASON` each; `named` are
+    those of all processes that the log has. `least_images` is what BatchNorm needs at a time.
     """
 
     recipe: Recipe
@@ -53,6 +54,8 @@ class Training:
     stop: StopRequest
     position: Position
     sums: Tensor = field(init=False)
+    unread: list[str] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
     saved_at: float = field(default_factory=time.monotonic)
     started: float = field(default_factory=time.monotonic)
 

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from densepath.data.sources import built_in
-from densepath.drawing.picture import literal, save_picture
+from densepath.drawing.picture import save_picture
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_json, write_text
 from densepath.models.build import Model
@@ -46,7 +46,7 @@ from densepath.training.run_readme import write_readme
 from densepath.training.state import Position, read_state, write_state
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.trained_on import RECIPE_NAME, RECORD_NAME, TrainedOn
-from densepath.wording import counted
+from densepath.wording import counted, literal
 
 MOVABLE = tuple(f"data.{place}: " for place in PLACES)
 SECONDS_BETWEEN_CURVES = 20.0
@@ -308,7 +308,7 @@ class RunFolder:
         return f"{self.path} keeps the last good {' and '.join(kept)}."
 
     def log(self, message: str) -> None:
-        """`train.log` has one more line, with the time.
+        """`train.log` has these lines more, each with the time.
 
         Raises:
             OutputError: it cannot be written.
@@ -316,7 +316,7 @@ class RunFolder:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
             with (self.path / "train.log").open("a", encoding="utf-8", errors=READABLE) as file:
-                file.write(f"{stamp} {message}\n")
+                file.writelines(f"{stamp} {line}\n" for line in message.split("\n"))
         except OSError as error:
             raise OutputError(f"cannot write {self.path / 'train.log'}: {error}") from error
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from densepath.files import write_text
-from densepath.predictions import in_markdown
 from densepath.training.images import Memory, RunImages, kept_test
 from densepath.training.recipe import Recipe
 from densepath.training.state import Position
-from densepath.wording import counted, percent
+from densepath.wording import counted, first_of, in_markdown, percent
 
 LABELS_SHOWN = 20
 
@@ -30,17 +30,15 @@ def _text(recipe: Recipe, position: Position, images: RunImages, memory: Memory 
     last = position.rows[-1]
     labels = images.train.class_names
     assert position.best is not None
-    done = "finished" if last["epoch"] == recipe.epochs else f"{last['epoch']} epochs done"
+    planned, done = counted(recipe.epochs, "epoch"), f"{counted(last['epoch'], 'epoch')} done"
+    state = "finished" if last["epoch"] == recipe.epochs else done
     score = "top-1" if last["top5"] is not None else "micro-F1"
-    shown = ", ".join(map(in_markdown, labels[:LABELS_SHOWN])) + (
-        ", …" if len(labels) > LABELS_SHOWN else ""
-    )
+    shown = first_of(list(map(in_markdown, labels)), LABELS_SHOWN)
     start = f"the weights {recipe.model.weights}" if recipe.model.weights else "new weights"
-    epochs = counted(recipe.epochs, "epoch")
     average = "; the kept weights are the moving average" if recipe.ema.decay else ""
     return f"""# {recipe.model.name} on {in_markdown(Path(recipe.data.source).name)}
 
-{epochs} ({done}), batches of {recipe.data.batch_size}, {recipe.optimizer.name} with
+{planned} ({state}), batches of {recipe.data.batch_size}, {recipe.optimizer.name} with
 a peak learning rate of {recipe.optimizer.lr:g} ({recipe.schedule.name}), from {start}{average}.
 Time so far: {_duration(position.seconds)}.
 {_quantization(recipe, position)}
@@ -49,7 +47,7 @@ Time so far: {_duration(position.seconds)}.
 | best | {position.best_epoch} | {percent(position.best, 2)} | {_best_loss(position):.4f} |
 | last | {last["epoch"]} | {percent(last["top1"], 2)} | {last["loss"]:.4f} |
 
-{_judged(images, {} if memory is None else memory.seen)}
+{_judged(images, last, {} if memory is None else memory.seen)}{_left_out(images, last)}
 
 ![Learning curves](curves.png)
 
@@ -79,15 +77,18 @@ judged on, `environment.json` versions and hardware, `recipe.yaml` every setting
 """
 
 
-def _judged(images: RunImages, seen: Mapping[str, int]) -> str:
+def _judged(images: RunImages, last: dict[str, Any], seen: Mapping[str, int]) -> str:
     """What the scores were measured on, and what they are worth.
 
     Args:
         images: of the run.
+        last: the row of the newest epoch.
         seen: by split, how many of its images were trained on.
     """
-    name, count = images.judged_on, len(images.judged)
-    measured = f"Measured on the {count:,} {name} images ({images.splits.rules[name]})."
+    name, count = images.judged_on, f"{len(images.judged):,}"
+    if last["skipped"]:
+        count = f"{last['count']:,} readable ones of the {count}"
+    measured = f"Measured on the {count} {name} images ({images.splits.rules[name]})."
     if known := seen.get(name, 0):
         measured += (
             f"\n**{known:,} of them {'was' if known == 1 else 'were'} trained on, here or for the "
@@ -112,6 +113,21 @@ def _judged(images: RunImages, seen: Mapping[str, int]) -> str:
             "chosen by: `densepath evaluate .` measures on those."
         )
     return f"{chosen}judge it on images that were\nnot used here."
+
+
+def _left_out(images: RunImages, last: dict[str, Any]) -> str:
+    """A paragraph on images that the newest epoch could not use; else nothing."""
+    counts = {
+        f"{last['train_skipped']:,} of {len(images.train):,} training images": "train_skipped",
+        f"{last['skipped']:,} of {len(images.judged):,} {images.judged_on} images": "skipped",
+    }
+    said = [what for what, name in counts.items() if last[name]]
+    if not said:
+        return ""
+    return f"""
+
+**Left out in epoch {last["epoch"]}**: {" and ".join(said)}; `train.log` names those that could not
+be read."""
 
 
 def _evaluated(images: RunImages) -> str:

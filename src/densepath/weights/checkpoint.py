@@ -19,16 +19,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from densepath.bundle.bundle import bundle_around
 from densepath.errors import CheckpointError, OutputError, UsageError, WeightsError
 from densepath.files import missing, write_atomically
 from densepath.models.build import Model, build_model
 from densepath.models.spec import ModelSpec
-from densepath.names import check_network_path, first_of, to_json
+from densepath.names import check_network_path, to_json
 from densepath.preprocess import Preprocess
 from densepath.weights.labels import known_labels
 from densepath.weights.match import check_tensors, is_weight
 from densepath.weights.trained_on import METADATA_KEY as TRAINED_ON_KEY
 from densepath.weights.trained_on import TrainedOn
+from densepath.wording import first_of
 
 METADATA_KEY = "densepath"
 FORMAT = 1
@@ -280,6 +282,9 @@ def _read_description(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its description is damaged: {error!r}") from error
     if written != FORMAT:
+        around = bundle_around(path)
+        if around is not None:
+            raise CheckpointError(f"{path} is a file of the bundle {around}: name that folder.")
         raise CheckpointError(
             f"{path} is of checkpoint format {written!r}; this densepath reads format {FORMAT}."
         )

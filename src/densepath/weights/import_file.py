@@ -147,7 +147,10 @@ def _canonical(
         KeyMismatchError: names are missing or left over.
     """
     if naming == "pytorch":
-        return pytorch.to_canonical(found)
+        try:
+            return pytorch.to_canonical(found)
+        except KeyMismatchError as error:
+            raise KeyMismatchError(f"{path}: {error}") from error
     names = _KEY_MAPS[naming](spec)
     missing, unexpected = differences(names, found)
     aside = [name for name in unexpected if not _is_layer(naming, name)]

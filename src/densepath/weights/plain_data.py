@@ -131,6 +131,11 @@ def _no_bytes() -> bytes:
     return b""
 
 
+def _deque(entries: Any = (), _: Any = None) -> list[Any]:
+    """Stands for `collections.deque`, as a smoothed figure keeps its last values: a plain list."""
+    return list(entries)
+
+
 _NUMPY: dict[str, Callable[..., Any]] = {
     "multiarray._reconstruct": _reconstruct,
     "multiarray.scalar": _scalar,
@@ -176,6 +181,7 @@ STAND_INS: dict[str, Callable[..., Any]] = {
     "builtins.bytes": _no_bytes,
     **dict.fromkeys(_UNREAD, Unread),
     "collections.defaultdict": Table,
+    "collections.deque": _deque,
     **dict.fromkeys(_TABLES, Table),
 }
 

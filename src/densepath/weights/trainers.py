@@ -18,6 +18,7 @@ from torch import Tensor
 
 from densepath.errors import KeyMismatchError
 from densepath.weights.plain_data import leaf
+from densepath.wording import first_of, shorten
 
 # Where training programs put the network in their own tables, the usual one first.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "module")
@@ -183,6 +184,4 @@ def _grouped(names: Iterable[str]) -> list[str]:
 
 def _listed(names: Iterable[str]) -> str:
     """The first names, and how many more there are."""
-    every = [name if len(name) <= 80 else f"{name[:77]}..." for name in names]
-    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-    return ", ".join(every[:_SHOWN]) + more
+    return first_of([shorten(name, 80) for name in names], _SHOWN)

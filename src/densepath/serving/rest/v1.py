@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from densepath.serving.errors import RequestError, UnreadableError
+from densepath.serving.errors import RequestError
 from densepath.serving.fields import check_known
 from densepath.serving.model import ServedModel
 from densepath.serving.rest.answers import as_json, explanation
@@ -118,11 +118,8 @@ def v1_routes(service: Service) -> APIRouter:
         """Where the network looked for the best class of each image, or for one that is named."""
         model, instances, asked, deadline = await _read(request, service, name, options)
         how: dict[str, Any] = {"top_k": 1, "deadline": deadline, "target": asked.target}
-        work = service.explain(model, _images(instances), **how)
+        work = service.explain(model, _images(instances), all_or_none=True, **how)
         done: Classified = await while_connected(request, work)
-        failed = [f"{each.path}: {each.error}" for each in done.predictions if each.error]
-        if failed:
-            raise UnreadableError("; ".join(failed[:5]))
         return as_json({"explanations": [explanation(e) for e in done.explanations or [] if e]})
 
     return router

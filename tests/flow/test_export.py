@@ -21,6 +21,7 @@ from PIL import Image
 from torch import nn
 
 import densepath
+from densepath import extras
 from densepath.bundle.bundle import Bundle
 from densepath.data.decode import open_image
 from densepath.engines.openvino import shared_core
@@ -380,8 +381,8 @@ def test_a_target_that_holds_something_else_is_refused_before_the_work(
 def test_a_missing_package_is_named_with_those_of_its_extra(
     checkpoint, tmp_path, monkeypatch, format, package
 ):
-    find = exporting.find_spec
-    monkeypatch.setattr(exporting, "find_spec", lambda n: None if n == package else find(n))
+    find = extras.find_spec
+    monkeypatch.setattr(extras, "find_spec", lambda n: None if n == package else find(n))
     with pytest.raises(MissingPackageError, match=rf"'{package}'.*pip install ") as caught:
         to_torch(checkpoint, tmp_path / "b", to=(format,))
     assert str(caught.value).endswith(" ".join(packages_of(format)))

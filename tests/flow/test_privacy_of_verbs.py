@@ -120,20 +120,20 @@ def test_python_calls_nobody_and_leaves_what_was_named(at_work):
 def serving(user, *words: str):
     """The address of a server of the bundle, which ends well."""
     command = [PROGRAM, "serve", "BUNDLE", "--port", "0", "--grpc-port", "0", *words]
-    with subprocess.Popen(
-        command, cwd=user.work, env=user.settings, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            found = None
-            for line in process.stderr:
-                if found := ANNOUNCED.match(line):
-                    break
-            assert found, "it did not start"
-            yield found[1]
-        finally:
-            process.send_signal(signal.SIGTERM)
-            rest = process.stderr.read()
-        assert process.wait(60) == 0, rest
+    log = user.work / "made.log"
+    with log.open("w") as said:
+        process = subprocess.Popen(command, cwd=user.work, env=user.settings, stderr=said)
+    try:
+        found = None
+        while not found and process.poll() is None:
+            time.sleep(0.2)
+            found = ANNOUNCED.search(log.read_text())
+        assert found, log.read_text()
+        yield found[1]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+    assert code == 0, log.read_text()
 
 
 @pytest.mark.parametrize("words", [("--engine", "onnxruntime"), ("--engine", "openvino")])

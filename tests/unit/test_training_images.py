@@ -310,6 +310,31 @@ def test_judging_fine_tuned_weights_on_what_they_were_trained_on_is_said(plain, 
     assert "of the 6 validation images: the scores lean upwards" in err
 
 
+def test_the_readme_of_a_run_does_not_call_images_new_that_were_trained_on(tmp_path):
+    """A copy of a training image among the test images; then weights that know some of them."""
+    data = make_folder(tmp_path / "data", ("train", "test"), each=10)
+    options = {"seed": 1, "data__validation": "train", "data__train": "test"}
+    train_on(data, tmp_path / "first", **options)
+    shutil.copy(data / "train" / "bee" / "1.png", data / "test" / "bee" / "again.png")
+    known = {"model.weights": str(tmp_path / "first"), "preprocess.size": 32, "data.batch_size": 16}
+    run = tmp_path / "run"
+    train(data=data, epochs=1, output=run, settings=known, device="cpu", progress="none")
+    said = (run / "README.md").read_text()
+    assert "neither trained on nor" not in said
+    assert "31 of the 31 test images\nwere trained on" in said
+    assert "were trained on 30 of the 31 test images" in said  # by the first weights
+    train(
+        data=data / "train",
+        epochs=1,
+        output=tmp_path / "second",
+        settings=known | {"model.weights": str(run), "seed": 9},
+        device="cpu",
+        progress="none",
+    )
+    said = (tmp_path / "second" / "README.md").read_text()
+    assert "of them were trained on, here or for the first weights" in said
+
+
 def _rename_class(root: Path) -> None:
     (root / "data" / "bee").rename(root / "data" / "dog")
 

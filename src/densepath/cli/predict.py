@@ -214,7 +214,7 @@ def predict(
                 answers = _drawn(explanations, explain, tally)
             with _open_output(output) as file:
                 tally.seen = file.isatty()
-            WRITERS[chosen](tally.counting(answers, show=not file.isatty()), file, top_k)
+                WRITERS[chosen](tally.counting(answers, show=not file.isatty()), file, top_k)
     except KeyboardInterrupt:
         note(f"interrupted after {tally.pace()}")
         raise typer.Exit(INTERRUPTED) from None

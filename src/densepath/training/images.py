@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from densepath.data.dataset import Dataset, Split
 from densepath.data.fingerprint import Fingerprints, fingerprints
 from densepath.data.inspect import inspect_splits
@@ -52,12 +54,15 @@ class Memory:
         trained_on: the compact form for checkpoints; None for a run whose record is missing.
         text: a table of the images for a person.
         doubts: what makes the figures of this run less than they seem, a sentence each.
+        seen: of the images that are judged on, and of the test images that are kept for
+            `evaluate`, how many were trained on, by this run or for its first weights.
     """
 
     record: Record
     trained_on: TrainedOn | None
     text: str
     doubts: tuple[str, ...]
+    seen: Mapping[str, int]
 
     @property
     def notes(self) -> list[str]:
@@ -151,7 +156,10 @@ def remember(
     record = _record(images, recipe, folder, _seen_before(checkpoint, recipe, kept))
     if kept is not None:
         _check_same(kept, record, folder)
-    doubts = list(_doubts(images, recipe, record))
+    marks: dict[str, Fingerprints] = {s: part.fingerprints for s, part in record.parts.items()}
+    if (test := kept_test(images)) is not None:
+        marks["test"] = fingerprints(test)
+    doubts = list(_doubts(images, recipe, record, marks))
     trained_on = None
     if goes_on and kept is None:
         doubts.append(
@@ -161,10 +169,17 @@ def remember(
         )
     else:
         trained_on = _trained_on(images, recipe, record)
-    marks: dict[str, Fingerprints] = {s: part.fingerprints for s, part in record.parts.items()}
     table = inspect_splits(images.splits, marks).to_text()
-    memory = Memory(record, trained_on, "", tuple(doubts))
+    trained = np.concatenate([record.parts["train"].fingerprints, record.before])
+    seen = {split: count_in(part, trained) for split, part in marks.items() if split != "train"}
+    memory = Memory(record, trained_on, "", tuple(doubts), seen)
     return replace(memory, text="\n".join([table, *memory.notes, _judges(images)]))
+
+
+def kept_test(images: RunImages) -> Dataset | None:
+    """The test images that have no part in the training; None where there are none."""
+    apart = images.judged_on != "test" and "test" in images.splits.separate
+    return images.splits.test if apart else None
 
 
 def _seen_before(
@@ -239,14 +254,16 @@ def _bases(data: DataSection) -> Iterator[Path]:
 def _judges(images: RunImages) -> str:
     """Which images judge the epochs, and which are kept from the training."""
     said = f"each epoch is judged on the {len(images.judged):,} {images.judged_on} images"
-    kept = images.splits.test
-    if images.judged_on == "test" or "test" not in images.splits.separate or kept is None:
+    kept = kept_test(images)
+    if kept is None:
         return f"{said}."
     return f"{said}; the {len(kept):,} test images are kept for `densepath evaluate`."
 
 
-def _doubts(images: RunImages, recipe: Recipe, record: Record) -> Iterator[str]:
-    """What makes this run's figures less than they seem."""
+def _doubts(
+    images: RunImages, recipe: Recipe, record: Record, marks: Mapping[str, Fingerprints]
+) -> Iterator[str]:
+    """What makes this run's figures less than they seem; `marks` are fingerprints of the parts."""
     name, count = images.judged_on, len(images.judged)
     if name == "test":
         yield (
@@ -259,10 +276,16 @@ def _doubts(images: RunImages, recipe: Recipe, record: Record) -> Iterator[str]:
                 f"the {len(held):,} validation images are neither trained on nor judged by "
                 "(data.validation_fraction=0 trains on those that are held out)."
             )
-    seen = count_in(record.parts[name].fingerprints, record.before)
+    weights = f"the first weights, {recipe.model.weights}, were trained on"
+    seen = count_in(marks[name], record.before)
     if seen:
         yield (
-            f"the first weights, {recipe.model.weights}, were trained on {seen:,} of the "
-            f"{count:,} {name} images: the scores lean upwards (--seed and "
-            "--set data.validation_fraction as in that training hold out the same images)."
+            f"{weights} {seen:,} of the {count:,} {name} images: the scores lean upwards (--seed "
+            "and --set data.validation_fraction as in that training hold out the same images)."
+        )
+    seen = 0 if name == "test" else count_in(marks.get("test", NO_FINGERPRINTS), record.before)
+    if seen:
+        yield (
+            f"{weights} {seen:,} of the {len(marks['test']):,} test images: no figure of those is "
+            "about new images."
         )

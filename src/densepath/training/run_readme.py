@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from densepath.files import write_text
-from densepath.training.images import Memory, RunImages
+from densepath.training.images import Memory, RunImages, kept_test
 from densepath.training.recipe import Recipe
 from densepath.training.state import Position
 from densepath.wording import counted, first_of, in_markdown, percent
@@ -46,7 +47,7 @@ Time so far: {_duration(position.seconds)}.
 | best | {position.best_epoch} | {percent(position.best, 2)} | {_best_loss(position):.4f} |
 | last | {last["epoch"]} | {percent(last["top1"], 2)} | {last["loss"]:.4f} |
 
-{_judged(images, last)}{_left_out(images, last)}
+{_judged(images, last, {} if memory is None else memory.seen)}{_left_out(images, last)}
 
 ![Learning curves](curves.png)
 
@@ -76,12 +77,23 @@ judged on, `environment.json` versions and hardware, `recipe.yaml` every setting
 """
 
 
-def _judged(images: RunImages, last: dict[str, Any]) -> str:
-    """What the scores were measured on, and what they are worth."""
+def _judged(images: RunImages, last: dict[str, Any], seen: Mapping[str, int]) -> str:
+    """What the scores were measured on, and what they are worth.
+
+    Args:
+        images: of the run.
+        last: the row of the newest epoch.
+        seen: by split, how many of its images were trained on.
+    """
     name, count = images.judged_on, f"{len(images.judged):,}"
     if last["skipped"]:
         count = f"{last['count']:,} readable ones of the {count}"
     measured = f"Measured on the {count} {name} images ({images.splits.rules[name]})."
+    if known := seen.get(name, 0):
+        measured += (
+            f"\n**{known:,} of them {'was' if known == 1 else 'were'} trained on, here or for the "
+            "first weights: this score is not about new images.**"
+        )
     if name == "test":
         return (
             f"{measured} The best epoch was chosen on these test images, so its score is no\n"
@@ -89,9 +101,15 @@ def _judged(images: RunImages, last: dict[str, Any]) -> str:
             "that had no part in\nthe training: judge it on others."
         )
     chosen = f"{measured}\nThe best epoch was chosen on them, so its score leans upwards; "
-    if "test" in images.splits.separate and images.splits.test is not None:
+    test = kept_test(images)
+    if test is not None and (known := seen.get("test", 0)):
         return (
-            f"{chosen}the {len(images.splits.test):,} test images were\nneither trained on nor "
+            f"{chosen}{known:,} of the {len(test):,} test images\n"
+            f"{'was' if known == 1 else 'were'} trained on: judge it on others."
+        )
+    if test is not None:
+        return (
+            f"{chosen}the {len(test):,} test images were\nneither trained on nor "
             "chosen by: `densepath evaluate .` measures on those."
         )
     return f"{chosen}judge it on images that were\nnot used here."
@@ -114,7 +132,7 @@ be read."""
 
 def _evaluated(images: RunImages) -> str:
     """What `densepath evaluate` of this folder measures on."""
-    held_back = images.judged_on == "validation" and "test" in images.splits.separate
+    held_back = kept_test(images) is not None
     return "measures it on the test images" if held_back else f"on its {images.judged_on} images"
 
 

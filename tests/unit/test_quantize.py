@@ -329,7 +329,7 @@ def test_each_form_is_the_best_of_its_methods_and_all_of_it_is_in_int8(server):
     assert len(said["calibration"]["names"]) == 10
     assert said["judged_on"] == {
         "images": said["judged_on"]["images"],
-        "num_images": 6,
+        "num_images": 8,
         "held_out": True,
     }
 

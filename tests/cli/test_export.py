@@ -97,7 +97,7 @@ def test_json_is_one_object_on_standard_output(run, file, tmp_path):
         (("--to", "onnx,onx"), 2, "unknown format 'onx'. Did you mean onnx?"),
         (("--to", ""), 2, "no format was named; choices: onnx, openvino, torch, aoti"),
         (("--batch-sizes", "1;4"), 2, "batch sizes '1;4': name whole numbers, as in 1,4,8"),
-        (("--batch-sizes", "0"), 2, "each 1 or more"),
+        (("--batch-sizes", "0"), 2, "each of the batch sizes is 0; it must be at least 1"),
         (("--images", "nowhere"), 1, "nowhere: no such file or folder of images"),
         (("--size", "0"), 2, "--size"),
     ],

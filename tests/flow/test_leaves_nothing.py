@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(sys.executable).with_name("densepath")
 # A Python in which the system knows no user, as in a container with a number for a user.
 NO_USER = """

@@ -153,7 +153,7 @@ def test_unreadable_images_are_passed_over_and_none_at_all_is_an_error(photograp
     assert (drawn.names, held) == (["whole.png"], None)
     with pytest.raises(DatasetError, match="no such file or folder"):
         draw_calibration(tmp_path / "none", SMALL, num_images=2)
-    with pytest.raises(UsageError, match="name 1 or more"):
+    with pytest.raises(UsageError, match="num_images is 0; it must be at least 1"):
         draw_calibration(tmp_path, SMALL, num_images=0)
 
 

@@ -430,7 +430,7 @@ def test_a_users_measure_chooses_the_method_and_its_failure_is_told(photographs,
         ({"purpose": "cloud"}, UnknownNameError, "edge, npu, server"),
         ({"method": "median"}, UsageError, "native has no method 'median'; it has auto"),
         ({"keep_float": ["conv"]}, UnknownNameError, "layer"),
-        ({"num_images": 0}, UsageError, "name 1 or more"),
+        ({"num_images": 0}, UsageError, "num_images is 0; it must be at least 1"),
     ],
 )
 def test_impossible_wishes_are_refused_before_anything_takes_its_time(

@@ -10,6 +10,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
+from densepath.notes import say
+
 DISTRIBUTION = "densepath"
 
 
@@ -52,6 +54,23 @@ def command_for(missing: Mapping[str, str]) -> str:
     for package, extra in missing.items():
         wanted.update(dict.fromkeys(packages_of(extra) or [package]))
     return shlex.join(["pip", "install", *wanted])
+
+
+def note_left_out(
+    made: str, chosen: Iterable[str], left_out: Iterable[str], missing: Mapping[str, str]
+) -> None:
+    """Note which formats a verb leaves out for want of packages, and what brings those.
+
+    Args:
+        made: what the verb has done with the others, as `written`.
+        chosen: the formats that it makes.
+        left_out: those that it does not.
+        missing: the packages that these need, and the extra that brings each.
+    """
+    say(
+        f"{made} as {', '.join(chosen)} only: packages for {' and '.join(left_out)} are not "
+        f"installed. They come with: {command_for(missing)}"
+    )
 
 
 def find_missing(packages: Iterable[tuple[str, str]]) -> dict[str, str]:

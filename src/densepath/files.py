@@ -6,7 +6,6 @@ import difflib
 import functools
 import hashlib
 import itertools
-import logging
 import os
 import stat
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 
 from densepath.errors import OutputError
 from densepath.names import READABLE, to_json
+from densepath.notes import say_once
 
 CHUNK_BYTES = 1 << 20
 # So many names of a folder are compared with one that is not there.
@@ -230,13 +230,11 @@ def _temporary_cache() -> Path:
     return folder
 
 
-@functools.cache
 def _say_temporary(folder: Path) -> None:
     """Note where the cache is, for a person who has to find it or name another."""
-    logging.getLogger("densepath").warning(
-        "no home folder can be written: downloads and compiled kernels go to %s, and may have to "
-        "be made again. DENSEPATH_CACHE names another folder.",
-        folder,
+    say_once(
+        f"no home folder can be written: downloads and compiled kernels go to {folder}, and may "
+        "have to be made again. DENSEPATH_CACHE names another folder."
     )
 
 

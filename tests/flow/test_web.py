@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 WEB = ROOT / "deploy" / "web"
 DENSEPATH = Path(sys.executable).with_name("densepath")
 PHOTO = load_sample_image("flower.jpg")
-# As the issue asks: the same five classes, scores within this.
+# As everywhere: the same five classes, scores within this.
 MOST_APART = 1e-3
 NOT_IN_BROWSERS = "which browsers do not read"
 # A browser shows it, Pillow does not.

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from densepath.drawing import fonts, notes
+from densepath import notes
+from densepath.drawing import fonts
 from densepath.drawing.picture import new_figure, plain_matplotlib, save_picture, text_panel
 from densepath.wording import columns, in_markdown, literal
 
@@ -259,9 +260,7 @@ def test_folders_that_cannot_be_written_are_no_concern_of_the_user(variable, tmp
 
 
 def test_in_a_program_without_logging_a_note_is_a_plain_line(tmp_path):
-    code = (
-        "from densepath.drawing.notes import say_once as say; say('no picture'); say('no picture')"
-    )
+    code = "from densepath.notes import say_once as say; say('no picture'); say('no picture')"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.stderr == "no picture\n"
 

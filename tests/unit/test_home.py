@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from densepath import files
+from densepath import files, notes
 from densepath.errors import OutputError
 from densepath.files import cache_dir, expand_user, find_cached
 
@@ -29,7 +29,7 @@ def machine(monkeypatch, tmp_path):
 
 def _forget():
     files._temporary_cache.cache_clear()
-    files._say_temporary.cache_clear()
+    notes._said.clear()
 
 
 def _no_home():

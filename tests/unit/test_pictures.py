@@ -13,9 +13,9 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Patch
 from PIL import Image
 
+from densepath import notes
 from densepath.benchmark import ladder_figure
 from densepath.benchmark.ladder import Ladder, Row
-from densepath.drawing import notes
 from densepath.drawing.picture import BLUE, RED, plain_matplotlib, save_picture
 from densepath.evaluation import figures, metrics
 from densepath.evaluation.measured import Overlap

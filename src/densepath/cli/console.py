@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from densepath.names import READABLE, to_json
+from densepath.notes import LOGGER
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +73,7 @@ class _Notes(logging.Handler):
 
 def show_notes() -> None:
     """The library's own log reaches the person as notes, and matplotlib's not at all."""
-    logger = logging.getLogger("densepath")
+    logger = logging.getLogger(LOGGER)
     logger.handlers, logger.propagate = [_Notes(logging.WARNING)], False
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
 

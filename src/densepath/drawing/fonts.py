@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from densepath.drawing.notes import say_once
+from densepath.notes import say_once
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from densepath.caches import share_cache
 from densepath.drawing.fonts import use_fonts
-from densepath.drawing.notes import say_once
 from densepath.errors import OutputError
 from densepath.files import write_atomically
+from densepath.notes import say_once
 from densepath.wording import columns, fitting, printable
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ the folder take its name.
 
 from __future__ import annotations
 
-import logging
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from densepath.export.measure import measure_parity
 from densepath.export.parity import Parity, check_parity
 from densepath.export.parity_images import collect_images
 from densepath.export.program import export_program
-from densepath.extras import command_for, find_missing
+from densepath.extras import find_missing, note_left_out
 from densepath.files import write_json, write_text
 from densepath.names import several
 from densepath.weights.checkpoint import Checkpoint
@@ -141,10 +140,7 @@ def choose_formats(to: Sequence[Format] | None) -> list[Format]:
     chosen = [name for name in DEFAULT_FORMATS if not missing_packages([name])]
     left_out = [name for name in DEFAULT_FORMATS if name not in chosen]
     if left_out:
-        logging.getLogger("densepath").warning(
-            "written as %s only: packages for %s are not installed. They come with: %s",
-            *(", ".join(chosen), " and ".join(left_out), command_for(missing_packages(left_out))),
-        )
+        note_left_out("written", chosen, left_out, missing_packages(left_out))
     return chosen
 
 

@@ -5,7 +5,6 @@ A new form is one row of `FORMS`; what it needs is imported only when it is writ
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from densepath.errors import MissingPackageError, UnknownNameError, UsageError
 from densepath.export.describe import input_shape
 from densepath.export.program import export_program
 from densepath.export.rewrite import STEPS
-from densepath.extras import command_for, find_missing
+from densepath.extras import find_missing, note_left_out
 from densepath.quantize import executorch, litert, native, onnxruntime, openvino
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.layers import choose_layers, list_layers
@@ -96,11 +95,11 @@ def choose_forms(purpose: str, formats: Sequence[str] | None) -> list[Form]:
         raise MissingPackageError.of(missing)
     if left_out:
         lacking = find_missing(package for form in left_out for package in form.packages)
-        logging.getLogger("densepath").warning(
-            "quantised as %s only: packages for %s are not installed. They come with: %s",
-            ", ".join(form.format for form in chosen),
-            " and ".join(form.format for form in left_out),
-            command_for(lacking),
+        note_left_out(
+            "quantised",
+            [form.format for form in chosen],
+            [form.format for form in left_out],
+            lacking,
         )
     return chosen
 

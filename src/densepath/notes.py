@@ -1,4 +1,4 @@
-"""What went otherwise than wished and ends nothing: said once, through Python's logging.
+"""What went otherwise than wished and ends nothing: said through Python's logging.
 
 In a program that sets up no logging the line appears on standard error as it stands; the command
 line has a handler of its own.
@@ -19,4 +19,9 @@ def say_once(message: str, *, key: Hashable = None) -> None:
     if (key or message) in _said:
         return
     _said.add(key or message)
+    say(message)
+
+
+def say(message: str) -> None:
+    """Log the message as a warning."""
     logging.getLogger(LOGGER).warning("%s", message)

@@ -6,6 +6,7 @@ imports torch.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import uuid
@@ -25,10 +26,18 @@ QUANTIZED = ("native", "executorch", "litert")
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder whose manifest has been read and verified."""
+    """A folder whose manifest has been read and verified.
+
+    Attributes:
+        folder: where it stands.
+        manifest: what it holds.
+        sha256: of the manifest's file, which has the hash of every other: two bundles with the same
+            one are the same.
+    """
 
     folder: Path
     manifest: Manifest
+    sha256: str
 
     def __repr__(self) -> str:
         """The folder and what it holds, in one line."""
@@ -53,7 +62,8 @@ class Bundle:
         check_network_path(folder)
         if verify not in ("manifest", "all", *FORMATS):
             raise UnknownNameError("verification", verify, ("manifest", "all", *FORMATS))
-        bundle = cls(folder, Manifest.from_text(_read_manifest(folder), str(folder)))
+        text, digest = _read_manifest(folder)
+        bundle = cls(folder, Manifest.from_text(text, str(folder)), digest)
         if verify != "manifest":
             bundle.verify(None if verify == "all" else verify)
         return bundle
@@ -121,8 +131,8 @@ def _no_bundle(folder: Path) -> BundleError:
     return BundleError(f"{said}is not a folder. `densepath export` makes bundles.{hint}")
 
 
-def _read_manifest(folder: Path) -> str:
-    """The manifest's text, whose hash is the one beside it.
+def _read_manifest(folder: Path) -> tuple[str, str]:
+    """The manifest's text and its sha256, which is the one beside it.
 
     Raises:
         BundleError: there is none, or it was changed.
@@ -136,17 +146,18 @@ def _read_manifest(folder: Path) -> str:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise BundleError(f"{folder}: {MANIFEST} is larger than any manifest is.")
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
+        text = data.decode("utf-8")
         said = beside.read_text(encoding="ascii").split()
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{folder}: its manifest cannot be read: {error}.") from error
-    found = sha256(path)
+    found = hashlib.sha256(data).hexdigest()
     if not said or said[0] != found:
         raise BundleError(
             f"{folder}: {MANIFEST} was changed: its sha256 is {found}, and {MANIFEST_HASH} says "
             f"{said[0] if said else 'nothing'}. Copy the bundle again, or export it anew."
         )
-    return text
+    return text, found
 
 
 def _verify_file(path: Path, file: File, folder: str) -> None:

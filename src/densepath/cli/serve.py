@@ -25,6 +25,15 @@ class LogFormat(StrEnum):
     text = "text"
 
 
+class LogLevel(StrEnum):
+    """The least that is logged."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
 def serve(
     bundles: Annotated[
         list[str],
@@ -105,6 +114,10 @@ def serve(
     log_format: Annotated[
         LogFormat, typer.Option(help="Of the lines on standard error.")
     ] = LogFormat.json,
+    log_level: Annotated[
+        LogLevel,
+        typer.Option(help="The least that is logged; debug has health checks and /metrics, too."),
+    ] = LogLevel.info,
 ) -> None:
     """Answer images over REST and gRPC, with a page at / and metrics at /metrics.
 
@@ -153,6 +166,7 @@ def serve(
         key=tls_key,
         pages=not no_page,
         log_format=log_format.value,
+        log_level=log_level.value,
     )
     if host not in LOOPBACK and key is None:
         note(f"warning: anybody who reaches {host} may use this server; --api-key-file asks a key.")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from tempfile import mkdtemp
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from densepath.errors import OutputError
 from densepath.serving.batcher import RowAnswer
@@ -24,6 +26,8 @@ MODEL = ("model", "version")
 UNREADABLE = "unreadable"
 OUTCOMES = ("answered", UNREADABLE, "refused", "late", "cancelled", "failed")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+READS, READ_AGAIN_S = 20, 0.005
+T = TypeVar("T")
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -64,6 +68,20 @@ def make_shared_folder() -> str:
         f"({tried.strerror if tried else ''}): set TMPDIR to a folder that can, or serve with "
         "--workers 1."
     ) from tried
+
+
+def forget_worker(pid: int) -> None:
+    """The gauges of a worker that has died are gone; what it counted stays counted."""
+    mark_process_dead(pid)
+
+
+def _whole(read: Callable[[], T]) -> T:
+    """What `read` returns; again where a worker that starts had only begun its file of counters."""
+    for _ in range(READS):
+        with suppress(struct.error):
+            return read()
+        time.sleep(READ_AGAIN_S)
+    return read()
 
 
 class Metrics:
@@ -117,6 +135,14 @@ class Metrics:
             "densepath_model_ready", "1 for a model that answers.", MODEL,
             registry=registry, multiprocess_mode="livemin",
         )  # fmt: skip
+        self.dropped_lines = Counter(
+            "densepath_log_lines_dropped", "Lines of the log that nobody was there to read.",
+            registry=registry,
+        )  # fmt: skip
+        self.workers = Gauge(
+            "densepath_workers", "Processes that answer.",
+            registry=registry, multiprocess_mode="livesum",
+        )  # fmt: skip
 
     @contextmanager
     def counting(self, model: tuple[str, str], num_images: int) -> Iterator[Tally]:
@@ -146,14 +172,14 @@ class Metrics:
 
     def to_text(self) -> bytes:
         """Prometheus's text format."""
-        return generate_latest(self._gathered())
+        return _whole(lambda: generate_latest(self._gathered()))
 
     def of_model(self, model: tuple[str, str]) -> dict[str, float]:
         """The counters of a model in all workers, by name, and `name outcome` where it has one."""
         wanted = dict(zip(MODEL, model, strict=True))
         return {
             " ".join([sample.name, *filter(None, [sample.labels.get("outcome")])]): sample.value
-            for metric in self._gathered().collect()
+            for metric in _whole(lambda: list(self._gathered().collect()))
             for sample in metric.samples
             if wanted.items() <= sample.labels.items() and "le" not in sample.labels
         }

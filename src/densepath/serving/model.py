@@ -1,6 +1,7 @@
 """One bundle that is served: its predictor, the queue before it, and who may enter.
 
-A bundle's files are read when it is loaded and never after; no request names a path.
+A bundle's files are read when it is loaded and never after, but for explanations' PyTorch, which
+opens the same bundle at the first of them; no request names a path.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import numpy as np
 
 from densepath.bundle.bundle import Bundle
 from densepath.engines.load import load
-from densepath.errors import UsageError
+from densepath.errors import BundleError, UsageError
 from densepath.predictions import find_class
 from densepath.serving.batcher import Batcher, Row, RowAnswer
 from densepath.serving.errors import BusyError, NotReadyError, RequestError, TooLargeError
+from densepath.serving.held import Held, open_held, without_path
 from densepath.serving.metrics import Metrics, Tally
 from densepath.serving.settings import ModelSource, Settings
 
@@ -33,6 +35,7 @@ class ServedModel:
 
     Attributes:
         source: what it is known by.
+        held: which bundle it is.
         manifest: what its bundle says of itself.
         predictor: the engine and what surrounds it.
         batcher: the queue before the engine.
@@ -42,7 +45,8 @@ class ServedModel:
         self, source: ModelSource, bundle: Bundle, predictor: Predictor, settings: Settings,
         metrics: Metrics,
     ) -> None:  # fmt: skip
-        self.source, self.manifest, self.predictor = source, bundle.manifest, predictor
+        self.source, self.held = source, Held(bundle.folder, bundle.sha256)
+        self.manifest, self.predictor = bundle.manifest, predictor
         self._settings, self._metrics = settings, metrics
         self._key = (source.name, source.version)
         self.batcher = Batcher(
@@ -58,14 +62,17 @@ class ServedModel:
         self._emptied = asyncio.Event()
 
     @classmethod
-    def open(cls, source: ModelSource, settings: Settings, metrics: Metrics) -> ServedModel:
+    def open(
+        cls, source: ModelSource, held: Held, settings: Settings, metrics: Metrics
+    ) -> ServedModel:
         """The model, once its engine has run. Takes seconds: not for the event loop's thread.
 
         Raises:
-            BundleError, EngineError, MissingPackageError, UsageError: as `densepath.load`.
+            BundleError: another bundle stands there than is meant; or as `densepath.load`.
+            EngineError, MissingPackageError, UsageError: as `densepath.load`.
         """
-        bundle = Bundle.open(source.path)
-        predictor = load(source.path, engine=settings.engine, threads=settings.threads)
+        bundle = open_held(held)
+        predictor = load(bundle, engine=settings.engine, threads=settings.threads)
         try:
             preprocess, engine = predictor.preprocess, predictor.engine
             blank = np.zeros((1, preprocess.channels, *preprocess.size), np.float32)
@@ -154,14 +161,18 @@ class ServedModel:
                     f"model {self.source.name} cannot explain: that takes a bundle with the format "
                     "torch, in float32, and PyTorch beside the server. Leave explain out."
                 )
-            if Bundle.open(self.source.path).manifest != self.manifest:
+            try:
+                self._explainer = load(
+                    open_held(self.held),
+                    engine="eager",
+                    explains=True,
+                    threads=self._settings.threads,
+                )
+            except BundleError as error:
                 raise RequestError(
                     f"model {self.source.name} was changed on the server's disk; explanations "
                     "come back when it is loaded again."
-                )
-            self._explainer = load(
-                self.source.path, engine="eager", explains=True, threads=self._settings.threads
-            )
+                ) from error
         return list(self._explainer.explain(images, target=target, top_k=top_k))
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,12 +182,13 @@ class ServedModel:
             "name": self.source.name,
             "version": self.source.version,
             "ready": not self._closing,
+            "sha256": self.held.sha256,
             "network": self.manifest.model["name"],
             "num_classes": len(self.predictor.labels),
             "input_size": list(self.predictor.preprocess.size),
             "precision": info.precision,
             "engine": info.name,
-            "reason": without_path(choice.reason, self.source) if choice else "",
+            "reason": without_path(choice.reason, self.source, self.held) if choice else "",
             "explains": self.explains,
             "multi_label": self.predictor.multi_label,
         }
@@ -207,8 +219,3 @@ class ServedModel:
     def _retry_after_s(self) -> int:
         """When half of the queue should have gone: whole seconds, as HTTP says it."""
         return max(1, round(self.batcher.seconds_for(self._pending) / 2))
-
-
-def without_path(said: object, source: ModelSource) -> str:
-    """The message for clients: the model's name in place of its folder."""
-    return str(said).replace(str(source.path), f"model {source.name}")

@@ -10,23 +10,28 @@ from typing import Any
 
 from densepath.errors import DensepathError
 from densepath.serving.errors import LoadError, NotFoundError, NotReadyError
+from densepath.serving.held import Absent, Held, Holdings, Key, find_bundle, without_path
 from densepath.serving.logs import log
 from densepath.serving.metrics import Metrics
-from densepath.serving.model import ServedModel, without_path
+from densepath.serving.model import ServedModel
 from densepath.serving.settings import ModelSource
 
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
-Opener = Callable[[ModelSource], ServedModel]
+UNLOADED = "unloaded"
+GOES_ON = " What was loaded before goes on answering."
+Opener = Callable[[ModelSource, Held], ServedModel]
 
 
 @dataclass
 class _Slot:
-    """A name and version, and what stands there now."""
+    """A name and version, what stands there now, and what waits to take its place."""
 
     source: ModelSource
     model: ServedModel | None = None
+    aside: ServedModel | None = None
     state: str = UNAVAILABLE
     reason: str = "not loaded"
+    is_lost: bool = False
 
 
 class Repository:
@@ -47,9 +52,10 @@ class Repository:
 
     @property
     def is_ready(self) -> bool:
-        """Whether no model is being loaded for the first time."""
-        slots = (slot for versions in self._slots.values() for slot in versions.values())
-        return all(slot.state != LOADING for slot in slots)
+        """Whether no model is being loaded for the first time, and some answer if any was lost."""
+        slots = self._all_slots()
+        is_lost = any(slot.is_lost for slot in slots) and not any(slot.model for slot in slots)
+        return not is_lost and all(slot.state != LOADING for slot in slots)
 
     def find(self, name: str | None, version: str | None = None) -> ServedModel:
         """The model; of several versions the latest that is loaded, of one model that one.
@@ -106,49 +112,129 @@ class Repository:
                 rows.append({**row, "versions": versions, "default": version == versions[-1]})
         return rows
 
-    async def load(self, name: str, *, told: bool = True) -> None:
+    @property
+    def holdings(self) -> dict[Key, Held | Absent]:
+        """By name and version, which bundle answers, or why none does."""
+        return {
+            (slot.source.name, slot.source.version): (
+                Absent(slot.reason, slot.is_lost) if slot.model is None else slot.model.held
+            )
+            for slot in self._all_slots()
+        }
+
+    async def start(self, holdings: Holdings | None = None, *, tolerant: bool = False) -> None:
+        """Every model answers: those of the command line, or what other workers hold.
+
+        Args:
+            holdings: the bundle of each model, or why it stays away; None for what stands on the
+                disk now.
+            tolerant: one that cannot be opened stays away, and the others answer.
+
+        Raises:
+            DensepathError: a bundle that cannot be opened, where that is not tolerated.
+        """
+        for slot in self._all_slots():
+            held = (holdings or {}).get((slot.source.name, slot.source.version))
+            if isinstance(held, Absent):
+                slot.reason, slot.is_lost = held.reason, held.is_lost
+                self._tell(slot)
+                continue
+            try:
+                await self._prepare(slot, held)
+            except Exception as error:
+                if not tolerant:
+                    raise
+                self._fail(slot, self._say(slot, held, error))
+                slot.is_lost = True
+            else:
+                self._take(slot)
+
+    async def load(self, name: str) -> None:
         """Every version of the model was opened anew; the old ones go when they are empty.
 
         While a version is opened, and when it cannot be, what stood there goes on answering.
-
-        Args:
-            name: of the command line.
-            told: a bundle that cannot be opened is a LoadError; else its own error.
 
         Raises:
             NotFoundError: no such name.
             LoadError: a bundle that cannot be opened.
         """
-        slots = self._versions(name)
-        async with self._lock:
-            for slot in slots.values():
-                await self._load(slot, told=told)
+        for version in self._versions(name):
+            try:
+                await self.prepare(name, version)
+            except LoadError as error:
+                raise self.drop(name, version, str(error)) from error
+            self.take(name, version)
 
-    async def _load(self, slot: _Slot, *, told: bool) -> None:
-        """One version."""
-        old = slot.model
-        if old is None:
+    async def prepare(self, name: str, version: str, held: Held | None = None) -> None:
+        """A version was opened anew and stands aside until `take` or `drop`.
+
+        Args:
+            name, version: of the command line.
+            held: the bundle that it must be; by default what stands on the disk now.
+
+        Raises:
+            NotFoundError: no such name.
+            LoadError: it cannot be opened; what stood there goes on answering.
+        """
+        slot = self._versions(name)[version]
+        async with self._lock:
+            try:
+                await self._prepare(slot, held)
+            except Exception as error:
+                raise LoadError(self._say(slot, held, error)) from error
+
+    async def _prepare(self, slot: _Slot, held: Held | None) -> None:
+        """As `prepare`, with the errors of the bundle."""
+        if slot.model is None:
             slot.state, slot.reason = LOADING, ""
         loop = asyncio.get_running_loop()
         try:
-            model = await loop.run_in_executor(None, self._open, slot.source)
-        except Exception as error:
-            known = isinstance(error, DensepathError)
-            said = without_path(error, slot.source) if isinstance(error, DensepathError) else ""
-            slot.reason = said or "it failed to load; the server's log says why"
-            if old is None:
+            if held is None:
+                held = await loop.run_in_executor(None, find_bundle, slot.source)
+            slot.aside = await loop.run_in_executor(None, self._open, slot.source, held)
+        except Exception:
+            if slot.model is None:
                 slot.state = UNAVAILABLE
-            if not told:
-                raise
-            log("load failed", level=logging.WARNING, model=str(slot.source), reason=slot.reason,
-                exc_info=None if known else error)  # fmt: skip
-            goes_on = " What was loaded before goes on answering." if old else ""
-            raise LoadError(f"{slot.reason}{goes_on}") from error
-        slot.model, slot.state, slot.reason = model, READY, ""
+            raise
+
+    def take(self, name: str, version: str) -> None:
+        """What stands aside answers from now on."""
+        self._take(self._versions(name)[version])
+
+    def _take(self, slot: _Slot) -> None:
+        """As `take`."""
+        old, model, slot.aside = slot.model, slot.aside, None
+        assert model is not None
+        slot.model, slot.state, slot.reason, slot.is_lost = model, READY, "", False
         self._tell(slot)
-        log("loaded", model=str(slot.source), engine=model.predictor.engine.info.name)
+        log("loaded", model=str(slot.source), engine=model.predictor.engine.info.name,
+            sha256=model.held.sha256)  # fmt: skip
         if old is not None:
             self._leave(old)
+
+    def drop(self, name: str, version: str, reason: str) -> LoadError:
+        """What stands aside, if anything, goes; the error that says why."""
+        slot = self._versions(name)[version]
+        self._fail(slot, reason)
+        return LoadError(reason if slot.model is None else f"{reason}{GOES_ON}")
+
+    def _fail(self, slot: _Slot, reason: str) -> None:
+        """The slot says why there is nothing new."""
+        slot.reason = reason
+        if slot.model is None:
+            slot.state = UNAVAILABLE
+        if slot.aside is not None:
+            self._leave(slot.aside)
+            slot.aside = None
+        self._tell(slot)
+        log("load failed", level=logging.WARNING, model=str(slot.source), reason=reason)
+
+    def _say(self, slot: _Slot, held: Held | None, error: Exception) -> str:
+        """For clients, why a bundle was not opened; what nobody foresaw goes into the log."""
+        if isinstance(error, DensepathError):
+            return without_path(error, slot.source, held)
+        log("load failed", level=logging.ERROR, model=str(slot.source), exc_info=error)
+        return "it failed to load; the server's log says why"
 
     async def unload(self, name: str) -> None:
         """No version of the model takes requests; those inside are still answered.
@@ -161,16 +247,17 @@ class Repository:
             for slot in slots.values():
                 if slot.model is not None:
                     self._leave(slot.model)
-                    slot.model, slot.state, slot.reason = None, UNAVAILABLE, "unloaded"
-                    self._tell(slot)
                     log("unloaded", model=str(slot.source))
+                slot.model, slot.state, slot.reason = None, UNAVAILABLE, UNLOADED
+                slot.is_lost = False
+                self._tell(slot)
 
     async def close(self) -> None:
         """All models have answered what was inside, and are closed."""
-        models = [s.model for versions in self._slots.values() for s in versions.values()]
-        for model in models:
-            if model is not None:
-                self._leave(model)
+        for slot in self._all_slots():
+            for model in (slot.model, slot.aside):
+                if model is not None:
+                    self._leave(model)
         await asyncio.gather(*self._leaving)
 
     def _leave(self, model: ServedModel) -> None:
@@ -183,6 +270,10 @@ class Repository:
         """The metrics know."""
         key = (slot.source.name, slot.source.version)
         self._metrics.ready.labels(*key).set(float(slot.model is not None))
+
+    def _all_slots(self) -> list[_Slot]:
+        """Of all names, in the order of the command line."""
+        return [slot for versions in self._slots.values() for slot in versions.values()]
 
     def _versions(self, name: str) -> dict[str, _Slot]:
         """By version, the latest last."""

@@ -34,9 +34,16 @@ def run(
     """
     settings.check()
     _check_packages()
-    from densepath.serving.logs import start_logging
+    from densepath.serving.logs import logging_to_stderr
 
-    start_logging(settings.log_format)
+    with logging_to_stderr(settings):
+        _serve(settings, sources, announce)
+
+
+def _serve(
+    settings: Settings, sources: Sequence[ModelSource], announce: Callable[[str], None]
+) -> None:
+    """As `run`, with all that it takes."""
     if settings.grpc_port is not None:
         settings = replace(settings, grpc_port=find_port(settings.host, settings.grpc_port))
         if settings.grpc_port == settings.port:

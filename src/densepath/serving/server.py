@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -20,7 +20,7 @@ import uvicorn
 from densepath.serving.connections import protocol_options
 from densepath.serving.errors import RequestError
 from densepath.serving.grpc_server import build_server, credentials
-from densepath.serving.logs import log
+from densepath.serving.logs import count_dropped, finish_logging, log
 from densepath.serving.repository import Repository
 from densepath.serving.rest.app import build_app
 from densepath.serving.service import Service
@@ -69,6 +69,7 @@ async def serve(
     sources: Sequence[ModelSource],
     listening: socket.socket,
     *,
+    open_models: Callable[[Service], Awaitable[None]] = Service.start,
     ready: Callable[[Service], None] = lambda service: None,
     interruptible: bool = True,
 ) -> None:
@@ -78,6 +79,7 @@ async def serve(
         settings: `grpc_port` is the port itself, not 0.
         sources: the bundles.
         listening: the bound socket of REST.
+        open_models: has them all open before anybody is listened to.
         ready: called when requests are answered.
         interruptible: SIGINT drains it, too, and a second one ends it at once.
 
@@ -101,7 +103,7 @@ async def serve(
     if interruptible:
         loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGHUP, reload)
-    starting = asyncio.ensure_future(service.start())
+    starting = asyncio.ensure_future(open_models(service))
     told = asyncio.ensure_future(stop.wait())
     await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
     told.cancel()
@@ -122,6 +124,8 @@ async def serve(
         await asyncio.sleep(0.01)
     if serving.done():
         serving.result()
+    service.metrics.workers.set(1)
+    count_dropped(service.metrics.dropped_lines.inc)
     ready(service)
     await stop.wait()
     draining = loop.create_task(_drain(service, rest, serving, grpc))
@@ -129,6 +133,7 @@ async def serve(
     await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
     if not draining.done():  # a second Ctrl-C: no more patience
         log("ended at once")
+        finish_logging()
         os._exit(1)
     hurrying.cancel()
     draining.result()

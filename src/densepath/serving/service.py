@@ -29,6 +29,7 @@ from densepath.serving.errors import (
     RequestError,
     UnreadableError,
 )
+from densepath.serving.held import Holdings
 from densepath.serving.metrics import Metrics
 from densepath.serving.model import ServedModel
 from densepath.serving.repository import Repository
@@ -83,20 +84,22 @@ class Service:
         self.settings, self.metrics = settings, Metrics()
         self.draining, self.held_bytes = False, 0
         self.repository = Repository(
-            sources, lambda source: ServedModel.open(source, settings, self.metrics), self.metrics
+            sources,
+            lambda source, held: ServedModel.open(source, held, settings, self.metrics),
+            self.metrics,
         )
         self._readers = ThreadPoolExecutor(usable_cores(), "read")
+        self._obeying: set[asyncio.Future[None]] = set()
         # With several workers, what tells all of them instead.
         self.order: Order = self.obey
 
-    async def start(self) -> None:
-        """Every model answers.
+    async def start(self, holdings: Holdings | None = None, *, tolerant: bool = False) -> None:
+        """Every model answers; as `Repository.start`.
 
         Raises:
             DensepathError: one cannot be opened.
         """
-        for name in self.repository.names:
-            await self.repository.load(name, told=False)
+        await self.repository.start(holdings, tolerant=tolerant)
 
     async def stop(self) -> None:
         """Every model is closed, behind its last answer."""
@@ -104,12 +107,16 @@ class Service:
         self._readers.shutdown(cancel_futures=True)
 
     async def obey(self, verb: str, name: str) -> None:
-        """This process has loaded or unloaded the model.
+        """This process has loaded or unloaded the model, also when who asked has gone meanwhile.
 
         Raises:
             NotFoundError, LoadError: as `Repository.load`.
         """
-        await (self.repository.load if verb == "load" else self.repository.unload)(name)
+        order = self.repository.load if verb == "load" else self.repository.unload
+        task = asyncio.ensure_future(order(name))
+        self._obeying.add(task)
+        task.add_done_callback(self._obeying.discard)
+        await asyncio.shield(task)
 
     @property
     def is_ready(self) -> bool:

@@ -24,7 +24,12 @@ LEAST_KEY = 16
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A bundle, and the name and version that clients know it by."""
+    """Where a bundle is found, and the name and version that clients know it by.
+
+    Attributes:
+        name, version: of requests.
+        path: as it was given; links in it are followed at each load, not before.
+    """
 
     name: str
     version: str
@@ -43,7 +48,8 @@ class ModelSource:
         if not path:
             raise UsageError(f"{text!r} names no bundle; write NAME=PATH.")
         name, at, version = named.partition("@")
-        name = name or _fold(Path(path).resolve().name)
+        absolute = Path(path).absolute()
+        name = name or _fold(_last_name(absolute))
         version = version if at else FIRST_VERSION
         if not NAME.fullmatch(name):
             raise UsageError(f"the name {name!r} in {text!r} may have letters, digits and . _ -")
@@ -53,10 +59,15 @@ class ModelSource:
             )
         if not VERSION.fullmatch(version):
             raise UsageError(f"the version {version!r} in {text!r} must be a number from 1 on.")
-        return cls(name, version, Path(path).resolve())
+        return cls(name, version, absolute)
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
+
+
+def _last_name(path: Path) -> str:
+    """The name that was given to the folder: a link's own, not that of what it leads to."""
+    return path.resolve().name if path.name == ".." else path.name
 
 
 def _fold(name: str) -> str:
@@ -110,6 +121,8 @@ class Settings:
             all.
         certificate, key: PEM files for TLS.
         log_format: `json` or `text`.
+        log_level: the least that is logged: `debug` (health checks, too), `info`, `warning` or
+            `error`.
         pages: serve the page at `/`.
     """
 
@@ -136,6 +149,7 @@ class Settings:
     certificate: Path | None = None
     key: Path | None = None
     log_format: str = "json"
+    log_level: str = "info"
     pages: bool = True
 
     def check(self) -> None:

@@ -1,13 +1,13 @@
 """Several processes behind the same ports, and the one that watches over them.
 
 REST's socket is one for all: what a worker has not accepted yet another takes, also when that
-worker is killed. gRPC's port is bound by each. A worker that dies is replaced; the orders of the
-repository (load, unload) come from whichever worker a client reached, and go to all.
+worker is killed. gRPC's port is bound by each. All hold the same bundles: an order of the
+repository (load, unload) comes from whichever worker a client reached and is obeyed by all or by
+none, and one that takes a dead one's place opens what the others hold, whatever is on the disk now.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import multiprocessing
 import os
@@ -22,26 +22,49 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from densepath.errors import DensepathError
-from densepath.serving.errors import LoadError, NotFoundError, RequestError
-from densepath.serving.logs import log, start_logging
-from densepath.serving.metrics import SHARED_FOLDER, make_shared_folder
+from densepath.serving.held import Holdings
+from densepath.serving.logs import log
+from densepath.serving.metrics import SHARED_FOLDER, forget_worker, make_shared_folder
 from densepath.serving.settings import ModelSource, Settings
+from densepath.serving.wanted import Steps, Wanted
+from densepath.serving.worker import (
+    DONE,
+    FAILED,
+    GO,
+    OBEYED,
+    OPENED,
+    ORDER,
+    READY,
+    Start,
+    work,
+)
 
 # A worker that dies sooner than this after its start has failed to start.
 SHORT_LIFE_S = 5.0
 MOST_FAILURES = 3
-READY, FAILED, ORDER, DONE, OBEY, OBEYED = "ready", "failed", "order", "done", "obey", "obeyed"
-ERRORS: dict[str, type[RequestError]] = {"LoadError": LoadError, "NotFoundError": NotFoundError}
+# Between two tries to replace a worker that cannot be.
+RETRY_S, LONGEST_RETRY_S = 2.0, 30.0
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker:
-    """A process, and the pipe to it."""
+    """A process, and the pipe to it.
+
+    Attributes:
+        given, opened: what it was told to hold, and what it does; None until it has opened it.
+        is_welcome: it may take requests, and obeys orders.
+        is_ready: it takes requests.
+        is_stale: it was ended, for what it was given is out of date.
+    """
 
     process: BaseProcess
     pipe: Connection
     started: float
+    given: Holdings
+    opened: Holdings | None = None
+    is_welcome: bool = False
     is_ready: bool = False
+    is_stale: bool = False
 
 
 def supervise(
@@ -53,7 +76,8 @@ def supervise(
     """Keeps the workers running until a signal; returns when all have ended.
 
     Raises:
-        DensepathError: a bundle cannot be opened, or workers die again and again.
+        DensepathError: a bundle cannot be opened, or workers die again and again before they have
+            answered at all.
     """
     folder = make_shared_folder()
     os.environ[SHARED_FOLDER] = folder
@@ -74,11 +98,13 @@ class _Supervisor:
         listening: socket.socket,
         announce: Callable[[str], None],
     ) -> None:
-        self._settings, self._sources = settings, sources
+        self._settings, self._wanted = settings, Wanted(sources)
         self._listening, self._announce = listening, announce
         self._workers: list[_Worker] = []
-        self._failures, self._announced = 0, False
-        # The worker that asked, and the workers that have still to obey; one order at a time.
+        self._failures, self._try_at, self._announced = 0, 0.0, False
+        self._why_not = ""
+        # The steps of the order that is obeyed now, who asked for it, and who has still to obey.
+        self._steps: Steps | None = None
         self._asking: _Worker | None = None
         self._left: list[_Worker] = []
         self._said: str | None = None
@@ -94,95 +120,209 @@ class _Supervisor:
             signal.signal(number, lambda number, frame: signals.append(number))
         signal.set_wakeup_fd(self._wake.fileno())
         try:
-            for _ in range(self._settings.workers):
-                self._start()
             while not (set(signals) & {signal.SIGTERM, signal.SIGINT}):
                 if signal.SIGHUP in signals:
                     signals.remove(signal.SIGHUP)
-                    names = dict.fromkeys(source.name for source in self._sources)
-                    self._orders += [(None, "load", name) for name in names]
+                    self._orders += [(None, "load", name) for name in self._wanted.names]
                 self._step()
         finally:
             self._end()
 
-    def _start(self) -> None:
-        """One more worker."""
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_work, args=(self._settings, self._sources, self._listening, theirs), daemon=True
-        )
-        process.start()
-        theirs.close()
-        self._workers.append(_Worker(process, ours, time.monotonic()))
-
     def _step(self) -> None:
-        """Waits for something, and sees to it."""
+        """Has enough workers, waits for something, and sees to it."""
+        self._fill()
         watched: list[Any] = [self._woken]
         for worker in self._workers:
             watched += [worker.pipe, worker.process.sentinel]
-        for thing in wait(watched):
+        is_lacking = len(self._workers) < self._settings.workers
+        timeout = max(0.0, self._try_at - time.monotonic()) if is_lacking else None
+        for thing in wait(watched, timeout):
             if thing is self._woken:
                 self._woken.recv(64)
         for worker in list(self._workers):
             self._hear(worker)
             if not worker.process.is_alive():
                 self._bury(worker)
-        self._next_order()
+        self._welcome()
+        self._obey_orders()
+
+    # Who serves.
+
+    def _fill(self) -> None:
+        """As many workers as there should be, where what the others hold can be opened.
+
+        Raises:
+            DensepathError: it cannot, and none has ever answered.
+        """
+        lacking = self._settings.workers - len(self._workers)
+        if not lacking or time.monotonic() < self._try_at:
+            return
+        if self._announced and not any(worker.opened for worker in self._workers):
+            if self._workers:  # one is about to open what there is
+                self._try_at = time.monotonic() + RETRY_S
+                return
+            self._wanted.renew()
+            self._start(tolerant=True)
+            return
+        try:
+            self._wanted.find_again()
+        except DensepathError as error:
+            if not self._announced:
+                raise
+            self._tell_why_not(str(error))
+            self._try_at = time.monotonic() + RETRY_S
+            return
+        self._why_not = ""
+        for _ in range(lacking):
+            self._start()
+
+    def _tell_why_not(self, reason: str) -> None:
+        """Logs, once, why nobody takes the place of one that died."""
+        if reason != self._why_not:
+            log("worker not replaced", level=logging.WARNING, reason=reason,
+                cure="load the model, or put the bundle back")  # fmt: skip
+        self._why_not = reason
+
+    def _start(self, *, tolerant: bool = False) -> None:
+        """One more worker."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        start = Start(
+            settings=self._settings,
+            sources=list(self._wanted.sources.values()),
+            listening=self._listening,
+            pipe=theirs,
+            holdings=dict(self._wanted.holdings),
+            tolerant=tolerant,
+        )
+        process = context.Process(target=work, args=(start,), daemon=True)
+        try:
+            process.start()
+        except OSError as error:  # too many processes, or no memory
+            ours.close()
+            log("worker not started", level=logging.WARNING, reason=error.strerror)
+            self._postpone(f"none can be started: {error.strerror}")
+            return
+        finally:
+            theirs.close()
+        self._workers.append(_Worker(process, ours, time.monotonic(), start.holdings))
+
+    def _welcome(self) -> None:
+        """Those that have opened what the others hold take requests; between orders alone."""
+        if self._steps is not None:
+            return
+        for worker in self._workers:
+            if worker.opened is None or worker.is_welcome or worker.is_stale:
+                continue
+            if worker.given == self._wanted.holdings:
+                self._wanted.adopt(worker.opened)  # less, where it tolerates what is lost
+                worker.is_welcome = self._tell(worker, GO)
+            else:  # an order was obeyed while it opened its models
+                log("worker out of date", pid=worker.process.pid)
+                worker.is_stale = True
+                worker.process.kill()
 
     def _hear(self, worker: _Worker) -> None:
-        """What the worker has said since."""
+        """What the worker has said since.
+
+        Raises:
+            DensepathError: it cannot start, and none has before.
+        """
         try:
             while worker.pipe.poll():
-                kind, *rest = worker.pipe.recv()
-                if kind == READY:
-                    worker.is_ready, self._failures = True, 0
-                    if not self._announced and all(each.is_ready for each in self._workers):
-                        self._announced = True
-                        self._announce(rest[0])
-                elif kind == FAILED:
-                    raise DensepathError(rest[0])
-                elif kind == ORDER:
-                    self._orders.append((worker, *rest))
-                elif kind == OBEYED:
-                    self._said = self._said or rest[0]
-                    self._left.remove(worker)
+                self._understand(worker, *worker.pipe.recv())
         except (EOFError, OSError):
             return
 
+    def _understand(self, worker: _Worker, kind: str, *rest: Any) -> None:
+        """As `_hear`, of one message."""
+        if kind == OPENED:
+            worker.opened = rest[0]
+        elif kind == READY:
+            worker.is_ready = True
+            enough = len(self._workers) == self._settings.workers
+            if not self._announced and enough and all(each.is_ready for each in self._workers):
+                self._announced = True
+                self._announce(rest[0])
+        elif kind == FAILED:
+            if not self._announced:
+                raise DensepathError(rest[0])
+            log("worker failed to start", level=logging.WARNING, reason=rest[0])
+        elif kind == ORDER:
+            self._orders.append((worker, *rest))
+        elif kind == OBEYED and worker in self._left:
+            self._said = self._said or rest[0]
+            self._left.remove(worker)
+
     def _bury(self, worker: _Worker) -> None:
-        """Another takes the place of a worker that has died.
+        """The worker has died; another takes its place in due time.
 
         Raises:
-            DensepathError: they die as soon as they start.
+            DensepathError: they die as soon as they start, and have never answered.
         """
         self._workers.remove(worker)
         if worker in self._left:
             self._left.remove(worker)
-        code = worker.process.exitcode
+        pid, code = worker.process.pid, worker.process.exitcode
         worker.pipe.close()
-        log("worker died", level=logging.WARNING, pid=worker.process.pid, exit_code=code)
-        self._failures += time.monotonic() - worker.started < SHORT_LIFE_S
-        if self._failures >= MOST_FAILURES and not self._announced:
-            raise DensepathError(f"workers end as soon as they start, with exit code {code}.")
-        if self._failures >= MOST_FAILURES:
-            time.sleep(1)
-        self._start()
-
-    def _next_order(self) -> None:
-        """The next order goes to all workers, once all have obeyed the last one."""
-        if self._left:
+        if pid is not None:
+            forget_worker(pid)
+        log("worker died", level=logging.WARNING, pid=pid, exit_code=code)
+        if worker.is_stale:
             return
-        if self._asking is not None:
-            if self._asking in self._workers:
-                self._asking.pipe.send((DONE, self._said))
-            self._asking = None
-        if self._orders:
-            self._asking, verb, name = self._orders.pop(0)
+        if worker.is_ready and time.monotonic() - worker.started >= SHORT_LIFE_S:
+            self._failures = 0
+        else:
+            self._postpone(f"workers end as soon as they start, with exit code {code}")
+
+    def _postpone(self, reason: str) -> None:
+        """Another try comes later, where several have failed.
+
+        Raises:
+            DensepathError: none has ever succeeded.
+        """
+        self._failures += 1
+        if self._failures < MOST_FAILURES:
+            return
+        if not self._announced:
+            raise DensepathError(f"{reason}.")
+        wait_s = RETRY_S * 2 ** min(self._failures - MOST_FAILURES, 10)
+        self._try_at = time.monotonic() + min(wait_s, LONGEST_RETRY_S)
+
+    # What they are told.
+
+    def _tell(self, worker: _Worker, *message: Any) -> bool:
+        """Whether the worker can be told; one that cannot is as good as dead."""
+        try:
+            worker.pipe.send(message)
+        except OSError:
+            worker.process.kill()
+            return False
+        return True
+
+    def _obey_orders(self) -> None:
+        """The next steps, as long as nobody has still to obey the last one."""
+        while not self._left:
+            if self._steps is None:
+                if not self._orders:
+                    return
+                self._asking, verb, name = self._orders.pop(0)
+                wanted, answer = self._wanted, None
+                self._steps = wanted.load(name) if verb == "load" else wanted.unload(name)
+            else:
+                answer = self._said
             self._said = None
-            self._left = [worker for worker in self._workers if worker.is_ready]
-            for worker in self._left:
-                worker.pipe.send((OBEY, verb, name))
+            try:
+                message = self._steps.send(answer)
+            except StopIteration as end:
+                self._steps = None
+                if self._asking in self._workers:
+                    self._tell(self._asking, DONE, end.value)
+                self._try_at = 0.0  # who could not be replaced may be now
+                self._welcome()
+            else:
+                welcome = [worker for worker in self._workers if worker.is_welcome]
+                self._left = [worker for worker in welcome if self._tell(worker, *message)]
 
     def _end(self) -> None:
         """All workers have drained, or are killed after their grace."""
@@ -202,64 +342,3 @@ class _Supervisor:
                 for worker in self._workers:
                     worker.process.kill()
                 return
-
-
-def _work(
-    settings: Settings, sources: Sequence[ModelSource], listening: socket.socket, pipe: Connection
-) -> None:
-    """A worker's life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor hears it, too, and tells all
-    start_logging(settings.log_format)
-    try:
-        asyncio.run(_serve(settings, sources, listening, pipe))
-    except DensepathError as error:
-        pipe.send((FAILED, str(error)))
-
-
-async def _serve(
-    settings: Settings, sources: Sequence[ModelSource], listening: socket.socket, pipe: Connection
-) -> None:
-    """Serves, and keeps in touch with the supervisor."""
-    from densepath.serving.server import describe, serve
-    from densepath.serving.service import Service
-
-    loop = asyncio.get_running_loop()
-    waiting: list[asyncio.Future[str | None]] = []
-
-    async def order(verb: str, name: str) -> None:
-        """Has every worker obey; raises what one of them said."""
-        done: asyncio.Future[str | None] = loop.create_future()
-        waiting.append(done)
-        pipe.send((ORDER, verb, name))
-        said = await done
-        if said is not None:
-            kind, _, message = said.partition(":")
-            raise ERRORS.get(kind, LoadError)(message)
-
-    def ready(service: Service) -> None:
-        service.order = order
-        loop.add_reader(pipe.fileno(), hear, service)
-        pipe.send((READY, describe(service, listening.getsockname()[1])))
-
-    def hear(service: Service) -> None:
-        try:
-            kind, *rest = pipe.recv()
-        except (EOFError, OSError):  # the supervisor is gone: so should be its workers
-            loop.remove_reader(pipe.fileno())
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
-        if kind == DONE:
-            waiting.pop(0).set_result(rest[0])
-        else:
-            tasks.add(loop.create_task(obey(service, *rest)))
-
-    async def obey(service: Service, verb: str, name: str) -> None:
-        said = None
-        try:
-            await service.obey(verb, name)
-        except RequestError as error:
-            said = f"{type(error).__name__}:{error}"
-        pipe.send((OBEYED, said))
-
-    tasks: set[asyncio.Task[None]] = set()
-    await serve(settings, sources, listening, ready=ready, interruptible=False)

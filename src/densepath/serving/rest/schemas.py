@@ -30,6 +30,7 @@ class ModelRow(Schema):
     versions: list[str]
     default: bool
     ready: bool
+    sha256: str
     network: str
     num_classes: int
     input_size: list[int]

@@ -45,6 +45,12 @@ class Server:
         """A client of its REST."""
         return httpx.Client(base_url=self.url, timeout=60, **options)
 
+    def workers(self) -> list[int]:
+        """The processes that serve: the children that have an engine's threads."""
+        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        children = [int(pid) for pid in task.read_text().split()]
+        return [pid for pid in children if len(list(Path(f"/proc/{pid}/task").iterdir())) > 4]
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Its exit code after the signal."""
         if self.process.poll() is None:

@@ -184,23 +184,16 @@ def test_sighup_opens_the_bundles_anew(own, files, answers):
 # Several processes.
 
 
-def workers_of(server) -> list[int]:
-    """The processes that serve: the children that have an engine's threads."""
-    task = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-    children = [int(pid) for pid in task.read_text().split()]
-    return [pid for pid in children if len(list(Path(f"/proc/{pid}/task").iterdir())) > 4]
-
-
 def test_a_worker_that_is_killed_under_load_is_replaced_and_the_others_answer(start, files):
     server = start("colour", "--workers", "2")
-    first = workers_of(server)
+    first = server.workers()
     assert len(first) == 2
     with Load(server, files[0], clients=6) as load:
         load.wait_for(100)
         os.kill(first[0], signal.SIGKILL)
         load.wait_for(200)
         for _ in range(400):
-            if len(workers_of(server)) == 2 and first[0] not in workers_of(server):
+            if len(server.workers()) == 2 and first[0] not in server.workers():
                 break
             time.sleep(0.05)
         else:
@@ -248,7 +241,7 @@ def test_orders_reach_every_worker_and_their_counters_are_one(start, files):
 
 def test_workers_end_when_the_process_that_watches_them_is_killed(start):
     server = start("colour", "--workers", "2")
-    pids = workers_of(server)
+    pids = server.workers()
     server.process.kill()
     server.process.wait(30)
     for _ in range(400):

@@ -7,6 +7,7 @@ these two: whoever takes a dead one's place opens what the others hold, or nothi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from densepath.serving.settings import ModelSource
 # Of a volume of Kubernetes (a ConfigMap, a projected one): the files are links into what it leads
 # to, which is changed as a whole.
 KUBERNETES = "..data"
+A_PATH = "(a path of the server)"
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,14 @@ def follow(path: Path) -> Path:
 
 
 def without_path(said: object, source: ModelSource, held: Held | None = None) -> str:
-    """The message for clients: the model's name in place of its folder, and of where that led."""
-    folders = {str(source.path), str(held.folder if held else follow(source.path))}
+    """The message for clients: the model's name in place of its folder, and of where that led.
+
+    Other paths beside it, which a hint may name, are left out.
+    """
+    folders = {source.path, held.folder if held else follow(source.path)}
     text = str(said)
-    for folder in sorted(folders, key=len, reverse=True):
+    for folder in sorted(map(str, folders), key=len, reverse=True):
         text = text.replace(folder, f"model {source.name}")
+    for above in {"/".join(folder.parts[:2])[1:] for folder in folders}:
+        text = re.sub(rf"{re.escape(above)}/\S*[^\s.,:;?]", A_PATH, text)
     return text

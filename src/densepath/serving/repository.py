@@ -18,6 +18,7 @@ from densepath.serving.settings import ModelSource
 
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
 UNLOADED = "unloaded"
+UNFORESEEN = "it failed to load; the server's log says why"
 GOES_ON = " What was loaded before goes on answering."
 Opener = Callable[[ModelSource, Held], ServedModel]
 
@@ -227,14 +228,14 @@ class Repository:
             self._leave(slot.aside)
             slot.aside = None
         self._tell(slot)
-        log("load failed", level=logging.WARNING, model=str(slot.source), reason=reason)
 
     def _say(self, slot: _Slot, held: Held | None, error: Exception) -> str:
-        """For clients, why a bundle was not opened; what nobody foresaw goes into the log."""
-        if isinstance(error, DensepathError):
-            return without_path(error, slot.source, held)
-        log("load failed", level=logging.ERROR, model=str(slot.source), exc_info=error)
-        return "it failed to load; the server's log says why"
+        """For clients, why a bundle was not opened; the log has the paths, too, or the traceback."""
+        known = isinstance(error, DensepathError)
+        told = str(error) if known else UNFORESEEN
+        log("load failed", level=logging.WARNING, model=str(slot.source), reason=told,
+            exc_info=None if known else error)  # fmt: skip
+        return without_path(told, slot.source, held)
 
     async def unload(self, name: str) -> None:
         """No version of the model takes requests; those inside are still answered.

@@ -81,6 +81,7 @@ class Wanted:
             try:
                 held = find_bundle(source)
             except DensepathError as error:
+                log("load failed", level=logging.WARNING, model=str(source), reason=str(error))
                 reason: str | None = without_path(error, source)
             else:
                 reason = yield (PREPARE, *key, held)

@@ -15,10 +15,10 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from densepath.serving.held import Absent, Held  # noqa: E402
-from densepath.serving.settings import ModelSource  # noqa: E402
-from densepath.serving.wanted import Wanted  # noqa: E402
-from densepath.serving.worker import DROP, PREPARE, TAKE, UNLOAD  # noqa: E402
+from densepath.serving.held import Absent, Held
+from densepath.serving.settings import ModelSource
+from densepath.serving.wanted import Wanted
+from densepath.serving.worker import DROP, PREPARE, TAKE, UNLOAD
 
 REACH_S = 60
 

@@ -230,7 +230,7 @@ class Repository:
         self._tell(slot)
 
     def _say(self, slot: _Slot, held: Held | None, error: Exception) -> str:
-        """For clients, why a bundle was not opened; the log has the paths, too, or the traceback."""
+        """For clients, why a bundle was not opened; the log has paths, too, or the traceback."""
         known = isinstance(error, DensepathError)
         told = str(error) if known else UNFORESEEN
         log("load failed", level=logging.WARNING, model=str(slot.source), reason=told,

@@ -16,19 +16,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from typing import Any
 
 from densepath.errors import DensepathError
-from densepath.serving.held import Holdings
 from densepath.serving.logs import log
 from densepath.serving.metrics import SHARED_FOLDER, forget_worker, make_shared_folder
+from densepath.serving.obeying import Orders, Watched
 from densepath.serving.settings import ModelSource, Settings
-from densepath.serving.wanted import Steps, Wanted
+from densepath.serving.wanted import Wanted
 from densepath.serving.worker import (
-    DONE,
     FAILED,
     GO,
     OBEYED,
@@ -44,27 +41,6 @@ SHORT_LIFE_S = 5.0
 MOST_FAILURES = 3
 # Between two tries to replace a worker that cannot be.
 RETRY_S, LONGEST_RETRY_S = 2.0, 30.0
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A process, and the pipe to it.
-
-    Attributes:
-        given, opened: what it was told to hold, and what it does; None until it has opened it.
-        is_welcome: it may take requests, and obeys orders.
-        is_ready: it takes requests.
-        is_stale: it was ended, for what it was given is out of date.
-    """
-
-    process: BaseProcess
-    pipe: Connection
-    started: float
-    given: Holdings
-    opened: Holdings | None = None
-    is_welcome: bool = False
-    is_ready: bool = False
-    is_stale: bool = False
 
 
 def supervise(
@@ -100,15 +76,10 @@ class _Supervisor:
     ) -> None:
         self._settings, self._wanted = settings, Wanted(sources)
         self._listening, self._announce = listening, announce
-        self._workers: list[_Worker] = []
+        self._workers: list[Watched] = []
+        self._orders = Orders(self._wanted)
         self._failures, self._try_at, self._announced = 0, 0.0, False
         self._why_not = ""
-        # The steps of the order that is obeyed now, who asked for it, and who has still to obey.
-        self._steps: Steps | None = None
-        self._asking: _Worker | None = None
-        self._left: list[_Worker] = []
-        self._said: str | None = None
-        self._orders: list[tuple[_Worker | None, str, str]] = []
         self._signals: list[int] = []
         self._wake, self._woken = socket.socketpair()
 
@@ -123,7 +94,8 @@ class _Supervisor:
             while not (set(signals) & {signal.SIGTERM, signal.SIGINT}):
                 if signal.SIGHUP in signals:
                     signals.remove(signal.SIGHUP)
-                    self._orders += [(None, "load", name) for name in self._wanted.names]
+                    for name in self._wanted.names:
+                        self._orders.add(None, "load", name)
                 self._step()
         finally:
             self._end()
@@ -144,9 +116,9 @@ class _Supervisor:
             if not worker.process.is_alive():
                 self._bury(worker)
         self._welcome()
-        self._obey_orders()
-
-    # Who serves.
+        while self._orders.go_on(self._workers):
+            self._try_at = 0.0  # who could not be replaced may be now
+            self._welcome()
 
     def _fill(self) -> None:
         """As many workers as there should be, where what the others hold can be opened.
@@ -205,24 +177,24 @@ class _Supervisor:
             return
         finally:
             theirs.close()
-        self._workers.append(_Worker(process, ours, time.monotonic(), start.holdings))
+        self._workers.append(Watched(process, ours, time.monotonic(), start.holdings))
 
     def _welcome(self) -> None:
         """Those that have opened what the others hold take requests; between orders alone."""
-        if self._steps is not None:
+        if not self._orders.are_done:
             return
         for worker in self._workers:
             if worker.opened is None or worker.is_welcome or worker.is_stale:
                 continue
             if worker.given == self._wanted.holdings:
                 self._wanted.adopt(worker.opened)  # less, where it tolerates what is lost
-                worker.is_welcome = self._tell(worker, GO)
+                worker.is_welcome = worker.tell(GO)
             else:  # an order was obeyed while it opened its models
                 log("worker out of date", pid=worker.process.pid)
                 worker.is_stale = True
                 worker.process.kill()
 
-    def _hear(self, worker: _Worker) -> None:
+    def _hear(self, worker: Watched) -> None:
         """What the worker has said since.
 
         Raises:
@@ -234,7 +206,7 @@ class _Supervisor:
         except (EOFError, OSError):
             return
 
-    def _understand(self, worker: _Worker, kind: str, *rest: Any) -> None:
+    def _understand(self, worker: Watched, kind: str, *rest: Any) -> None:
         """As `_hear`, of one message."""
         if kind == OPENED:
             worker.opened = rest[0]
@@ -249,20 +221,18 @@ class _Supervisor:
                 raise DensepathError(rest[0])
             log("worker failed to start", level=logging.WARNING, reason=rest[0])
         elif kind == ORDER:
-            self._orders.append((worker, *rest))
-        elif kind == OBEYED and worker in self._left:
-            self._said = self._said or rest[0]
-            self._left.remove(worker)
+            self._orders.add(worker, *rest)
+        elif kind == OBEYED:
+            self._orders.hear(worker, rest[0])
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: Watched) -> None:
         """The worker has died; another takes its place in due time.
 
         Raises:
             DensepathError: they die as soon as they start, and have never answered.
         """
         self._workers.remove(worker)
-        if worker in self._left:
-            self._left.remove(worker)
+        self._orders.forget(worker)
         pid, code = worker.process.pid, worker.process.exitcode
         worker.pipe.close()
         if pid is not None:
@@ -288,41 +258,6 @@ class _Supervisor:
             raise DensepathError(f"{reason}.")
         wait_s = RETRY_S * 2 ** min(self._failures - MOST_FAILURES, 10)
         self._try_at = time.monotonic() + min(wait_s, LONGEST_RETRY_S)
-
-    # What they are told.
-
-    def _tell(self, worker: _Worker, *message: Any) -> bool:
-        """Whether the worker can be told; one that cannot is as good as dead."""
-        try:
-            worker.pipe.send(message)
-        except OSError:
-            worker.process.kill()
-            return False
-        return True
-
-    def _obey_orders(self) -> None:
-        """The next steps, as long as nobody has still to obey the last one."""
-        while not self._left:
-            if self._steps is None:
-                if not self._orders:
-                    return
-                self._asking, verb, name = self._orders.pop(0)
-                wanted, answer = self._wanted, None
-                self._steps = wanted.load(name) if verb == "load" else wanted.unload(name)
-            else:
-                answer = self._said
-            self._said = None
-            try:
-                message = self._steps.send(answer)
-            except StopIteration as end:
-                self._steps = None
-                if self._asking in self._workers:
-                    self._tell(self._asking, DONE, end.value)
-                self._try_at = 0.0  # who could not be replaced may be now
-                self._welcome()
-            else:
-                welcome = [worker for worker in self._workers if worker.is_welcome]
-                self._left = [worker for worker in welcome if self._tell(worker, *message)]
 
     def _end(self) -> None:
         """All workers have drained, or are killed after their grace."""

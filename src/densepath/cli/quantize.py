@@ -160,5 +160,8 @@ def _print_forms(said: dict) -> None:
     console = stdout()
     judged, calibrated = said["judged_on"], said["calibration"]
     line = f"{judged['num_images']} images; ranges from {calibrated['images']}"
+    kernels = {form["kernels"] for form in said["formats"].values()} - {None}
+    if kernels:
+        line += f"; litert by LiteRT's {kernels.pop()} kernels"
     console.print(f"compared with the float network on {line}", markup=False, soft_wrap=True)
     console.print(table)

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 from densepath.bundle.bundle import Bundle, check_target, write_bundle
 from densepath.engines.engine import Logits
+from densepath.engines.litert import Kernels
 from densepath.errors import ParityError
 from densepath.export.describe import Parts, describe
 from densepath.files import write_json, write_text
@@ -121,7 +122,7 @@ def quantize(
         write_bundle(output, overwrite=overwrite) as (folder, seal),
     ):
         task = Task(checkpoint, calibration, tuple(kept), Path(scratch))
-        judge = _Judge(checkpoint, judged_on, expected, own.evaluate)
+        judge = _Judge(checkpoint, judged_on, expected, own.evaluate, purpose)
         parts: Parts = {}
         reports = []
         for form in forms:
@@ -154,13 +155,22 @@ class _Judge:
         images: Calibration,
         expected: Logits,
         evaluate: Evaluate | None,
+        purpose: Purpose,
     ) -> None:
         self._checkpoint, self._images = checkpoint, images
         self._expected, self._evaluate = expected, evaluate
+        self._purpose = purpose
+
+    def kernels(self, form: Form) -> Kernels | None:
+        """The kernels of LiteRT that the form is run by; None where another runtime has it."""
+        if form.open_as_npu is None:
+            return None
+        return "reference" if self._purpose == "npu" else "optimised"
 
     def score(self, form: Form, model: Path) -> Score:
         """The form's score."""
-        engine = form.open(model, self._checkpoint)
+        as_npu = form.open_as_npu if self._purpose == "npu" else None
+        engine = (as_npu or form.open)(model, self._checkpoint)
         try:
             found = engine_logits(engine, self._images)
         finally:
@@ -205,7 +215,8 @@ def _make(
         if not file.name.startswith("preprocess"):
             size_bytes += file.stat().st_size
         shutil.move(file, folder / file.name)
-    return FormReport(form.format, best, scores, operators, size_bytes), parts
+    kernels = judge.kernels(form)
+    return FormReport(form.format, best, scores, operators, size_bytes, kernels), parts
 
 
 def _write_report(report: QuantizationReport, folder: Path) -> None:

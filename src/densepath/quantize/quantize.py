@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from densepath.bundle.bundle import Bundle, check_target, write_bundle
 from densepath.engines.engine import Logits
@@ -60,6 +60,7 @@ def quantize(
     keep_float: KeepFloat = (),
     sensitivity: bool = False,
     functions: str | Path | None = None,
+    reading: Mapping[str, Any] | None = None,
     seed: int = 0,
     overwrite: bool = False,
     say: Say = lambda step: None,
@@ -82,6 +83,8 @@ def quantize(
         sensitivity: measure what 8 bits do to each layer, and draw it.
         functions: a Python file with a function `preprocess` or `evaluate`, see
             `user_functions.py`.
+        reading: fields of DataOptions, such as a table's columns; with any of them `data` is a
+            data set.
         seed: draws the images.
         overwrite: a bundle that stands at `output` is replaced.
         say: is told of each step.
@@ -109,6 +112,7 @@ def quantize(
         num_held_out=num_held_out,
         seed=seed,
         prepare=own.preprocess,
+        reading=reading,
     )
     judged_on = held_out or calibration
     measured: list[Sensitivity] = []

@@ -80,7 +80,57 @@ def test_a_bundle_is_compiled_simulated_and_profiled(run, tmp_path):
     assert "ms an image, estimated" in out
     assert (tmp_path / "p.png").is_file()
     code, out, _ = run("profile", tmp_path / "p", "--json")
-    assert json.loads(out)["target"]["name"] == "ethos-u85-256"
+    said = json.loads(out)
+    assert said["target"]["name"] == "ethos-u85-256"
+    rows = (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == [layer["name"] for layer in said["layers"]]
+    assert sum(layer["ms"] for layer in said["layers"]) > 0
+
+
+def test_a_program_with_layers_on_the_cpu_says_in_every_form_what_is_not_counted(
+    run, stage, tmp_path
+):
+    quantize(
+        *("cifar10/densenet_bc_22_12", tmp_path / "kept"),
+        **{"data": stage / "photos", "num_images": 4, "purpose": "npu", "method": "minmax"},
+        keep_float=["features.conv0"],
+    )
+    told = "not counted on the CPU: 3 operators, 2.2 % of the multiply-adds"
+    target = ("--target", "ethos-u55-256", "-o", tmp_path / "p")
+    code, out, _ = run("compile", tmp_path / "kept", *target)
+    assert code == 0
+    assert told in out
+    assert "ms an image on the NPU, estimated" in out
+    code, out, err = run("simulate", tmp_path / "p", "--input", "photos/flower.jpg", "--check")
+    assert code == 0
+    assert "have the bytes of LiteRT's reference kernels" in err
+    code, out, _ = run("profile", tmp_path / "p", "--layers", 1)
+    assert (code, told in out) == (0, True)
+    assert len([line for line in out.splitlines() if "not counted  not counted" in line]) == 1
+    code, out, _ = run("profile", tmp_path / "p", "--json")
+    said = json.loads(out)
+    assert said["not_counted"] == said["estimate"]["not_counted"]
+    assert said["not_counted"]["operators"] == 3
+    assert [row["source"] for row in said["layers"] if row["ms"] is None] == [
+        *("Dequantize", "Conv2D", "Quantize"),
+    ]
+    code, out, _ = run("targets", tmp_path / "kept")
+    assert out.count("3 operators, 2.2 % of the multiply-adds") == 11
+
+
+def test_a_program_that_does_not_fit_is_written_and_ends_with_1(run, tmp_path):
+    small = ("--target", "ethos-u55-64", "--sram-kib", 100, "-o", tmp_path / "p")
+    wanted = r"needs 166 KiB of SRAM, and there are 100"
+    for more in ((), ("--overwrite", "--json")):
+        code, out, err = run("compile", "int8", *small, *more)
+        assert (code, wanted in err) == (1, True)
+    assert json.loads(out)["estimate"]["fits"] is False
+    for more in ((), ("--json",), ("--csv", tmp_path / "layers.csv")):
+        code, out, err = run("profile", tmp_path / "p", *more)
+        assert (code, wanted in err, bool(out)) == (1, True, True)
+    assert (tmp_path / "layers.csv").is_file()
+    code, _, _ = run("compile", "int8", "--target", "ethos-u55-64", "-o", tmp_path / "q")
+    assert code == 0
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ import torch
 from PIL import Image
 
 import densepath
-from densepath.bundle.bundle import QUANTIZED, Bundle, write_bundle
+from densepath.bundle.bundle import Bundle, write_bundle
 from densepath.bundle.manifest import File
+from densepath.bundle.other_formats import EXPORTED
 from densepath.cli.app import main
 from densepath.engines import obstacles
 from densepath.engines.choose import LARGE_PARAMETERS, choose
@@ -269,7 +270,7 @@ def test_a_gpu_is_used_when_there_is_one(opened, compiled, monkeypatch):
 def test_an_engine_whose_format_is_missing_says_how_to_export_it(opened, engine):
     [row] = (row for row in TABLE if row.name == engine)
     others = {"onnx", "openvino", "torch"} - {row.format}
-    verb = "quantize" if row.format in QUANTIZED else "export"
+    verb = "export" if row.format in EXPORTED else "quantize"
     if row.gpu is False and row.format != "torch":
         with pytest.raises(BundleError, match=rf"no {row.format} format.*densepath {verb} "):
             choose(Wish(engine=engine), only(opened, *others))
@@ -280,7 +281,7 @@ def test_an_engine_whose_format_is_missing_says_how_to_export_it(opened, engine)
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "aoti"])
 def test_an_engine_that_reads_bundles_says_so_of_a_checkpoint(made, engine):
-    with pytest.raises(UsageError, match=r"reads bundles.*densepath export SUBJECT --to"):
+    with pytest.raises(UsageError, match=r"of bundles, and the subject is none.*densepath export"):
         densepath.load(made / "tiny.safetensors", engine=engine)
 
 

@@ -34,7 +34,7 @@ from densepath.npu.compile import compile_program, write_c_array
 from densepath.npu.estimate import read_layers
 from densepath.npu.figure import draw_profile
 from densepath.npu.profile import profile, write_csv
-from densepath.npu.program import LAYERS, Program
+from densepath.npu.program import COMPILED, LAYERS, Program
 from densepath.npu.simulate import (
     differing_layers,
     dump_layers,
@@ -87,7 +87,7 @@ def test_all_of_velas_targets_are_there_with_their_memory_modes():
     for name in target_names():
         target = find_target(name)
         assert target.name.endswith(f"-{target.macs_per_cycle}")
-        assert target.memory_mode in memory_modes(target.generation)
+        assert target.memory_mode in memory_modes(target.system_config)
         assert target.clock_hz >= 2e8
 
 
@@ -322,7 +322,7 @@ def test_the_layers_add_up_to_what_the_program_does(program):
     for shares in (made.share_by("operator"), made.share_by("bound_by")):
         assert sum(shares.values()) == pytest.approx(1)
     assert 0 < made.utilisation() < 1
-    assert read_layers(program.folder / LAYERS) == made.layers
+    assert read_layers(program.folder / LAYERS, program.folder / COMPILED) == made.layers
 
 
 def test_a_profile_is_a_table_and_a_picture(program, tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 
 from densepath.benchmark.rungs import Rung, open_rungs
 from densepath.data.dataset import Dataset, Split, Subset
-from densepath.data.loader import EvalLoader
+from densepath.data.loader import EvalLoader, OnError
 from densepath.engines.engine import Images, Logits
-from densepath.errors import LabelMismatchError, UsageError
-from densepath.evaluation.labels import match_labels
+from densepath.errors import DataError, LabelMismatchError, UsageError
+from densepath.evaluation.labels import MissingClasses, match_labels
 from densepath.evaluation.measured import Overlap, find_known, find_overlap, open_measured
 from densepath.evaluation.metrics import TOP, top5_tells
 from densepath.names import several
 from densepath.quantize.scoring import signal_to_noise
-from densepath.wording import in_markdown, percent
+from densepath.wording import counted, in_markdown, percent
 
 BATCH, SIMULATED_BATCH = 32, 100
 WARM_RUNS, TIMED_RUNS = 5, 30
@@ -154,6 +154,9 @@ def measure_ladder(
     num_simulated: int = 500,
     timed: bool = True,
     data_root: str | Path | None = None,
+    reading: Mapping[str, Any] | None = None,
+    missing_classes: MissingClasses = "refuse",
+    on_error: OnError = "fail",
     say: Say = lambda step: None,
 ) -> Ladder:
     """The ladder of these subjects, in their order.
@@ -166,6 +169,9 @@ def measure_ladder(
         num_simulated: of them, those that an NPU's simulator answers.
         timed: measure latencies.
         data_root: the folder that a list's or table's paths start from.
+        reading: fields of DataOptions, such as a table's columns.
+        missing_classes: whether the data set may lack classes of the network.
+        on_error: an unreadable image: leave it out and count it, or stop there.
         say: is told of each step.
 
     Raises:
@@ -183,14 +189,18 @@ def measure_ladder(
         measured = open_measured(
             *(known, data, split),
             channels=first.preprocess.channels,
-            reading={} if data_root is None else {"root": data_root},
+            reading={**({} if data_root is None else {"root": data_root}), **(reading or {})},
         )
         dataset = measured.dataset
         _check_labels(dataset, first)
         dataset = _evenly(dataset, num_images)
-        to_logits = np.array(match_labels(dataset.class_names, first.labels, named=dataset.named))
-        batches = list(_load(dataset, first))
-        sample = np.linspace(0, len(dataset) - 1, min(num_simulated, len(dataset)), dtype=np.int64)
+        to_logits = np.array(
+            match_labels(
+                dataset.class_names, first.labels, missing=missing_classes, named=dataset.named
+            )
+        )
+        batches, read = _load(dataset, first, on_error)
+        sample = np.linspace(0, len(read) - 1, min(num_simulated, len(read)), dtype=np.int64)
         answers = [_answer(rung, batches, sample, say) for rung in rungs]
         latencies = _time(rungs, batches[0][0][:1]) if timed else [None] * len(rungs)
     targets = np.concatenate([targets for _, targets in batches])
@@ -198,8 +208,10 @@ def measure_ladder(
         _row(rung, found, answers[0], targets, to_logits, sample, latency)
         for rung, found, latency in zip(rungs, answers, latencies, strict=True)
     ]
-    overlap = find_overlap(known, dataset, np.arange(len(dataset)), UNKNOWN)
-    said = f"{len(dataset):,} of {dataset.description}"
+    overlap = find_overlap(known, dataset, read, UNKNOWN)
+    said = f"{len(read):,} of {dataset.description}"
+    if len(read) < len(dataset):
+        said += f"; {counted(len(dataset) - len(read), 'image')} could not be read"
     return Ladder(rows, said, len(first.labels), overlap)
 
 
@@ -239,10 +251,20 @@ def _evenly(dataset: Dataset, count: int | None) -> Dataset:
     return Subset(dataset, indices, dataset.description)
 
 
-def _load(dataset: Dataset, first: Rung) -> Iterator[tuple[Images, NDArray[np.int64]]]:
-    """Images [n, C, H, W] and their classes, batch after batch."""
-    for batch in EvalLoader(dataset, first.preprocess, batch_size=BATCH):
-        yield batch.images.numpy(), batch.targets.numpy()
+def _load(
+    dataset: Dataset, first: Rung, on_error: OnError
+) -> tuple[list[tuple[Images, NDArray[np.int64]]], NDArray[np.int64]]:
+    """Images [n, C, H, W] and their classes, batch after batch; and the numbers of all of them.
+
+    Raises:
+        DataError: none can be read.
+    """
+    found = EvalLoader(dataset, first.preprocess, batch_size=BATCH, on_error=on_error)
+    batches = [batch for batch in found if len(batch.targets)]
+    if not batches:
+        raise DataError(f"{dataset.description}: none of its images can be read.")
+    read = np.concatenate([batch.indices.numpy() for batch in batches])
+    return [(batch.images.numpy(), batch.targets.numpy()) for batch in batches], read
 
 
 def _answer(

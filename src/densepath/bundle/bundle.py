@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densepath.bundle.manifest import FORMATS, MANIFEST, MANIFEST_HASH, MOST_BYTES, File, Manifest
+from densepath.bundle.other_formats import how_to_get
 from densepath.errors import BundleError, OutputError, UnknownNameError
 from densepath.files import FILE_MODE, nearest_paths, sha256, write_text
 from densepath.names import check_network_path
-
-# Formats of INT8 bundles alone.
-QUANTIZED = ("native", "executorch", "litert")
 
 
 @dataclass(frozen=True)
@@ -96,12 +94,9 @@ class Bundle:
         """Returns when the bundle has the format."""
         if format not in self.manifest.formats:
             there = ", ".join(sorted(self.manifest.formats))
-            int8 = format in QUANTIZED or self.manifest.precision == "int8"
-            verb = "quantize SUBJECT --data DATA" if int8 else "export SUBJECT"
-            raise BundleError(
-                f"{self.folder} has no {format} format; it has {there}. Add it: "
-                f"densepath {verb} --to {there.replace(', ', ',')},{format} -o DIR"
-            )
+            formats, precision = self.manifest.formats, self.manifest.precision
+            cure = how_to_get(format, there=formats, precision=precision)
+            raise BundleError(f"{self.folder} has no {format} format; it has {there}. {cure}")
 
 
 def is_bundle(path: str | Path) -> bool:

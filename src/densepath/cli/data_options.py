@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -18,6 +19,30 @@ DataSettings: TypeAlias = Annotated[
         "may be repeated.",
     ),
 ]
+
+
+def read_data_fields(
+    settings: list[str] | None, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The fields of `DataOptions` that `--set data.FIELD=VALUE` give, beside those given otherwise.
+
+    Raises:
+        RecipeError: a field that is not there, not of `DataOptions`, of another kind, or given
+            twice.
+    """
+    from dataclasses import fields
+
+    from densepath.data.options import DataOptions
+    from densepath.errors import UnknownNameError
+    from densepath.training.recipe_file import merge_disjoint, parse_settings
+
+    named = parse_settings(settings or []).get("data", {})
+    _, options = read_data_options("digits", settings)
+    known = [field.name for field in fields(DataOptions)]
+    for name in named:
+        if name not in known:
+            raise UnknownNameError("field of how data is read", f"data.{name}", known)
+    return merge_disjoint(given or {}, {name: getattr(options, name) for name in named}, "data.")
 
 
 def read_data_options(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from densepath.cli.console import note, note_unreadable, print_json, stdout
+from densepath.cli.data_options import DataSettings, read_data_fields
 from densepath.cli.predict import OnError, Pooling
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def evaluate(
         typer.Option(metavar="A,B,...", help="Its columns of 0 and 1, one a class."),
     ] = None,
     split_column: Annotated[str | None, typer.Option(help="Its column of splits.")] = None,
+    settings: DataSettings = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images of one run.")] = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
@@ -117,7 +119,9 @@ def evaluate(
         missing_classes=missing_classes.value,
         threshold=threshold,
         data_root=data_root,
-        reading=_reading(path_column, label_column, class_columns, split_column),
+        reading=read_data_fields(
+            settings, _reading(path_column, label_column, class_columns, split_column)
+        ),
         progress=True,
     )
     folder = report.save(output) if output is not None else None

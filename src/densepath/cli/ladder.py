@@ -9,6 +9,9 @@ import typer
 
 from densepath.cli import export as exporting
 from densepath.cli.console import note, print_json, stdout
+from densepath.cli.data_options import DataSettings, read_data_fields
+from densepath.cli.evaluate import MissingClassesName
+from densepath.cli.predict import OnError
 
 NAMES = ("form", "engine", "precision")
 
@@ -37,6 +40,14 @@ def ladder(
     simulated: Annotated[
         int, typer.Option(min=1, help="Of these, those that an NPU's simulator answers.")
     ] = 500,
+    on_error: Annotated[
+        OnError, typer.Option(help="An unreadable image: leave it out and count it, or stop there.")
+    ] = OnError.fail,
+    missing_classes: Annotated[
+        MissingClassesName,
+        typer.Option(help="A data set that lacks some of the network's classes."),
+    ] = MissingClassesName.refuse,
+    settings: DataSettings = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -58,6 +69,9 @@ def ladder(
             split=split,  # type: ignore[arg-type]
             num_images=images,
             num_simulated=simulated,
+            reading=read_data_fields(settings),
+            missing_classes=missing_classes.value,
+            on_error=on_error.value,
             say=say,
         )
         if output is not None:

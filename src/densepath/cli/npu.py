@@ -10,10 +10,11 @@ import typer
 from densepath.cli import export as exporting
 from densepath.cli.console import note, print_json, stdout
 from densepath.errors import EngineError
-from densepath.wording import percent
+from densepath.wording import first_of, percent
 
 if TYPE_CHECKING:
     from densepath.npu.profile import Profile
+    from densepath.npu.program import Program
     from densepath.npu.simulate import Simulation
 
 npu = typer.Typer(
@@ -58,7 +59,7 @@ def targets(
                 "system_config": target.system_config,
                 "memory_mode": target.memory_mode,
                 "system_configs": list(system_configs(target.generation)),
-                "memory_modes": list(memory_modes(target.generation)),
+                "memory_modes": list(memory_modes(target.system_config)),
             }
             if bundle is not None:
                 say(f"compiling for {name}")
@@ -83,6 +84,7 @@ def _try(compile_program, bundle: Path, target, folder: Path) -> dict:  # type: 
         "sram_bytes": estimate["memory_bytes"]["sram"],
         "sram_limit_bytes": estimate["sram_limit_bytes"],
         "share_on_npu": about["operators"]["share"],
+        "not_counted": estimate["not_counted"],
     }
 
 
@@ -90,10 +92,14 @@ def _print_targets(rows: list[dict], *, fitted: bool) -> None:
     """The rows as a table."""
     from rich.table import Table
 
+    from densepath.npu.estimate import NotCounted
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("target", "MACs", "MHz", "memory mode"):
         table.add_column(title)
-    for title in ("fits", "ms", "SRAM KiB", "on NPU") if fitted else ("other memory modes",):
+    incomplete = any(row.get("not_counted", {}).get("operators") for row in rows)
+    more = ["fits", "ms", "SRAM KiB", "on NPU"] if fitted else ["other memory modes"]
+    for title in [*more, "not in the ms, on the CPU"] if incomplete else more:
         table.add_column(title)
     for row in rows:
         cells = [row["name"], str(row["macs_per_cycle"]), f"{row['clock_hz'] / 1e6:.0f}"]
@@ -107,8 +113,15 @@ def _print_targets(rows: list[dict], *, fitted: bool) -> None:
             used, limit = row["sram_bytes"] / KIB, row["sram_limit_bytes"] / KIB
             cells += ["yes" if row["fits"] else "no", f"{row['inference_ms']:.2f}"]
             cells += [f"{used:.0f} of {limit:.0f}", percent(row["share_on_npu"])]
+            if incomplete:
+                cells.append(NotCounted(**row["not_counted"]).size())
         table.add_row(*cells)
     stdout().print(table)
+
+
+def _print_lines(lines: list[str]) -> None:
+    """Lines of text for a person."""
+    stdout().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 @npu.command(name="compile")
@@ -141,6 +154,7 @@ def compile_(
     Example: densepath npu compile bundles/pets-npu --target ethos-u65-512 -o pets-u65
     """
     from densepath.npu.compile import compile_program, write_c_array
+    from densepath.npu.estimate import NotCounted
     from densepath.npu.targets import find_target
 
     chosen = find_target(
@@ -157,19 +171,37 @@ def compile_(
     about = program.about
     if json:
         print_json({"output": str(program.folder), **about})
+        _check_fits(program)
         return
     estimate, operators = about["estimate"], about["operators"]
-    memory = {name: size for name, size in estimate["memory_bytes"].items() if size}
-    said = ", ".join(f"{name} {size / KIB:.0f} KiB" for name, size in memory.items())
-    fits = "" if estimate["fits"] else f" of {estimate['sram_limit_bytes'] / KIB:.0f}: too much"
+    memory = {
+        name: f"{size / KIB:.0f} KiB" for name, size in estimate["memory_bytes"].items() if size
+    }
+    if not estimate["fits"]:
+        memory["sram"] += f" of {estimate['sram_limit_bytes'] / KIB:.0f}, which is too much"
+    left = NotCounted(**estimate["not_counted"])
+    where = " on the NPU" if left.operators else ""
     lines = [
-        f"{about['model']} on {chosen.name}: {estimate['inference_ms']:.2f} ms an image, estimated",
+        f"{about['model']} on {chosen.name}: {estimate['inference_ms']:.2f} ms an image{where}, "
+        "estimated",
+        *([str(left)] if left.operators else []),
         f"operators on the NPU: {percent(operators['share'])}"
-        + (f"; on the CPU: {', '.join(operators['cpu'])}" if operators["cpu"] else ""),
-        f"memory: {said}{fits}",
+        + (f"; on the CPU: {first_of(operators['cpu'])}" if left.operators else ""),
+        f"memory: {', '.join(f'{name} {size}' for name, size in memory.items())}",
     ]
-    stdout().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    _print_lines(lines)
     note(f"{program.folder}: how a board runs it is in README.md")
+    _check_fits(program)
+
+
+def _check_fits(program: Program) -> None:
+    """Raise EngineError where the program needs more memory than its board has."""
+    from densepath.npu.fitting import why_unfit
+
+    unfit = why_unfit(program.about)
+    if unfit is not None:
+        target = program.about["target"]["name"]
+        raise EngineError(f"{program.folder} does not fit its {target}: {unfit}")
 
 
 @npu.command()
@@ -236,7 +268,7 @@ def _print_simulation(made: Simulation, *, json: bool) -> None:
         f"{percent(score):>7}  {label}"
         for score, label in zip(best.scores, best.labels, strict=True)
     ]
-    stdout().print("\n".join(lines), markup=False, highlight=False)
+    _print_lines(lines)
 
 
 @npu.command()
@@ -261,11 +293,13 @@ def profile(
     from densepath.npu.profile import write_csv
     from densepath.npu.program import Program
 
-    made = measure(Program.open(program))
+    opened = Program.open(program)
+    made = measure(opened)
     if csv is not None:
         write_csv(made, csv)
     failed = draw_profile(made, picture) if picture is not None else None
     _print_profile(made, layers, json=json)
+    _check_fits(opened)
     if failed is not None:
         raise typer.Exit(1)  # the note says why
 
@@ -282,17 +316,19 @@ def _print_profile(made: Profile, layers: int, *, json: bool) -> None:
         table.add_column(title)
     for title in ("ms", "share", "utilisation"):
         table.add_column(title, justify="right")
-    for one in sorted(made.layers, key=lambda one: -one.cycles)[:layers]:
+    for one in sorted(made.on_npu, key=lambda one: -one.cycles)[:layers]:
         table.add_row(
             *(one.name, one.operator, one.bound_by, f"{made.milliseconds(one):.3f}"),
             *(percent(one.cycles / max(made.cycles, 1)), percent(one.utilisation)),
         )
-    console = stdout()
-    console.print(table)
+    for one in sorted(made.on_cpu, key=lambda one: -one.macs)[:layers]:
+        table.add_row(one.name, one.operator, one.bound_by, *["not counted"] * 3)
+    stdout().print(table)
     estimate = made.program.about["estimate"]
     bound = ", ".join(
         f"{name} {percent(share, 0)}" for name, share in made.share_by("bound_by").items()
     )
-    lines = [f"{estimate['inference_ms']:.2f} ms an image, estimated; cycles by {bound}"]
+    where = " on the NPU" if made.on_cpu else ""
+    lines = [f"{estimate['inference_ms']:.2f} ms an image{where}, estimated; cycles by {bound}"]
     lines += [f"- {line}" for line in made.advice()]
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    _print_lines(lines)

@@ -169,7 +169,7 @@ def predict(
     Example: densepath predict runs/digits photos/ --top-k 3 --json
     """
     from densepath.data.image_files import PassedOver
-    from densepath.engines.image_paths import STDIN, find_images
+    from densepath.engines.image_paths import STDIN, URLS_ALLOWED_BY, find_images
     from densepath.engines.obstacles import MANY_IMAGES
     from densepath.predictions import WRITERS
 
@@ -178,7 +178,11 @@ def predict(
         raise UsageError(f"--target {target} chooses what --explain DIR draws; name a folder, too.")
     passed_over = PassedOver()
     found: Iterator = find_images(
-        paths, lines=_input_lines(), allow_urls=allow_urls, passed_over=passed_over
+        paths,
+        lines=_input_lines(),
+        allow_urls=allow_urls,
+        refusal=URLS_ALLOWED_BY,
+        passed_over=passed_over,
     )
     first = [] if STDIN in paths else list(itertools.islice(found, MANY_IMAGES))
 

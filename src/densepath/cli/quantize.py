@@ -10,6 +10,7 @@ import typer
 
 from densepath.cli import export as exporting
 from densepath.cli.console import note, print_json, stdout
+from densepath.cli.data_options import DataSettings, read_data_fields
 from densepath.wording import first_of, percent
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def quantize(
             show_default=False,
         ),
     ] = None,
+    settings: DataSettings = None,
     seed: Annotated[int, typer.Option(help="Draws the images.")] = 0,
     overwrite: exporting.Overwrite = False,
     json: exporting.Json = False,
@@ -107,6 +109,7 @@ def quantize(
             keep_float="auto" if kept == ["auto"] else kept,
             sensitivity=sensitivity,
             functions=functions,
+            reading=read_data_fields(settings),
             seed=seed,
             overwrite=overwrite,
             say=say,
@@ -160,5 +163,8 @@ def _print_forms(said: dict) -> None:
     console = stdout()
     judged, calibrated = said["judged_on"], said["calibration"]
     line = f"{judged['num_images']} images; ranges from {calibrated['images']}"
+    kernels = {form["kernels"] for form in said["formats"].values()} - {None}
+    if kernels:
+        line += f"; litert by LiteRT's {kernels.pop()} kernels"
     console.print(f"compared with the float network on {line}", markup=False, soft_wrap=True)
     console.print(table)

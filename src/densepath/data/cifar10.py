@@ -215,7 +215,7 @@ def _downloaded() -> Path:
         except (OSError, OutputError, http.client.HTTPException) as error:
             raise DatasetError(
                 f"cannot download {URL} ({error}). Without network put that file at {target}, "
-                "or name a local archive or folder with --data."
+                "or name a local archive or folder in place of cifar10."
             ) from error
     found = _md5(target)
     if found != ARCHIVES[target.name]:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     Found: TypeAlias = str | Url | ReadImage
 
 STDIN, LIST = "-", ".txt"
-URLS_REFUSED = "URLs are not downloaded unless --allow-urls is given"
+URLS_REFUSED = "URLs are not downloaded here; save the images and name their files"
+URLS_ALLOWED_BY = "URLs are not downloaded unless --allow-urls is given"
 
 
 def find_images(
@@ -35,6 +36,7 @@ def find_images(
     *,
     lines: Iterable[str] = (),
     allow_urls: bool = False,
+    refusal: str = URLS_REFUSED,
     passed_over: PassedOver | None = None,
 ) -> Iterator[Found]:
     """The images that `arguments` name, in order.
@@ -43,6 +45,7 @@ def find_images(
         arguments: files, folders, globs, lists, URLs, or `-` for the names in `lines`.
         lines: one file, folder, glob or URL a line, as from standard input.
         allow_urls: let `http` and `https` addresses be downloaded.
+        refusal: what is said of them otherwise.
         passed_over: is told of the files of folders that are no images.
 
     Raises:
@@ -52,35 +55,38 @@ def find_images(
     """
     given = list(arguments)
     if not allow_urls and any(is_url(argument) for argument in given):
-        raise UsageError(f"{next(filter(is_url, given))}: {URLS_REFUSED}.")
+        raise UsageError(f"{next(filter(is_url, given))}: {refusal}.")
     total = PassedOver() if passed_over is None else passed_over
-    return _expand_all(given, lines, allow_urls, total)
+    return _expand_all(given, lines, None if allow_urls else refusal, total)
 
 
 def _expand_all(
-    given: list[str], lines: Iterable[str], allow_urls: bool, total: PassedOver
+    given: list[str], lines: Iterable[str], refusal: str | None, total: PassedOver
 ) -> Iterator[Found]:
     """The images of all arguments."""
     for argument in given:
         if argument != STDIN:
-            yield from _expand(argument, allow_urls, total)
+            yield from _expand(argument, refusal, total)
             continue
         for line in lines:
             if name := line.rstrip("\r\n"):
-                yield from _expand(name, allow_urls, total)
+                yield from _expand(name, refusal, total)
 
 
-def _expand(name: str, allow_urls: bool, total: PassedOver) -> Iterator[Found]:
-    """The images of one argument or line; what is passed over is added to `total`."""
+def _expand(name: str, refusal: str | None, total: PassedOver) -> Iterator[Found]:
+    """The images of one argument or line; what is passed over is added to `total`.
+
+    With a `refusal` an address is an image with that error.
+    """
     if is_url(name):
-        yield Url(name) if allow_urls else ReadImage(name, None, URLS_REFUSED)
+        yield Url(name) if refusal is None else ReadImage(name, None, refusal)
     elif os.path.isdir(name):  # noqa: PTH112  False, not an error, for a name too long for a file
         yield from _nonempty(
             lambda passed: _folder(name, passed), f"{name}: no images in this folder", total
         )
     elif name.lower().endswith(LIST) and os.path.isfile(name):  # noqa: PTH113
         nothing = f"{name}: names no images"
-        yield from _nonempty(lambda passed: _listed(name, allow_urls, passed), nothing, total)
+        yield from _nonempty(lambda passed: _listed(name, refusal, passed), nothing, total)
     elif glob.has_magic(name) and not os.path.lexists(name):
         nothing = f"{name}: nothing matches this pattern"
         yield from _nonempty(lambda passed: _matches(name, passed), nothing, total)
@@ -88,14 +94,14 @@ def _expand(name: str, allow_urls: bool, total: PassedOver) -> Iterator[Found]:
         yield name
 
 
-def _listed(name: str, allow_urls: bool, passed_over: PassedOver) -> Iterator[Found]:
+def _listed(name: str, refusal: str | None, passed_over: PassedOver) -> Iterator[Found]:
     """The images that a list names, one a line, its paths starting from its own folder.
 
     A line's last word may be the number of a class, as in the lists that networks are trained on.
     """
     for line in filter(None, read_lines(Path(name))):
         if is_url(line):
-            yield from _expand(line, allow_urls, passed_over)
+            yield from _expand(line, refusal, passed_over)
             continue
         path = os.path.join(os.path.dirname(name), line)  # noqa: PTH118, PTH120
         labelled = re.fullmatch(r"(.*\S)\s+\d+", path)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,10 @@ TYPES: dict[Precision, tuple[type, type]] = {
     "int8": (np.uint8, np.int8),
     "float32": (np.float32, np.float32),
 }
+# LiteRT's own kernels for this processor, or those that define what an operator gives: they differ
+# by some units of the last place, and an NPU's integers are those of the reference.
+Kernels = Literal["optimised", "reference"]
+RESOLVERS: dict[Kernels, str] = {"optimised": "AUTO", "reference": "BUILTIN_REF"}
 # The network takes one image at a time; a stream gets this many in one go.
 PART = 1
 
@@ -46,6 +51,7 @@ class LiteRtEngine(SpreadEngine):
         precision: Precision = "int8",
         mode: Mode = "auto",
         threads: int | None = None,
+        kernels: Kernels = "optimised",
     ) -> None:
         """
         Args:
@@ -58,24 +64,29 @@ class LiteRtEngine(SpreadEngine):
             precision: the file's.
             mode: how cores are used; see `modes.py`.
             threads: CPU threads; by default one a usable core.
+            kernels: `reference` gives an NPU's integers, on one thread a stream and slowly.
 
         Raises:
             MissingPackageError: ai-edge-litert is not installed.
-            UnknownNameError: no such precision or mode.
+            UnknownNameError: no such precision, mode or kernels.
             UsageError: an impossible number of threads.
             BundleError: the file is no such network.
         """
         if precision not in TYPES:
             raise UnknownNameError("precision", precision, TYPES)
+        if kernels not in get_args(Kernels):
+            raise UnknownNameError("kernels", kernels, get_args(Kernels))
         streams, count = count_streams(mode, threads)
         self.info = EngineInfo(
             "litert", "cpu", precision, in_channels, num_classes, PART, streams, size
         )
         alone = (
-            (lambda: _Interpreters(model, preprocess, self.info, count)) if streams > 1 else None
+            (lambda: _Interpreters(model, preprocess, self.info, count, kernels))
+            if streams > 1
+            else None
         )
         build_alone = alone if mode == "auto" else None
-        part = _Interpreters(model, preprocess, self.info, count // streams)
+        part = _Interpreters(model, preprocess, self.info, count // streams, kernels)
         self._spread = Spread(part, self.info, build_alone=build_alone)
 
 
@@ -83,19 +94,25 @@ class _Interpreters:
     """A network as a function; each call takes an idle interpreter, or makes one."""
 
     def __init__(
-        self, model: str | Path, preprocess: Preprocess, info: EngineInfo, threads: int
+        self,
+        model: str | Path,
+        preprocess: Preprocess,
+        info: EngineInfo,
+        threads: int,
+        kernels: Kernels,
     ) -> None:
-        self._model, self._info, self._threads = model, info, threads
+        self._info = info
         scale, offset = preprocess.scale_and_offset()
         self._scale, self._offset = scale[:, None, None], offset[:, None, None]
-        self._idle = [_open(model, info, threads)]
+        self._open = partial(_open, model, info, threads, kernels)
+        self._idle = [self._open()]
 
     def __call__(self, images: Images) -> Logits:
         """The logits of each image, one after another."""
         try:
             interpreter = self._idle.pop()
         except IndexError:
-            interpreter = _open(self._model, self._info, self._threads)
+            interpreter = self._open()
         logits = [self._run_one(interpreter, pixels) for pixels in self._to_pixels(images)]
         self._idle.append(interpreter)
         answer = np.concatenate(logits)
@@ -124,7 +141,7 @@ class _Interpreters:
         return (values - np.float32(zero)) * np.float32(scale)
 
 
-def _open(model: str | Path, info: EngineInfo, threads: int) -> Interpreter:
+def _open(model: str | Path, info: EngineInfo, threads: int, kernels: Kernels) -> Interpreter:
     """An interpreter of the file.
 
     Raises:
@@ -134,12 +151,16 @@ def _open(model: str | Path, info: EngineInfo, threads: int) -> Interpreter:
     # The first interpreter of a process announces its delegate on standard error.
     first = "ai_edge_litert.interpreter" not in sys.modules
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
     except ImportError:
         raise MissingPackageError("ai-edge-litert", "edge") from None
     try:
         with quiet_native_output() if first else nullcontext():
-            interpreter = Interpreter(str(model), num_threads=threads)
+            interpreter = Interpreter(
+                str(model),
+                num_threads=threads,
+                experimental_op_resolver_type=getattr(OpResolverType, RESOLVERS[kernels]),
+            )
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise BundleError(f"LiteRT cannot open {model}: {_first_line(error)}") from error

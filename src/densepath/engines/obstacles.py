@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from densepath.bundle.bundle import Bundle
+from densepath.bundle.other_formats import how_to_get
 from densepath.engines.engine import Precision
 from densepath.engines.modes import Mode
 from densepath.errors import (
@@ -154,10 +155,10 @@ def explain_obstacle(bundle: Bundle | None) -> DensepathError | None:
             f"of ({bundle.manifest.source['subject']})."
         )
     if "torch" not in bundle.manifest.formats:
-        there = ",".join(sorted(bundle.manifest.formats))
+        there = sorted(bundle.manifest.formats)
         return UsageError(
             f"{bundle.folder} has no torch format, from which explanations are made; it has "
-            f"{there}. Add it: densepath export SUBJECT --to {there},torch -o DIR"
+            f"{', '.join(there)}. {how_to_get('torch', there=there)}"
         )
     return None
 
@@ -204,8 +205,8 @@ def _missing_format(row: Row, bundle: Bundle | None) -> DensepathError | None:
         if row.format == "torch":
             return None
         return UsageError(
-            f"the engine {row.name!r} reads bundles, and the subject is none. Make one: "
-            f"densepath export SUBJECT --to {row.format} -o DIR"
+            f"the engine {row.name!r} reads the format {row.format} of bundles, and the subject is "
+            f"none. {how_to_get(row.format)}"
         )
     try:
         bundle.path_of(row.format_in(bundle))
@@ -221,11 +222,28 @@ def _fixed_graph(row: Row, wish: Wish, bundle: Bundle | None) -> UsageError | No
     height, width = bundle.manifest.input.shape[2:]
     if all(made in (None, side) for made, side in zip((height, width), wish.size, strict=True)):
         return None
+    other = " Or take one that fits any size: --engine eager."
     return UsageError(
         f"the graphs of this bundle are for images of {height} × {width} pixels, not of "
-        f"{wish.size[0]} × {wish.size[1]}. Export it with --dynamic-size or --size, or use "
-        "--engine eager where the bundle has the format torch."
+        f"{wish.size[0]} × {wish.size[1]}. {_graph_of_size(bundle, wish.size)}"
+        f"{other if 'torch' in bundle.manifest.formats else ''}"
     )
+
+
+def _graph_of_size(bundle: Bundle, size: tuple[int, int]) -> str:
+    """The commands that make the bundle anew for images of that size."""
+    height, width = size
+    formats = ",".join(sorted(bundle.manifest.formats))
+    if bundle.manifest.precision != "float32":
+        if height != width:
+            return "A checkpoint of that size, quantised, makes one for them."
+        return (
+            f"Make one for them: densepath export SUBJECT --to torch --size {height} -o FLOAT, "
+            "and of that: densepath quantize FLOAT --data DATA -o DIR."
+        )
+    if height != width:
+        return f"Export any size: densepath export SUBJECT --to {formats} --dynamic-size -o DIR."
+    return f"Export it for them: densepath export SUBJECT --to {formats} --size {height} -o DIR."
 
 
 def _missing_machine(row: Row, wish: Wish, bundle: Bundle | None) -> DensepathError | None:

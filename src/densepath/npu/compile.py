@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from densepath.bundle.bundle import Bundle
 from densepath.errors import EngineError, OutputError
 from densepath.files import FILE_MODE, sha256, write_json, write_text
 from densepath.npu.board import write_board
-from densepath.npu.estimate import LayerCost, read_estimate, read_layers
+from densepath.npu.estimate import LayerCost, NotCounted, read_estimate, read_layers
 from densepath.npu.program import (
     COMPILED,
     DESCRIPTION,
@@ -26,7 +27,7 @@ from densepath.npu.program import (
     Program,
 )
 from densepath.npu.targets import Target
-from densepath.npu.vela import run_vela, vela_version
+from densepath.npu.vela import cpu_reasons, run_vela, vela_version
 from densepath.version import __version__
 
 
@@ -63,10 +64,10 @@ def compile_program(
         shutil.copy(model, folder / SOURCE)
         shutil.copy(Path(scratch) / "program_vela.tflite", folder / COMPILED)
         shutil.copy(_only(Path(scratch), "*_per-layer.csv"), folder / LAYERS)
-        layers = read_layers(folder / LAYERS)
+        layers = read_layers(folder / LAYERS, folder / COMPILED)
         estimate = read_estimate(_only(Path(scratch), "*_summary_*.csv"), target.sram_bytes)
         about = _describe(bundle, target, layers, said)
-        about["estimate"] = estimate.to_dict()
+        about["estimate"] = {**estimate.to_dict(), "not_counted": asdict(NotCounted.of(layers))}
         write_board(folder, about)
         about["files"] = {path.name: sha256(path) for path in sorted(folder.iterdir())}
         write_json(folder / DESCRIPTION, about)
@@ -98,15 +99,9 @@ def _describe(bundle: Bundle, target: Target, layers: list[LayerCost], said: str
             "npu": on_npu,
             "cpu": [f"{layer.source} {layer.name}" for layer in layers if not layer.on_npu],
             "share": on_npu / max(len(layers), 1),
-            "reasons": _reasons(said),
+            "reasons": cpu_reasons(said),
         },
     }
-
-
-def _reasons(said: str) -> list[str]:
-    """Why operators stay on the CPU, as Vela says."""
-    lines = [line.strip() for line in said.splitlines()]
-    return [line for line in lines if line.startswith(("Warning", "Info: ", "- "))][:20]
 
 
 def _only(folder: Path, pattern: str) -> Path:

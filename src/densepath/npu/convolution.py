@@ -26,17 +26,17 @@ SAME, VALID = 0, 1
 
 def prepare_convolution(operator: Operator) -> Layer:
     """CONV_2D: int8 [N, H, W, C] → int8 [N, h, w, O], in groups where the weights are narrower."""
-    source, weights = _inputs(operator)
+    source, weights = image_and_weights(operator)
     options, output = operator.options, operator.outputs[0]
     count, height, width, depth = weights.shape
     groups = source.shape[3] // depth
     matrices = _matrices(_constant(weights).reshape(groups, count // groups, -1), source.zero_point)
     finish = _finisher(operator)
-    pads, window = _window(source.shape, output.shape, (height, width), options)
+    pads, window = find_window(source.shape, output.shape, (height, width), options)
 
     def run(image: NDArray[np.int8]) -> NDArray[np.int8]:
         shifted = _shift(image, source.zero_point, matrices.dtype, pads)
-        patches = _patches(shifted, window)
+        patches = find_patches(shifted, window)
         rows = patches.shape[0] * patches.shape[1] * patches.shape[2]
         if groups == 1:
             sums = patches.reshape(rows, -1) @ matrices[0].T
@@ -51,13 +51,13 @@ def prepare_convolution(operator: Operator) -> Layer:
 
 def prepare_depthwise(operator: Operator) -> Layer:
     """DEPTHWISE_CONV_2D: int8 [N, H, W, C] → int8 [N, h, w, C · depth multiplier]."""
-    source, weights = _inputs(operator)
+    source, weights = image_and_weights(operator)
     options, output = operator.options, operator.outputs[0]
     _, height, width, count = weights.shape
     times = count // source.shape[3]
     kernel = _constant(weights)[0].astype(np.int32)
     finish = _finisher(operator)
-    pads, window = _window(source.shape, output.shape, (height, width), options)
+    pads, window = find_window(source.shape, output.shape, (height, width), options)
     (stride_y, stride_x), (step_y, step_x) = window[1], window[2]
 
     def run(image: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -78,7 +78,7 @@ def prepare_depthwise(operator: Operator) -> Layer:
 
 def prepare_fully_connected(operator: Operator) -> Layer:
     """FULLY_CONNECTED: int8 […, C] → int8 [N, O]."""
-    source, weights = _inputs(operator)
+    source, weights = image_and_weights(operator)
     output = operator.outputs[0]
     matrix = _matrices(_constant(weights)[None], source.zero_point)[0]
     finish = _finisher(operator)
@@ -90,7 +90,7 @@ def prepare_fully_connected(operator: Operator) -> Layer:
     return run
 
 
-def _inputs(operator: Operator) -> tuple[Tensor, Tensor]:
+def image_and_weights(operator: Operator) -> tuple[Tensor, Tensor]:
     """The image and the weights of a layer."""
     source, weights = operator.inputs[0], operator.inputs[1]
     assert source is not None
@@ -124,7 +124,7 @@ def _matrices(weights: NDArray[Any], zero_point: int) -> NDArray[Any]:
 
 def _finisher(operator: Operator) -> Callable[[NDArray[Any]], NDArray[np.int8]]:
     """What makes int8 [rows, channels] of sums [rows, channels]: bias, multiplier, zero point."""
-    source, weights = _inputs(operator)
+    source, weights = image_and_weights(operator)
     output = operator.outputs[0]
     bias_tensor = operator.inputs[2] if len(operator.inputs) > 2 else None
     bias = None if bias_tensor is None else _constant(bias_tensor).astype(np.int64)
@@ -148,7 +148,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 Window = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
-def _window(
+def find_window(
     source: tuple[int, ...], output: tuple[int, ...], size: tuple[int, int], options: dict[str, Any]
 ) -> tuple[Pads, Window]:
     """Rows and columns to add around the image; the window's size, strides and dilations."""
@@ -179,12 +179,15 @@ def _shift(
     """The image less its zero point, zeros around it."""
     shifted = image.astype(dtype)
     shifted -= zero_point
-    if any(map(any, pads)):
-        shifted = np.pad(shifted, ((0, 0), *pads, (0, 0)))
-    return shifted
+    return pad_image(shifted, pads)
 
 
-def _patches(image: NDArray[Any], window: Window) -> NDArray[Any]:
+def pad_image(image: NDArray[Any], pads: Pads) -> NDArray[Any]:
+    """[N, H, W, C] with zeros around it."""
+    return np.pad(image, ((0, 0), *pads, (0, 0))) if any(map(any, pads)) else image
+
+
+def find_patches(image: NDArray[Any], window: Window) -> NDArray[Any]:
     """[N, H, W, C] → [N, h, w, height, width, C]: what each window sees."""
     (height, width), (stride_y, stride_x), (step_y, step_x) = window
     if (height, width) == (1, 1):

@@ -1,16 +1,20 @@
 """What Vela says a program costs: in total, and a layer at a time.
 
-Vela estimates cycles from its model of the NPU and its memories; it does not run the program.
+Vela estimates cycles from its model of the NPU and its memories; it does not run the program. What
+stays on the CPU has no cycles in it: `NotCounted` says how much that is.
 """
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from densepath.errors import EngineError
+from densepath.npu.on_cpu import Work, work_on_cpu
+from densepath.wording import counted, percent
 
 # Where Vela counts cycles, and what a layer that spends most there is bound by.
 AREAS = {
@@ -20,6 +24,8 @@ AREAS = {
     "OnFlash AC": "flash",
     "OffFlash AC": "flash",
 }
+# In the place of these, of a layer that the CPU runs.
+ON_CPU = "CPU"
 KIB = 1024
 MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
 
@@ -33,11 +39,12 @@ class LayerCost:
         operator: as Vela runs it.
         source: as the network had it.
         on_npu: it runs on the NPU, not on the CPU.
-        cycles: in all.
+        cycles: in all; 0 on the CPU, where nobody knows them.
         area_cycles: of computing and of each memory; they overlap.
         macs: multiply-accumulates.
         utilisation: share of the NPU's multipliers that work.
-        bound_by: `compute`, `SRAM`, `DRAM` or `flash`: where most cycles go.
+        bound_by: `compute`, `SRAM`, `DRAM` or `flash`: where most cycles go; `CPU` on the CPU.
+        moved_bytes: that an operator on the CPU reads and writes; None on the NPU.
     """
 
     name: str
@@ -49,6 +56,45 @@ class LayerCost:
     macs: int
     utilisation: float
     bound_by: str
+    moved_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class NotCounted:
+    """What an estimate leaves out, since the CPU beside the NPU runs it.
+
+    Attributes:
+        operators: their number.
+        macs: their multiply-accumulates.
+        share_of_macs: of all of the program.
+        moved_bytes: that they read and write.
+    """
+
+    operators: int
+    macs: int
+    share_of_macs: float
+    moved_bytes: int
+
+    @classmethod
+    def of(cls, layers: Sequence[LayerCost]) -> NotCounted:
+        """What of these layers runs on the CPU."""
+        left = [layer for layer in layers if not layer.on_npu]
+        macs = sum(layer.macs for layer in left)
+        return cls(
+            operators=len(left),
+            macs=macs,
+            share_of_macs=macs / max(sum(layer.macs for layer in layers), 1),
+            moved_bytes=sum(layer.moved_bytes or 0 for layer in left),
+        )
+
+    def size(self) -> str:
+        """`3 operators, 12.3 % of the multiply-adds`."""
+        share = percent(self.share_of_macs)
+        return f"{counted(self.operators, 'operator')}, {share} of the multiply-adds"
+
+    def __str__(self) -> str:
+        """`not counted on the CPU: 3 operators, 12.3 % of the multiply-adds`."""
+        return f"not counted on the CPU: {self.size()}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +108,8 @@ class Estimate:
         traffic_bytes: that is moved for one image, an entry a memory.
         sram_limit_bytes: of the SRAM that there is for it.
         macs: multiply-accumulates of one image.
+
+    Of what the NPU runs alone: see `NotCounted`.
     """
 
     inference_ms: float
@@ -102,23 +150,48 @@ def read_estimate(summary: Path, sram_bytes: int) -> Estimate:
         raise EngineError(f"Vela's summary {summary.name} cannot be read: {error!r}.") from error
 
 
-def read_layers(per_layer: Path) -> list[LayerCost]:
+def read_layers(per_layer: Path, compiled: Path) -> list[LayerCost]:
     """The operators of Vela's file of layers; those that cost nothing are part of others.
+
+    Args:
+        per_layer: Vela's file.
+        compiled: the program, which tells what the operators on the CPU have to do.
 
     Raises:
         EngineError: it is not as expected.
+        BundleError: the program cannot be read.
+        MissingPackageError: what reads the program is not installed.
     """
     try:
         with per_layer.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        return [_layer(row) for row in rows if _costs(row)]
-    except (OSError, KeyError, ValueError) as error:
+        left = work_on_cpu(compiled) if any(row["Target"] != "NPU" for row in rows) else {}
+        return [
+            _layer(row) if row["Target"] == "NPU" else _layer_on_cpu(row, left[row["Name"]].pop(0))
+            for row in rows
+            if _costs(row)
+        ]
+    except (OSError, LookupError, ValueError) as error:
         raise EngineError(f"Vela's layers {per_layer.name} cannot be read: {error!r}.") from error
 
 
 def _costs(row: dict[str, str]) -> bool:
     """Whether it is an operator of its own."""
     return float(row["Op Cycles"]) > 0 or row["Target"] != "NPU"
+
+
+def _layer_on_cpu(row: dict[str, str], work: Work) -> LayerCost:
+    """One row of the file, of an operator that Vela counts nothing for."""
+    return LayerCost(
+        *(_short(row["Name"]), row["Original Operator"], row["Original Operator"]),
+        on_npu=False,
+        cycles=0,
+        area_cycles=dict.fromkeys(AREAS.values(), 0),
+        macs=work.macs,
+        utilisation=0.0,
+        bound_by=ON_CPU,
+        moved_bytes=work.moved_bytes,
+    )
 
 
 def _layer(row: dict[str, str]) -> LayerCost:
@@ -130,7 +203,7 @@ def _layer(row: dict[str, str]) -> LayerCost:
         name=_short(row["Name"]),
         operator=row["NNG Operator"],
         source=row["Original Operator"],
-        on_npu=row["Target"] == "NPU",
+        on_npu=True,
         cycles=int(float(row["Op Cycles"])),
         area_cycles=areas,
         macs=int(float(row["MAC Count"])),

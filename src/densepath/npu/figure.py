@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from densepath.drawing.picture import (
     BLUE,
     FAINT,
+    GREEN,
     INK,
     ORANGE,
     RED,
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"compute": BLUE, "SRAM": ORANGE, "DRAM": RED, "flash": VIOLET}
+COLOURS = {"compute": BLUE, "SRAM": ORANGE, "DRAM": RED, "flash": VIOLET, "CPU": GREEN}
+# Of the columns that stand for layers whose time nobody knows.
+PALE = 0.25
 MOST_OPERATORS = 8
 NAME, WIDE = 60, 90
 DPI = 110
@@ -44,13 +47,16 @@ def _draw(made: Profile) -> Figure:
     estimate, target = about["estimate"], about["target"]
     title = (
         f"{literal(about['model'], NAME)} on {literal(target['name'], NAME)}: "
-        f"{estimate['inference_ms']:.2f} ms an image, estimated"
+        f"{estimate['inference_ms']:.2f} ms an image{' on the NPU' if made.on_cpu else ''}, "
+        "estimated"
     )
     caption = (
         "Above: the time of each layer, in the colour of what it waits for (the multipliers, or a "
         "memory); grey: the time so far. Below: the share of all cycles by kind of operator. "
         f"{percent(made.utilisation())} of {target['macs_per_cycle']} multipliers work."
     )
+    if made.on_cpu:
+        caption += f" Pale green, {made.not_counted}, whose time only a board tells."
     memory = literal(f"{target['system_config']}, {target['memory_mode']}", WIDE)
     figure = new_figure(13, 8, title, caption, f"Memory system and mode of Vela: {memory}.")
     top, bottom = figure.subplots(2, 1, height_ratios=(2.2, 1))
@@ -67,6 +73,9 @@ def _draw_layers(axes: Axes, made: Profile) -> None:
     numbers = range(1, len(times) + 1)
     colours = [COLOURS.get(layer.bound_by, INK) for layer in made.layers]
     axes.bar(numbers, times, color=colours, width=0.9)
+    for number, layer in zip(numbers, made.layers, strict=True):
+        if not layer.on_npu:
+            axes.axvspan(number - 0.45, number + 0.45, color=GREEN, alpha=PALE, linewidth=0)
     axes.set_xlabel("layer, in the order they run")
     axes.set_ylabel("time, ms")
     axes.set_xlim(0, len(times) + 1)
@@ -76,14 +85,13 @@ def _draw_layers(axes: Axes, made: Profile) -> None:
     line.plot(numbers, sums, color=FAINT, linewidth=1.4)
     line.set_ylabel("time so far, ms", color=FAINT)
     line.set_ylim(0, 1.05 * max(sums, default=0) or 1.0)
-    shares = made.share_by("bound_by").items()
-    explain_colours(
-        axes,
-        [
-            (f"{name}-bound: {percent(share, 0)} of the cycles", COLOURS.get(name, INK))
-            for name, share in shares
-        ],
-    )
+    meanings = [
+        (f"{name}-bound: {percent(share, 0)} of the cycles", COLOURS.get(name, INK))
+        for name, share in made.share_by("bound_by").items()
+    ]
+    if made.on_cpu:
+        meanings.append(("on the CPU: not counted", GREEN))
+    explain_colours(axes, meanings)
     for one in (axes, line):
         one.spines["top"].set_visible(False)
 

@@ -1,5 +1,7 @@
 """Our bit-exact executor: an INT8 `.tflite` in NumPy, byte for byte what TFLite's kernels give.
 
+Layers that `--keep-float` left in float32 are among them, see `floating.py`.
+
 On the line: `simulate.py` runs a compiled program's network here, on any machine, without a board
 or an interpreter. The oracle is LiteRT with BUILTIN_REF kernels (`litert_reference.py`); tests
 compare every tensor with it.
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import EngineError, UsageError
-from densepath.npu import convolution, layers
+from densepath.npu import convolution, floating, layers
 from densepath.npu.convolution import Layer
 from densepath.npu.tflite import Network, Operator
 
@@ -42,6 +44,16 @@ PREPARERS: Mapping[str, Callable[[Operator], Layer]] = {
     "EXPAND_DIMS": layers.prepare_reshape,
     "SLICE": layers.prepare_slice,
     "STRIDED_SLICE": layers.prepare_slice,
+    "TRANSPOSE": layers.prepare_transpose,
+}
+
+# The same of operators with a float32 tensor: what `--keep-float` makes.
+FLOAT_PREPARERS: Mapping[str, Callable[[Operator], Layer]] = {
+    "CONV_2D": floating.prepare_float_convolution,
+    "FULLY_CONNECTED": floating.prepare_float_fully_connected,
+    "DEQUANTIZE": floating.prepare_dequantisation,
+    "QUANTIZE": floating.prepare_quantisation,
+    "RESHAPE": layers.prepare_reshape,
     "TRANSPOSE": layers.prepare_transpose,
 }
 
@@ -120,11 +132,17 @@ def _prepare(operator: Operator) -> Layer:
     Raises:
         EngineError: it is not supported.
     """
-    if operator.kind not in PREPARERS:
-        known = ", ".join(sorted(PREPARERS))
-        raise EngineError(f"operator {operator.index} is {operator.kind}; supported are {known}.")
+    ends = [one for one in (*operator.inputs, *operator.outputs) if one is not None]
+    in_float = any(one.dtype == np.float32 for one in ends)
+    preparers = FLOAT_PREPARERS if in_float else PREPARERS
+    if operator.kind not in preparers:
+        known = ", ".join(sorted(preparers))
+        where = " in float32" if in_float else ""
+        raise EngineError(
+            f"operator {operator.index} is {operator.kind}{where}; supported{where} are {known}."
+        )
     try:
-        return PREPARERS[operator.kind](operator)
+        return preparers[operator.kind](operator)
     except (ValueError, KeyError, IndexError) as error:
         raise EngineError(
             f"operator {operator.index}, {operator.kind}, cannot be executed: {error}."

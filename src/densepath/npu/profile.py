@@ -5,16 +5,23 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from densepath.files import write_text
-from densepath.npu.estimate import LayerCost
+from densepath.npu.estimate import LayerCost, NotCounted
+from densepath.npu.fitting import less_flash, more_sram, why_unfit
 from densepath.npu.program import Program
-from densepath.wording import percent
+from densepath.wording import first_of, percent
 
 AREAS = ("compute", "SRAM", "DRAM", "flash")
+CSV_COLUMNS = (
+    *("name", "operator", "source", "on_npu", "ms", "cycles", "bound_by", "macs", "utilisation"),
+    *(f"{area}_cycles" for area in AREAS),
+    "moved_bytes",
+)
+CSV_DIGITS = {"ms": 5, "utilisation": 4}
 LOW_UTILISATION = 0.1
 LARGE_SHARE = 0.15
 
@@ -36,15 +43,30 @@ class Profile:
         """Of all layers, as if none overlapped."""
         return sum(layer.cycles for layer in self.layers)
 
+    @property
+    def on_npu(self) -> list[LayerCost]:
+        """The layers whose cycles are known."""
+        return [layer for layer in self.layers if layer.on_npu]
+
+    @property
+    def on_cpu(self) -> list[LayerCost]:
+        """The layers whose time nobody knows."""
+        return [layer for layer in self.layers if not layer.on_npu]
+
+    @property
+    def not_counted(self) -> NotCounted:
+        """What the estimate leaves out."""
+        return NotCounted.of(self.layers)
+
     def share_by(self, key: str) -> dict[str, float]:
-        """The share of the cycles by `operator` or `bound_by`, the largest first."""
+        """The share of the NPU's cycles by `operator` or `bound_by`, the largest first."""
         total: Counter[str] = Counter()
-        for layer in self.layers:
+        for layer in self.on_npu:
             total[getattr(layer, key)] += layer.cycles
         return {name: count / max(self.cycles, 1) for name, count in total.most_common()}
 
     def milliseconds(self, layer: LayerCost) -> float:
-        """Of a layer, by the NPU's clock."""
+        """Of a layer on the NPU, by its clock."""
         return 1e3 * layer.cycles / float(self.program.about["target"]["clock_hz"])
 
     def advice(self) -> list[str]:
@@ -52,16 +74,15 @@ class Profile:
         about = self.program.about
         said = []
         bound, operators = self.share_by("bound_by"), self.share_by("operator")
-        memory = about["estimate"]["memory_bytes"]
         if bound.get("DRAM", 0) > LARGE_SHARE:
             said.append(
-                f"{percent(bound['DRAM'], 0)} of the cycles wait for DRAM: a memory mode with more "
-                "SRAM, or a faster memory system (--system-config), shortens them."
+                f"{percent(bound['DRAM'], 0)} of the cycles wait for DRAM: {more_sram(about)} "
+                "shortens them."
             )
         if bound.get("flash", 0) > LARGE_SHARE:
             said.append(
-                f"{percent(bound['flash'], 0)} of the cycles wait for weights from flash: a "
-                "smaller classifier, or Sram_Only where the weights fit, shortens them."
+                f"{percent(bound['flash'], 0)} of the cycles wait for weights from flash: "
+                f"{less_flash(about)}."
             )
         if operators.get("DepthwiseConv2D", 0) > LARGE_SHARE:
             said.append(
@@ -79,21 +100,21 @@ class Profile:
             said.append(
                 f"{percent(used)} of the multipliers work: a target with fewer takes little longer."
             )
-        if about["operators"]["cpu"]:
-            names = ", ".join(about["operators"]["cpu"][:3])
-            said.append(f"on the CPU: {names}; every such operator is a way there and back.")
-        if not about["estimate"]["fits"]:
-            limit = about["estimate"]["sram_limit_bytes"] / 1024
+        if self.on_cpu:
+            names = first_of([f"{layer.source} {layer.name}" for layer in self.on_cpu])
             said.append(
-                f"it needs {memory['sram'] / 1024:.0f} KiB of SRAM, and there are {limit:.0f}: "
-                "a smaller --size, a smaller network, or a Dedicated_Sram memory mode."
+                f"{self.not_counted}: {names}. The time of these is a board's to measure; every "
+                "one is a way there and back, too."
             )
+        unfit = why_unfit(about)
+        if unfit is not None:
+            said.append(unfit)
         return said
 
     def utilisation(self) -> float:
         """The share of the multipliers that work, over all cycles."""
         macs = self.program.about["target"]["macs_per_cycle"]
-        return sum(layer.macs for layer in self.layers) / max(self.cycles * macs, 1)
+        return sum(layer.macs for layer in self.on_npu) / max(self.cycles * macs, 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -106,27 +127,42 @@ class Profile:
             "utilisation": self.utilisation(),
             "by_operator": self.share_by("operator"),
             "by_bound": self.share_by("bound_by"),
+            "not_counted": asdict(self.not_counted),
             "advice": self.advice(),
+            "layers": [self._row(layer) for layer in self.layers],
+        }
+
+    def _row(self, layer: LayerCost) -> dict[str, Any]:
+        """A layer's figures by their names; None where nobody knows them, as of those on the CPU.
+
+        The bytes that a layer moves are known of those on the CPU alone.
+        """
+        known = layer.on_npu
+        return {
+            "name": layer.name,
+            "operator": layer.operator,
+            "source": layer.source,
+            "on_npu": layer.on_npu,
+            "ms": self.milliseconds(layer) if known else None,
+            "cycles": layer.cycles if known else None,
+            "bound_by": layer.bound_by,
+            "macs": layer.macs,
+            "utilisation": layer.utilisation if known else None,
+            **{f"{area}_cycles": layer.area_cycles[area] if known else None for area in AREAS},
+            "moved_bytes": layer.moved_bytes,
         }
 
     def to_csv(self) -> str:
-        """A row a layer."""
+        """A row a layer, with what `to_dict` has of it; empty where nobody knows a figure."""
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(
-            [
-                *("name", "operator", "source", "on_npu", "ms", "cycles", "bound_by"),
-                *("macs", "utilisation", *(f"{area}_cycles" for area in AREAS)),
-            ]
-        )
-        for one in self.layers:
-            writer.writerow(
-                [
-                    *(one.name, one.operator, one.source, one.on_npu),
-                    *(f"{self.milliseconds(one):.5f}", one.cycles, one.bound_by, one.macs),
-                    *(f"{one.utilisation:.4f}", *(one.area_cycles[area] for area in AREAS)),
-                ]
-            )
+        writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for layer in self.layers:
+            row = self._row(layer)
+            for name, digits in CSV_DIGITS.items():
+                if row[name] is not None:
+                    row[name] = f"{row[name]:.{digits}f}"
+            writer.writerow(row)
         return text.getvalue()
 
 

@@ -96,7 +96,7 @@ class Program:
 
     def layers(self) -> list[LayerCost]:
         """What each operator costs."""
-        return read_layers(self.folder / LAYERS)
+        return read_layers(self.folder / LAYERS, self.folder / COMPILED)
 
 
 def _check_description(about: dict[str, Any], folder: Path) -> None:

@@ -29,8 +29,9 @@ DEFAULTS = {
 }
 # The SRAM of a usual board, where the memory mode does not say: 2 MiB on Arm's Corstone-300.
 BOARD_SRAM_BYTES = 2 << 20
-# A U55 has no third memory: its activations live in the SRAM.
-MODES_OF_U55 = ("Sram_Only", "Shared_Sram")
+# Where there is no DRAM, activations live in the SRAM: the other modes are refused by Vela.
+MODES_WITHOUT_DRAM = ("Sram_Only", "Shared_Sram")
+DRAM = "Dram"
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,11 @@ def find_target(
     system = system_config or DEFAULTS[generation][0]
     if system not in systems:
         raise UnknownNameError(f"system configuration of {name}", system, systems)
-    mode = memory_mode or DEFAULTS[generation][1]
-    if mode not in memory_modes(generation):
-        raise UnknownNameError(f"memory mode of {name}", mode, memory_modes(generation))
+    modes = memory_modes(system)
+    usual = DEFAULTS[generation][1]
+    mode = memory_mode or (usual if usual in modes else MODES_WITHOUT_DRAM[-1])
+    if mode not in modes:
+        raise UnknownNameError(f"memory mode of {name} with {system}", mode, modes)
     return Target(name, int(macs), system, mode, systems[system], sram_bytes)
 
 
@@ -99,10 +102,11 @@ def system_configs(generation: str) -> dict[str, float]:
     }
 
 
-def memory_modes(generation: str) -> tuple[str, ...]:
-    """The memory modes of a generation."""
-    if generation == "ethos-u55":
-        return MODES_OF_U55
+def memory_modes(system_config: str) -> tuple[str, ...]:
+    """The memory modes of a system."""
+    system = _config()[f"{SYSTEM}{system_config}"]
+    if DRAM not in (system["axi0_port"], system["axi1_port"]):
+        return MODES_WITHOUT_DRAM
     return tuple(name.removeprefix(MEMORY) for name in _config() if name.startswith(MEMORY))
 
 

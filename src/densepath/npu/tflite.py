@@ -56,13 +56,18 @@ class Tensor:
 
     @property
     def scale(self) -> np.float32:
-        """The one scale of a tensor that has no scales by channel."""
-        return np.float32(self.scales[0])
+        """The one scale of a tensor that has no scales by channel; 1 of float32."""
+        return np.float32(self.scales[0] if self.is_quantised else 1)
 
     @property
     def zero_point(self) -> int:
-        """The one zero point."""
-        return int(self.zero_points[0])
+        """The one zero point; 0 of float32."""
+        return int(self.zero_points[0]) if self.is_quantised else 0
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether its elements are integers that stand for other numbers."""
+        return self.dtype != np.float32
 
     @property
     def nbytes(self) -> int:

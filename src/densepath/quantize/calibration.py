@@ -6,10 +6,10 @@ On the line: `quantize.py` draws one set to calibrate and another, disjoint one 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,7 @@ def draw_calibration(
     num_held_out: int = 0,
     seed: int = 0,
     prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> tuple[Calibration, Calibration | None]:
     """Images drawn by a seed to calibrate with, and others, held out, to choose by.
 
@@ -84,6 +85,7 @@ def draw_calibration(
         prepare: makes a uint8 [H, W, C] image of the network's size of one as it was read, in
             place of `preprocess.fit`; of an RGB image where the network's channels are neither
             1 nor 3.
+        reading: fields of DataOptions; with any of them `data` is a data set.
 
     Raises:
         UsageError: fewer than one image is asked for, or files for a network of other channels
@@ -94,7 +96,7 @@ def draw_calibration(
     check_count("num_held_out", num_held_out, least=0)
     channels = channels_of_files(data, preprocess, prepare)
     fit = preprocess.fit if prepare is None else prepare
-    drawn = draw(data, channels, fit, num_images + num_held_out, seed)
+    drawn = draw(data, channels, fit, num_images + num_held_out, seed, reading=reading or {})
     if not drawn.images:
         why = f"; the first, {drawn.unreadable[0]}" if drawn.unreadable else ""
         raise DatasetError(

@@ -5,7 +5,7 @@ On the line: `calibration.py` parts what is drawn here into two sets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,14 +77,19 @@ def draw(
     fit: Callable[..., NDArray[np.uint8]],
     count: int,
     seed: int,
+    *,
+    reading: Mapping[str, Any],
 ) -> Drawn:
-    """The first `count` images of a random order that can be read."""
+    """The first `count` images of a random order that can be read.
+
+    With fields of DataOptions in `reading` the data are a data set.
+    """
     if not isinstance(data, str | Path):
         return _draw_images(data, channels, fit, count, seed)
     source = expand_user(data)
-    if not _is_dataset(data, source):
+    if not reading and not _is_dataset(data, source):
         return _draw_files(source, channels, fit, count, seed)
-    dataset = open_dataset(data, split="train", channels=channels)
+    dataset = open_dataset(data, split="train", channels=channels, **reading)
     return _draw_samples(str(data), dataset, fit, count, seed)
 
 

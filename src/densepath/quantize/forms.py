@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from densepath.engines.engine import Engine
+from densepath.engines.litert import Kernels
+from densepath.engines.modes import Mode
 from densepath.errors import MissingPackageError, UnknownNameError, UsageError
 from densepath.export.describe import input_shape
 from densepath.export.program import export_program
@@ -58,6 +60,8 @@ class Form:
         packages: what it needs, and the extra that brings it.
         write: makes the form by each of some methods.
         open: the engine that runs its model.
+        open_as_npu: an engine with an NPU's integers, where one differs from the other; None where
+            no NPU runs the form.
     """
 
     format: str
@@ -66,6 +70,7 @@ class Form:
     packages: tuple[tuple[str, str], ...]
     write: Callable[[Task, Sequence[str]], Iterator[Written]]
     open: Callable[[Path, Checkpoint], Engine]
+    open_as_npu: Callable[[Path, Checkpoint], Engine] | None = None
 
 
 def choose_forms(purpose: str, formats: Sequence[str] | None) -> list[Form]:
@@ -219,7 +224,9 @@ def _open_executorch(model: Path, checkpoint: Checkpoint) -> Engine:
     )
 
 
-def _open_litert(model: Path, checkpoint: Checkpoint) -> Engine:
+def _open_litert(
+    model: Path, checkpoint: Checkpoint, *, mode: Mode = "latency", kernels: Kernels = "optimised"
+) -> Engine:
     from densepath.engines.litert import LiteRtEngine
 
     return LiteRtEngine(
@@ -229,8 +236,14 @@ def _open_litert(model: Path, checkpoint: Checkpoint) -> Engine:
         num_classes=checkpoint.num_classes,
         size=checkpoint.preprocess.size,
         precision="int8",
-        mode="latency",
+        mode=mode,
+        kernels=kernels,
     )
+
+
+def _open_litert_as_npu(model: Path, checkpoint: Checkpoint) -> Engine:
+    """With the reference kernels, which use one thread an image."""
+    return _open_litert(model, checkpoint, mode="throughput", kernels="reference")
 
 
 def _open_native(model: Path, checkpoint: Checkpoint) -> Engine:
@@ -294,6 +307,7 @@ FORMS = {
             ),
             write=_write_litert,
             open=_open_litert,
+            open_as_npu=_open_litert_as_npu,
         ),
     )
 }

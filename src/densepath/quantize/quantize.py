@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from densepath.bundle.bundle import Bundle, check_target, write_bundle
 from densepath.engines.engine import Logits
+from densepath.engines.litert import Kernels
 from densepath.errors import ParityError
 from densepath.export.describe import Parts, describe
 from densepath.files import write_json, write_text
@@ -59,6 +60,7 @@ def quantize(
     keep_float: KeepFloat = (),
     sensitivity: bool = False,
     functions: str | Path | None = None,
+    reading: Mapping[str, Any] | None = None,
     seed: int = 0,
     overwrite: bool = False,
     say: Say = lambda step: None,
@@ -81,6 +83,8 @@ def quantize(
         sensitivity: measure what 8 bits do to each layer, and draw it.
         functions: a Python file with a function `preprocess` or `evaluate`, see
             `user_functions.py`.
+        reading: fields of DataOptions, such as a table's columns; with any of them `data` is a
+            data set.
         seed: draws the images.
         overwrite: a bundle that stands at `output` is replaced.
         say: is told of each step.
@@ -108,6 +112,7 @@ def quantize(
         num_held_out=num_held_out,
         seed=seed,
         prepare=own.preprocess,
+        reading=reading,
     )
     judged_on = held_out or calibration
     measured: list[Sensitivity] = []
@@ -121,7 +126,7 @@ def quantize(
         write_bundle(output, overwrite=overwrite) as (folder, seal),
     ):
         task = Task(checkpoint, calibration, tuple(kept), Path(scratch))
-        judge = _Judge(checkpoint, judged_on, expected, own.evaluate)
+        judge = _Judge(checkpoint, judged_on, expected, own.evaluate, purpose)
         parts: Parts = {}
         reports = []
         for form in forms:
@@ -154,13 +159,22 @@ class _Judge:
         images: Calibration,
         expected: Logits,
         evaluate: Evaluate | None,
+        purpose: Purpose,
     ) -> None:
         self._checkpoint, self._images = checkpoint, images
         self._expected, self._evaluate = expected, evaluate
+        self._purpose = purpose
+
+    def kernels(self, form: Form) -> Kernels | None:
+        """The kernels of LiteRT that the form is run by; None where another runtime has it."""
+        if form.open_as_npu is None:
+            return None
+        return "reference" if self._purpose == "npu" else "optimised"
 
     def score(self, form: Form, model: Path) -> Score:
         """The form's score."""
-        engine = form.open(model, self._checkpoint)
+        as_npu = form.open_as_npu if self._purpose == "npu" else None
+        engine = (as_npu or form.open)(model, self._checkpoint)
         try:
             found = engine_logits(engine, self._images)
         finally:
@@ -205,7 +219,8 @@ def _make(
         if not file.name.startswith("preprocess"):
             size_bytes += file.stat().st_size
         shutil.move(file, folder / file.name)
-    return FormReport(form.format, best, scores, operators, size_bytes), parts
+    kernels = judge.kernels(form)
+    return FormReport(form.format, best, scores, operators, size_bytes, kernels), parts
 
 
 def _write_report(report: QuantizationReport, folder: Path) -> None:

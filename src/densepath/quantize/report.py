@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from densepath.engines.litert import Kernels
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.operators import Operators
 from densepath.quantize.scoring import Score
@@ -16,6 +17,11 @@ PICTURE = (
     "`sensitivity.png` has all of them, in the order of the network: the lower a bar, the more the",
     "answers suffer when that convolution alone has 8 bits. Red ones stay in float32.",
 )
+KERNELS: dict[Kernels, str] = {
+    "reference": "litert was run by LiteRT's reference kernels, whose integers are an NPU's.",
+    "optimised": "litert was run by LiteRT's optimised kernels, as a CPU runs it; the integers of "
+    "an NPU differ by a few steps, and `--for npu` judges by those.",
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class FormReport:
         scores: of every method that was tried, on the images that were held out.
         operators: of the chosen one.
         size_bytes: of its model's files.
+        kernels: of LiteRT that ran it; None of another runtime.
     """
 
     format: str
@@ -35,6 +42,7 @@ class FormReport:
     scores: dict[str, Score]
     operators: Operators | None
     size_bytes: int
+    kernels: Kernels | None = None
 
     @property
     def score(self) -> Score:
@@ -48,6 +56,7 @@ class FormReport:
             "tried": {name: score.to_dict() for name, score in self.scores.items()},
             "operators": None if self.operators is None else self.operators.to_dict(),
             "size_bytes": self.size_bytes,
+            "kernels": self.kernels,
         }
 
 
@@ -135,7 +144,9 @@ class QuantizationReport:
                 f"| {form.score.snr_db:.1f} | {share} | {others or 'none'} "
                 f"| {form.size_bytes / 1e6:.2f} |"
             )
-        return [*lines, f"| float32 weights | | | | | | {self.float_bytes / 1e6:.2f} |", ""]
+        lines.append(f"| float32 weights | | | | | | {self.float_bytes / 1e6:.2f} |")
+        kernels = [KERNELS[form.kernels] for form in self.forms if form.kernels is not None]
+        return [*lines, "", *kernels, *([""] if kernels else [])]
 
     def _tried(self) -> list[str]:
         lines = ["| format | method tried | agreement | SNR, dB |", "|---|---|--:|--:|"]

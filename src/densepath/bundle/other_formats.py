@@ -1,0 +1,39 @@
+"""Which verb writes a format, for those whose bundle lacks it; each command is one that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# What `densepath export` writes in float32, and `densepath quantize` in INT8.
+EXPORTED = ("onnx", "openvino", "torch", "aoti")
+QUANTISED = ("native", "openvino", "onnx", "executorch", "litert")
+INT8 = "int8"
+
+
+def how_to_get(format: str, *, there: Iterable[str] = (), precision: str = "float32") -> str:
+    """A sentence with the command that writes a bundle with the format.
+
+    Args:
+        format: that is lacking.
+        there: formats that the bundle has, and is to keep.
+        precision: the bundle's.
+    """
+    if precision == INT8 and format in QUANTISED:
+        formats = _joined(there, format, QUANTISED)
+        return f"Add it: densepath quantize SUBJECT --data DATA --to {formats} -o DIR"
+    if precision == INT8:
+        return (
+            "A bundle in INT8 never has it, one of the float network does: "
+            f"densepath export SUBJECT --to {format} -o DIR"
+        )
+    if format in EXPORTED:
+        return f"Add it: densepath export SUBJECT --to {_joined(there, format, EXPORTED)} -o DIR"
+    return (
+        "It comes with a bundle in INT8: "
+        f"densepath quantize SUBJECT --data DATA --to {format} -o DIR"
+    )
+
+
+def _joined(there: Iterable[str], format: str, written: tuple[str, ...]) -> str:
+    """Those of the formats that the verb writes, and the one that is lacking."""
+    return ",".join([*(one for one in sorted(there) if one in written), format])

@@ -1,0 +1,104 @@
+"""What shortens a program's time or makes it fit its memory: options that its target really has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from densepath.npu.targets import DEFAULTS
+
+KIB = 1024
+# The modes whose features lie in DRAM, and how much SRAM each takes to work in.
+SHARES = {f"Dedicated_Sram_{size}KB": size for size in (256, 384, 512)}
+# From the least SRAM for features to all of them in it.
+MORE_SRAM = (*SHARES, "Dedicated_Sram", "Shared_Sram")
+# The mode whose weights lie beside the NPU.
+ON_CHIP = "Sram_Only"
+# A system with faster DRAM, of Vela's configuration file.
+FASTER = {
+    "Ethos_U65_Mid_End": "Ethos_U65_High_End",
+    "Ethos_U65_High_End": "Ethos_U65_Client_Server",
+    "Ethos_U85_SYS_DRAM_Low": "Ethos_U85_SYS_DRAM_Mid",
+    "Ethos_U85_SYS_DRAM_Mid": "Ethos_U85_SYS_DRAM_High",
+}
+# The system of a generation with DRAM beside it; a U55 has none, and a U65 is the next with one.
+WITH_DRAM = {"ethos-u65": "Ethos_U65_High_End", "ethos-u85": "Ethos_U85_SYS_DRAM_Mid"}
+NEXT_WITH_DRAM = "ethos-u65-256"
+
+
+def more_sram(about: dict[str, Any]) -> str:
+    """What lets a program wait less for its DRAM: options, and where there are none, words."""
+    target = about["target"]
+    mode, system = target["memory_mode"], target["system_config"]
+    larger = MORE_SRAM[MORE_SRAM.index(mode) + 1 :] if mode in MORE_SRAM else ()
+    cures = []
+    if larger:
+        cures.append(f"a memory mode with more SRAM (--memory-mode {larger[0]})")
+    if system in FASTER:
+        cures.append(f"a board with faster DRAM (--system-config {FASTER[system]})")
+    return " or ".join(cures) or "smaller images"
+
+
+def less_flash(about: dict[str, Any]) -> str:
+    """What lets a program wait less for weights."""
+    if about["target"]["memory_mode"] == ON_CHIP:
+        return "fewer classes shorten them"
+    return f"fewer classes, or weights on the chip (--memory-mode {ON_CHIP}), shorten them"
+
+
+def why_unfit(about: dict[str, Any]) -> str | None:
+    """Why the program does not fit its board, and what would; None where it fits."""
+    estimate = about["estimate"]
+    if estimate["fits"]:
+        return None
+    needed, there = -(-estimate["memory_bytes"]["sram"] // KIB), estimate["sram_limit_bytes"] // KIB
+    target = about["target"]
+    cures = []
+    if SHARES.get(target["memory_mode"], needed) >= needed:
+        named = f"{_options(target)} --sram-kib {needed}"
+        cures.append(f"On a board that has as much: {_compile(named)}.")
+    options = _features_in_dram(target, there)
+    if options:
+        cures.append(f"With features in DRAM: {_compile(options)}.")
+    cures.append(
+        "Or with smaller images: densepath export SUBJECT --to torch --size N -o DIR, which is "
+        "quantised and compiled in its place."
+    )
+    return f"it needs {needed:,} KiB of SRAM, and there are {there:,}. {' '.join(cures)}"
+
+
+def _compile(options: str) -> str:
+    """The command."""
+    return f"densepath npu compile BUNDLE {options} -o DIR"
+
+
+def _options(target: dict[str, Any]) -> str:
+    """The options of `npu compile` that name the target; its usual surroundings need none."""
+    system, mode = DEFAULTS[_generation(target)]
+    options = f"--target {target['name']}"
+    if target["memory_mode"] != mode:
+        options += f" --memory-mode {target['memory_mode']}"
+    if target["system_config"] != system:
+        options += f" --system-config {target['system_config']}"
+    return options
+
+
+def _features_in_dram(target: dict[str, Any], there: int) -> str | None:
+    """The options of `npu compile` for features in DRAM beside an SRAM of `there` KiB.
+
+    None where no memory mode has its share of the SRAM within that, or but the one that needs more.
+    """
+    modes = [mode for mode, share in SHARES.items() if share <= there]
+    if not modes or modes[-1] == target["memory_mode"]:
+        return None
+    generation = _generation(target)
+    moved = {**target, "memory_mode": modes[-1]}
+    if generation not in WITH_DRAM:
+        moved["name"] = NEXT_WITH_DRAM
+    if target["system_config"] not in (*FASTER, *FASTER.values()):
+        moved["system_config"] = WITH_DRAM[_generation(moved)]
+    return f"{_options(moved)} --sram-kib {there}"
+
+
+def _generation(target: dict[str, Any]) -> str:
+    """`ethos-u55`."""
+    return str(target["name"]).rsplit("-", 1)[0]

@@ -30,7 +30,8 @@ from densepath.models.build import build_model
 from densepath.models.spec import DPNArch, ModelSpec
 from densepath.npu import simulate as simulating
 from densepath.npu import vela
-from densepath.npu.compile import compile_program, write_c_array
+from densepath.npu.c_source import write_c_array
+from densepath.npu.compile import compile_program
 from densepath.npu.estimate import read_layers
 from densepath.npu.figure import draw_profile
 from densepath.npu.profile import profile, write_csv

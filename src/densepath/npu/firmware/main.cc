@@ -154,7 +154,7 @@ float Logit(const TfLiteTensor& output, int number) {
 }
 
 // `scores` has each class's probability; the best class's number.
-int Score(const TfLiteTensor& output) {
+[[maybe_unused]] int Score(const TfLiteTensor& output) {
   int best = 0;
   for (int number = 1; number < DENSEPATH_NUM_CLASSES; ++number) {
     if (Logit(output, number) > Logit(output, best)) best = number;

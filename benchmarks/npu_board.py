@@ -165,8 +165,9 @@ def report(results: Results) -> str:
     if with_micro:
         lines += [
             "Taken: of the arena, by TensorFlow Lite Micro on a PC, whose pointers are twice as",
-            "large as a Cortex-M's. Vectors: those for which `main.cc` found equal bytes there, with",
-            "a driver that plays the NPU: that shows that `main.cc` works, not what an NPU computes.",
+            "large as a Cortex-M's. Vectors: those for which `main.cc` found equal bytes there,",
+            "with a driver that plays the NPU: that shows that `main.cc` works, not what an NPU",
+            "computes.",
         ]
     for model, part in results.parts.items():
         lines += ["", f"## {model}", "", _sizes(part), "", *_checked(part["checked"])]
@@ -194,8 +195,8 @@ def _checked(checked: dict[str, Any]) -> list[str]:
     if checked["error"]:
         return [f"TensorFlow Lite Micro's interpreter: {checked['error']}"]
     return [
-        "TensorFlow Lite Micro's interpreter ran the INT8 network that was compiled (on a PC it has no",
-        f"NPU) on {checked['images']} photographs: all bytes are those of our simulator.",
+        "TensorFlow Lite Micro ran the INT8 network that was compiled (on a PC it has",
+        f"no NPU) on {checked['images']} photographs: all bytes are those of our simulator.",
     ]
 
 

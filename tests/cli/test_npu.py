@@ -133,6 +133,37 @@ def test_a_program_that_does_not_fit_is_written_and_ends_with_1(run, tmp_path):
     assert code == 0
 
 
+def test_vectors_are_written_and_counted(run, tmp_path):
+    code, _, _ = run("compile", "int8", "--target", "ethos-u55-32", "-o", tmp_path / "p")
+    assert code == 0
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "notes.txt").write_text("none")
+    (tmp_path / "broken.png").write_bytes(b"none")
+    code, out, err = run(
+        *("vectors", tmp_path / "p", "photos", tmp_path / "broken.png", "-o", tmp_path / "v"),
+        *("--num-images", 30, "--json"),
+    )
+    assert code == 0
+    made = json.loads(out)
+    assert len(made["vectors"]) == 18
+    assert len(made["unreadable"]) == 1
+    assert "could not be read" in err
+    assert "18 vectors in" in err
+    code, out, err = run("vectors", tmp_path / "p", "photos", "-o", tmp_path / "v")
+    assert code == 1
+    assert "--overwrite replaces them" in err
+    again = ("vectors", tmp_path / "p", "photos", "-o", tmp_path / "v", "--overwrite")
+    code, out, err = run(*again, "--num-images", 2)
+    assert code == 0
+    assert (out, err.count("of the first 2 images; --num-images takes more")) == ("", 1)
+    code, _, err = run(*again, "--check", "--num-images", 1)
+    assert "TensorFlow Lite Micro's interpreter gives the same bytes" in err
+    code, _, err = run("vectors", tmp_path / "p", tmp_path / "photos", "-o", tmp_path / "w")
+    assert code == 1
+    assert "no images in this folder" in err
+    assert not (tmp_path / "w").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -140,6 +171,8 @@ def test_a_program_that_does_not_fit_is_written_and_ends_with_1(run, tmp_path):
         (("compile", "photos", "--target", "ethos-u55-32", "-o", "p"), "is not a bundle"),
         (("simulate", "photos", "--input", "x.bin"), "is not a compiled program"),
         (("profile", "none"), "none: no such folder"),
+        (("vectors", "none", "photos", "-o", "v"), "none: no such folder"),
+        (("vectors", "photos", "photos", "-o", "v"), "is not a compiled program"),
     ],
 )
 def test_a_mistake_is_one_line(run, arguments, message):

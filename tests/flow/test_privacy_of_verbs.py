@@ -52,9 +52,10 @@ VERBS = {
         "npu compile made -o made-program --target ethos-u55-128",
         "npu simulate made-program --input photo.png",
         "npu profile made-program --picture made-layers.png",
+        "npu vectors made-program photo.png -o made-vectors --check",
     ),
 }
-EDGE = ("executorch", "litert_torch", "ai_edge_quantizer", "ethosu")
+EDGE = ("executorch", "litert_torch", "ai_edge_quantizer", "ethosu", "tflite_micro")
 ANNOUNCED = re.compile(r"serving .*: REST (https?://\S+?)(?:, gRPC (\S+))?, engine")
 # Longer than ONNX Runtime waits before it sends what it has.
 SERVED_S = 12.0

@@ -30,7 +30,7 @@ from densepath.models.build import build_model
 from densepath.models.spec import DPNArch, ModelSpec
 from densepath.npu import simulate as simulating
 from densepath.npu import vela
-from densepath.npu.compile import compile_program, write_c_array
+from densepath.npu.compile import compile_program
 from densepath.npu.estimate import read_layers
 from densepath.npu.figure import draw_profile
 from densepath.npu.profile import profile, write_csv
@@ -192,17 +192,6 @@ def test_a_bundle_without_the_form_for_npus_is_told_how_to_get_it(photographs, t
         BundleError, match="densepath quantize SUBJECT --data DATA --to onnx,litert"
     ):
         compile_program(made, find_target("ethos-u55-128"), tmp_path / "p")
-
-
-def test_the_c_array_holds_the_programs_bytes(program, tmp_path):
-    write_c_array(program, tmp_path / "program.cc")
-    text = (tmp_path / "program.cc").read_text(encoding="utf-8")
-    data = bytes(
-        int(word, 16) for word in text.split("{")[1].split("}")[0].split(",") if word.strip()
-    )
-    assert data == (program.folder / "program_vela.tflite").read_bytes()
-    assert f"densepath_program_size = {len(data)};" in text
-    assert "alignas(16)" in text
 
 
 # Simulating

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from densepath.cli import export as exporting
 from densepath.cli.console import note, print_json, stdout
+from densepath.cli.npu_vectors import ProgramFolder, vectors
 from densepath.errors import EngineError
 from densepath.wording import first_of, percent
 
@@ -21,9 +22,7 @@ npu = typer.Typer(
     no_args_is_help=True, help="Compile, simulate and profile for an Arm Ethos-U NPU."
 )
 
-ProgramFolder: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="PROGRAM", help="A folder that `npu compile` wrote.")
-]
+npu.command()(vectors)
 KIB = 1024
 
 
@@ -144,7 +143,9 @@ def compile_(
     sram_kib: Annotated[int, typer.Option(min=1, help="The SRAM of the board in KiB.")] = 2048,
     c_array: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.cc", help="Write the program as a C array, too."),
+        typer.Option(
+            metavar="FILE.c", help="Write the program as an array, in C that is C++, too."
+        ),
     ] = None,
     overwrite: exporting.Overwrite = False,
     json: exporting.Json = False,
@@ -153,7 +154,8 @@ def compile_(
 
     Example: densepath npu compile bundles/pets-npu --target ethos-u65-512 -o pets-u65
     """
-    from densepath.npu.compile import compile_program, write_c_array
+    from densepath.npu.c_source import write_c_array
+    from densepath.npu.compile import compile_program
     from densepath.npu.estimate import NotCounted
     from densepath.npu.targets import find_target
 
@@ -190,7 +192,7 @@ def compile_(
         f"memory: {', '.join(f'{name} {size}' for name, size in memory.items())}",
     ]
     _print_lines(lines)
-    note(f"{program.folder}: how a board runs it is in README.md")
+    note(f"{program.folder}: firmware for a board is in main.cc, how to build it in README.md")
     _check_fits(program)
 
 

@@ -3,10 +3,10 @@
 A layer's int32 sum becomes an int8 by a multiplication with a real number that is kept as an int32
 `multiplier` of 31 fractional bits and a power of two, `shift`. What is cut off is rounded twice:
 the doubling product at its 31st bit (upwards at half), then the shift (away from zero at half).
-LiteRT 2.3.0's BUILTIN_REF kernels do this in every operator but the fully connected one, which
-rounds once (`multiply_once`); measured on all intermediate tensors,
-though TFLite can be built with one rounding in place of two (TFLITE_SINGLE_ROUNDING). It is also
-Ethos-U's rounding mode TFL, which Vela gives such layers.
+TensorFlow Lite Micro does this in every operator, and so does the NPU: it is Ethos-U's rounding
+mode TFL, which Vela gives such layers, fully connected ones included. LiteRT 2.3.0's BUILTIN_REF
+kernels do it in every operator but the fully connected one, which rounds once: there they may be
+off by a step. TFLite can be built with one rounding in place of two (TFLITE_SINGLE_ROUNDING).
 
 Source: TensorFlow `lite/kernels/internal/common.h` (MultiplyByQuantizedMultiplier,
 SaturatingRoundingDoublingHighMul, RoundingDivideByPOT) and `quantization_util.cc`.
@@ -63,13 +63,6 @@ def multiply(values: NDArray[Any], multiplier: Any, shift: Any) -> NDArray[np.in
     return product
 
 
-def multiply_once(values: NDArray[Any], multiplier: Any, shift: Any) -> NDArray[np.int64]:
-    """As `multiply`, rounded once: upwards at half."""
-    product = np.multiply(values, multiplier, dtype=np.int64)
-    cut = 31 - np.asarray(shift, np.int64)
-    return (product + np.left_shift(np.int64(1), cut - 1)) >> cut
-
-
 class Requantiser:
     """int8 of sums [rows, channels]: multiplied, moved by the zero point, held in `bounds`.
 
@@ -77,19 +70,11 @@ class Requantiser:
         multiplier, shift: of all channels or one a channel.
         zero_point: of the result.
         bounds: its least and largest value.
-        once: round once, as LiteRT 2.3.0's fully connected layers do, not twice.
     """
 
     def __init__(
-        self,
-        multiplier: Any,
-        shift: Any,
-        zero_point: int,
-        bounds: tuple[int, int],
-        *,
-        once: bool = False,
+        self, multiplier: Any, shift: Any, zero_point: int, bounds: tuple[int, int]
     ) -> None:
-        self._multiply = multiply_once if once else multiply
         self.multiplier, self.shift = np.asarray(multiplier, np.int64), np.asarray(shift, np.int64)
         self.zero_point, self.bounds = zero_point, bounds
 
@@ -98,7 +83,7 @@ class Requantiser:
         made = np.empty(sums.shape, np.int8)
         rows = max(CHUNK // max(sums.shape[-1], 1), 1)
         for start in range(0, len(sums), rows):
-            part = self._multiply(sums[start : start + rows], self.multiplier, self.shift)
+            part = multiply(sums[start : start + rows], self.multiplier, self.shift)
             part += self.zero_point
             np.maximum(part, self.bounds[0], out=part)
             np.minimum(part, self.bounds[1], out=part)

@@ -14,9 +14,10 @@ from typing import Any
 
 from densepath.bundle.bundle import Bundle
 from densepath.errors import EngineError, OutputError
-from densepath.files import FILE_MODE, sha256, write_json, write_text
-from densepath.npu.board import write_board
+from densepath.files import FILE_MODE, sha256, write_json
+from densepath.npu.board import TO_CHANGE, write_board
 from densepath.npu.estimate import LayerCost, NotCounted, read_estimate, read_layers
+from densepath.npu.layout import read_layout
 from densepath.npu.program import (
     COMPILED,
     DESCRIPTION,
@@ -68,8 +69,11 @@ def compile_program(
         estimate = read_estimate(_only(Path(scratch), "*_summary_*.csv"), target.sram_bytes)
         about = _describe(bundle, target, layers, said)
         about["estimate"] = {**estimate.to_dict(), "not_counted": asdict(NotCounted.of(layers))}
-        write_board(folder, about)
-        about["files"] = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+        layout = read_layout(folder / COMPILED, target)
+        about["layout"] = layout.to_dict()
+        write_board(folder, about, layout)
+        hashed = (path for path in sorted(folder.iterdir()) if path.name not in TO_CHANGE)
+        about["files"] = {path.name: sha256(path) for path in hashed}
         write_json(folder / DESCRIPTION, about)
         for path in folder.iterdir():
             path.chmod(FILE_MODE)
@@ -139,25 +143,3 @@ def _new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def write_c_array(program: Program, path: Path) -> None:
-    """`path` (.cc) holds the compiled program as an array that is linked into a board's firmware.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    data = (program.folder / COMPILED).read_bytes()
-    rows = (data[start : start + 16] for start in range(0, len(data), 16))
-    lines = ["  " + ", ".join(f"0x{byte:02x}" for byte in row) + "," for row in rows]
-    text = [
-        f"// {program.about['model']} for {program.about['target']['name']}, by densepath.",
-        "#include <cstddef>",
-        "",
-        "alignas(16) extern const unsigned char densepath_program[] = {",
-        *lines,
-        "};",
-        f"extern const std::size_t densepath_program_size = {len(data)};",
-        "",
-    ]
-    write_text(path, "\n".join(text))

@@ -132,8 +132,7 @@ def _finisher(operator: Operator) -> Callable[[NDArray[Any]], NDArray[np.int8]]:
     multiplier, shift = quantize_multipliers(real)
     activation = operator.options.get("fusedActivationFunction", 0)
     bounds = activation_bounds(activation, output.scale, output.zero_point)
-    once = operator.kind == "FULLY_CONNECTED"
-    requantise = Requantiser(multiplier, shift, output.zero_point, bounds, once=once)
+    requantise = Requantiser(multiplier, shift, output.zero_point, bounds)
 
     def finish(sums: NDArray[Any]) -> NDArray[np.int8]:
         whole = sums.astype(np.int32) if sums.dtype != np.int32 else sums

@@ -3,8 +3,9 @@
 Run as `python -m densepath.npu.simulator KERNELS MODEL INPUT.npy OUTPUT.npz`; whatever happens here
 is an error message there. Of one image every tensor is kept, of several the logits.
 
-KERNELS are `densepath`, our own executor (`integer.py`), or `litert`, LiteRT's reference kernels:
-the definition of the arithmetic, and an independent executor of the same program.
+KERNELS are `densepath`, our own executor (`integer.py`); `litert`, LiteRT's reference kernels: the
+definition of the arithmetic, and an independent executor of the same program; or `tflm`, TensorFlow
+Lite Micro's interpreter, which keeps no tensors but the logits.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from densepath.errors import DensepathError
 from densepath.npu.integer import IntegerExecutor
 from densepath.npu.litert_reference import LiteRTReference
 from densepath.npu.tflite import Network, read_network
+from densepath.npu.tflm_reference import TFLMReference
 
 # An image → the logits and, by their numbers, the tensors that were kept.
 Run: TypeAlias = Callable[[NDArray[np.uint8]], tuple[NDArray[np.int8], dict[int, NDArray[Any]]]]
@@ -30,7 +32,7 @@ def main(kernels: str, model: str, source: str, target: str) -> None:
     """`target` has the tensors that were kept, by their numbers, with names and scales."""
     images = np.load(source)
     network = read_network(model)
-    run = _own(network) if kernels == "densepath" else _reference(network, len(images) == 1)
+    run = _choose(kernels, network, keep_all=len(images) == 1)
     answers = [run(image) for image in images]
     kept = answers[0][1] if len(images) == 1 else {}
     output = network.output.index
@@ -45,6 +47,14 @@ def main(kernels: str, model: str, source: str, target: str) -> None:
     made[f"tensor_{output}"] = np.concatenate([logits for logits, _ in answers])
     with Path(target).open("wb") as file:
         np.savez(file, **made)
+
+
+def _choose(kernels: str, network: Network, *, keep_all: bool) -> Run:
+    """What runs an image."""
+    if kernels == "tflm":
+        micro = TFLMReference(network)
+        return lambda image: (micro.run(image), {})
+    return _reference(network, keep_all) if kernels == "litert" else _own(network)
 
 
 def _own(network: Network) -> Run:

@@ -97,21 +97,21 @@ def system_configs(generation: str) -> dict[str, float]:
     prefix = generation.replace("ethos-u", "Ethos_U")
     return {
         name.removeprefix(SYSTEM): float(section["core_clock"])
-        for name, section in _config().items()
+        for name, section in vela_config().items()
         if name.startswith(f"{SYSTEM}{prefix}_")
     }
 
 
 def memory_modes(system_config: str) -> tuple[str, ...]:
     """The memory modes of a system."""
-    system = _config()[f"{SYSTEM}{system_config}"]
+    system = vela_config()[f"{SYSTEM}{system_config}"]
     if DRAM not in (system["axi0_port"], system["axi1_port"]):
         return MODES_WITHOUT_DRAM
-    return tuple(name.removeprefix(MEMORY) for name in _config() if name.startswith(MEMORY))
+    return tuple(name.removeprefix(MEMORY) for name in vela_config() if name.startswith(MEMORY))
 
 
 @functools.cache
-def _config() -> configparser.ConfigParser:
+def vela_config() -> configparser.ConfigParser:
     """Vela's configuration file.
 
     Raises:

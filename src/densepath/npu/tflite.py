@@ -18,6 +18,8 @@ from densepath.errors import BundleError, MissingPackageError
 
 IDENTIFIER = b"TFL3"
 LEAST_BYTES = 64
+# The metadata with the places that a compiler gave the tensors in the arena.
+PLAN = b"OfflineMemoryAllocation"
 # Source: TensorFlow `lite/schema/schema.fbs`, enum TensorType.
 DTYPES: dict[int, type[np.generic]] = {
     0: np.float32,
@@ -88,13 +90,18 @@ class Operator:
 
 @dataclass(frozen=True)
 class Network:
-    """The first, only subgraph of a file."""
+    """The first, only subgraph of a file.
+
+    `offsets` has the place in the arena that the compiler gave each tensor, in bytes: −1 where the
+    runtime chooses, nothing where the file does not say.
+    """
 
     path: Path
     tensors: tuple[Tensor, ...]
     operators: tuple[Operator, ...]
     input: Tensor
     output: Tensor
+    offsets: tuple[int, ...] = ()
 
 
 def read_network(path: str | Path) -> Network:
@@ -122,9 +129,10 @@ def read_network(path: str | Path) -> Network:
             for i, one in enumerate(graph.operators)
         )
         ends = tensors[int(graph.inputs[0])], tensors[int(graph.outputs[0])]
+        offsets = _offsets(model)
     except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from error
-    return Network(path, tensors, operators, *ends)
+    return Network(path, tensors, operators, *ends, offsets)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -174,6 +182,19 @@ def _kind(code: Any, schema: Any) -> str:
         return (code.customCode or b"CUSTOM").decode("utf-8", "replace")
     names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
     return names.get(number, f"operator {number}")
+
+
+def _offsets(model: Any) -> tuple[int, ...]:
+    """The tensors' places in the arena, where a compiler for microcontrollers chose them.
+
+    Source: TensorFlow Lite Micro `docs/memory_management.md`, "Offline planned tensor allocations".
+    """
+    for one in model.metadata or ():
+        if one.name == PLAN:
+            words = np.asarray(model.buffers[one.buffer].data, np.uint8).view("<i4")
+            _, _, count, *places = words.tolist()  # version, subgraph, tensors
+            return tuple(places[:count])
+    return ()
 
 
 def _tensor(index: int, one: Any, buffers: list[Any]) -> Tensor:

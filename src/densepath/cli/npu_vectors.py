@@ -1,0 +1,77 @@
+"""`densepath npu vectors`: what a board gets and must answer, to test one with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from densepath.cli import export as exporting
+from densepath.cli.console import NAMED_FAILURES, note, note_unreadable, print_json
+from densepath.wording import counted
+
+ProgramFolder: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="PROGRAM", help="A folder that `npu compile` wrote.")
+]
+
+
+def vectors(
+    program: ProgramFolder,
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Images, folders (all images below them), lists (.txt), globs, or .bin files of "
+            "the input's bytes.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder of the vectors, a new one.")
+    ],
+    num_images: Annotated[
+        int, typer.Option(min=1, help="How many images at most, the first ones.")
+    ] = 20,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Compare with TensorFlow Lite Micro's interpreter before writing."
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the vectors that stand there.")
+    ] = False,
+    json: exporting.Json = False,
+) -> None:
+    """Write test vectors of a program: input bytes, the bytes that a board must answer, an index.
+
+    Example: densepath npu vectors pets-u65 photos/ -o vectors --check
+    """
+    import itertools
+
+    from densepath.data.image_files import PassedOver
+    from densepath.engines.image_paths import find_images, name_of
+    from densepath.npu.program import Program
+    from densepath.npu.vectors import write_vectors
+
+    opened = Program.open(program)
+    passed_over = PassedOver()
+    found = map(name_of, find_images(images, passed_over=passed_over))
+    chosen = list(itertools.islice(found, num_images))
+    more = next(found, None) is not None
+    with exporting.progress() as say:
+        made = write_vectors(opened, chosen, output, check=check, overwrite=overwrite, say=say)
+    if passed_over:
+        note(str(passed_over))
+    note_unreadable(made.unreadable[:NAMED_FAILURES], len(made.unreadable))
+    if json:
+        print_json({"output": str(made.folder), **made.index, "unreadable": made.unreadable})
+    if check:
+        note(
+            "TensorFlow Lite Micro's interpreter gives the same bytes (for model.tflite, which was "
+            "compiled: on a PC it has no NPU)"
+        )
+    note(
+        f"{counted(len(made), 'vector')} in {made.folder}"
+        + (f", of the first {num_images} images; --num-images takes more" if more else "")
+    )

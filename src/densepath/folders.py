@@ -70,8 +70,7 @@ def write_folder(
 @contextmanager
 def _scratch(real: Path) -> Iterator[Path]:
     """Yields a new folder: beside `real` if that is to be renamed, else in it."""
-    beside = os.access(real.parent, os.W_OK | os.X_OK) and not real.is_mount()
-    where = real.parent if not real.exists() or (beside and contents(real)) else real
+    where = real if real.exists() and not (_can_move(real) and contents(real)) else real.parent
     remove_leftovers(where)
     scratch = temporary_in(where, real.name)
     try:
@@ -79,6 +78,13 @@ def _scratch(real: Path) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _can_move(real: Path) -> bool:
+    """Whether the folder may be renamed: no mount point, and not where this process stands."""
+    if real.is_mount() or not os.access(real.parent, os.W_OK | os.X_OK):
+        return False
+    return not real.samefile(os.curdir)
 
 
 def _put(scratch: Path, real: Path, last: Sequence[str], *, was_empty: bool) -> None:

@@ -188,6 +188,14 @@ def new_folders(folder: Path) -> Iterator[None]:
                 one.rmdir()
 
 
+def is_stream(path: str | Path) -> bool:
+    """Whether the path is a pipe, a device or an open file of this process: no file, no folder."""
+    target = Path(path)
+    if descriptor_of(target) is not None:
+        return True
+    return target.exists() and not (target.is_file() or target.is_dir())
+
+
 def check_file(path: str | Path) -> None:
     """Raise OutputError unless a file can be written at `path`, before anything takes its time."""
     target = Path(path)

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from densepath.cli import export as exporting
+from densepath.cli import outputs
 from densepath.cli.console import note, print_json, stdout
 from densepath.errors import EngineError
 from densepath.wording import percent
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from densepath.npu.profile import Profile
     from densepath.npu.simulate import Simulation
 
@@ -120,7 +123,10 @@ def compile_(
         str, typer.Option(help="As ethos-u55-128; `densepath npu targets` lists all.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder of the program, a new one.")
+        Path,
+        typer.Option(
+            "--output", "-o", parser=outputs.path, help="The folder of the program, a new one."
+        ),
     ],
     memory_mode: Annotated[
         str | None, typer.Option(help="Of Vela; the target's usual one.", show_default=False)
@@ -131,7 +137,9 @@ def compile_(
     sram_kib: Annotated[int, typer.Option(min=1, help="The SRAM of the board in KiB.")] = 2048,
     c_array: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.cc", help="Write the program as a C array, too."),
+        typer.Option(
+            metavar="FILE.cc", parser=outputs.path, help="Write the program as a C array, too."
+        ),
     ] = None,
     overwrite: exporting.Overwrite = False,
     json: exporting.Json = False,
@@ -142,7 +150,11 @@ def compile_(
     """
     from densepath.npu.compile import compile_program, write_c_array
     from densepath.npu.targets import find_target
+    from densepath.outputs import check_file
 
+    console = outputs.console_beside({"--c-array": c_array}, json=json)
+    if c_array is not None:
+        check_file(c_array)
     chosen = find_target(
         *(target,),
         system_config=system_config,
@@ -168,7 +180,7 @@ def compile_(
         + (f"; on the CPU: {', '.join(operators['cpu'])}" if operators["cpu"] else ""),
         f"memory: {said}{fits}",
     ]
-    stdout().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     note(f"{program.folder}: how a board runs it is in README.md")
 
 
@@ -186,7 +198,12 @@ def simulate(
     top_k: Annotated[int, typer.Option(min=1, help="Classes in the answer.")] = 5,
     dump: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write what every layer made.", show_default=False),
+        typer.Option(
+            metavar="DIR",
+            parser=outputs.path,
+            help="Write what every layer made.",
+            show_default=False,
+        ),
     ] = None,
     check: Annotated[
         bool,
@@ -203,7 +220,10 @@ def simulate(
     from densepath.npu.program import Program
     from densepath.npu.simulate import differing_layers, dump_layers
     from densepath.npu.simulate import simulate as run
+    from densepath.outputs import check_folder
 
+    if dump is not None:
+        check_folder(dump)
     opened = Program.open(program)
     with exporting.progress() as say:
         say("simulating")
@@ -243,11 +263,16 @@ def _print_simulation(made: Simulation, *, json: bool) -> None:
 def profile(
     program: ProgramFolder,
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a row a layer.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=outputs.path, help="Write a row a layer.", show_default=False
+        ),
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Draw the layers.", show_default=False),
+        typer.Option(
+            metavar="FILE.png", parser=outputs.path, help="Draw the layers.", show_default=False
+        ),
     ] = None,
     layers: Annotated[int, typer.Option(min=0, help="The costliest layers to show.")] = 10,
     json: exporting.Json = False,
@@ -260,17 +285,21 @@ def profile(
     from densepath.npu.profile import profile as measure
     from densepath.npu.profile import write_csv
     from densepath.npu.program import Program
+    from densepath.outputs import check_file
 
+    console = outputs.console_beside({"--csv": csv, "--picture": picture}, json=json)
+    for path in filter(None, (csv, picture)):
+        check_file(path)
     made = measure(Program.open(program))
     if csv is not None:
         write_csv(made, csv)
     failed = draw_profile(made, picture) if picture is not None else None
-    _print_profile(made, layers, json=json)
+    _print_profile(made, layers, console, json=json)
     if failed is not None:
         raise typer.Exit(1)  # the note says why
 
 
-def _print_profile(made: Profile, layers: int, *, json: bool) -> None:
+def _print_profile(made: Profile, layers: int, console: Console, *, json: bool) -> None:
     """The costliest layers, and what they come to."""
     if json:
         print_json(made.to_dict())
@@ -287,7 +316,6 @@ def _print_profile(made: Profile, layers: int, *, json: bool) -> None:
             *(one.name, one.operator, one.bound_by, f"{made.milliseconds(one):.3f}"),
             *(percent(one.cycles / max(made.cycles, 1)), percent(one.utilisation)),
         )
-    console = stdout()
     console.print(table)
     estimate = made.program.about["estimate"]
     bound = ", ".join(

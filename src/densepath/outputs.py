@@ -290,6 +290,6 @@ def _kind(mode: int) -> str:
 def _check_kind(mode: int) -> None:
     """Raise OSError for what a file cannot be written to."""
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file")
+        raise IsADirectoryError(errno.EISDIR, "Is a directory; name a file")
     if stat.S_ISSOCK(mode) or stat.S_ISBLK(mode):
         raise OSError(errno.ENXIO, f"it is {_kind(mode)}; name a file")

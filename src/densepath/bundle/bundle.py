@@ -217,11 +217,9 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         UsageError: its name is no UTF-8.
     """
     check_network_path(target)
-    if target.is_file():
-        raise OutputError(f"{target} is a file; name a folder for the bundle.")
+    check_folder(target)
     if target.is_dir() and contents(target):
         if not is_bundle(target):
             raise OutputError(f"{target} is a folder with other files in it; name a new one.")
         if not overwrite:
             raise OutputError(f"{target} is a bundle already; --overwrite replaces it.")
-    check_folder(target)

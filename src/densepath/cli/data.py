@@ -49,13 +49,11 @@ def inspect(
     """
     from densepath.data.dataset import SPLITS
     from densepath.data.inspect import inspect_splits
-    from densepath.data.samples_figure import check_samples, save_samples
+    from densepath.data.samples_figure import save_samples
     from densepath.data.splits import open_splits
     from densepath.wording import literal
 
     console = outputs.console_beside({"--output": output}, json=json)
-    if output is not None:
-        check_samples(output)
     name, options = read_data_options(source, settings, seed=seed)
     splits = open_splits(name, options=options)
     found = inspect_splits(splits)

@@ -288,8 +288,8 @@ def profile(
     from densepath.outputs import check_file
 
     console = outputs.console_beside({"--csv": csv, "--picture": picture}, json=json)
-    for path in filter(None, (csv, picture)):
-        check_file(path)
+    if csv is not None:
+        check_file(csv)
     made = measure(Program.open(program))
     if csv is not None:
         write_csv(made, csv)

@@ -14,7 +14,7 @@ from densepath.data.dataset import Dataset, gather_targets
 from densepath.descriptors import stream_name
 from densepath.drawing.picture import INK, new_figure, save_picture
 from densepath.errors import ImageError, UsageError
-from densepath.outputs import check_file, check_folder, is_stream
+from densepath.outputs import is_stream
 from densepath.preprocess import Image
 from densepath.wording import counted, literal
 
@@ -62,11 +62,6 @@ def save_samples(dataset: Dataset, title: str, output: Path) -> tuple[list[Path]
         else:
             reasons.append(reason)
     return written, reasons
-
-
-def check_samples(output: Path) -> None:
-    """Raise OutputError unless `save_samples` can write there, before anything takes its time."""
-    (check_file if _is_one_file(output) else check_folder)(output)
 
 
 def _is_one_file(output: Path) -> bool:

@@ -128,12 +128,12 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         OutputError: something else stands there, a program that may not be overwritten, or nothing
             can be written there.
     """
+    check_folder(target)
     is_program = (target / DESCRIPTION).is_file()
-    if target.is_file() or (target.is_dir() and not is_program and contents(target)):
+    if target.is_dir() and not is_program and contents(target):
         raise OutputError(f"{target} is something else than a program; name a new folder.")
     if is_program and not overwrite:
         raise OutputError(f"{target} is a program already; --overwrite replaces it.")
-    check_folder(target)
 
 
 def write_c_array(program: Program, path: Path) -> None:

@@ -82,14 +82,12 @@ def check_run_folder(path: Path, recipe: Recipe, *, resume: bool) -> None:
         OutputError: it is a file.
     """
     check_network_path(path)
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file; --output names a folder.")
     if not is_run_folder(path):
+        check_folder(path)
         if path.is_dir() and any(not p.name.startswith(".") for p in contents(path)):
             raise UsageError(
                 f"{path} is not empty and is no run folder. Name a new folder with --output."
             )
-        check_folder(path)
         return
     there = _read_placed(path)
     if resume:

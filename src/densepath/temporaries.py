@@ -97,6 +97,6 @@ def _machine() -> str:
     """Eight digits for where a process number means one process: a container, since its start."""
     parts = [platform.node()]
     with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8"))
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()[:8]

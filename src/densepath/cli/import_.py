@@ -60,10 +60,10 @@ def import_(
     from densepath.outputs import check_file, follow, is_stream
     from densepath.weights.import_file import import_weights
 
+    check_file(output)
     if not is_stream(output) and follow(output).suffix != ".safetensors":
         raise UsageError(f"{output} must end in .safetensors: checkpoints are safetensors files.")
     outputs.console_beside({"--output": output}, json=json)
-    check_file(output)
     names = read_label_names(labels) if labels else None
     checkpoint = import_weights(
         file,

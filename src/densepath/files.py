@@ -1,73 +1,76 @@
-"""Writing files so that nothing is lost: a temporary name in the same folder, fsync, rename."""
+"""Files: writing them so that nothing is lost, finding those that were meant, and our cache."""
 
 from __future__ import annotations
 
 import difflib
 import functools
 import hashlib
+import io
 import itertools
 import os
 import stat
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from densepath.errors import OutputError
 from densepath.names import READABLE, to_json
 from densepath.notes import say_once
+from densepath.outputs import cannot_write, find_place, new_folders
 
 CHUNK_BYTES = 1 << 20
 # So many names of a folder are compared with one that is not there.
 MOST_ENTRIES = 10_000
 
 
-def _usual_mode() -> int:
-    """The permissions of a new file; the umask can only be read by setting it."""
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
-
-
-FILE_MODE = _usual_mode()
-
-
 @contextmanager
 def write_atomically(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on leaving, `path` holds what was written there.
+    """Yields a temporary path; on leaving, `path` holds what was written there.
 
-    The parent folders are made. When the body fails, the temporary file is removed and a file
-    that already stood at `path` stays as it was.
+    A regular file is replaced as a whole, or stays as it was when the body fails; it keeps its mode
+    and owner. Of a link that is the file that it points to. What cannot be replaced, as a pipe, a
+    device or `/dev/stdout`, is written when the body has ended (`outputs.py`). The parent folders
+    are made, and go again with a body that fails.
 
     Raises:
         OutputError: the folder cannot be made or the file cannot be written (disk full,
             permissions, a folder of that name).
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.chmod(FILE_MODE)  # Some writers, safetensors among them, leave 0600.
-        _flush(temporary)
-        temporary.replace(target)
-        _flush(target.parent)
+        with new_folders(target.parent), find_place(target).writing() as temporary:
+            yield temporary
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):  # where the folder could not be made, there is nothing to remove
-            temporary.unlink(missing_ok=True)
+        raise cannot_write(target, error) from error
 
 
-def _flush(path: Path) -> None:
-    """What was written to the file or folder `path` is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+@contextmanager
+def open_output(path: str | Path) -> Iterator[TextIO]:
+    """Yields a text file in UTF-8, stray bytes of names escaped, that becomes `path`.
+
+    As `write_atomically`, but a pipe or device gets each line as it is written.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    target = Path(path)
+    written: dict[str, Any] = {"encoding": "utf-8", "errors": READABLE, "newline": ""}
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with new_folders(target.parent):
+            place = find_place(target)
+            if place.through and place.old is None:
+                with place.open() as sink:
+                    file = io.TextIOWrapper(sink, **written, line_buffering=True)
+                    yield file
+                    file.flush()
+                    file.detach()
+            else:
+                with place.writing() as temporary, temporary.open("w", **written) as whole:
+                    yield whole
+    except OSError as error:
+        raise cannot_write(target, error) from error
 
 
 def write_text(path: str | Path, text: str) -> None:

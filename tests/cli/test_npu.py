@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -162,6 +164,44 @@ def test_vectors_are_written_and_counted(run, tmp_path):
     assert code == 1
     assert "no images in this folder" in err
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX paths")
+def test_outputs_go_through_links_and_to_standard_output_with_tables_beside_them(stage, tmp_path):
+    """A program that a link points to is replaced, and an array or table is printed alone."""
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "densepath", "npu", *map(str, arguments)]
+        return subprocess.run(command, cwd=stage, capture_output=True)
+
+    (tmp_path / "current").symlink_to("v1")
+    compiling = ("compile", "int8", "--target", "ethos-u85-256", "-o", tmp_path / "current")
+    assert run(*compiling).returncode == 0
+    done = run(*compiling, "--overwrite", "--c-array", "-")
+    assert done.stdout.startswith(b"// ")
+    assert done.stdout.rstrip().endswith(b";")
+    assert b"operators on the NPU" in done.stderr
+    assert (tmp_path / "current").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "v1"]
+
+    done = run("profile", tmp_path / "current", "--csv", "-")
+    assert done.stdout.count(b"\n") > 10
+    assert b"ms an image, estimated" in done.stderr
+    done = run("profile", tmp_path / "current", "--picture", "/dev/stdout")
+    assert done.stdout.startswith(b"\x89PNG")
+    done = run("profile", tmp_path / "current", "--picture", "-", "--csv", "-")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"--csv and --picture both go to standard output" in done.stderr
+    (tmp_path / "file").write_text("")
+    done = run(
+        "simulate",
+        tmp_path / "current",
+        "--input",
+        "photos/flower.jpg",
+        "--dump",
+        tmp_path / "file",
+    )
+    assert b"it is a file; name a folder" in done.stderr
 
 
 @pytest.mark.parametrize(

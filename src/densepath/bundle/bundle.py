@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +16,10 @@ from pathlib import Path
 from densepath.bundle.manifest import FORMATS, MANIFEST, MANIFEST_HASH, MOST_BYTES, File, Manifest
 from densepath.bundle.other_formats import how_to_get
 from densepath.errors import BundleError, OutputError, UnknownNameError
-from densepath.files import FILE_MODE, nearest_paths, sha256, write_text
+from densepath.files import nearest_paths, sha256, write_text
+from densepath.folders import contents, write_folder
 from densepath.names import check_network_path
+from densepath.outputs import FILE_MODE, check_folder
 
 
 @dataclass(frozen=True)
@@ -187,9 +187,8 @@ def write_bundle(
 ) -> Iterator[tuple[Path, Callable[[Manifest], None]]]:
     """Yields an empty folder and what seals it; on leaving, `target` is the sealed bundle.
 
-    The folder stands beside `target` under a temporary name. Sealing writes the manifest, its hash
-    and the modes of the files. When the body fails, or never seals, nothing is left of it and what
-    stood at `target` stays as it was.
+    Sealing writes the manifest, its hash and the modes of the files. When the body fails, or never
+    seals, nothing is left of it and what stood at `target` stays as it was (`write_folder`).
 
     Raises:
         OutputError: something that may not be replaced stands at `target`, or nothing can be
@@ -197,60 +196,36 @@ def write_bundle(
     """
     target = Path(target)
     check_target(target, overwrite=overwrite)
-    scratch = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     sealed = False
+    with write_folder(target, last=(MANIFEST_HASH, MANIFEST)) as (scratch, put):
 
-    def seal(manifest: Manifest) -> None:
-        nonlocal sealed
-        write_text(scratch / MANIFEST, manifest.to_text())
-        write_text(scratch / MANIFEST_HASH, f"{sha256(scratch / MANIFEST)}  {MANIFEST}\n")
-        for file in scratch.iterdir():
-            file.chmod(FILE_MODE)
-        sealed = True
+        def seal(manifest: Manifest) -> None:
+            nonlocal sealed
+            write_text(scratch / MANIFEST, manifest.to_text())
+            write_text(scratch / MANIFEST_HASH, f"{sha256(scratch / MANIFEST)}  {MANIFEST}\n")
+            for file in scratch.iterdir():
+                file.chmod(FILE_MODE)
+            sealed = True
 
-    try:
-        scratch.mkdir(parents=True)
         yield scratch, seal
         if sealed:
-            _replace(scratch, target)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
-    except OutputError as error:  # of a file within; the temporary name means nothing to anybody
-        raise OutputError(str(error).replace(str(scratch), str(target))) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            put()
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """Returns when a bundle may be written at `target`: nothing, an empty folder, an old bundle.
 
+    Of a link that is what it points to.
+
     Raises:
-        OutputError: something else stands there, or a bundle that may not be overwritten.
+        OutputError: something else stands there, a bundle that may not be overwritten, or nothing
+            can be written there.
         UsageError: its name is no UTF-8.
     """
     check_network_path(target)
-    if not target.exists() and not target.is_symlink():
-        return
-    if not target.is_dir():
-        raise OutputError(f"{target} is a file; name a folder for the bundle.")
-    if not any(target.iterdir()):
-        return
-    if not is_bundle(target):
-        raise OutputError(f"{target} is a folder with other files in it; name a new one.")
-    if not overwrite:
-        raise OutputError(f"{target} is a bundle already; --overwrite replaces it.")
-
-
-def _replace(scratch: Path, target: Path) -> None:
-    """`target` is what `scratch` was; the old one goes once the new one stands."""
-    if not target.exists():
-        scratch.rename(target)
-        return
-    old = scratch.with_name(scratch.name + "-old")
-    target.rename(old)
-    try:
-        scratch.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    check_folder(target)
+    if target.is_dir() and contents(target):
+        if not is_bundle(target):
+            raise OutputError(f"{target} is a folder with other files in it; name a new one.")
+        if not overwrite:
+            raise OutputError(f"{target} is a bundle already; --overwrite replaces it.")

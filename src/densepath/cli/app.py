@@ -16,6 +16,7 @@ import typer
 
 from densepath.caches import share_cache
 from densepath.cli.console import note, show_notes, speak_utf8
+from densepath.cli.ending import tidy_when_ended
 from densepath.cli.streams import close_streams, failed_output, open_streams
 from densepath.errors import DensepathError
 from densepath.version import __version__
@@ -129,7 +130,8 @@ def main() -> None:
     speak_utf8()
     show_notes()
     _set_environment()
-    code = _run()
+    with tidy_when_ended():
+        code = _run()
     sys.exit(code if close_streams() else code or 1)
 
 

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from densepath.cli.console import note, print_json, stdout
+from densepath.cli import outputs
+from densepath.cli.console import note, print_json
 from densepath.cli.data_options import DataSettings, read_data_options
+from densepath.descriptors import stream_name
 
 TITLE_WIDTH = 60
 
@@ -34,7 +36,9 @@ def inspect(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Draw samples of each class into this .png file or folder.", show_default=False
+            parser=outputs.path,
+            help="Draw samples of each class into this .png file or folder.",
+            show_default=False,
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="All counts as one JSON object.")] = False,
@@ -49,19 +53,20 @@ def inspect(
     from densepath.data.splits import open_splits
     from densepath.wording import literal
 
+    console = outputs.console_beside({"--output": output}, json=json)
     name, options = read_data_options(source, settings, seed=seed)
     splits = open_splits(name, options=options)
     found = inspect_splits(splits)
     if json:
         print_json(found.to_dict())
     else:
-        stdout().print(found.to_text(), markup=False, highlight=False, soft_wrap=True)
+        console.print(found.to_text(), markup=False, highlight=False, soft_wrap=True)
     if output is None:
         return
     split = next(split for split in SPLITS if split in found.images)
     title = f"{literal(name, TITLE_WIDTH)}: {split} images of each class"
     written, reasons = save_samples(splits.of(split), title, output)
     for path in written:
-        note(f"samples of each class in {path}")
+        note(f"samples of each class in {stream_name(path)}")
     if reasons:
         raise typer.Exit(1)

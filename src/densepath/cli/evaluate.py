@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from densepath.cli import outputs
 from densepath.cli.console import note, note_unreadable, print_json, stdout
 from densepath.cli.data_options import DataSettings, read_data_fields
 from densepath.cli.predict import OnError, Pooling
@@ -55,7 +56,9 @@ def evaluate(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Write the report, its tables and pictures into this folder."),
+        typer.Option(
+            parser=outputs.path, help="Write the report, its tables and pictures into this folder."
+        ),
     ] = None,
     on_error: Annotated[
         OnError, typer.Option(help="An unreadable image: leave it out and name it, or stop there.")
@@ -104,7 +107,10 @@ def evaluate(
     Example: densepath evaluate runs/digits --data digits --output reports/digits
     """
     from densepath.evaluation.evaluate import evaluate as evaluate_subject
+    from densepath.outputs import check_folder
 
+    if output is not None:
+        check_folder(output)
     report = evaluate_subject(
         subject,
         data,
@@ -124,15 +130,24 @@ def evaluate(
         ),
         progress=True,
     )
-    folder = report.save(output) if output is not None else None
+    saved = "" if output is None else _saved(output, *report.write(output))
     if json:
         print_json(report.to_dict())
     else:
         _print_figures(report)
     unreadable = [f"{path}: {reason}" for path, reason in report.skipped]
     note_unreadable(unreadable, len(unreadable))
-    if folder is not None:
-        note(f"report, tables and pictures in {folder}")
+    if saved:
+        note(saved)
+
+
+def _saved(folder: Path, drawn: int, wanted: int) -> str:
+    """What of a report is in the folder; why a picture is not has been said."""
+    if drawn == wanted:
+        return f"report, tables and pictures in {folder}"
+    if not drawn:
+        return f"report and tables in {folder}, without pictures"
+    return f"report, tables and {drawn} of {wanted} pictures in {folder}"
 
 
 def _reading(

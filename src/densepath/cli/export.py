@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from densepath.cli import outputs
 from densepath.cli.console import note, print_json, stderr, stdout
 from densepath.errors import UsageError
 from densepath.wording import percent
@@ -27,7 +27,10 @@ To: TypeAlias = Annotated[
     ),
 ]
 Output: TypeAlias = Annotated[
-    Path, typer.Option("--output", "-o", help="The folder of the bundle, a new one.")
+    Path,
+    typer.Option(
+        "--output", "-o", parser=outputs.path, help="The folder of the bundle, a new one."
+    ),
 ]
 Size: TypeAlias = Annotated[
     int | None,
@@ -58,7 +61,10 @@ Overwrite: TypeAlias = Annotated[
 Failed: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--keep-failed", metavar="DIR", help="Where the report of a failed comparison is left."
+        "--keep-failed",
+        metavar="DIR",
+        parser=outputs.path,
+        help="Where the report of a failed comparison is left.",
     ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON object.")]
@@ -137,18 +143,7 @@ def progress() -> Iterator[Callable[[str], None]]:
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("opening the checkpoint")
-        with _tidy_when_terminated():
-            yield lambda step: bar.reset(task, description=step)
-
-
-@contextmanager
-def _tidy_when_terminated() -> Iterator[None]:
-    """SIGTERM ends the export as Ctrl-C does: what was written so far is removed."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        yield lambda step: bar.reset(task, description=step)
 
 
 def report(bundle: Bundle, *, json: bool) -> None:

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from densepath.cli import outputs
 from densepath.cli import preprocess_options as options
 from densepath.cli.console import note, print_json
+from densepath.descriptors import stream_name
 from densepath.errors import UsageError
 from densepath.wording import counted
 
@@ -20,7 +22,13 @@ def import_(
     ],
     model: Annotated[str, typer.Option(help="The catalogue's model that the file is of.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The checkpoint to write, a .safetensors file.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            parser=outputs.path,
+            help="The checkpoint to write, a .safetensors file.",
+        ),
     ],
     source: Annotated[
         str | None,
@@ -49,10 +57,13 @@ def import_(
     Example: densepath import DPN92_pretrained.pdparams --model dpn92 -o dpn92.safetensors
     """
     from densepath.data.label_names import read_label_names
+    from densepath.outputs import check_file, follow, is_stream
     from densepath.weights.import_file import import_weights
 
-    if output.suffix != ".safetensors":
+    check_file(output)
+    if not is_stream(output) and follow(output).suffix != ".safetensors":
         raise UsageError(f"{output} must end in .safetensors: checkpoints are safetensors files.")
+    outputs.console_beside({"--output": output}, json=json)
     names = read_label_names(labels) if labels else None
     checkpoint = import_weights(
         file,
@@ -77,7 +88,7 @@ def import_(
         print_json(summary)
     else:
         note(
-            f"{output}: {checkpoint.spec.name}, "
+            f"{stream_name(output)}: {checkpoint.spec.name}, "
             f"{counted(checkpoint.num_classes, 'class')}, "
             f"{counted(len(checkpoint.tensors), 'tensor')} from {file.name}"
         )

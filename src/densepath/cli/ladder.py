@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from densepath.cli import export as exporting
+from densepath.cli import outputs
 from densepath.cli.console import note, print_json, stdout
 from densepath.cli.data_options import DataSettings, read_data_fields
 from densepath.cli.evaluate import MissingClassesName
@@ -51,7 +52,11 @@ def ladder(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="A folder for ladder.md, .json and .png.", show_default=False
+            "--output",
+            "-o",
+            parser=outputs.path,
+            help="A folder for ladder.md, .json and .png.",
+            show_default=False,
         ),
     ] = None,
     json: exporting.Json = False,
@@ -62,7 +67,10 @@ def ladder(
     """
     from densepath.benchmark.ladder import measure_ladder
     from densepath.files import write_json, write_text
+    from densepath.outputs import check_folder
 
+    if output is not None:
+        check_folder(output)
     with exporting.progress() as say:
         made = measure_ladder(
             *(subjects, data),

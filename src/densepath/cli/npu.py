@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from densepath.cli import export as exporting
+from densepath.cli import outputs
 from densepath.cli.console import note, print_json, stdout
 from densepath.cli.npu_vectors import ProgramFolder, vectors
 from densepath.errors import EngineError
 from densepath.wording import first_of, percent
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from densepath.npu.profile import Profile
     from densepath.npu.program import Program
     from densepath.npu.simulate import Simulation
@@ -118,9 +121,9 @@ def _print_targets(rows: list[dict], *, fitted: bool) -> None:
     stdout().print(table)
 
 
-def _print_lines(lines: list[str]) -> None:
+def _print_lines(lines: list[str], console: Console) -> None:
     """Lines of text for a person."""
-    stdout().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 @npu.command(name="compile")
@@ -132,7 +135,10 @@ def compile_(
         str, typer.Option(help="As ethos-u55-128; `densepath npu targets` lists all.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder of the program, a new one.")
+        Path,
+        typer.Option(
+            "--output", "-o", parser=outputs.path, help="The folder of the program, a new one."
+        ),
     ],
     memory_mode: Annotated[
         str | None, typer.Option(help="Of Vela; the target's usual one.", show_default=False)
@@ -144,7 +150,9 @@ def compile_(
     c_array: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.c", help="Write the program as an array, in C that is C++, too."
+            metavar="FILE.c",
+            parser=outputs.path,
+            help="Write the program as an array, in C that is C++, too.",
         ),
     ] = None,
     overwrite: exporting.Overwrite = False,
@@ -158,7 +166,11 @@ def compile_(
     from densepath.npu.compile import compile_program
     from densepath.npu.estimate import NotCounted
     from densepath.npu.targets import find_target
+    from densepath.outputs import check_file
 
+    console = outputs.console_beside({"--c-array": c_array}, json=json)
+    if c_array is not None:
+        check_file(c_array)
     chosen = find_target(
         *(target,),
         system_config=system_config,
@@ -191,7 +203,7 @@ def compile_(
         + (f"; on the CPU: {first_of(operators['cpu'])}" if left.operators else ""),
         f"memory: {', '.join(f'{name} {size}' for name, size in memory.items())}",
     ]
-    _print_lines(lines)
+    _print_lines(lines, console)
     note(f"{program.folder}: firmware for a board is in main.cc, how to build it in README.md")
     _check_fits(program)
 
@@ -220,7 +232,12 @@ def simulate(
     top_k: Annotated[int, typer.Option(min=1, help="Classes in the answer.")] = 5,
     dump: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write what every layer made.", show_default=False),
+        typer.Option(
+            metavar="DIR",
+            parser=outputs.path,
+            help="Write what every layer made.",
+            show_default=False,
+        ),
     ] = None,
     check: Annotated[
         bool,
@@ -237,7 +254,10 @@ def simulate(
     from densepath.npu.program import Program
     from densepath.npu.simulate import differing_layers, dump_layers
     from densepath.npu.simulate import simulate as run
+    from densepath.outputs import check_folder
 
+    if dump is not None:
+        check_folder(dump)
     opened = Program.open(program)
     with exporting.progress() as say:
         say("simulating")
@@ -270,18 +290,23 @@ def _print_simulation(made: Simulation, *, json: bool) -> None:
         f"{percent(score):>7}  {label}"
         for score, label in zip(best.scores, best.labels, strict=True)
     ]
-    _print_lines(lines)
+    _print_lines(lines, stdout())
 
 
 @npu.command()
 def profile(
     program: ProgramFolder,
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a row a layer.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=outputs.path, help="Write a row a layer.", show_default=False
+        ),
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Draw the layers.", show_default=False),
+        typer.Option(
+            metavar="FILE.png", parser=outputs.path, help="Draw the layers.", show_default=False
+        ),
     ] = None,
     layers: Annotated[int, typer.Option(min=0, help="The costliest layers to show.")] = 10,
     json: exporting.Json = False,
@@ -294,19 +319,23 @@ def profile(
     from densepath.npu.profile import profile as measure
     from densepath.npu.profile import write_csv
     from densepath.npu.program import Program
+    from densepath.outputs import check_file
 
+    console = outputs.console_beside({"--csv": csv, "--picture": picture}, json=json)
+    if csv is not None:
+        check_file(csv)
     opened = Program.open(program)
     made = measure(opened)
     if csv is not None:
         write_csv(made, csv)
     failed = draw_profile(made, picture) if picture is not None else None
-    _print_profile(made, layers, json=json)
+    _print_profile(made, layers, console, json=json)
     _check_fits(opened)
     if failed is not None:
         raise typer.Exit(1)  # the note says why
 
 
-def _print_profile(made: Profile, layers: int, *, json: bool) -> None:
+def _print_profile(made: Profile, layers: int, console: Console, *, json: bool) -> None:
     """The costliest layers, and what they come to."""
     if json:
         print_json(made.to_dict())
@@ -325,7 +354,7 @@ def _print_profile(made: Profile, layers: int, *, json: bool) -> None:
         )
     for one in sorted(made.on_cpu, key=lambda one: -one.macs)[:layers]:
         table.add_row(one.name, one.operator, one.bound_by, *["not counted"] * 3)
-    stdout().print(table)
+    console.print(table)
     estimate = made.program.about["estimate"]
     bound = ", ".join(
         f"{name} {percent(share, 0)}" for name, share in made.share_by("bound_by").items()
@@ -333,4 +362,4 @@ def _print_profile(made: Profile, layers: int, *, json: bool) -> None:
     where = " on the NPU" if made.on_cpu else ""
     lines = [f"{estimate['inference_ms']:.2f} ms an image{where}, estimated; cycles by {bound}"]
     lines += [f"- {line}" for line in made.advice()]
-    _print_lines(lines)
+    _print_lines(lines, console)

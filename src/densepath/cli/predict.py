@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from densepath.cli import outputs
 from densepath.cli.console import NAMED_FAILURES, note, note_unreadable, stderr
 from densepath.errors import DataError, OutputError, UsageError
 from densepath.wording import counted
@@ -108,11 +109,17 @@ def predict(
     csv: Annotated[bool, typer.Option("--csv", help="One CSV row an image.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option(help="Write the answers to this file, whole or not at all."),
+        typer.Option(
+            parser=outputs.path, help="Write the answers to this file, whole or not at all."
+        ),
     ] = None,
     explain: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write a Grad-CAM picture of each answer there."),
+        typer.Option(
+            metavar="DIR",
+            parser=outputs.path,
+            help="Write a Grad-CAM picture of each answer there.",
+        ),
     ] = None,
     target: Annotated[
         str | None,
@@ -171,11 +178,16 @@ def predict(
     from densepath.data.image_files import PassedOver
     from densepath.engines.image_paths import STDIN, URLS_ALLOWED_BY, find_images
     from densepath.engines.obstacles import MANY_IMAGES
+    from densepath.outputs import check_file, check_folder, is_stream
     from densepath.predictions import WRITERS
 
     chosen = _choose_format(format, json, csv, output)
     if target is not None and explain is None:
         raise UsageError(f"--target {target} chooses what --explain DIR draws; name a folder, too.")
+    if output is not None:
+        check_file(output)
+    if explain is not None and is_stream(explain):
+        check_folder(explain)
     passed_over = PassedOver()
     found: Iterator = find_images(
         paths,
@@ -272,18 +284,14 @@ def _choose_format(
 
 @contextmanager
 def _open_output(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file in UTF-8 that appears once all is written."""
-    from densepath.files import write_atomically
-    from densepath.names import READABLE
+    """Standard output; or a file in UTF-8 that appears once all is written, a pipe, a device."""
+    from densepath.files import open_output
 
-    if path is None:
+    if path is None or outputs.is_stdout(path):
         yield sys.stdout
         sys.stdout.flush()
         return
-    with (
-        write_atomically(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors=READABLE, newline="") as file,
-    ):
+    with open_output(path) as file:
         yield file
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from densepath.cli import outputs
 from densepath.cli.console import note, print_json
 from densepath.training.recipe_names import list_recipes
 from densepath.wording import percent
@@ -59,7 +60,11 @@ def train(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="The run folder. [default: runs/MODEL-DATA]", show_default=False),
+        typer.Option(
+            parser=outputs.path,
+            help="The run folder. [default: runs/MODEL-DATA]",
+            show_default=False,
+        ),
     ] = None,
     recipe: Annotated[
         Path | None,

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.dataset import Dataset, gather_targets
+from densepath.descriptors import stream_name
 from densepath.drawing.picture import INK, new_figure, save_picture
-from densepath.errors import ImageError
+from densepath.errors import ImageError, UsageError
+from densepath.outputs import is_stream
 from densepath.preprocess import Image
 from densepath.wording import counted, literal
 
@@ -34,13 +36,21 @@ def save_samples(dataset: Dataset, title: str, output: Path) -> tuple[list[Path]
         dataset: the images.
         title: what they are.
         output: a `.png` file for the picture, or a folder. More than a dozen classes make more
-            than one picture: `NAME-1.png`, `NAME-2.png` and so on.
+            than one picture: `NAME-1.png`, `NAME-2.png` and so on, which no pipe can take.
+
+    Raises:
+        UsageError: more than one picture for a pipe or device.
     """
     members = _members(dataset)
     pages = [
         range(start, min(start + CLASSES_PER_PICTURE, len(members)))
         for start in range(0, len(members), CLASSES_PER_PICTURE)
     ]
+    if len(pages) > 1 and is_stream(output):
+        raise UsageError(
+            f"{stream_name(output)} takes one picture, and {len(members):,} classes make "
+            f"{len(pages)}; name a folder or a .png file."
+        )
     written, reasons = [], []
     for number, page in enumerate(pages, start=1):
         of = f" ({page.start + 1} to {page.stop} of {len(members):,} classes)"
@@ -54,9 +64,14 @@ def save_samples(dataset: Dataset, title: str, output: Path) -> tuple[list[Path]
     return written, reasons
 
 
+def _is_one_file(output: Path) -> bool:
+    """Whether the output is a picture, not a folder of them."""
+    return is_stream(output) or (output.suffix.lower() == ".png" and not output.is_dir())
+
+
 def _page_path(output: Path, number: str) -> Path:
     """The file of a page."""
-    file = output if output.suffix.lower() == ".png" else output / "samples.png"
+    file = output if _is_one_file(output) else output / "samples.png"
     return file.with_name(f"{file.stem}{number}{file.suffix}")
 
 

@@ -124,6 +124,11 @@ class Report:
         Raises:
             OutputError: one of the others cannot be written.
         """
+        self.write(folder)
+        return Path(folder)
+
+    def write(self, folder: str | Path) -> tuple[int, int]:
+        """As `save`; (pictures that were drawn, pictures that there are figures for)."""
         from densepath.evaluation import figures
 
         folder = Path(folder)
@@ -133,7 +138,7 @@ class Report:
             write_text(folder / "confusion.csv", self._confusion_csv())
         pictures = figures.save_all(self, folder)
         write_text(folder / "README.md", self._readme(pictures))
-        return folder
+        return len(pictures), sum(one.has_data(self) for one in figures.PICTURES)
 
     def _confusion_csv(self) -> str:
         """The confusion matrix: a row a true class, a column an answered class."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from densepath.bundle.bundle import Bundle
+from densepath.bundle.bundle import Bundle, check_target
 from densepath.errors import UsageError, WeightsError
 from densepath.export.export import Format, export
 from densepath.files import missing
@@ -49,6 +49,7 @@ def convert(
         raise WeightsError(missing(path))
     if is_checkpoint(path):
         raise UsageError(f"{path} is densepath's own checkpoint: `densepath export` takes it.")
+    check_target(Path(output), overwrite=bool(options.get("overwrite")))
     checkpoint = import_weights(
         path,
         model or guess_model(path),

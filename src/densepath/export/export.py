@@ -23,6 +23,7 @@ from densepath.export.program import export_program
 from densepath.extras import find_missing, note_left_out
 from densepath.files import write_json, write_text
 from densepath.names import several
+from densepath.outputs import check_folder
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
@@ -82,6 +83,8 @@ def export(
     formats = choose_formats(None if to is None else several(to))
     _check_numbers(num_images, batch_sizes)
     check_target(Path(output), overwrite=overwrite)
+    if failed is not None:
+        check_folder(failed)
     check_packages(formats)
     checkpoint = open_checkpoint(subject)
     if size is not None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from densepath.bundle.bundle import Bundle
 from densepath.errors import EngineError, OutputError
-from densepath.files import FILE_MODE, sha256, write_json
+from densepath.files import sha256, write_json
+from densepath.folders import contents, write_folder
 from densepath.npu.board import TO_CHANGE, write_board
 from densepath.npu.estimate import LayerCost, NotCounted, read_estimate, read_layers
 from densepath.npu.layout import read_layout
@@ -29,6 +26,7 @@ from densepath.npu.program import (
 )
 from densepath.npu.targets import Target
 from densepath.npu.vela import cpu_reasons, run_vela, vela_version
+from densepath.outputs import FILE_MODE, check_folder
 from densepath.version import __version__
 
 
@@ -56,9 +54,10 @@ def compile_program(
             f"{bundle.folder} is {bundle.manifest.precision}; an NPU computes in INT8. Make one: "
             "densepath quantize SUBJECT --data DATA --for npu -o DIR"
         )
+    check_target(Path(output), overwrite=overwrite)
     with (
         tempfile.TemporaryDirectory(prefix="densepath-") as scratch,
-        _new_folder(Path(output), overwrite=overwrite) as folder,
+        write_folder(output, last=(DESCRIPTION,)) as (folder, put),
     ):
         model = Path(shutil.copy(bundle.path_of("litert"), Path(scratch) / "program.tflite"))
         said = run_vela(model, target, Path(scratch))
@@ -77,6 +76,7 @@ def compile_program(
         write_json(folder / DESCRIPTION, about)
         for path in folder.iterdir():
             path.chmod(FILE_MODE)
+        put()
     return Program.open(output)
 
 
@@ -120,26 +120,16 @@ def _only(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
-@contextmanager
-def _new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yields an empty folder that becomes `target` when the body ends well.
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Returns when a program may be written at `target`: nothing, an empty folder, an old program.
 
     Raises:
-        OutputError: something stands at `target` that may not be replaced, or it cannot be written.
+        OutputError: something else stands there, a program that may not be overwritten, or nothing
+            can be written there.
     """
+    check_folder(target)
     is_program = (target / DESCRIPTION).is_file()
-    if target.exists() and not (target.is_dir() and (is_program or not any(target.iterdir()))):
+    if target.is_dir() and not is_program and contents(target):
         raise OutputError(f"{target} is something else than a program; name a new folder.")
     if is_program and not overwrite:
         raise OutputError(f"{target} is a program already; --overwrite replaces it.")
-    scratch = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        scratch.mkdir(parents=True)
-        yield scratch
-        if target.exists():
-            shutil.rmtree(target)
-        scratch.rename(target)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -30,7 +30,7 @@ from densepath.training.progress import Progress
 from densepath.training.qat import FakeQuantised, Teacher, batch_norms, besides
 from densepath.training.recipe import Recipe
 from densepath.training.resolve import build_preprocess, is_resolved, resolve
-from densepath.training.run_folder import STATE_NAME, RunFolder, check_folder
+from densepath.training.run_folder import STATE_NAME, RunFolder, check_run_folder
 from densepath.training.shares import check_batch, count_least_images
 from densepath.training.signals import StopRequest
 from densepath.training.state import Position
@@ -77,7 +77,7 @@ def assemble(
         if goes_on:
             recipe = follow_images(recipe, folder)
         if ranks.leads:
-            check_folder(folder, recipe, resume=resume)
+            check_run_folder(folder, recipe, resume=resume)
     images = _in_turn(place, lambda: open_images(recipe))
     train_data, eval_data = images.train, images.judged
     with ranks.together(device):
@@ -103,8 +103,6 @@ def assemble(
             memory,
             {"processes": ranks.world_size, "device": device.type},
         )
-        if ranks.leads:
-            run_folder.begin(resume=resume)
     synced = recipe.distributed.sync_bn and ranks.world_size > 1
     if synced:
         synchronise(network, device)
@@ -119,12 +117,14 @@ def assemble(
                 ema,
                 besides(quantised, teacher),
             )
+        trains = position.epoch < recipe.epochs
         if ranks.leads:
+            if trains:  # a finished run may be read-only
+                run_folder.begin(resume=resume)
             run_folder.keep_recipe()
-            if memory is not None:
-                trains = position.epoch < recipe.epochs
-                if said := memory.text if trains else "\n".join(memory.notes):
-                    progress.say(said)
+            said = "" if memory is None else memory.text if trains else "\n".join(memory.notes)
+            if said:
+                progress.say(said)
     sharing: dict[str, Any] = {
         "batch_size": share,
         "rank": ranks.rank,

@@ -27,8 +27,10 @@ from densepath.data.sources import built_in
 from densepath.drawing.picture import save_picture
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_json, write_text
+from densepath.folders import contents
 from densepath.models.build import Model
 from densepath.names import READABLE, check_network_path
+from densepath.outputs import check_folder
 from densepath.preprocess import Preprocess
 from densepath.training.ema import Ema
 from densepath.training.environment import describe_environment
@@ -67,7 +69,7 @@ def read_run_recipe(folder: str | Path) -> Recipe:
     return make_recipe(read_recipe(Path(folder) / RECIPE_NAME))
 
 
-def check_folder(path: Path, recipe: Recipe, *, resume: bool) -> None:
+def check_run_folder(path: Path, recipe: Recipe, *, resume: bool) -> None:
     """Raise unless a training of this resolved recipe may write into the folder.
 
     Where the images are may differ from what the folder's recipe says, for they are compared
@@ -80,10 +82,9 @@ def check_folder(path: Path, recipe: Recipe, *, resume: bool) -> None:
         OutputError: it is a file.
     """
     check_network_path(path)
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file; --output names a folder.")
     if not is_run_folder(path):
-        if path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()):
+        check_folder(path)
+        if path.is_dir() and any(not p.name.startswith(".") for p in contents(path)):
             raise UsageError(
                 f"{path} is not empty and is no run folder. Name a new folder with --output."
             )
@@ -139,7 +140,7 @@ class RunFolder:
     def begin(self, *, resume: bool) -> None:
         """The folder is there and holds the recipe and the record of the images.
 
-        `check_folder` has found that it may.
+        `check_run_folder` has found that it may.
 
         Raises:
             OutputError: it cannot be written.

@@ -265,7 +265,7 @@ def _conclude(training: Training, *, already_finished: bool) -> RunResult:
     last = rows[-1] if rows else None
     finished = training.is_finished
     stopped_by = None if finished else training.stop.signal
-    if training.ranks.leads:
+    if training.ranks.leads and not already_finished:
         training.folder.log("finished" if finished else f"stopped by {stopped_by}")
         if not finished:
             training.folder.draw(position)

@@ -112,6 +112,9 @@ int run(densepath::Options options) {
   Lists lists(options);
   densepath::ImagePaths paths(options.paths, lists.stream());
   densepath::Predictor predictor(options.bundle, options.settings);
+  if (const std::string why = densepath::processor_obstacle(); !why.empty()) {
+    note("the back end " + predictor.settings().backend + " answers: " + why);
+  }
   const auto next = [&]() { return interrupted ? std::nullopt : paths.next(); };
   if (options.benchmark) {
     write_line(densepath::benchmark(predictor, next, options.repeats, options.top_k));

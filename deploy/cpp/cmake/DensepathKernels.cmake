@@ -1,7 +1,8 @@
 # Our own kernels, the only code that is compiled for newer processors than all have.
 
-target_compile_definitions(densepath-parts PRIVATE DENSEPATH_NATIVE
-  DENSEPATH_MARCH="${DENSEPATH_MARCH_USED}")
+target_compile_definitions(densepath-parts PRIVATE DENSEPATH_NATIVE)
+set_source_files_properties(src/backends.cpp PROPERTIES
+  COMPILE_DEFINITIONS DENSEPATH_MARCH="${DENSEPATH_MARCH_USED}")
 target_sources(densepath-parts PRIVATE ${densepath_kernels}/processor.cpp)
 
 add_library(densepath-kernels OBJECT src/backend_native.cpp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -107,19 +108,16 @@ def test_the_program_says_what_an_older_processor_lacks(cpp, tmp_path):
     if "openvino" in cpp.backends:
         other = run(*OLD, cpp.predict, bundle, PHOTO)
         assert other.returncode == 0
-        assert other.stdout == run(cpp.predict, bundle, PHOTO, "--backend", "openvino").stdout
+        here = run(cpp.predict, bundle, PHOTO, "--backend", "openvino")
+        assert json.loads(other.stdout)["labels"] == json.loads(here.stdout)["labels"]
         assert other.stderr.startswith("the back end openvino answers: the back end native was")
 
 
 @with_qemu
-def test_the_engine_of_python_says_so_too(tmp_path):
+def test_the_engine_of_python_says_so_too():
     script = "from densepath.engines.native import load_library; load_library()"
     # OpenBLAS, NumPy's, asks the emulator in a way of its own, and is wrong.
-    settings = {
-        **os.environ,
-        "DENSEPATH_CACHE": str(tmp_path),
-        "OPENBLAS_CORETYPE": "Nehalem",
-    }
+    settings = {**os.environ, "OPENBLAS_CORETYPE": "Nehalem"}
     asked = [sys.executable, "-W", "ignore", "-c", script]
     assert run(*asked, env=settings).returncode == 0  # the cache now has this processor's
     old = run(*OLD, *asked, env=settings)

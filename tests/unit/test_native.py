@@ -229,7 +229,7 @@ def test_where_the_compiler_makes_no_kernels_for_this_processor_the_error_says_w
     monkeypatch.setattr(native, "_loaded", {})
     monkeypatch.setattr(native, "_lacking", lambda library: "avx512f, avx2")
     monkeypatch.setattr(native, "compile_library", lambda lacking="": ours)
-    with pytest.raises(EngineError, match="this one lacks avx512f, avx2. Choose another engine"):
+    with pytest.raises(EngineError, match=r"this one lacks avx512f, avx2\. Choose another engine"):
         native.load_library()
 
 

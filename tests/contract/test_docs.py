@@ -153,7 +153,8 @@ def test_the_block_runs_as_written(block, stage, environment, tmp_path):
 
 # What the pages' commands read and write, by the names that they use.
 NAMES = re.compile(
-    r"(?<![\w/:])(?:(?:runs|bundles)/[\w-]+|(?:photos|flowers)(?=[ /'\"\n])|[\w-]+-bundle)"
+    r"(?:(?<![\w/:])|(?<=\.\./))"
+    r"(?:(?:runs|bundles)/[\w-]+|(?:photos|flowers)(?=[ /'\"\n])|[\w-]+-bundle)"
 )
 MADE = re.compile(r"(?:-o|--output)[ =]'?([\w/-]+)|(?:export\([^,]*, |output=)\"([\w/-]+)\"")
 

@@ -1,5 +1,9 @@
 """Our own kernels give PyTorch's logits, for every kind of network, size and number of threads."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -235,3 +239,27 @@ def test_where_the_compiler_makes_no_kernels_for_this_processor_the_error_says_w
 
 def test_this_processor_lacks_nothing_that_was_compiled_for_it():
     assert native._lacking(native.load_library()) == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux keeps them")
+def test_where_no_thread_can_be_started_the_kernels_say_so():
+    """For a whole share of the images, and for one image that all threads work on together."""
+    code = """
+import resource, numpy as np
+import densepath
+from densepath.errors import EngineError
+engine = densepath.load("cifar10/densenet_bc_22_12", engine="native", threads=40).engine
+images = np.zeros((80, 3, 32, 32), np.float32)
+resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+for batch in (images, images[:79], np.zeros((1, 3, 320, 320), np.float32)):
+    try:
+        engine.run(batch)
+    except EngineError as error:
+        print(error)
+"""
+    # Stacks so large that a few fill the address space.
+    script = f"ulimit -s 1000000; exec '{sys.executable}' -W ignore -c '{code}'"
+    few = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=few)
+    said = "the kernels failed: Resource temporarily unavailable."
+    assert done.stdout.splitlines() == [said] * 3, done.stderr

@@ -23,10 +23,10 @@ if(TARGET densepath-predict)
   set_target_properties(densepath-predict PROPERTIES INSTALL_RPATH "${from_programs}/densepath")
   install(TARGETS densepath-predict)
 endif()
-if(onnxruntime_link)
-  # The wheel's library has no link by which programs look for it.
-  install(FILES ${onnxruntime_link} DESTINATION ${runtimes})
+if(DENSEPATH_ONNXRUNTIME AND onnxruntime_folder STREQUAL onnxruntime_last)
+  install(FILES ${ONNXRUNTIME_LIBRARY} DESTINATION ${runtimes})  # The link to the wheel's library.
 endif()
+install(FILES ../../LICENSE ../../NOTICE TYPE DOC)
 
 install(EXPORT densepath-targets NAMESPACE densepath:: DESTINATION ${package})
 configure_package_config_file(cmake/densepath-config.cmake.in densepath-config.cmake

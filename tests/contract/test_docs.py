@@ -1,8 +1,8 @@
 """README and docs tell the truth: generated parts are fresh and every command is executed.
 
-A block of commands or Python is run in a folder that holds what the pages talk about: `photos`
-(images without labels), `flowers` (class folders), `recipes` and the run folder `runs/digits`. Our
-kernels are compiled once for all blocks.
+A block of commands or Python is run in a folder that holds what docs/start.md makes, by that page's
+own commands, and nothing else: `photos` (images without labels), `flowers` (class folders) and the
+run folder `runs/digits`. Our kernels are compiled once for all blocks.
 A block under `<!-- not run: REASON -->` needs what a test machine lacks; its verbs and options
 are still checked.
 """
@@ -23,9 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -64,35 +62,36 @@ def blocks() -> list[Block]:
     return found
 
 
+START = "docs/start.md"
+# The folder's network need not be a good one.
+SHORTER = ("train recipe:digits", "train recipe:digits --epochs 1 --set schedule.name=cosine")
+
+
 @pytest.fixture(scope="session")
-def stage(tmp_path_factory) -> Path:
-    """The folder that the pages talk about."""
+def stage(tmp_path_factory, environment) -> Path:
+    """An empty folder once docs/start.md was followed there."""
     folder = tmp_path_factory.mktemp("stage")
-    rng = np.random.default_rng(0)
-    for name in ("photos/cat.jpg", "photos/dog.png", "photos/more/bird.jpg"):
-        _save_noise(folder / name, rng, (60, 80, 3))
-    for split, count in (("train", 12), ("validation", 4)):
-        for label in ("daisy", "tulip"):
-            for i in range(count):
-                _save_noise(folder / "flowers" / split / label / f"{i}.jpg", rng, (40, 40, 3))
-    shutil.copytree(ROOT / "recipes", folder / "recipes")
-    run_densepath(
-        "train recipe:digits --epochs 1 --set schedule.name=cosine --output runs/digits",
-        folder,
-    )
+    for block in blocks():
+        if block.page == START:
+            run_block(block.text.replace(*SHORTER), block.kind, folder, environment)
     return folder
 
 
-def _save_noise(path: Path, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(path)
-
-
-def run_densepath(arguments: str, folder: Path) -> None:
+def run_block(
+    text: str, kind: str, folder: Path, settings: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """What the block said, once it has gone well."""
+    start = ["bash", "-euo", "pipefail"] if kind == "bash" else [sys.executable, "-W", "error"]
     run = subprocess.run(
-        [PROGRAM, *shlex.split(arguments)], cwd=folder, capture_output=True, text=True
+        [*start, "-c", text],
+        cwd=folder,
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT_S,
     )
-    assert run.returncode == 0, run.stderr
+    assert run.returncode == 0, f"{text}\n{run.stdout}\n{run.stderr}"
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -140,30 +139,50 @@ def test_links_between_pages_lead_somewhere():
 
 
 def cases() -> list[Any]:
-    """The blocks that run; those of README.md in the fast tier, too."""
-    run = [block for block in blocks() if not block.not_run]
+    """The blocks that run, but for those that `stage` runs; README.md's in the fast tier, too."""
+    run = [block for block in blocks() if not block.not_run and block.page != START]
     slow = {block: () if block.page == "README.md" else (pytest.mark.slow,) for block in run}
     return [pytest.param(block, marks=marks, id=str(block)) for block, marks in slow.items()]
 
 
 @pytest.mark.parametrize("block", cases())
 def test_the_block_runs_as_written(block, stage, environment, tmp_path):
-    folder = tmp_path / "stage"
-    shutil.copytree(stage, folder)
-    if block.kind == "python":
-        commands = [[sys.executable, "-W", "error", "-c", block.text]]
-    else:
-        commands = [["bash", "-euo", "pipefail", "-c", block.text]]
-    for command in commands:
-        run = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT_S,
-        )
-        assert run.returncode == 0, f"{block.text}\n{run.stdout}\n{run.stderr}"
+    folder = Path(shutil.copytree(stage, tmp_path / "stage"))
+    run_block(block.text, block.kind, folder, environment)
+
+
+# What the pages' commands read and write, by the names that they use.
+NAMES = re.compile(
+    r"(?:(?<![\w/:])|(?<=\.\./))"
+    r"(?:(?:runs|bundles)/[\w-]+|(?:photos|flowers)(?=[ /'\"\n])|[\w-]+-bundle)"
+)
+MADE = re.compile(r"(?:-o|--output)[ =]'?([\w/-]+)|(?:export\([^,]*, |output=)\"([\w/-]+)\"")
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES[1:] if page.name != "start.md"], ids=lambda page: page.name
+)
+def test_a_page_makes_what_it_starts_from_or_says_where_it_is_made(page):
+    """Whoever begins at any page in an empty folder comes to its end."""
+    text = page.read_text(encoding="utf-8")
+    told = text.find("](start.md)")
+    made: set[str] = set()
+    for match in BLOCK.finditer(text):
+        if 0 <= told < match.start():
+            made |= {"runs/digits", "photos", "flowers"}
+        made |= {name for pair in MADE.findall(match["text"]) for name in pair if name}
+        assert set(NAMES.findall(match["text"])) - made == set(), match["text"]
+
+
+def test_the_page_that_the_others_start_from_makes_what_they_name(stage):
+    assert {path.name for path in stage.iterdir()} == {"runs", "photos", "flowers"}
+    photos = [path for path in (stage / "photos").rglob("*") if path.is_file()]
+    assert {str(path.relative_to(stage / "photos")) for path in photos} == {
+        *("cat.jpg", "dog.png", "more/bird.jpg")
+    }
+    assert (stage / "runs" / "digits" / "best.safetensors").is_file()
+    labelled = list((stage / "flowers").glob("*/*/*.png"))
+    assert len(labelled) == len({path.read_bytes() for path in labelled}) == 32
 
 
 @lru_cache
@@ -202,17 +221,7 @@ def at_work(stage, environment, tmp_path):
     settings = {**environment, "DENSEPATH_CACHE": str(tmp_path / "cache")}
 
     def run(text: str, kind: str = "bash", **more: str) -> subprocess.CompletedProcess[str]:
-        start = ["bash", "-euo", "pipefail"] if kind == "bash" else [sys.executable, "-W", "error"]
-        done = subprocess.run(
-            [*start, "-c", text],
-            cwd=folder,
-            env={**settings, **more},
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT_S,
-        )
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-        return done
+        return run_block(text, kind, folder, {**settings, **more})
 
     return folder, run
 
@@ -269,13 +278,13 @@ def test_fine_tuning_of_published_weights_runs(at_work, published):
 
 def test_the_server_of_the_page_answers_the_request_of_the_page(at_work, environment):
     folder, run = at_work
-    run("densepath export runs/digits --to torch -o bundles/digits --num-images 1")
+    export, serve = the_block("serving.md", "\ndensepath serve bundles/digits\n").text.splitlines()
+    run(export)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = the_block("serving.md", "densepath serve bundles/digits\n").text.strip()
     server = subprocess.Popen(
-        [*shlex.split(command), "--port", port, "--grpc-port", "0"],
+        [*shlex.split(serve), "--port", port, "--grpc-port", "0"],
         cwd=folder,
         env=environment,
         stderr=subprocess.PIPE,

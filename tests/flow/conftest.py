@@ -44,7 +44,10 @@ def cpp() -> CppPrograms:
     """The programs. Skips where a tool or library to build them is missing."""
     if shutil.which("cmake") is None:
         pytest.skip("cmake is not installed; docs/cpp.md says what the C++ program needs")
-    options = ["-DDENSEPATH_FUZZ=ON", f"-DDENSEPATH_PYTHON={sys.executable}"]
+    options = [
+        *("-DDENSEPATH_FUZZ=ON", "-DDENSEPATH_WERROR=ON"),
+        f"-DDENSEPATH_PYTHON={sys.executable}",
+    ]
     configured = subprocess.run(
         ["cmake", "-S", ROOT / "deploy" / "cpp", "-B", BUILD, *options],
         capture_output=True,
@@ -62,7 +65,10 @@ def cpp() -> CppPrograms:
     ).stdout
     backends = tuple(version[version.index("(") + 1 : version.index(")")].split(", "))
     return CppPrograms(
-        BUILD / "densepath-predict", BUILD / "densepath-decode", BUILD / "example", backends
+        BUILD / "densepath-predict",
+        BUILD / "densepath-decode",
+        BUILD / "densepath-example",
+        backends,
     )
 
 

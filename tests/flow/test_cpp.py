@@ -602,6 +602,18 @@ def test_a_reader_that_goes_away_ends_the_program_quietly(cpp, bundle, images):
     assert (code, run.stderr) == ("1", "")
 
 
+@pytest.mark.parametrize("backend", ["native", "openvino"])
+def test_where_no_thread_can_be_started_an_error_says_so(cpp, bundle, images, backend):
+    skip_without(cpp, backend)
+    # Stacks so large that a few fill the address space.
+    limits = "ulimit -s 1000000 && ulimit -v 8000000"
+    words = f"'{cpp.predict}' '{bundle}' '{images}' --threads 40 --backend {backend}"
+    run = subprocess.run(["bash", "-c", f"{limits} && {words}"], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: ")
+    assert "terminate" not in run.stderr
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_a_full_disk_is_an_error(cpp, bundle, images):
     with Path("/dev/full").open("w") as full:

@@ -1,9 +1,14 @@
 """Our own kernels give PyTorch's logits, for every kind of network, size and number of threads."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
+from densepath.engines import native
 from densepath.engines.kernels import compile as compiling
 from densepath.engines.native import NativeEngine, arch_numbers, read_tensors
 from densepath.errors import CheckpointError, EngineError, UsageError
@@ -203,3 +208,58 @@ def test_another_compiler_or_source_has_another_library(monkeypatch, tmp_path):
     assert compiling.library_path(compiler) == first
     (tmp_path / "matrix.hpp").write_text("// changed\n")
     assert compiling.library_path(compiler) != first
+
+
+def test_kernels_of_another_processor_are_compiled_anew_under_a_name_of_their_own(monkeypatch):
+    """A cache that has travelled, or an emulator: the CPU's name is not the whole truth."""
+    said = iter(["avx512f, avx2", ""])
+    opened = []
+    monkeypatch.setattr(native, "_loaded", {})
+    monkeypatch.setattr(native, "_lacking", lambda library: next(said))
+    monkeypatch.setattr(
+        native, "compile_library", lambda lacking="": opened.append(lacking) or ours
+    )
+    ours = compiling.compile_library()
+    native.load_library()
+    assert opened == ["", "avx512f, avx2"]
+    compiler = compiling.find_compiler()
+    assert compiling.library_path(compiler, "avx2") != compiling.library_path(compiler)
+
+
+def test_where_the_compiler_makes_no_kernels_for_this_processor_the_error_says_what_it_lacks(
+    monkeypatch,
+):
+    ours = compiling.compile_library()
+    monkeypatch.setattr(native, "_loaded", {})
+    monkeypatch.setattr(native, "_lacking", lambda library: "avx512f, avx2")
+    monkeypatch.setattr(native, "compile_library", lambda lacking="": ours)
+    with pytest.raises(EngineError, match=r"this one lacks avx512f, avx2\. Choose another engine"):
+        native.load_library()
+
+
+def test_this_processor_lacks_nothing_that_was_compiled_for_it():
+    assert native._lacking(native.load_library()) == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux keeps them")
+def test_where_no_thread_can_be_started_the_kernels_say_so():
+    """For a whole share of the images, and for one image that all threads work on together."""
+    code = """
+import resource, numpy as np
+import densepath
+from densepath.errors import EngineError
+engine = densepath.load("cifar10/densenet_bc_22_12", engine="native", threads=40).engine
+images = np.zeros((80, 3, 32, 32), np.float32)
+resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+for batch in (images, images[:79], np.zeros((1, 3, 320, 320), np.float32)):
+    try:
+        engine.run(batch)
+    except EngineError as error:
+        print(error)
+"""
+    # Stacks so large that a few fill the address space.
+    script = f"ulimit -s 1000000; exec '{sys.executable}' -W ignore -c '{code}'"
+    few = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=few)
+    said = "the kernels failed: Resource temporarily unavailable."
+    assert done.stdout.splitlines() == [said] * 3, done.stderr

@@ -32,24 +32,22 @@ class Backend {
   virtual std::unique_ptr<Fitter> make_fitter() = 0;
 
   /// float32 [count, channels, height, width] → logits [count, num_classes], on all cores. One
-  /// thread at a time. Throws Error.
+  /// thread at a time, though others may be in `run_share`. Throws Error.
   virtual std::vector<float> run(const std::vector<float>& images, std::size_t count) = 0;
 
-  /// As `run`, on one stream; as many threads as there are streams may call it. Throws Error.
+  /// As `run`, on one stream. Safe to call from several threads; more of them than there are
+  /// streams only wait for one another. Throws Error.
   virtual std::vector<float> run_share(const std::vector<float>& images, std::size_t count) = 0;
 
   /// The runtime and its version, for reports: "openvino 2026.4.1".
   virtual std::string description() const = 0;
 };
 
-/// The back ends that this program was built with, the preferred one first.
-std::vector<std::string> backend_names();
-
 /// The back end that `settings.backend` names: itself, or for "auto" the first whose format the
 /// Bundle has and that computes in `settings.precision`.
 ///
-/// Throws UsageError (unknown, not built in, or not in that precision) and BundleError (the Bundle
-/// has no format of theirs).
+/// Throws UsageError (unknown, not built in, not for this processor, or not in that precision) and
+/// BundleError (the Bundle has no format of theirs).
 std::string choose_backend(const Settings& settings, const Bundle& bundle);
 
 /// A loaded back end. `settings.backend` must be one of `backend_names()`.

@@ -7,6 +7,7 @@
 #include "backend.hpp"
 #include "build.hpp"
 #include "checkpoint.hpp"
+#include "needs.hpp"
 #include "preprocess.hpp"
 #include "resize.hpp"
 #include "session.hpp"

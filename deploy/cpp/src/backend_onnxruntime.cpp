@@ -164,7 +164,11 @@ class OnnxRuntime : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_onnxruntime(const Bundle& bundle, const Settings& settings) {
-  return std::make_unique<OnnxRuntime>(bundle, settings);
+  try {
+    return std::make_unique<OnnxRuntime>(bundle, settings);
+  } catch (const Ort::Exception& error) {
+    runtime_error("ONNX Runtime cannot be started", error);
+  }
 }
 
 }  // namespace densepath

@@ -92,7 +92,11 @@ class OpenVino : public Backend {
   }
 
   std::unique_ptr<Fitter> make_fitter() override {
-    return std::make_unique<OpenVinoFitter>(preprocess_.create_infer_request());
+    try {
+      return std::make_unique<OpenVinoFitter>(preprocess_.create_infer_request());
+    } catch (const ov::Exception& error) {
+      runtime_error("OpenVINO cannot preprocess", error);
+    }
   }
 
   std::vector<float> run(const std::vector<float>& images, std::size_t count) override {
@@ -162,7 +166,11 @@ class OpenVino : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_openvino(const Bundle& bundle, const Settings& settings) {
-  return std::make_unique<OpenVino>(bundle, settings);
+  try {
+    return std::make_unique<OpenVino>(bundle, settings);
+  } catch (const ov::Exception& error) {
+    runtime_error("OpenVINO cannot be started", error);
+  }
 }
 
 }  // namespace densepath

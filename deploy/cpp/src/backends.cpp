@@ -4,6 +4,9 @@
 #include "cores.hpp"
 #include "spread.hpp"
 #include "text.hpp"
+#ifdef DENSEPATH_NATIVE
+#include "processor.hpp"
+#endif
 
 namespace densepath {
 namespace {
@@ -22,6 +25,11 @@ struct Entry {
 
   const char* format_in(const Bundle& bundle) const {
     return bundle.is_quantised() ? int8_format : float_format;
+  }
+
+  /// Why this processor cannot run it, or an empty text.
+  std::string obstacle() const {
+    return std::string(name) == "native" ? processor_obstacle() : std::string();
   }
 };
 
@@ -56,6 +64,20 @@ const Entry* find_entry(const std::string& name) {
 
 }  // namespace
 
+std::string processor_obstacle() {
+#ifdef DENSEPATH_NATIVE
+  const std::string missing = lacking();
+  if (missing.empty()) return {};
+  const std::string march = DENSEPATH_MARCH;
+  return "the back end native was compiled for newer processors (" +
+         (march.empty() ? "the compiler's default" : "DENSEPATH_MARCH is " + march) +
+         "): this one, " + printable(processor_name()) + ", lacks " + missing +
+         ". Build it for this one: cmake -DDENSEPATH_MARCH=" + processor_level();
+#else
+  return {};
+#endif
+}
+
 std::vector<std::string> backend_names() {
   std::vector<std::string> names;
   for (const Entry& entry : entries()) names.emplace_back(entry.name);
@@ -76,14 +98,20 @@ std::string choose_backend(const Settings& settings, const Bundle& bundle) {
       throw UsageError("the back end '" + name + "' computes in float32; the back end openvino "
                        "can compute in bfloat16.");
     }
+    if (const std::string why = entry->obstacle(); !why.empty()) throw UsageError(why);
     return name;
   }
   std::vector<std::string> wanted;
+  std::string obstacle;
   for (const Entry& entry : entries()) {
     if (bfloat16 && !entry.bfloat16) continue;
-    if (bundle.formats.count(entry.format_in(bundle)) > 0) return entry.name;
+    if (bundle.formats.count(entry.format_in(bundle)) > 0) {
+      obstacle = entry.obstacle();
+      if (obstacle.empty()) return entry.name;
+    }
     wanted.emplace_back(entry.format_in(bundle));
   }
+  if (!obstacle.empty()) throw UsageError(obstacle);
   if (wanted.empty()) {
     throw UsageError("no back end that was built in computes in bfloat16. Choices: float32.");
   }

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "backend.hpp"
 #include "flow.hpp"
+#include "inside.hpp"
 
 namespace densepath {
 namespace {
@@ -35,8 +35,8 @@ double percentile(const std::vector<double>& sorted, double share) {
 
 /// Inputs of a batch of 8, from the first images that can be read, repeated.
 std::vector<float> real_inputs(Predictor& predictor, const std::vector<Source>& sources) {
-  const InputSize& size = predictor.bundle().input_size;
-  const auto fitter = predictor.backend().make_fitter();
+  const InputSize size = predictor.input_size();
+  const auto fitter = Inside::backend(predictor).make_fitter();
   std::vector<std::vector<float>> inputs;
   for (const Source& source : sources) {
     Ready ready = read_one(source, *fitter, size.channels);
@@ -88,7 +88,7 @@ std::string benchmark(Predictor& predictor, const Predictor::Next& next, std::si
   const std::vector<float> inputs = real_inputs(predictor, sources);
   Json latencies = Json::array();
   for (const std::size_t count : kBatchSizes) {
-    latencies.push_back(latency(predictor.backend(), inputs, count, repeats));
+    latencies.push_back(latency(Inside::backend(predictor), inputs, count, repeats));
   }
 
   std::size_t at = 0, answered = 0;
@@ -102,11 +102,11 @@ std::string benchmark(Predictor& predictor, const Predictor::Next& next, std::si
       top_k);
   const double seconds = seconds_since(start);
   const Settings& settings = predictor.settings();
-  const Json report = {{"backend", predictor.backend().description()},
-                       {"model", predictor.bundle().model_name},
+  const Json report = {{"backend", Inside::backend(predictor).description()},
+                       {"model", predictor.model_name()},
                        {"precision", settings.precision},
-                       {"threads", num_threads(settings)},
-                       {"batch_size", batch_size(settings)},
+                       {"threads", settings.threads},
+                       {"batch_size", settings.batch_size},
                        {"repeats", repeats},
                        {"latency_ms", latencies},
                        {"images", sources.size()},

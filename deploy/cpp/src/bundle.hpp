@@ -28,13 +28,6 @@ struct BundleFile {
   std::vector<std::string> formats;
 };
 
-/// One image as the network takes it.
-struct InputSize {
-  std::size_t channels = 0, height = 0, width = 0;
-
-  std::size_t count() const { return channels * height * width; }
-};
-
 using Contents = std::vector<std::uint8_t>;
 
 struct Bundle {

@@ -102,6 +102,10 @@ bool is_readable(Bytes start) {
   return start.starts_with(kJpegStart) || start.starts_with(kPngStart);
 }
 
+void check_bytes(std::size_t size) {
+  if (size > kMostBytes) throw ImageError("the file is larger than 1 GiB");
+}
+
 /// RGB → gray: Pillow's L24, (19595 R + 38470 G + 7471 B + 32768) / 65536.
 Image to_gray(const Image& image) {
   Image gray{image.height, image.width, 1, {}};
@@ -123,9 +127,19 @@ Image open_image(const std::string& path, std::size_t channels) {
     // A film of 10 GB is not read to learn that it is none of ours.
     const std::vector<std::uint8_t> start = file.read(kStartBytes);
     if (!is_readable(Bytes(start))) throw ImageError(what_it_is_instead(Bytes(start)));
-    if (file.size() > kMostBytes) throw ImageError("the file is larger than 1 GiB");
+    check_bytes(file.size());
     const std::vector<std::uint8_t> whole = file.read(file.size());
     return decode_image(Bytes(whole), channels);
+  } catch (const std::bad_alloc&) {
+    throw ImageError("not enough memory to decode it");
+  }
+}
+
+Image open_image_bytes(Bytes file, std::size_t channels) {
+  if (file.size() == 0) throw ImageError("the file is empty");
+  if (is_readable(file)) check_bytes(file.size());
+  try {
+    return decode_image(file, channels);
   } catch (const std::bad_alloc&) {
     throw ImageError("not enough memory to decode it");
   }

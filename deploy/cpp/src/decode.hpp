@@ -22,7 +22,10 @@ constexpr std::uint64_t kMaxPixels = 89'478'485;
 /// Throws ImageError: it cannot be read; `what()` is the reason.
 Image open_image(const std::string& path, std::size_t channels);
 
-/// The image whose file's bytes are `file`.
+/// The image in a file whose bytes are in memory. Throws as `open_image`.
+Image open_image_bytes(Bytes file, std::size_t channels);
+
+/// The image whose file's bytes are `file`, which may end early or be anything else.
 Image decode_image(Bytes file, std::size_t channels);
 
 /// Each kind's own decoder: RGB, not yet turned, which `orientation` (1 to 8) is left to say.

@@ -24,15 +24,23 @@ std::vector<float> fit(const Image& image, Fitter& fitter) {
   return fitter.fit(image);
 }
 
+Ready ready_or_why(const std::string& path, const std::function<std::vector<float>()>& input) {
+  try {
+    return {path, input(), std::nullopt};
+  } catch (const Error& error) {  // Of the file, or of the graph with this image.
+    return {path, {}, error.what()};
+  } catch (const std::bad_alloc&) {
+    return {path, {}, "not enough memory to decode it"};
+  }
+}
+
 Ready read_one(const Source& source, Fitter& fitter, std::size_t channels) {
   if (source.error) return {source.path, {}, source.error};
-  try {
-    return {source.path, fit(open_image(source.path, channels), fitter), std::nullopt};
-  } catch (const Error& error) {  // Of the file, or of the graph with this image.
-    return {source.path, {}, error.what()};
-  } catch (const std::bad_alloc&) {
-    return {source.path, {}, "not enough memory to decode it"};
-  }
+  return ready_or_why(source.path, [&] {
+    return fit(source.bytes ? open_image_bytes(Bytes(*source.bytes), channels)
+                            : open_image(source.path, channels),
+               fitter);
+  });
 }
 
 Flow::Flow(Predictor::Next next, Answer answer, Backend& backend, FlowLayout layout)
@@ -42,12 +50,19 @@ Flow::Flow(Predictor::Next next, Answer answer, Backend& backend, FlowLayout lay
       free_streams_(layout.streams) {
   const std::size_t num_workers = num_readers(layout.streams);
   for (std::size_t i = 0; i < num_workers; ++i) fitters_.push_back(backend.make_fitter());
-  for (const auto& fitter : fitters_) {
-    threads_.emplace_back([this, one = fitter.get()] { work(*one); });
+  try {
+    for (const auto& fitter : fitters_) {
+      threads_.emplace_back([this, one = fitter.get()] { work(*one); });
+    }
+  } catch (...) {  // No more threads can be started: those that were must end first.
+    stop();
+    throw;
   }
 }
 
-Flow::~Flow() {
+Flow::~Flow() { stop(); }
+
+void Flow::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;

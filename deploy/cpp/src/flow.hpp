@@ -32,6 +32,9 @@ struct Ready {
 /// The network's input for an image. Throws ImageError: a side is too long to be resized.
 std::vector<float> fit(const Image& image, Fitter& fitter);
 
+/// The input that `input` makes, or the words of what it throws.
+Ready ready_or_why(const std::string& path, const std::function<std::vector<float>()>& input);
+
 /// A file's image decoded and fitted.
 Ready read_one(const Source& source, Fitter& fitter, std::size_t channels);
 
@@ -64,6 +67,7 @@ class Flow {
     std::promise<std::vector<Prediction>> answers;
   };
 
+  void stop();
   void fill();
   void hand_out(const std::vector<Source>& taken);
   void work(Fitter& fitter);

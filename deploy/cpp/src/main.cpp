@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iostream>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "backend.hpp"
@@ -112,6 +113,9 @@ int run(densepath::Options options) {
   Lists lists(options);
   densepath::ImagePaths paths(options.paths, lists.stream());
   densepath::Predictor predictor(options.bundle, options.settings);
+  if (const std::string why = densepath::processor_obstacle(); !why.empty()) {
+    note("the back end " + predictor.settings().backend + " answers: " + why);
+  }
   const auto next = [&]() { return interrupted ? std::nullopt : paths.next(); };
   if (options.benchmark) {
     write_line(densepath::benchmark(predictor, next, options.repeats, options.top_k));
@@ -153,6 +157,10 @@ int run_words(const std::vector<std::string>& words) {
     return 1;
   } catch (const std::bad_alloc&) {
     note("error: not enough memory; a smaller --batch-size needs less.");
+    return 1;
+  } catch (const std::system_error& error) {
+    note("error: no more threads can be started: " + densepath::system_reason(error.code()) +
+         "; a smaller --threads needs fewer.");
     return 1;
   } catch (const std::exception& error) {
     note(std::string("error: ") + error.what());

@@ -1,16 +1,21 @@
 #include "densepath/predictor.hpp"
 
 #include <deque>
+#include <mutex>
 #include <string>
 #include <utility>
 
 #include "backend.hpp"
 #include "bundle.hpp"
+#include "decode.hpp"
 #include "flow.hpp"
+#include "inside.hpp"
 #include "predictions.hpp"
 
 namespace densepath {
 namespace {
+
+constexpr char kUnnamed[] = "image";
 
 void check_settings(const Settings& settings) {
   if (settings.precision != "float32" && settings.precision != "bfloat16") {
@@ -28,9 +33,29 @@ struct Predictor::Parts {
   Bundle bundle;
   Settings settings;
   std::unique_ptr<Backend> backend;
-  std::unique_ptr<Fitter> fitter;  // For single images, in the caller's thread.
+  std::mutex running;  // Only one single image at a time has all of the network's threads.
+  std::mutex mutex;    // Of `idle`: a caller's thread takes one for single images.
+  std::vector<std::unique_ptr<Fitter>> idle;
 
   using Run = std::vector<float> (Backend::*)(const std::vector<float>&, std::size_t);
+
+  /// What `use` makes with a fitter that no other thread has meanwhile.
+  template <typename Use>
+  auto with_fitter(Use use) {
+    std::unique_ptr<Fitter> fitter;
+    {
+      const std::lock_guard lock(mutex);
+      if (!idle.empty()) {
+        fitter = std::move(idle.back());
+        idle.pop_back();
+      }
+    }
+    if (!fitter) fitter = backend->make_fitter();
+    auto made = use(*fitter);
+    const std::lock_guard lock(mutex);
+    idle.push_back(std::move(fitter));
+    return made;
+  }
 
   /// The answers of one batch, failures in their places.
   std::vector<Prediction> answer(const std::vector<Ready>& batch, std::size_t top_k, Run run) {
@@ -70,7 +95,24 @@ struct Predictor::Parts {
   Prediction answer_one(Ready ready, std::size_t top_k) {
     std::vector<Ready> batch;
     batch.push_back(std::move(ready));
+    const std::lock_guard lock(running);
     return answer(batch, top_k, &Backend::run).front();
+  }
+
+  Prediction answer_source(const Source& source, std::size_t top_k) {
+    return answer_one(with_fitter([&](Fitter& fitter) {
+                        return read_one(source, fitter, bundle.input_size.channels);
+                      }),
+                      top_k);
+  }
+
+  /// The answer for what `input` makes of an image in memory.
+  Prediction answer_unnamed(const std::function<std::vector<float>(Fitter&)>& input,
+                            std::size_t top_k) {
+    return answer_one(with_fitter([&](Fitter& fitter) {
+                        return ready_or_why(kUnnamed, [&] { return input(fitter); });
+                      }),
+                      top_k);
   }
 };
 
@@ -86,8 +128,10 @@ Predictor::Predictor(const std::string& bundle, const Settings& settings)
   parts_->settings = settings;
   if (parts_->bundle.is_quantised()) parts_->settings.precision = parts_->bundle.precision;
   parts_->settings.backend = choose_backend(settings, parts_->bundle);
+  parts_->settings.threads = num_threads(settings);
+  parts_->settings.batch_size = batch_size(settings);
   parts_->backend = make_backend(parts_->bundle, parts_->settings);
-  parts_->fitter = parts_->backend->make_fitter();
+  parts_->idle.push_back(parts_->backend->make_fitter());
 }
 
 Predictor::~Predictor() = default;
@@ -96,8 +140,16 @@ Predictor& Predictor::operator=(Predictor&&) noexcept = default;
 
 Prediction Predictor::predict(const std::string& path, std::size_t top_k) {
   check_top_k(top_k);
+  return parts_->answer_source({path}, top_k);
+}
+
+Prediction Predictor::predict_bytes(const void* bytes, std::size_t size, std::size_t top_k) {
+  check_top_k(top_k);
+  if (bytes == nullptr) throw UsageError("the image's bytes are a null pointer.");
+  const Bytes file(static_cast<const std::uint8_t*>(bytes), size);
   const std::size_t channels = parts_->bundle.input_size.channels;
-  return parts_->answer_one(read_one({path}, *parts_->fitter, channels), top_k);
+  return parts_->answer_unnamed(
+      [&](Fitter& fitter) { return fit(open_image_bytes(file, channels), fitter); }, top_k);
 }
 
 Prediction Predictor::predict(const Image& image, std::size_t top_k) {
@@ -110,7 +162,7 @@ Prediction Predictor::predict(const Image& image, std::size_t top_k) {
         ", " + std::to_string(image.channels) + "] of " + std::to_string(image.pixels.size()) +
         " bytes; this bundle takes uint8 [height, width, " + std::to_string(channels) + "].");
   }
-  return parts_->answer_one({"image", fit(image, *parts_->fitter), std::nullopt}, top_k);
+  return parts_->answer_unnamed([&](Fitter& fitter) { return fit(image, fitter); }, top_k);
 }
 
 void Predictor::predict(const Next& next, const Take& take, std::size_t top_k) {
@@ -119,7 +171,7 @@ void Predictor::predict(const Next& next, const Take& take, std::size_t top_k) {
   auto second = first ? next() : std::nullopt;
   const std::size_t channels = parts_->bundle.input_size.channels;
   if (first && !second) {
-    take(parts_->answer_one(read_one(*first, *parts_->fitter, channels), top_k));
+    take(parts_->answer_source(*first, top_k));
     return;
   }
   std::deque<Source> begun;
@@ -143,8 +195,12 @@ void Predictor::predict(const Next& next, const Take& take, std::size_t top_k) {
   }
 }
 
-const Bundle& Predictor::bundle() const { return parts_->bundle; }
-Backend& Predictor::backend() { return *parts_->backend; }
-const Settings& Predictor::settings() const { return parts_->settings; }
+const std::vector<std::string>& Predictor::labels() const noexcept { return parts_->bundle.labels; }
+const std::string& Predictor::model_name() const noexcept { return parts_->bundle.model_name; }
+InputSize Predictor::input_size() const noexcept { return parts_->bundle.input_size; }
+bool Predictor::is_multi_label() const noexcept { return parts_->bundle.multi_label; }
+const Settings& Predictor::settings() const noexcept { return parts_->settings; }
+
+Backend& Inside::backend(Predictor& predictor) { return *predictor.parts_->backend; }
 
 }  // namespace densepath

@@ -187,11 +187,43 @@ def read_tensors(path: Path) -> tuple[ModelSpec, int, dict[str, NDArray[Any]]]:
 _loaded: dict[Path, ctypes.CDLL] = {}
 
 
+def _open_for_this_processor(path: Path) -> ctypes.CDLL:
+    """The library at `path`, or one of its own for a processor that cannot run it.
+
+    The cache's name says which processor it is for, as far as the system tells; an emulator or a
+    container can make that wrong, and the first instruction would end the process.
+
+    Raises:
+        EngineError: what the compiler makes here is not for this processor, either.
+    """
+    library = ctypes.CDLL(str(path))
+    if missing := _lacking(library):
+        library = ctypes.CDLL(str(compile_library(missing)))
+    if missing := _lacking(library):
+        raise EngineError(
+            f"the C++ compiler makes the kernels for another processor: this one lacks {missing}. "
+            "Choose another engine."
+        )
+    return library
+
+
+def _lacking(library: ctypes.CDLL) -> str:
+    """What the library needs of the processor that it lacks."""
+    library.densepath_lacking.restype = ctypes.c_char_p
+    said: bytes = library.densepath_lacking()
+    return said.decode()
+
+
 def load_library() -> ctypes.CDLL:
-    """The library, with the types of its functions."""
+    """The library, with the types of its functions.
+
+    Raises:
+        EngineError: no C++ compiler, or it makes nothing that this processor can run.
+        OutputError: the cache cannot be written.
+    """
     path = compile_library()
     if path not in _loaded:
-        library = ctypes.CDLL(str(path))
+        library = _open_for_this_processor(path)
         pointer, integer = ctypes.c_void_p, ctypes.c_int32
         library.densepath_failure.restype = ctypes.c_char_p
         library.densepath_open.restype = pointer

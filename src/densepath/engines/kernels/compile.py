@@ -13,6 +13,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from densepath.errors import EngineError
@@ -20,6 +21,9 @@ from densepath.files import find_cached, write_atomically
 
 SOURCES = Path(__file__).parent
 MAIN = SOURCES / "library.cpp"
+# Asks the processor what it has: for every processor of its kind, and so without -march.
+CHECK = SOURCES / "processor.cpp"
+CHECK_OPTIONS = ("-std=c++17", "-O2", "-fPIC")
 OPTIONS = (
     *("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-pthread"),
     # a · b + c in one instruction; no traps and no errno, so that selections become vectors. NaN
@@ -30,8 +34,10 @@ COMPILERS = ("g++", "clang++", "c++")
 SECONDS = 600
 
 
-def compile_library() -> Path:
+def compile_library(lacking: str = "") -> Path:
     """The path of the compiled library; it is made when the cache has none.
+
+    `lacking`: what the library that would be found by this CPU's name needs and the CPU has not.
 
     Raises:
         EngineError: no C++ compiler, or it failed.
@@ -44,10 +50,13 @@ def compile_library() -> Path:
             f"{', '.join(COMPILERS)} is on the PATH. Install g++ (Debian: apt-get install g++), "
             "name one in $CXX, or choose another engine."
         )
-    path = library_path(compiler)
+    path = library_path(compiler, lacking)
     if not path.is_file():
-        with write_atomically(path) as temporary:
-            _run([*compiler, *OPTIONS, str(MAIN), "-o", str(temporary)])
+        with tempfile.TemporaryDirectory() as folder, write_atomically(path) as temporary:
+            check = str(Path(folder) / "processor.o")
+            _run([*compiler, *CHECK_OPTIONS, "-c", str(CHECK), "-o", check])
+            # The check first: of functions that both have, the linker keeps the first one's.
+            _run([*compiler, check, *OPTIONS, str(MAIN), "-o", str(temporary)])
     return path
 
 
@@ -61,13 +70,22 @@ def find_compiler() -> list[str] | None:
     return None
 
 
-def library_path(compiler: list[str]) -> Path:
+def library_path(compiler: list[str], lacking: str = "") -> Path:
     """Where the cache keeps the library for these sources, this compiler and this CPU."""
     digest = hashlib.sha256()
     for source in sorted(SOURCES.glob("*.[ch]pp")):
         digest.update(source.name.encode() + source.read_bytes())
     binary = Path(compiler[0]).resolve().stat()
-    known = (*compiler, *OPTIONS, binary.st_size, binary.st_mtime_ns, platform.machine(), _cpu())
+    known = (
+        *compiler,
+        *CHECK_OPTIONS,
+        *OPTIONS,
+        binary.st_size,
+        binary.st_mtime_ns,
+        platform.machine(),
+        _cpu(),
+    )
+    known += (lacking,) if lacking else ()
     digest.update(repr(known).encode())
     return find_cached("kernels", f"{digest.hexdigest()[:32]}.so")
 

@@ -26,12 +26,17 @@ class Barrier {
       phase_.fetch_add(1, std::memory_order_acq_rel);
       return;
     }
-    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins)
+    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase && !abandoned(); ++spins)
       if (spins > 2000) std::this_thread::yield();
   }
 
+  // Not all will come: those that wait need wait no longer.
+  void abandon() { abandoned_.store(true, std::memory_order_release); }
+  bool abandoned() const { return abandoned_.load(std::memory_order_acquire); }
+
  private:
   std::atomic<int> arrived_{0}, phase_{0};
+  std::atomic<bool> abandoned_{false};
 };
 
 // Which thread of how many this is.

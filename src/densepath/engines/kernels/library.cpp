@@ -3,6 +3,7 @@
 #include <string>
 
 #include "build.hpp"
+#include "needs.hpp"
 #include "resize.hpp"
 #include "session.hpp"
 

@@ -19,7 +19,8 @@ class Session {
   explicit Session(Network network) : network_(std::move(network)) {}
 
   // images [count, channels, height, width] → logits [count, classes], by at most so many threads.
-  // Whole images are shared out among them; those left over are worked on by all together.
+  // Whole images are shared out among them; those left over are worked on by all together. Throws
+  // std::system_error: no thread could be started.
   void run(const float* images, int count, int height, int width, float* logits, int threads) {
     prepare(height, width);
     const int64_t pixels = static_cast<int64_t>(count) * height * width;
@@ -46,12 +47,23 @@ class Session {
       for (int k; (k = next.fetch_add(1)) < whole;) answer(k, *spaces[index], {0, 1, &alone});
       if (whole == count) return;
       together.wait(threads);
+      if (together.abandoned()) return;
       for (int k = whole; k < count; ++k) answer(k, *spaces[0], {index, threads, &together});
     };
     std::vector<std::thread> others;
-    for (int i = 1; i < threads; ++i) others.emplace_back(work, i);
+    const auto join = [&] {
+      for (std::thread& other : others) other.join();
+    };
+    try {
+      for (int i = 1; i < threads; ++i) others.emplace_back(work, i);
+    } catch (...) {  // No more can be started: those that were must end first.
+      next.store(whole);
+      together.abandon();
+      join();
+      throw;
+    }
     work(0);
-    for (std::thread& other : others) other.join();
+    join();
     classify(features.data(), count, logits, *own[0]);
     for (auto& one : spaces)
       if (one) give_back(std::move(one), height, width);

@@ -1,0 +1,13 @@
+// A Predictor's back end, for the programs of this folder; the public header does not show it.
+#pragma once
+
+#include "backend.hpp"
+#include "densepath/predictor.hpp"
+
+namespace densepath {
+
+struct Inside {
+  static Backend& backend(Predictor& predictor);
+};
+
+}  // namespace densepath

@@ -63,13 +63,13 @@ function serviceWorkers() {
 /** Why nothing can be kept; empty if it can. */
 async function obstacle() {
   if (!isSecureContext) return "browsers keep pages that come over https or from localhost only";
-  const closed = "this browser keeps no pages here; is the window private, or is site data blocked?";
+  const closed = "this browser keeps no pages here (a private window, or site data is blocked)";
   if (!serviceWorkers()) return closed;
   try {
     await Promise.all([caches.keys(), registered()]);
     return "";
   } catch (error) {
-    return `${closed} (${error.message})`;
+    return `${closed}: ${error.message}`;
   }
 }
 
@@ -150,13 +150,18 @@ async function keepAll() {
 
 async function keepPage() {
   const options = { scope: SCOPE, updateViaCache: "none" };
-  const refusal = new Promise((_, reject) => {
+  const kept = new Promise((resolve, reject) => {
     navigator.serviceWorker.addEventListener("message", ({ data }) => {
       if (data.failed) reject(new Error(data.failed));
+      if (data.kept) resolve();
     });
   });
   const registration = await navigator.serviceWorker.register(SCRIPT, options);
-  await Promise.race([installed(registration), refusal]);
+  await Promise.race([installed(registration), kept]);
+  if ((await stored()).page === 0) {
+    registration.active.postMessage("keep again");
+    await kept;
+  }
   watch(registration);
 }
 
@@ -252,9 +257,9 @@ function watch(registration) {
     const { waiting, active } = registration;
     if (waiting && active) showUpdate("This page has a new version.", () => takeOver(waiting));
   };
-  registration.addEventListener("updatefound", () => {
-    registration.installing.addEventListener("statechange", tell);
-  });
+  const follow = () => registration.installing?.addEventListener("statechange", tell);
+  registration.addEventListener("updatefound", follow);
+  follow(); // The browser looks for itself when the page is opened.
   tell();
 }
 

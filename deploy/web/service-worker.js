@@ -29,8 +29,12 @@ const HEADERS = {
 
 addEventListener("install", (event) => event.waitUntil(install()));
 addEventListener("activate", (event) => event.waitUntil(removeOthers()));
-addEventListener("message", ({ data }) => {
-  if (data === "answer from now on") self.skipWaiting();
+addEventListener("message", (event) => {
+  if (event.data === "answer from now on") self.skipWaiting();
+  // A browser may bring back one that was removed, instead of installing it.
+  if (event.data === "keep again") {
+    event.waitUntil(install().then(() => event.source.postMessage({ kept: version }), () => {}));
+  }
 });
 addEventListener("fetch", (event) => {
   const path = pathOf(event.request);
@@ -47,12 +51,12 @@ function pathOf({ url, method }) {
 
 async function answer(request, path) {
   const found = await caches.match(SCOPE + path, { cacheName: CACHE });
-  if (request.mode !== "navigate") return found ?? fetch(request);
+  if (request.mode !== "navigate") return found ?? fetch(request, { cache: "no-cache" });
   const kept = await caches.open(CACHE).then((cache) => cache.keys());
   if (found && kept.length === Object.keys(files).length) return found;
   // The browser has thrown files away: then all of them come from the server.
   await caches.delete(CACHE);
-  return fetch(request);
+  return fetch(request, { cache: "no-cache" });
 }
 
 async function install() {

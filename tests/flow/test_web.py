@@ -64,9 +64,9 @@ def built():
             pytest.skip(f"the page cannot be built here: {' '.join(run.stderr.split())[-300:]}")
 
 
-def network(channels: int) -> Checkpoint:
-    """A small trained-looking network with five labels, some of which are no plain words."""
-    torch.manual_seed(channels)
+def network(channels: int, *, seed: int = 0) -> Checkpoint:
+    """A small trained-looking network with seven labels, some of which are no plain words."""
+    torch.manual_seed(channels + seed)
     model = build_model(TINY, num_classes=7, in_channels=channels)
     for layer in model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):

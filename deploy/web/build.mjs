@@ -14,7 +14,7 @@ const VENDOR = {
   "manifest-1.json": "../../src/densepath/bundle/schema/",
   "speed.js": "../../src/densepath/serving/page/",
 };
-const OF_THE_PAGE = /\.(html|css|js|png|svg|webmanifest)$/;
+const OF_THE_PAGE = /\.(html|css|js|png|svg|webmanifest|txt)$/;
 const SERVICE_WORKER = "service-worker.js"; // The browser keeps it itself, with `vendor/files.js`.
 
 const hashOf = (bytes) => createHash("sha256").update(bytes).digest("hex");

@@ -1,4 +1,4 @@
-"""The browser page without a network: kept whole on the device, by its user's choice, or not at all.
+"""The browser page without a network: kept whole, by its user's choice, or not at all.
 
 Each site is a copy of the built page on a plain server, below a path of odd characters.
 """
@@ -167,9 +167,11 @@ class Tab(chromium.Chromium):
         return self.run(f"fetch({json.dumps(name)}).then(answer => answer.text())")
 
 
-@pytest.fixture
-def tab(site) -> Iterator[Tab]:
-    with Tab(timeout_s=20) as running:
+@pytest.fixture(scope="session")
+def tab(built) -> Iterator[Tab]:
+    """One for all sites: each has a port of its own, for which nothing was kept before."""
+    with Tab() as running:
+        running.send("Page.enable")
         yield running
 
 
@@ -411,7 +413,7 @@ def test_a_bundle_of_any_name_is_opened_and_kept(site, tab, image, name):
     # Installed, the page begins without `?bundle=`: it shows what is kept.
     tab.open(site.address)
     PAGE.failure(tab)
-    tab.wait_for("document.querySelector('#kept a')")
+    tab.wait_for("document.querySelector('#kept a') !== null")
     tab.run("document.querySelector('#kept a').click()")
     tab.wait_for("location.search !== ''")
     tab.settle()
@@ -432,12 +434,12 @@ REFUSING = {
 
 @pytest.mark.parametrize("case", REFUSING)
 def test_a_browser_that_keeps_nothing_still_answers_and_says_so(site, tab, image, case):
-    tab.send("Page.enable")
-    tab.send("Page.addScriptToEvaluateOnNewDocument", source=REFUSING[case])
+    script = tab.send("Page.addScriptToEvaluateOnNewDocument", source=REFUSING[case])
     tab.visit(site.address)
     assert tab.text("offline-text").startswith("Only with its server: this browser keeps no pages")
     assert tab.run("document.getElementById('keep').hidden")
     assert len(tab.answer(image)["scores"]) == 5
+    tab.send("Page.removeScriptToEvaluateOnNewDocument", **script)
 
 
 def test_over_http_from_another_machine_nothing_is_kept(site):

@@ -3,55 +3,75 @@ import { BundleError } from "./errors.js";
 import { complaint } from "./schema.js";
 
 const MANIFEST = "manifest.json";
+const HASH = `${MANIFEST}.sha256`;
 const MOST_BYTES = 64 << 20; // of a manifest
 const SCHEMA = new URL("./vendor/manifest-1.json", import.meta.url);
 const FORMAT = "onnx";
 
 /**
- * The bundle at an address: its manifest, and the bytes of its `model` and `preprocess` graphs.
+ * The address of a bundle's folder, with a slash at its end, from what stands in `?bundle=`. A
+ * folder has neither query nor fragment: `#`, `?` and a lone `%` are letters of its name.
+ */
+export function folderOf(text, base) {
+  const letters = text.replace(/[#?]|%(?![0-9a-f]{2})/gi, encodeURIComponent);
+  return new URL(letters, base).href.replace(/\/*$/, "/");
+}
+
+/**
+ * The bundle in a folder, by its address: { manifest, model, preprocess, files, sha256 }, where
+ * `model` and `preprocess` are the bytes of these graphs, `files` all that was read by name, and
+ * `sha256` the manifest's. `get(address)` is a Response, or null where there is none.
  *
  * `onProgress(loaded, total)` is told the bytes of the graphs as they come.
  * Throws a BundleError that says what is wrong and how to mend it.
  */
-export async function openBundle(address, onProgress = () => {}) {
+export async function openBundle(folder, { get = fromServer, onProgress = () => {} } = {}) {
   if (!globalThis.crypto?.subtle) {
     throw new BundleError("A bundle's hashes can be verified only on a page that comes from "
       + "localhost or over https; open it there.");
   }
-  const folder = address.href.replace(/\/*$/, "/");
-  const manifest = readManifest(await verifiedManifest(folder), folder, await schema());
+  const { bytes, sha256, beside } = await verifiedManifest(folder, get);
+  const manifest = readManifest(bytes, folder, await schema());
   const parts = manifest.formats[FORMAT];
   const names = [parts.model, parts.preprocess];
   const total = names.reduce((sum, name) => sum + manifest.files[name].size_bytes, 0);
   let loaded = 0;
   const count = (bytes) => onProgress((loaded += bytes), total);
   const [model, preprocess] = await Promise.all(
-    names.map((name) => verifiedFile(folder, name, manifest.files[name], count)),
+    names.map((name) => verifiedFile(folder, name, { file: manifest.files[name], get, count })),
   );
-  return { manifest, model, preprocess };
+  const files = {
+    [MANIFEST]: bytes, [HASH]: beside, [parts.model]: model, [parts.preprocess]: preprocess,
+  };
+  return { manifest, model, preprocess, files, sha256 };
 }
 
-/** The manifest's bytes, whose hash is the one beside it. */
-async function verifiedManifest(folder) {
-  const [manifest, beside] = await Promise.all(
-    [MANIFEST, `${MANIFEST}.sha256`].map((name) => get(folder + name)),
-  );
+/** The hash of the server's manifest; null if it cannot be had. */
+export async function serversHash(folder) {
+  const answer = await fromServer(folder + HASH).catch(() => null);
+  return answer && firstWord(await answer.text());
+}
+
+/** The manifest's bytes and their hash, which is the one beside it. */
+async function verifiedManifest(folder, get) {
+  const [manifest, beside] = await Promise.all([MANIFEST, HASH].map((name) => get(folder + name)));
   if (!manifest && !beside) {
     throw new BundleError(`${folder} is not a bundle: it has no ${MANIFEST}. `
       + "`densepath export` makes bundles.");
   }
-  for (const [name, answer] of [[MANIFEST, manifest], [`${MANIFEST}.sha256`, beside]]) {
+  for (const [name, answer] of [[MANIFEST, manifest], [HASH, beside]]) {
     if (!answer) throw new BundleError(`${folder}: ${name} is missing; copy the whole bundle again.`);
   }
   const bytes = await bytesOf(manifest, MOST_BYTES, `${folder}: ${MANIFEST}`);
-  const said = (await beside.text()).trim().split(/\s+/)[0];
-  const found = await sha256(bytes);
+  const line = await beside.text();
+  const said = firstWord(line);
+  const found = await hashOf(bytes);
   if (said !== found) {
     throw new BundleError(`${folder}: ${MANIFEST} was changed: its sha256 is ${found}, and `
-      + `${MANIFEST}.sha256 says ${said.slice(0, 64) || "nothing"}. Copy the bundle again, or `
+      + `${HASH} says ${said.slice(0, 64) || "nothing"}. Copy the bundle again, or `
       + "export it anew.");
   }
-  return bytes;
+  return { bytes, sha256: found, beside: line };
 }
 
 /** The manifest of these bytes, checked as in `densepath.bundle.manifest`. */
@@ -100,7 +120,7 @@ function disagreement({ labels, output, input, preprocess, formats, files }) {
 }
 
 /** A file's bytes, which are what the manifest says. */
-async function verifiedFile(folder, name, file, count) {
+async function verifiedFile(folder, name, { file, get, count }) {
   const answer = await get(folder + name);
   if (!answer) throw new BundleError(`${folder}: ${name} is missing; copy the whole bundle again.`);
   const bytes = await bytesOf(answer, file.size_bytes, `${folder}: ${name}`, count);
@@ -108,7 +128,7 @@ async function verifiedFile(folder, name, file, count) {
     throw new BundleError(`${folder}: ${name} has ${bytes.length.toLocaleString("en")} bytes, not the `
       + `${file.size_bytes.toLocaleString("en")} of the manifest; copy the bundle again.`);
   }
-  const found = await sha256(bytes);
+  const found = await hashOf(bytes);
   if (found !== file.sha256) {
     throw new BundleError(`${folder}: ${name} was changed: its sha256 is ${found}, not the `
       + `manifest's ${file.sha256}. Copy the bundle again.`);
@@ -117,13 +137,13 @@ async function verifiedFile(folder, name, file, count) {
 }
 
 async function schema() {
-  const answer = await get(SCHEMA.href);
+  const answer = await fromServer(SCHEMA.href);
   if (!answer) throw new BundleError("The page is not complete: run `npm ci` and `npm run build`.");
   return answer.json();
 }
 
 /** The answer of the server; null if it has no such file. */
-async function get(address) {
+async function fromServer(address) {
   let answer;
   try {
     // Asks whether the file is still the same, instead of taking an old one out of the cache.
@@ -162,7 +182,11 @@ async function bytesOf(answer, most, name, count = () => {}) {
   }
 }
 
-async function sha256(bytes) {
+function firstWord(text) {
+  return text.trim().split(/\s+/)[0];
+}
+
+async function hashOf(bytes) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

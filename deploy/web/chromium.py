@@ -50,19 +50,22 @@ class PageError(Exception):
 
 
 class Chromium:
-    """One tab; a context manager, which ends the browser."""
+    """One tab; a context manager, which ends the browser.
 
-    def __init__(self, *, timeout_s: float = 120) -> None:
+    What the browser keeps goes with it, unless it is given a folder as its `profile`.
+    """
+
+    def __init__(self, *options: str, timeout_s: float = 120, profile: Path | None = None) -> None:
         program = find_chromium()
         if program is None:
             raise PageError(f"no Chromium on this machine: none of {', '.join(NAMES)}.")
         self._timeout_s = timeout_s
-        self._profile = tempfile.mkdtemp(prefix="densepath-chromium-")
+        self._scratch = tempfile.mkdtemp(prefix="densepath-chromium-")
         reads, self._to = os.pipe()
         self._from, writes = os.pipe()
         command = [sys.executable, "-c", LAUNCH, str(reads), str(writes), program, *OPTIONS]
         self._process = subprocess.Popen(
-            [*command, f"--user-data-dir={self._profile}", "about:blank"],
+            [*command, *options, f"--user-data-dir={profile or self._scratch}", "about:blank"],
             pass_fds=(reads, writes),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -85,7 +88,7 @@ class Chromium:
         self.close()
 
     def close(self) -> None:
-        """Ends the browser and removes its profile."""
+        """Ends the browser and removes its scratch folder."""
         self._process.terminate()
         try:
             self._process.wait(10)
@@ -94,7 +97,7 @@ class Chromium:
             self._process.wait()
         os.close(self._to)
         os.close(self._from)
-        shutil.rmtree(self._profile, ignore_errors=True)
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def open(self, address: str) -> None:
         """Goes to the address and waits until its document has been read."""

@@ -7,8 +7,7 @@ const MOST_THREADS = 8;
 /** Opens the sessions of a verified bundle; threads are used where the page is isolated. */
 export async function startEngine(bundle) {
   ort.env.wasm.wasmPaths = new URL("./vendor/", import.meta.url).href;
-  const cores = navigator.hardwareConcurrency || 1;
-  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(cores, MOST_THREADS) : 1;
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(cores(), MOST_THREADS) : 1;
   ort.env.logLevel = "error";
   const [preprocess, model] = [await session(bundle, "preprocess"), await session(bundle, "model")];
   const { input, output } = bundle.manifest;
@@ -28,7 +27,17 @@ export async function startEngine(bundle) {
       network_ms: performance.now() - middle,
     };
   }
-  return { run, threads: ort.env.wasm.numThreads };
+  return { run, ...threading(), version: ort.env.versions.web };
+}
+
+/** The threads of the engine, and what decided on them. */
+function threading() {
+  const { numThreads: threads } = ort.env.wasm;
+  return { threads, cores: cores(), isolated: self.crossOriginIsolated };
+}
+
+function cores() {
+  return navigator.hardwareConcurrency || 1;
 }
 
 async function session(bundle, part) {

@@ -1,14 +1,20 @@
 // The page: what the user gives goes to the worker, what comes back becomes a card.
 // `?bundle=ADDRESS` names another folder than `bundle/`, on the same server.
+import { folderOf } from "./bundle.js";
+import { $, element, newCard, percent, showAnswer } from "./elements.js";
+import { ofField, ofTransfer } from "./given.js";
+import { showOffline, startOffline } from "./offline.js";
+import { Speed, copyText, inMilliseconds, inSteps, ofImages } from "./vendor/speed.js";
 
-const $ = (id) => document.getElementById(id);
 const worker = new Worker("worker.js", { type: "module" });
-const address = new URL(new URLSearchParams(location.search).get("bundle") ?? "bundle/", location.href);
+const address = folderOf(new URLSearchParams(location.search).get("bundle") ?? "bundle/", location.href);
 const waiting = new Map(); // id → { resolve, reject } of a prediction
 let lastId = 0;
-let entries = []; // { card, answer } of the images that were not cleared, in their order
+let entries = []; // { card, path, answer } of the images that were not cleared, in their order
+let speed = new Speed(); // of these
+let bundle = null; // what the worker says of it
 
-/** Resolves to the manifest when the bundle is verified and loaded. */
+/** Resolves to what the worker says of the bundle when it is verified and loaded. */
 const ready = new Promise((resolve, reject) => {
   worker.onmessage = ({ data }) => {
     if (data.progress) showProgress(data.progress);
@@ -21,8 +27,8 @@ const ready = new Promise((resolve, reject) => {
       + `${event.message ?? "a module cannot be loaded"}. Run \`npm ci\` and \`npm run build\`.`));
   };
   // A data URL and the like has no folder.
-  if (/^https?:$/.test(address.protocol)) worker.postMessage({ open: address.href });
-  else reject(new Error(`${address.href} is not an http address of a bundle.`));
+  if (/^https?:/.test(address)) worker.postMessage({ open: address });
+  else reject(new Error(`${address} is not an http address of a bundle.`));
 });
 
 function settle({ id, answer, error }) {
@@ -33,25 +39,26 @@ function settle({ id, answer, error }) {
 }
 
 /** The answer for a File: { path, class_ids, labels, scores, milliseconds, pixels }. */
-async function predict(file) {
+async function predict(file, path = file.name) {
   await ready;
   const id = (lastId += 1);
   const found = await new Promise((resolve, reject) => {
     waiting.set(id, { resolve, reject });
     worker.postMessage({ predict: file, id });
   });
-  return { path: file.name, ...found };
+  return { path, ...found };
 }
 
 // For scripts and tests.
 window.densepath = {
   ready: ready.then(({ manifest }) => manifest),
-  predict,
+  predict: (file) => predict(file),
   /** What `densepath predict --json` says of the images on the page; null of those to come. */
   answers: () => entries.map(({ answer }) => answer),
 };
 window.densepath.ready.catch(() => {}); // The page says it below.
 
+startOffline(address);
 ready.then(showBundle, showFailure);
 
 function showProgress({ loaded, total }) {
@@ -67,9 +74,12 @@ function showFailure(error) {
   $("loading").hidden = true;
   $("failure-text").textContent = error.message;
   $("failure").hidden = false;
+  showOffline(null);
 }
 
-function showBundle({ manifest, threads }) {
+function showBundle(opened) {
+  bundle = opened;
+  const { manifest } = opened;
   const { model, labels, preprocess, input } = manifest;
   $("loading").hidden = true;
   $("drop").hidden = false;
@@ -87,27 +97,31 @@ function showBundle({ manifest, threads }) {
     Precision: manifest.precision,
     From: `${manifest.source.subject ?? "unknown"}${manifest.source.sha256 ? `, sha256 ${manifest.source.sha256}` : ""}`,
     Made: `${manifest.created}, ${Object.entries(manifest.tools).map((tool) => tool.join(" ")).join(", ")}`,
-    "Runs on": `ONNX Runtime WebAssembly, ${threads} thread${threads === 1 ? "" : "s"}`,
+    "Loaded from": opened.isKept ? "this device" : "the server",
+    "Runs on": runtime(opened.backend),
   };
   for (const [name, text] of Object.entries(facts)) {
     $("facts").append(element("dt", name), element("dd", text));
   }
   listen();
+  showOffline(opened);
 }
 
 function listen() {
-  $("files").addEventListener("change", () => {
-    answerAll([...$("files").files]);
-    $("files").value = "";
-  });
+  for (const id of ["files", "folder"]) {
+    $(id).addEventListener("change", () => {
+      answerAll(ofField($(id)));
+      $(id).value = "";
+    });
+  }
+  $("choose-folder").hidden = !("webkitdirectory" in $("folder"));
+  $("choose-folder").addEventListener("click", () => $("folder").click());
   $("save").addEventListener("click", saveAnswers);
-  $("clear").addEventListener("click", () => {
-    entries = [];
-    $("cards").replaceChildren();
-    $("results").hidden = true;
-    $("files").focus();
+  $("clear").addEventListener("click", clear);
+  $("copy").addEventListener("click", () => copyText($("speed-text"), $("copy")));
+  document.addEventListener("paste", async (event) => {
+    answerAll(await ofTransfer(event.clipboardData));
   });
-  document.addEventListener("paste", (event) => answerAll([...event.clipboardData.files]));
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
     document.body.classList.add("dragging");
@@ -115,37 +129,57 @@ function listen() {
   for (const name of ["dragleave", "drop"]) {
     document.addEventListener(name, () => document.body.classList.remove("dragging"));
   }
-  document.addEventListener("drop", (event) => {
+  document.addEventListener("drop", async (event) => {
     event.preventDefault();
-    answerAll([...event.dataTransfer.files]);
+    answerAll(await ofTransfer(event.dataTransfer));
   });
 }
 
-/** One card an image, in their order; images that come later stand above. */
-function answerAll(files) {
-  if (!files.length) return;
-  const added = files.map((file) => ({ card: newCard(file), answer: null }));
-  entries.push(...added);
-  $("cards").prepend(...added.map(({ card }) => card));
-  $("results").hidden = false;
-  showCount();
-  files.forEach((file, i) => answerOne(file, added[i]));
+function clear() {
+  worker.postMessage({ forget: lastId });
+  entries = [];
+  speed = new Speed();
+  $("cards").replaceChildren();
+  $("results").hidden = true;
+  $("files").focus();
 }
 
-async function answerOne(file, entry) {
-  const path = file.name;
+/** One card an image, in their order; images that come later stand above. */
+function answerAll({ images, numLeftOut }) {
+  if (!images.length && !numLeftOut) return;
+  const added = images.map(({ path }) => ({ card: newCard(path), path, answer: null }));
+  entries.push(...added);
+  speed.begin(added.length);
+  $("cards").prepend(...added.map(({ card }) => card));
+  $("results").hidden = false;
+  $("left-out").hidden = numLeftOut === 0;
+  $("left-out").textContent = `Left out, as no image: ${numLeftOut} other `
+    + `file${numLeftOut === 1 ? "" : "s"} of the folder.`;
+  showSpeed();
+  showCount();
+  images.forEach(({ file }, i) => answerOne(file, added[i], speed));
+}
+
+async function answerOne(file, entry, timed) {
+  const { path, card } = entry;
   try {
-    const found = await predict(file);
-    const { class_ids, labels, scores } = found;
-    showAnswer(entry.card, found);
+    const found = await predict(file, path);
+    const { class_ids, labels, scores, milliseconds } = found;
+    const { decode, preprocess, network } = milliseconds;
+    timed.end({ ...milliseconds, total: decode + preprocess + network });
+    if (timed !== speed) return; // It was cleared.
+    showAnswer(card, found);
     entry.answer = { path, class_ids, labels, scores };
   } catch (error) {
-    entry.card.classList.add("wrong");
-    entry.card.querySelector(".state").textContent = error.message;
+    timed.end(null);
+    card.classList.add("wrong");
+    card.querySelector(".state").textContent = error.message;
     entry.answer = { path, error: error.message };
   }
-  entry.card.removeAttribute("aria-busy");
+  card.removeAttribute("aria-busy");
+  if (timed !== speed) return;
   showCount();
+  showSpeed();
 }
 
 /** How many are answered; a screen reader is told once all are. */
@@ -155,11 +189,38 @@ function showCount() {
   const images = `${number} image${number === 1 ? "" : "s"}`;
   const isDone = done.length === number;
   $("count").textContent = isDone ? images : `${done.length} of ${images} answered`;
-  $("save").disabled = !isDone;
-  if (!isDone) return;
+  $("save").disabled = !isDone || !number;
+  if (!isDone || !number) return;
   const { path, error, labels, scores } = done.at(-1).answer;
   const only = error ?? `${labels?.[0]}, ${percent(scores?.[0])}`;
   $("live").textContent = number === 1 ? `${path}: ${only}` : `${images} answered`;
+}
+
+/** How fast the answers come and what on, as one can read it and copy it. */
+function showSpeed() {
+  const { figures, rate } = speed;
+  $("speed").hidden = !figures;
+  if (!figures) return;
+  const { total, ...steps } = figures.medians;
+  const { model, precision } = bundle.manifest;
+  const parts = [
+    `${model.name} (${precision}): ${inMilliseconds(total)} an image (${inSteps(steps)}); `
+      + ofImages(figures.num),
+    rate,
+    runtime(bundle.backend),
+  ];
+  $("speed-text").textContent = parts.filter(Boolean).map((part) => `${part}.`).join(" ");
+}
+
+/** What the network runs on, and why on one thread alone where there could be more. */
+function runtime({ version, threads, cores, isolated }) {
+  const number = (count, word) => `${count}\u00a0${word}${count === 1 ? "" : "s"}`;
+  const backend = `ONNX Runtime ${version} in WebAssembly, ${number(threads, "thread")} on `
+    + number(cores, "core");
+  if (isolated) return backend;
+  return `${backend}: browsers allow more on an isolated page only, and this one came without the `
+    + "headers Cross-Origin-Opener-Policy and Cross-Origin-Embedder-Policy; kept for use without a "
+    + "network, it has them from the next start on";
 }
 
 /** A download of the answers: one JSON object a line, as `densepath predict --json` writes. */
@@ -170,71 +231,4 @@ function saveAnswers() {
   link.download = "answers.jsonl";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href));
-}
-
-function newCard(file) {
-  const card = $("card").content.firstElementChild.cloneNode(true);
-  card.querySelector("h3").textContent = file.name;
-  return card;
-}
-
-function showAnswer(card, { path, labels, scores, milliseconds, pixels, height, width, size }) {
-  const [seenHeight, seenWidth] = size;
-  const canvas = card.querySelector("canvas");
-  canvas.hidden = false;
-  canvas.height = seenHeight;
-  canvas.width = seenWidth;
-  canvas.classList.toggle("coarse", seenWidth < canvas.clientWidth);
-  canvas.getContext("2d").putImageData(toImageData(pixels, seenHeight, seenWidth), 0, 0);
-  canvas.setAttribute("aria-label", `What the network saw of ${path}`);
-  const list = card.querySelector("ol");
-  list.append(...labels.map((label, i) => classLine(label, scores[i])));
-  list.hidden = false;
-  card.querySelector(".state").hidden = true;
-  const times = card.querySelector(".times");
-  const steps = Object.entries(milliseconds).map(([step, time]) => (
-    `${step} ${time.toFixed(time < 10 ? 1 : 0)} ms`
-  ));
-  // Lines break between the steps only.
-  const parts = [`${width} × ${height}`, ...steps];
-  times.textContent = parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · ");
-  times.hidden = false;
-}
-
-function classLine(label, score) {
-  const line = element("li");
-  const track = element("div");
-  const fill = element("div");
-  track.className = "track";
-  track.setAttribute("aria-hidden", "true");
-  fill.className = "fill";
-  fill.style.width = `${score * 100}%`;
-  track.append(fill);
-  const [name, share] = [element("span", label), element("span", percent(score))];
-  [name.className, share.className] = ["name", "score"];
-  line.append(name, share, track);
-  return line;
-}
-
-/** uint8 height × width × channels as what a canvas takes. */
-function toImageData(pixels, height, width) {
-  const image = new ImageData(width, height);
-  const channels = pixels.length / (height * width);
-  for (let i = 0; i < height * width; i += 1) {
-    for (let c = 0; c < 3; c += 1) {
-      image.data[4 * i + c] = pixels[channels * i + (channels === 1 ? 0 : c)];
-    }
-    image.data[4 * i + 3] = 255;
-  }
-  return image;
-}
-
-function element(name, text = "") {
-  const made = document.createElement(name);
-  made.textContent = text;
-  return made;
-}
-
-function percent(score) {
-  return `${(score * 100).toFixed(1)} %`;
 }

@@ -1,20 +1,41 @@
 // The thread that does the work, so that the page stays responsive:
-// { open: address } → { progress } …, { opened } or { failed };
-// { predict: file, id } → { id, answer } or { id, error }.
+// { open: folder } → { progress } …, { opened } or { failed };
+// { predict: file, id } → { id, answer } or { id, error };
+// { forget: id }: nothing up to that one is wanted any more.
 import { openBundle } from "./bundle.js";
 import { decode } from "./decode.js";
 import { startEngine } from "./engine.js";
+import { BundleError } from "./errors.js";
+import { findKept, keep } from "./kept.js";
 import { answer } from "./predictions.js";
 
 let manifest, engine;
+let forgotten = 0;
 
-async function open(address) {
-  const bundle = await openBundle(new URL(address), (loaded, total) => {
-    postMessage({ progress: { loaded, total } });
-  });
-  engine = await startEngine(bundle);
+/** { manifest, sha256, isKept, backend } of the bundle that is loaded. */
+async function open(folder) {
+  const onProgress = (loaded, total) => postMessage({ progress: { loaded, total } });
+  const { isKept, ...bundle } = await keptOrServers(folder, onProgress);
+  const { run, ...backend } = await startEngine(bundle);
   manifest = bundle.manifest;
-  return { manifest, threads: engine.threads };
+  engine = { run };
+  return { manifest, sha256: bundle.sha256, isKept, backend };
+}
+
+/** The bundle that is kept on the device, or the server's, which then replaces a damaged one. */
+async function keptOrServers(folder, onProgress) {
+  const kept = await findKept(folder);
+  if (!kept) return { ...await openBundle(folder, { onProgress }), isKept: false };
+  try {
+    return { ...await openBundle(folder, { get: kept.get, onProgress }), isKept: true };
+  } catch (damage) {
+    const bundle = await openBundle(folder, { onProgress }).catch((error) => {
+      throw new BundleError(`What is kept on this device cannot be used: ${damage.message} `
+        + `Nor can the server's: ${error.message}`);
+    });
+    const isKept = await keep(folder, bundle).then(() => true, () => false);
+    return { ...bundle, isKept };
+  }
 }
 
 async function predict(file) {
@@ -37,12 +58,20 @@ async function warmUp() {
 let turn = Promise.resolve();
 
 onmessage = ({ data }) => {
+  if (data.forget) {
+    forgotten = data.forget;
+    return;
+  }
   turn = turn.then(async () => {
     if (data.open) {
       await open(data.open).then(
         (opened) => { postMessage({ opened }); return warmUp(); },
         (error) => postMessage({ failed: error.message }),
       );
+      return;
+    }
+    if (data.id <= forgotten) {
+      postMessage({ id: data.id, error: "no longer asked for" });
       return;
     }
     await predict(data.predict).then(

@@ -64,9 +64,9 @@ def built():
             pytest.skip(f"the page cannot be built here: {' '.join(run.stderr.split())[-300:]}")
 
 
-def network(channels: int) -> Checkpoint:
-    """A small trained-looking network with five labels, some of which are no plain words."""
-    torch.manual_seed(channels)
+def network(channels: int, *, seed: int = 0) -> Checkpoint:
+    """A small trained-looking network with seven labels, some of which are no plain words."""
+    torch.manual_seed(channels + seed)
     model = build_model(TINY, num_classes=7, in_channels=channels)
     for layer in model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
@@ -229,18 +229,18 @@ def test_the_page_shows_answers_pixels_and_times(browser, site, images):
 
 def test_dropped_and_pasted_images_are_answered(browser, site, images):
     answers_of_page(browser, site, "colour", [i for i in images if i.name == "photo.jpg"])
-    for event, holder in (("drop", "dataTransfer"), ("paste", "clipboardData")):
+    given = (("drop", "dataTransfer"), ("paste", "clipboardData"))
+    for count, (event, holder) in enumerate(given, start=1):
         kind = {"drop": "DragEvent", "paste": "ClipboardEvent"}[event]
-        count = browser.run(f"""(() => {{
+        browser.run(f"""(() => {{
             const canvas = document.querySelector(".card canvas");
             const text = atob(canvas.toDataURL().split(",")[1]);
             const bytes = Uint8Array.from(text, letter => letter.charCodeAt());
             const given = new DataTransfer();
             given.items.add(new File([bytes], "{event}.png"));
             document.dispatchEvent(new {kind}("{event}", {{{holder}: given, cancelable: true}}));
-            return densepath.answers().length;
         }})()""")
-        browser.wait_for(f"densepath.answers()[{count - 1}] !== null")
+        browser.wait_for(f"densepath.answers().at({count})")
         last = browser.run("densepath.answers().at(-1)")
         assert last["path"] == f"{event}.png"
         assert len(last["scores"]) == 5
@@ -328,18 +328,20 @@ def test_bundles_of_other_servers_are_not_loaded(browser, site):
 def test_everything_can_be_reached_with_the_keyboard(browser, site, images):
     answers_of_page(browser, site, "colour", [i for i in images if i.name == "photo.jpg"])
     browser.run("document.activeElement.blur()")
+    browser.wait_for("!document.getElementById('keep').hidden")
     reached = []
-    for _ in range(4):
+    for _ in range(7):
         for kind in ("keyDown", "keyUp"):
             browser.send("Input.dispatchKeyEvent", type=kind, key="Tab", windowsVirtualKeyCode=9)
         reached.append(browser.run("document.activeElement.id || document.activeElement.tagName"))
-    assert reached == ["files", "save", "clear", "SUMMARY"]
+    assert reached == ["files", "choose-folder", "save", "clear", "copy", "keep", "SUMMARY"]
 
 
 def test_nothing_is_wider_than_a_phone(browser, site, images):
     browser.resize(360, 740, mobile=True)
     answers_of_page(browser, site, "colour", images[:3])
     browser.run("document.getElementById('about').open = true")
+    browser.wait_for("!document.getElementById('keep').hidden")
     widths = browser.run("[document.documentElement.scrollWidth, innerWidth]")
     browser.resize(1000, 800)
     assert widths[0] <= 360

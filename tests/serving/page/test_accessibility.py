@@ -24,13 +24,13 @@ def test_everything_can_be_done_with_the_keyboard(browser, several, labels, imag
     assert chooser[0]["params"]["mode"] == "selectMultiple"
     browser.answers(images[:2])
     reached = []
-    for _ in range(4):
+    for _ in range(5):
         browser.press("Tab")
         reached.append(browser.focused())
         if reached[-1] == "heat":
             browser.press(" ", text=" ")
             browser.wait_for("document.querySelectorAll('.map').length === 2")
-    assert reached == ["heat", "save", "clear", "SUMMARY"]
+    assert reached == ["heat", "save", "clear", "copy", "SUMMARY"]
     browser.press("Enter", text="\r")
     assert browser.run("document.getElementById('about').open")
     browser.run("document.getElementById('model').focus()")
@@ -51,9 +51,9 @@ def test_every_control_has_a_name(browser, several, images):
         if not node["ignored"] and node["role"]["value"] in roles:
             names[node["role"]["value"]].append(node.get("name", {}).get("value", ""))
     assert names["combobox"] == ["Model", "Version"]
-    choose_images, heat, save, clear = names["button"]
+    choose_images, heat, save, clear, copy = names["button"]
     assert choose_images.startswith("Choose images or drop them anywhere")
-    assert [heat, save, clear] == ["Heat maps", "Save as JSON", "Clear"]
+    assert [heat, save, clear, copy] == ["Heat maps", "Save as JSON", "Clear", "Copy"]
     assert len(names["image"]) == 1
     assert all(name for group in names.values() for name in group)
 

@@ -44,6 +44,42 @@ def test_a_card_shows_the_image_its_classes_and_the_times(browser, several, labe
     assert browser.run("document.querySelector('.card').hasAttribute('aria-busy')") is False
 
 
+def test_the_page_says_how_fast_it_was_answered(browser, one, images, no_image):
+    browser.visit(one)
+    assert browser.run("document.getElementById('speed').hidden")
+    browser.answers([*images[:3], no_image])
+    said = browser.text("#speed-text").replace("\xa0", " ")
+    number = r"([\d.]+) ms"
+    found = re.fullmatch(
+        rf"hostile \(tiny, float32\) by \w+: {number} an image at the server \(read {number}, "
+        rf"queue {number}, network {number}\), {number} with the connection; median of the last "
+        r"3 images\. 3 images in ([\d.]+) s: ([\d.]+) images/s\.",
+        said,
+    )
+    assert found, said
+    total, read, _, network, with_connection, seconds, rate = map(float, found.groups())
+    assert max(read, network) <= total <= with_connection
+    assert rate == pytest.approx(3 / seconds, rel=0.1)
+    browser.run("navigator.clipboard.writeText = async (given) => { window.copied = given; }; null")
+    browser.run("document.getElementById('copy').click()")
+    browser.wait_for("window.copied")
+    assert browser.run("copied") == said
+    browser.run("document.getElementById('clear').click()")
+    assert browser.run("document.getElementById('speed').hidden")
+    browser.answers(images[:1])
+    assert "; measured on one image." in browser.text("#speed-text")
+
+
+def test_another_model_is_timed_by_itself(browser, several, images):
+    browser.visit(several)
+    browser.answers(images[:2])
+    assert browser.text("#speed-text").startswith("many (tiny, float32) by ")
+    browser.pick("model", "hostile")
+    browser.settle(2)
+    assert browser.text("#speed-text").startswith("hostile (tiny, float32) by ")
+    assert "last 2 images" in browser.text("#speed-text")
+
+
 def test_nothing_comes_from_elsewhere_and_nothing_goes_wrong(browser, several, images):
     browser.visit(several)
     browser.answers(images)

@@ -10,6 +10,7 @@ FILES = {
     "/page/page.js": ("page.js", _SCRIPT),
     "/page/cards.js": ("cards.js", _SCRIPT),
     "/page/elements.js": ("elements.js", _SCRIPT),
+    "/page/speed.js": ("speed.js", _SCRIPT),
     "/page/server.js": ("server.js", _SCRIPT),
 }
 DOCS = "/docs"

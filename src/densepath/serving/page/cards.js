@@ -2,6 +2,7 @@
 
 import { $, percent, renew, say, sentence, showAnswer } from "./elements.js";
 import { MOST_RETRIES, Refusal, classify, inTurn } from "./server.js";
+import { Speed, inMilliseconds, inSteps, ofImages } from "./speed.js";
 
 const COLOURS = "Where the network looked for its first answer:";
 const NO_COLOURS = "This model has no heat maps: these take a bundle with the format torch, in "
@@ -11,6 +12,7 @@ const RETRIED = [0, 401, 404, 429, 500, 502, 503, 504]; // may pass; 0 is no ans
 export let model = null; // the row of `models` that answers
 let entries = []; // of each image what `newEntry` makes, in their order
 let heated = false; // heat maps are wanted
+let speed = new Speed(); // of the model, since the page was empty
 let stopping = new AbortController(); // ends what was asked of another model, or was cleared
 let tellRefusal = () => {};
 
@@ -69,6 +71,8 @@ export function retry() {
 function stop() {
   stopping.abort();
   stopping = new AbortController();
+  speed = new Speed();
+  showSpeed();
 }
 
 /** No image is left. */
@@ -117,6 +121,7 @@ async function answerOne(entry) {
   const state = card.querySelector(".state");
   entry.answer = null;
   entry.mayRetry = false;
+  speed.begin(1);
   renew(card);
   const onBusy = (text) => {
     state.textContent = text;
@@ -129,12 +134,15 @@ async function answerOne(entry) {
     showAnswer(card, found);
     const { class_ids, labels, scores } = found;
     entry.answer = { path: file.name, class_ids, labels, scores };
+    speed.end({ ...found.times, milliseconds: found.milliseconds });
   } catch (error) {
     if (signal.aborted) return;
+    speed.end(null);
     fail(entry, error);
   }
   card.removeAttribute("aria-busy");
   showCount();
+  showSpeed();
   if (heated) explainOne(entry);
 }
 
@@ -163,6 +171,22 @@ function showCount() {
   const { path, error, labels, scores } = done.at(-1).answer;
   const only = error ?? `${labels[0]}, ${percent(scores[0])}`;
   say($("live"), number === 1 ? `${path}: ${only}` : `${images} answered${failed}`);
+}
+
+/** How fast the answers come, as one can read it and copy it. */
+function showSpeed() {
+  const { figures, rate } = speed;
+  $("speed").hidden = !figures;
+  if (!figures) return;
+  const { read, queue, network, total, milliseconds } = figures.medians;
+  const { name, network: kind, precision, engine } = model;
+  const parts = [
+    `${name} (${kind}, ${precision}) by ${engine}: ${inMilliseconds(total)} an image at the server `
+      + `(${inSteps({ read, queue, network })}), ${inMilliseconds(milliseconds)} with the `
+      + `connection; ${ofImages(figures.num)}`,
+    rate,
+  ];
+  $("speed-text").textContent = parts.filter(Boolean).map((part) => `${part}.`).join(" ");
 }
 
 // ---- heat maps ----

@@ -1,5 +1,7 @@
 // What the page shows with: its elements, the parts of a card, and numbers as words.
 
+import { inMilliseconds } from "./speed.js";
+
 export const $ = (id) => document.getElementById(id);
 
 export function element(name, text = "") {
@@ -34,8 +36,11 @@ export function showAnswer(card, { labels, scores, times, milliseconds }) {
   card.querySelector(".state").hidden = true;
   const { read, queue, network, total } = times;
   const steps = Object.entries({ read, queue, network });
-  const parts = steps.map(([step, time]) => `${step}\u00a0${rounded(time)}`);
-  parts.push(`${rounded(total)}\u00a0in\u00a0all`, `${rounded(milliseconds)} with the connection`);
+  const parts = steps.map(([step, time]) => `${step}\u00a0${inMilliseconds(time)}`);
+  parts.push(
+    `${inMilliseconds(total)}\u00a0in\u00a0all`,
+    `${inMilliseconds(milliseconds)} with the connection`,
+  );
   card.querySelector(".times").textContent = parts.join("\u00a0· ");
   card.querySelector(".times").hidden = false;
 }
@@ -59,10 +64,6 @@ function classLine(label, score) {
 
 export function percent(score) {
   return `${(score * 100).toFixed(1)} %`;
-}
-
-function rounded(milliseconds) {
-  return `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)}\u00a0ms`; // No line breaks there.
 }
 
 /** The message as a sentence: errors begin small and may have no full stop. */

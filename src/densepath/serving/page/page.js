@@ -4,6 +4,7 @@
 import * as cards from "./cards.js";
 import { $, element, say, sentence } from "./elements.js";
 import { Refusal, ask, keepKey, key, obstacle, pause, useKey } from "./server.js";
+import { copyText } from "./speed.js";
 
 const PATIENCE_MS = 2000; // between two looks at a server that takes nothing
 
@@ -152,6 +153,7 @@ function listen() {
   $("heat").addEventListener("click", cards.toggleHeat);
   $("save").addEventListener("click", saveAnswers);
   $("clear").addEventListener("click", cards.clear);
+  $("copy").addEventListener("click", () => copyText($("speed-text"), $("copy")));
   document.addEventListener("paste", (event) => {
     cards.answerAll([...event.clipboardData.files]);
   });

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,7 @@ def test_a_producer_that_waits_for_each_answer_gets_it(photos, options, tmp_path
     program = Program(DENSEPATH, "predict", bundle, "-", "--json", *options)
     for name in photos * 3:
         program.say(name)
+        program.say("")
         answer = json.loads(program.line())
         if name.is_dir():
             assert answer["path"] == str(name / "b.png")
@@ -255,3 +257,67 @@ def test_no_image_at_all_is_no_answer_and_one_has_the_whole_engine():
     engine = NullEngine(3, 3, 4, 2)
     engine.run_share = None
     assert len(list(Predictor(engine, PLAIN, LABELS).predict([shade(0)], live=True))) == 1
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """A bundle that the C++ program reads with its own kernels."""
+    folder = tmp_path_factory.mktemp("bundles") / "small"
+    export = [DENSEPATH, "export", MODEL, "-o", folder, "--to", "torch", "--num-images", "2"]
+    subprocess.run(export, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "how", ["standard input", "list in a pipe", "in two pieces", "empty lines"]
+)
+def test_the_program_in_cpp_answers_a_producer_that_waits(cpp, bundle, photos, tmp_path, how):
+    if how == "list in a pipe":
+        pipe = tmp_path / "names"
+        os.mkfifo(pipe)
+        program = Program(cpp.predict, bundle, "--list", pipe, stdin=None)
+        names = pipe.open("wb", buffering=0)
+    else:
+        program = Program(cpp.predict, bundle, "-")
+        names = program.process.stdin
+    for name in photos * 3:
+        line = os.fsencode(name) + b"\n"
+        if how == "in two pieces":
+            names.write(line[:5])
+            time.sleep(0.03)
+            line = line[5:]
+        names.write(line + b"\r\n\n" if how == "empty lines" else line)
+        answer = json.loads(program.line())
+        if name.is_dir():
+            assert answer["path"] == str(name / "b.png")
+            assert "error" in json.loads(program.line())
+        else:
+            assert answer["path"] == str(name)
+    names.close()
+    assert program.end() == 0
+
+
+@pytest.mark.slow
+def test_the_program_in_cpp_ends_at_an_interrupt_while_it_waits_for_a_name(cpp, bundle, photos):
+    program = Program(cpp.predict, bundle, "-")
+    program.say(photos[0])
+    assert program.line()
+    program.process.send_signal(signal.SIGINT)
+    assert program.wait() == 130
+    program.process.stdin.close()
+
+
+@pytest.mark.slow
+def test_many_names_have_the_same_answers_in_cpp_however_they_come(cpp, bundle, photos):
+    lines = "".join(f"{photos[i % 3]}\n" for i in range(50))
+    listed = photos[1] / "names"
+    listed.write_text(lines.removesuffix("\n"))
+    ways = [
+        subprocess.run([cpp.predict, bundle, "-"], input=lines, capture_output=True, text=True),
+        subprocess.run([cpp.predict, bundle, "--list", listed], capture_output=True, text=True),
+        subprocess.run([cpp.predict, bundle, *lines.split()], capture_output=True, text=True),
+    ]
+    paths = [[json.loads(line)["path"] for line in way.stdout.splitlines()] for way in ways]
+    assert paths[0] == paths[1] == paths[2]
+    assert len(paths[0]) == 67

@@ -32,7 +32,7 @@ class Backend {
   virtual std::unique_ptr<Fitter> make_fitter() = 0;
 
   /// float32 [count, channels, height, width] → logits [count, num_classes], on all cores. One
-  /// thread at a time. Throws Error.
+  /// thread at a time, though others may be in `run_share`. Throws Error.
   virtual std::vector<float> run(const std::vector<float>& images, std::size_t count) = 0;
 
   /// As `run`, on one stream; as many threads as there are streams may call it. Throws Error.

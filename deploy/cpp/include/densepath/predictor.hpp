@@ -7,6 +7,7 @@
 // normalises and gives the logits was compared with the checkpoint on real images.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -90,6 +91,7 @@ class Predictor {
  public:
   using Next = std::function<std::optional<Source>()>;
   using Take = std::function<bool(const Prediction&)>;
+  using Waiting = std::function<bool(std::chrono::milliseconds)>;
 
   /// Opens and verifies the Bundle and loads its network.
   ///
@@ -108,7 +110,12 @@ class Predictor {
 
   /// One answer for each image that `next` names until it gives none, in order. Threads are at most
   /// two batches a stream ahead. Ends early when `take` returns false.
-  void predict(const Next& next, const Take& take, std::size_t top_k = 5);
+  ///
+  /// `waiting` is for images that come in their own time, from a pipe or a camera: it says whether
+  /// `next` would return at once, and waits so long for that. Each image is then answered as soon
+  /// as no other is there; without `waiting` answers may wait for a batch to be full.
+  void predict(const Next& next, const Take& take, std::size_t top_k = 5,
+               const Waiting& waiting = nullptr);
 
   const Bundle& bundle() const;
   Backend& backend();

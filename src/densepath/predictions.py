@@ -1,7 +1,8 @@
 """Answers: logits become named, sorted classes, and these become JSON lines, CSV or a table.
 
 On the line: every engine ends here, whatever the runtime; evaluation, the command line and the
-servers write what is made here. Writers take answers one by one and keep none.
+servers write what is made here. Writers take answers one by one and keep none, nor does a buffer:
+whoever reads a pipe has an answer when it is made.
 """
 
 from __future__ import annotations
@@ -169,6 +170,7 @@ def write_json_lines(predictions: Iterable[Prediction], file: TextIO, top_k: int
             # What would break a line, or a terminal, in a name: the whole line in ASCII.
             text = json.dumps(prediction.to_dict(), allow_nan=False)
         file.write(text + "\n")
+        file.flush()
 
 
 def write_csv(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> None:
@@ -186,6 +188,7 @@ def write_csv(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> No
         path = printable(prediction.path)
         blanks = [""] * (len(titles) - len(cells))
         writer.writerow([path, readable(prediction.error or ""), *cells, *blanks])
+        file.flush()
 
 
 def write_table(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> None:
@@ -200,6 +203,7 @@ def write_table(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> 
             line = f"{percent(score):>7}  {name:<{LABEL_WIDTH}}  {path}"
             file.write(line.rstrip() + "\n")
             path = ""
+        file.flush()
 
 
 WRITERS: dict[Format, Writer] = {

@@ -15,6 +15,7 @@ add_library(densepath-parts OBJECT
   src/file.cpp
   src/flow.cpp
   src/image_paths.cpp
+  src/lines.cpp
   src/passed_over.cpp
   src/inflate.cpp
   src/options.cpp

@@ -12,6 +12,8 @@ namespace {
 
 // The graphs' memory grows with the longer side: 60 million pixels in one row took 24 GB.
 constexpr std::size_t kMostSide = std::size_t{1} << 18;
+// So long a free stream waits for one more image before it answers those that are there.
+constexpr std::chrono::milliseconds kPatience(5);
 
 }  // namespace
 
@@ -43,8 +45,8 @@ Ready read_one(const Source& source, Fitter& fitter, std::size_t channels) {
   });
 }
 
-Flow::Flow(Predictor::Next next, Answer answer, Backend& backend, FlowLayout layout)
-    : next_(std::move(next)),
+Flow::Flow(Coming coming, Answer answer, Backend& backend, FlowLayout layout)
+    : coming_(std::move(coming)),
       answer_(std::move(answer)),
       layout_(layout),
       free_streams_(layout.streams) {
@@ -73,7 +75,7 @@ void Flow::stop() {
 }
 
 std::vector<Prediction> Flow::pop() {
-  fill();
+  coming_.waiting ? fill_live() : fill();
   if (pending_.empty()) return {};
   auto answers = pending_.front().get();
   pending_.pop_front();
@@ -84,24 +86,61 @@ std::vector<Prediction> Flow::pop() {
 /// image, then of 2, 4, …, so that the first answers come early.
 void Flow::fill() {
   while (!exhausted_ && pending_.size() <= 2 * layout_.streams) {
-    std::vector<Source> taken;
-    while (!exhausted_ && taken.size() < size_ * layout_.streams) {
-      auto source = next_();
-      exhausted_ = !source;
-      if (source) taken.push_back(std::move(*source));
-    }
-    hand_out(taken);
-    size_ = std::min(2 * size_, layout_.batch_size);
+    while (!exhausted_ && taken_.size() < size_ * layout_.streams) take();
+    hand_out();
   }
 }
 
-/// Shares the images out to the streams evenly.
-void Flow::hand_out(const std::vector<Source>& taken) {
-  const std::size_t share = (taken.size() + layout_.streams - 1) / layout_.streams;
-  for (std::size_t start = 0; start < taken.size(); start += share) {
-    const std::size_t end = std::min(start + share, taken.size());
-    const auto at = [&](std::size_t i) { return taken.begin() + static_cast<std::ptrdiff_t>(i); };
-    Batch batch{{at(start), at(end)}, {}};
+/// As `fill`, until the first answers are made; a free stream waits for no image.
+void Flow::fill_live() {
+  while (!first_is_done(std::chrono::milliseconds(0))) {
+    if ((exhausted_ && taken_.empty()) || pending_.size() > 2 * layout_.streams) return;
+    if (exhausted_ || taken_.size() >= size_ * layout_.streams) {
+      hand_out();
+    } else if (pending_.empty() && taken_.empty()) {
+      take();
+    } else if (wait_for_next()) {
+      take();
+    } else if (!taken_.empty() && count_running() < layout_.streams) {
+      hand_out();
+    }
+  }
+}
+
+/// Whether the next image is there, or comes soon; also returns when an answer is made.
+bool Flow::wait_for_next() {
+  if (!taken_.empty() && count_running() < layout_.streams) return coming_.waiting(kPatience);
+  return coming_.waiting(std::chrono::milliseconds(0)) ||
+         (!first_is_done(kPatience) && coming_.waiting(std::chrono::milliseconds(0)));
+}
+
+/// Whether the answers of the first batch on its way are made; so long it waits for them.
+bool Flow::first_is_done(std::chrono::milliseconds time) {
+  return !pending_.empty() && pending_.front().wait_for(time) == std::future_status::ready;
+}
+
+/// The batches that are not answered yet.
+std::size_t Flow::count_running() {
+  const auto runs = [](const std::future<std::vector<Prediction>>& answers) {
+    return answers.wait_for(std::chrono::milliseconds(0)) != std::future_status::ready;
+  };
+  return static_cast<std::size_t>(std::count_if(pending_.begin(), pending_.end(), runs));
+}
+
+void Flow::take() {
+  auto source = coming_.next();
+  exhausted_ = !source;
+  if (source) taken_.push_back(std::move(*source));
+}
+
+/// Shares the images that were taken out to the streams evenly.
+void Flow::hand_out() {
+  const bool alone = coming_.waiting && taken_.size() == 1 && pending_.empty();
+  const std::size_t share = (taken_.size() + layout_.streams - 1) / layout_.streams;
+  for (std::size_t start = 0; start < taken_.size(); start += share) {
+    const std::size_t end = std::min(start + share, taken_.size());
+    const auto at = [&](std::size_t i) { return taken_.begin() + static_cast<std::ptrdiff_t>(i); };
+    Batch batch{{at(start), at(end)}, alone, {}};
     pending_.push_back(batch.answers.get_future());
     {
       const std::lock_guard lock(mutex_);
@@ -109,6 +148,8 @@ void Flow::hand_out(const std::vector<Source>& taken) {
     }
     wake_.notify_one();
   }
+  taken_.clear();
+  size_ = std::min(2 * size_, layout_.batch_size);
 }
 
 /// One thread's life.
@@ -121,16 +162,16 @@ void Flow::work(Fitter& fitter) {
     batches_.pop_front();
     lock.unlock();
     try {
-      batch.answers.set_value(compute(batch.sources, fitter));
+      batch.answers.set_value(compute(batch, fitter));
     } catch (...) {
       batch.answers.set_exception(std::current_exception());
     }
   }
 }
 
-std::vector<Prediction> Flow::compute(const std::vector<Source>& sources, Fitter& fitter) {
+std::vector<Prediction> Flow::compute(const Batch& batch, Fitter& fitter) {
   std::vector<Ready> images;
-  for (const Source& source : sources) {
+  for (const Source& source : batch.sources) {
     images.push_back(read_one(source, fitter, layout_.channels));
   }
   std::unique_lock lock(mutex_);
@@ -144,7 +185,7 @@ std::vector<Prediction> Flow::compute(const std::vector<Source>& sources, Fitter
     stream_free_.notify_one();
   };
   const std::unique_ptr<void, decltype(give_back)> stream(this, give_back);
-  return answer_(images);
+  return answer_(images, batch.alone);
 }
 
 }  // namespace densepath

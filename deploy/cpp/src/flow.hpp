@@ -2,9 +2,10 @@
 //
 // A worker reads the images of a batch and then runs the network on it, as soon as one of the
 // streams is free: a core that has nothing to compute reads, and none waits for another to stack
-// a batch. As engines/flow.py does.
+// a batch. As engines/flow.py does, and engines/live.py where images come in their own time.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -45,12 +46,19 @@ struct FlowLayout {
   std::size_t streams = 1;     ///< Batches that the network answers at the same time.
 };
 
+/// Images to come; `waiting` is empty where they never let one wait.
+struct Coming {
+  Predictor::Next next;
+  Predictor::Waiting waiting;
+};
+
 class Flow {
  public:
-  using Answer = std::function<std::vector<Prediction>(const std::vector<Ready>&)>;
+  /// The answers to a batch; `alone`: it is one image, and no other is on its way.
+  using Answer = std::function<std::vector<Prediction>(const std::vector<Ready>&, bool alone)>;
 
   /// `answer` is called by as many threads as there are streams.
-  Flow(Predictor::Next next, Answer answer, Backend& backend, FlowLayout layout);
+  Flow(Coming coming, Answer answer, Backend& backend, FlowLayout layout);
 
   /// Batches not yet begun are dropped; those begun are finished first.
   ~Flow();
@@ -58,27 +66,35 @@ class Flow {
   Flow& operator=(const Flow&) = delete;
 
   /// The answers of the next batch in order; none after the last. At most two batches a stream are
-  /// on their way. Rethrows what a thread threw.
+  /// on their way. Rethrows what a thread threw. Where images come in their own time, answers that
+  /// are made do not wait for the next one.
   std::vector<Prediction> pop();
 
  private:
   struct Batch {
     std::vector<Source> sources;
+    bool alone = false;
     std::promise<std::vector<Prediction>> answers;
   };
 
   void stop();
   void fill();
-  void hand_out(const std::vector<Source>& taken);
+  void fill_live();
+  bool wait_for_next();
+  bool first_is_done(std::chrono::milliseconds time);
+  std::size_t count_running();
+  void take();
+  void hand_out();
   void work(Fitter& fitter);
-  std::vector<Prediction> compute(const std::vector<Source>& sources, Fitter& fitter);
+  std::vector<Prediction> compute(const Batch& batch, Fitter& fitter);
 
-  Predictor::Next next_;
+  Coming coming_;
   Answer answer_;
   FlowLayout layout_;
   // Only the caller's thread touches these.
   std::size_t size_ = 1;
   bool exhausted_ = false;
+  std::vector<Source> taken_;  // Of the next batches.
   std::deque<std::future<std::vector<Prediction>>> pending_;
 
   std::mutex mutex_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "file.hpp"
 #include "passed_over.hpp"
@@ -22,7 +23,7 @@ bool is_url(const std::string& name) {
 
 }  // namespace
 
-ImagePaths::ImagePaths(std::vector<std::string> arguments, std::istream& lines)
+ImagePaths::ImagePaths(std::vector<std::string> arguments, Lines& lines)
     : arguments_(std::move(arguments)), lines_(lines) {
   for (const std::string& argument : arguments_) {
     if (is_url(argument)) throw UsageError(argument + ": " + kUrlsRefused + ".");
@@ -30,33 +31,42 @@ ImagePaths::ImagePaths(std::vector<std::string> arguments, std::istream& lines)
 }
 
 std::optional<Source> ImagePaths::next() {
-  while (true) {
-    if (!levels_.empty()) {
-      if (auto source = step()) {
-        found_in_top_ = true;
-        return source;
-      }
-      if (levels_.empty()) leave_top();
-      continue;
-    }
-    const auto name = next_name();
-    if (!name) return std::nullopt;
-    if (auto source = start(*name)) return source;
-  }
-}
-
-/// The next argument or line.
-std::optional<std::string> ImagePaths::next_name() {
-  while (at_ < arguments_.size()) {
-    if (arguments_[at_] != kStandardInput) return arguments_[at_++];
-    std::string line;
-    while (std::getline(lines_, line)) {
-      while (!line.empty() && line.back() == '\r') line.pop_back();
-      if (!line.empty()) return line;
-    }
-    ++at_;
+  if (ahead_) return std::exchange(ahead_, std::nullopt);
+  while (!is_over()) {
+    if (auto source = advance()) return source;
   }
   return std::nullopt;
+}
+
+bool ImagePaths::waiting(std::chrono::milliseconds time) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + time;
+  while (!ahead_ && !is_over()) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
+    if (reads_lines() && !lines_.waiting(left)) return false;
+    ahead_ = advance();
+  }
+  return true;
+}
+
+/// Whether the next image, or the next folder of images, is named by a line.
+bool ImagePaths::reads_lines() const {
+  return levels_.empty() && at_ < arguments_.size() && arguments_[at_] == kStandardInput;
+}
+
+/// One step onwards: an entry of the innermost folder, an argument or a line; often no image.
+std::optional<Source> ImagePaths::advance() {
+  if (!levels_.empty()) {
+    auto source = step();
+    if (source) found_in_top_ = true;
+    if (!source && levels_.empty()) leave_top();
+    return source;
+  }
+  if (!reads_lines()) return start(arguments_[at_++]);
+  auto line = lines_.next();
+  if (!line) ++at_;
+  while (line && !line->empty() && line->back() == '\r') line->pop_back();
+  return line && !line->empty() ? start(*line) : std::nullopt;
 }
 
 std::optional<Source> ImagePaths::start(const std::string& name) {

@@ -1,12 +1,13 @@
 // What a user names → one image after another, in a fixed order, as engines/image_paths.py does.
 #pragma once
 
-#include <istream>
+#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "densepath/predictor.hpp"
+#include "lines.hpp"
 #include "passed_over.hpp"
 
 namespace densepath {
@@ -16,10 +17,13 @@ namespace densepath {
 class ImagePaths {
  public:
   /// Throws UsageError: an argument is a URL.
-  ImagePaths(std::vector<std::string> arguments, std::istream& lines);
+  ImagePaths(std::vector<std::string> arguments, Lines& lines);
 
   /// The next image. Throws Error: a folder without images.
   std::optional<Source> next();
+
+  /// Whether `next` would return at once; so long it waits for lines. Throws as `next`.
+  bool waiting(std::chrono::milliseconds time);
 
   /// What the folders had besides images.
   const PassedOver& passed_over() const { return passed_over_; }
@@ -33,7 +37,9 @@ class ImagePaths {
     std::size_t at = 0;
   };
 
-  std::optional<std::string> next_name();
+  bool is_over() const { return levels_.empty() && at_ == arguments_.size(); }
+  bool reads_lines() const;
+  std::optional<Source> advance();
   std::optional<Source> start(const std::string& name);
   std::optional<Source> step();
   std::optional<Source> enter(const std::string& folder);
@@ -41,7 +47,8 @@ class ImagePaths {
 
   std::vector<std::string> arguments_;
   std::size_t at_ = 0;
-  std::istream& lines_;
+  Lines& lines_;
+  std::optional<Source> ahead_;  ///< Found by `waiting`.
   std::vector<Level> levels_;
   std::string top_folder_;
   bool found_in_top_ = false;

@@ -1,12 +1,12 @@
 // densepath-predict: images in, one JSON line each out, in order.
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <exception>
-#include <fstream>
-#include <iostream>
+#include <memory>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -15,6 +15,7 @@
 #include "benchmark.hpp"
 #include "file.hpp"
 #include "image_paths.hpp"
+#include "lines.hpp"
 #include "options.hpp"
 #include "text.hpp"
 
@@ -91,32 +92,28 @@ class Tally {
   std::vector<std::string> named_;
 };
 
-/// The streams that names of images come from.
-class Lists {
- public:
-  explicit Lists(densepath::Options& options) {
-    if (options.list.empty()) return;
-    if (options.list != "-") {
-      file_.open(options.list);
-      if (!file_) throw Error(options.list + ": " + densepath::system_reason());
-    }
-    options.paths.emplace_back("-");
-  }
-
-  std::istream& stream() { return file_.is_open() ? file_ : std::cin; }
-
- private:
-  std::ifstream file_;
-};
+/// What `-` stands for: standard input, or the file that --list names.
+std::unique_ptr<densepath::Lines> open_lines(densepath::Options& options) {
+  if (!options.list.empty()) options.paths.emplace_back("-");
+  if (options.list.empty() || options.list == "-") return std::make_unique<densepath::Lines>();
+  return std::make_unique<densepath::Lines>(options.list);
+}
 
 int run(densepath::Options options) {
-  Lists lists(options);
-  densepath::ImagePaths paths(options.paths, lists.stream());
+  const auto lines = open_lines(options);
+  densepath::ImagePaths paths(options.paths, *lines);
   densepath::Predictor predictor(options.bundle, options.settings);
   if (const std::string why = densepath::processor_obstacle(); !why.empty()) {
     note("the back end " + predictor.settings().backend + " answers: " + why);
   }
   const auto next = [&]() { return interrupted ? std::nullopt : paths.next(); };
+  const bool is_live = std::find(options.paths.begin(), options.paths.end(), "-") !=
+                       options.paths.end();
+  const auto has_next = [&](std::chrono::milliseconds time) {
+    return interrupted || paths.waiting(time);
+  };
+  const densepath::Predictor::Waiting waiting =
+      is_live ? densepath::Predictor::Waiting(has_next) : nullptr;
   if (options.benchmark) {
     write_line(densepath::benchmark(predictor, next, options.repeats, options.top_k));
   } else {
@@ -129,7 +126,7 @@ int run(densepath::Options options) {
           tally.count(prediction);
           return true;
         },
-        options.top_k);
+        options.top_k, waiting);
     if (!interrupted && !paths.passed_over().empty()) note(paths.passed_over().to_string());
     if (!interrupted) tally.report();
   }

@@ -165,11 +165,13 @@ Prediction Predictor::predict(const Image& image, std::size_t top_k) {
   return parts_->answer_unnamed([&](Fitter& fitter) { return fit(image, fitter); }, top_k);
 }
 
-void Predictor::predict(const Next& next, const Take& take, std::size_t top_k) {
+void Predictor::predict(const Next& next, const Take& take, std::size_t top_k,
+                        const Waiting& waiting) {
   check_top_k(top_k);
-  auto first = next();
+  auto first = waiting ? std::nullopt : next();
   auto second = first ? next() : std::nullopt;
   const std::size_t channels = parts_->bundle.input_size.channels;
+  if (!first && !waiting) return;
   if (first && !second) {
     take(parts_->answer_source(*first, top_k));
     return;
@@ -182,11 +184,11 @@ void Predictor::predict(const Next& next, const Take& take, std::size_t top_k) {
     begun.pop_front();
     return source;
   };
-  const auto answer = [&](const std::vector<Ready>& batch) {
-    return parts_->answer(batch, top_k, &Backend::run_share);
+  const auto answer = [&](const std::vector<Ready>& batch, bool alone) {
+    return parts_->answer(batch, top_k, alone ? &Backend::run : &Backend::run_share);
   };
   const Settings& settings = parts_->settings;
-  Flow flow(rest, answer, *parts_->backend,
+  Flow flow({rest, waiting}, answer, *parts_->backend,
             {channels, batch_size(settings), num_threads(settings)});
   for (auto answers = flow.pop(); !answers.empty(); answers = flow.pop()) {
     for (const Prediction& prediction : answers) {

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from densepath.cli import outputs
 from densepath.cli.console import NAMED_FAILURES, note, note_unreadable, stderr
+from densepath.cli.streams import input_lines
 from densepath.errors import DataError, OutputError, UsageError
 from densepath.wording import counted
 
@@ -191,7 +192,7 @@ def predict(
     passed_over = PassedOver()
     found: Iterator = find_images(
         paths,
-        lines=_input_lines(),
+        lines=input_lines(),
         allow_urls=allow_urls,
         refusal=URLS_ALLOWED_BY,
         passed_over=passed_over,
@@ -217,20 +218,23 @@ def predict(
     if engine is EngineName.auto:
         note(str(predictor.choice))
     found = itertools.chain(first, found)
-    top_k = min(top_k, len(predictor.labels))
+    how: dict[str, Any] = {
+        "top_k": min(top_k, len(predictor.labels)),
+        "batch_size": batch_size,
+        "live": STDIN in paths,
+    }
     tally = _Tally(stop_at_failure=on_error is OnError.fail)
     try:
         with predictor:
             if explain is None:
-                answers = predictor.predict(found, top_k=top_k, batch_size=batch_size)
+                answers = predictor.predict(found, **how)
             else:
-                explanations = predictor.explain(
-                    found, target=target, top_k=top_k, batch_size=batch_size
-                )
+                explanations = predictor.explain(found, target=target, **how)
                 answers = _drawn(explanations, explain, tally)
             with _open_output(output) as file:
                 tally.seen = file.isatty()
-                WRITERS[chosen](tally.counting(answers, show=not file.isatty()), file, top_k)
+                counting = tally.counting(answers, show=not file.isatty())
+                WRITERS[chosen](counting, file, how["top_k"])
     except KeyboardInterrupt:
         note(f"interrupted after {tally.pace()}")
         raise typer.Exit(INTERRUPTED) from None
@@ -255,13 +259,6 @@ def _check_channels(predictor: Predictor) -> None:
             f"(RGB). In Python, densepath.load(...).predict takes arrays [height, width, "
             f"{channels}]."
         )
-
-
-def _input_lines() -> Iterator[str]:
-    """Standard input's lines, decoded as file names are, whatever their bytes."""
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
-    yield from sys.stdin
 
 
 def _choose_format(

@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -105,6 +106,22 @@ def _like(kind: type[_Output], stream: Any) -> _Output:
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
+
+
+def input_lines() -> Iterator[str]:
+    """Standard input's lines as they come, decoded as file names are, whatever their bytes.
+
+    Whoever takes them may be left waiting for the next line when the program ends: Python could
+    not close `sys.stdin` then, so they are read past it.
+    """
+    try:
+        number = sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):  # a test's, or a notebook's
+        yield from sys.stdin
+        return
+    how = {"encoding": sys.getfilesystemencoding(), "errors": "surrogateescape"}
+    with open(number, closefd=False, **how) as lines:  # type: ignore[call-overload]
+        yield from lines
 
 
 def failed_output() -> OSError | None:

@@ -3,7 +3,8 @@
 A worker reads an image; whoever reads the last one of a batch runs the network on it, as soon as
 one of the engine's streams is free. So a core that has nothing to compute reads, and none waits
 for another to stack a batch. The first batches are of one image, so that the first answers come
-early, and the last ones are shared out evenly.
+early, and the last ones are shared out evenly. Items that come in their own time go through
+`live.py` instead, which never waits for more of them while answers could be given.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from contextlib import contextmanager
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from densepath.engines.cores import usable_cores
 from densepath.engines.reading import ReadImage
 
 Answer = TypeVar("Answer")
+Read: TypeAlias = Callable[[Any], ReadImage]
+AnswerAll: TypeAlias = Callable[[list[ReadImage]], list[Answer]]
+Start: TypeAlias = Callable[["Batch[Any]", "AnswerAll[Any]"], None]
 
 # Workers beyond the streams: they read while all streams compute.
 SPARE_WORKERS = 1
@@ -46,9 +51,9 @@ class Batch(Generic[Answer]):
 def flow(
     items: Iterable[Any],
     *,
-    read: Callable[[Any], ReadImage],
-    answer: Callable[[list[ReadImage]], list[Answer]],
-    answer_alone: Callable[[list[ReadImage]], list[Answer]] | None = None,
+    read: Read,
+    answer: AnswerAll[Answer],
+    answer_alone: AnswerAll[Answer] | None = None,
     batch_size: int,
     streams: int,
 ) -> Iterator[Answer]:
@@ -57,7 +62,7 @@ def flow(
     Where `items` fail, the answers to those before come first.
 
     Args:
-        items: taken one by one; may be endless.
+        items: taken one by one, by the thread that iterates; may be endless.
         read: makes an image of an item; called in several threads.
         answer: the answers to a batch; called in as many threads as there are streams.
         answer_alone: instead of `answer`, where there is but one item.
@@ -77,18 +82,28 @@ def flow(
 
 
 def _flow(
-    source: Iterator[Batch[Answer]],
-    read: Callable[[Any], ReadImage],
-    answer: Callable[[list[ReadImage]], list[Answer]],
-    streams: int,
+    source: Iterator[Batch[Answer]], read: Read, answer: AnswerAll[Answer], streams: int
 ) -> Iterator[Answer]:
     """The answers to the batches, read and answered by a pool of threads."""
-    workers = min(max(usable_cores(), streams + SPARE_WORKERS), MOST_WORKERS)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
-    free = threading.Semaphore(streams)
     pending: deque[Batch[Answer]] = deque()
+    with workers(read, streams) as start:
+        for batch in source:
+            pending.append(batch)
+            start(batch, answer)
+            while len(pending) > 2 * streams or (pending and pending[0].answers.done()):
+                yield from pending.popleft().answers.result()
+        while pending:
+            yield from pending.popleft().answers.result()
 
-    def work(batch: Batch[Answer], position: int) -> None:
+
+@contextmanager
+def workers(read: Read, streams: int) -> Iterator[Start]:
+    """Yields what starts a batch: its images are read, and then answered on a stream."""
+    count = min(max(usable_cores(), streams + SPARE_WORKERS), MOST_WORKERS)
+    pool = ThreadPoolExecutor(count, thread_name_prefix="read")
+    free = threading.Semaphore(streams)
+
+    def work(batch: Batch[Any], answer: AnswerAll[Any], position: int) -> None:
         try:
             if batch.put(position, read(batch.items[position])):
                 with free:
@@ -97,15 +112,12 @@ def _flow(
             if not batch.answers.done():
                 batch.answers.set_exception(error)
 
+    def start(batch: Batch[Any], answer: AnswerAll[Any]) -> None:
+        for position in range(len(batch.items)):
+            pool.submit(work, batch, answer, position)
+
     try:
-        for batch in source:
-            pending.append(batch)
-            for position in range(len(batch.items)):
-                pool.submit(work, batch, position)
-            if len(pending) > 2 * streams:
-                yield from pending.popleft().answers.result()
-        while pending:
-            yield from pending.popleft().answers.result()
+        yield start
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -117,9 +129,14 @@ def batches(items: Iterable[Any], batch_size: int, streams: int) -> Iterator[lis
     """
     left, size = iter(items), 1
     while taken := list(itertools.islice(left, size * streams)):
-        share = -(-len(taken) // streams)
-        yield from (taken[i : i + share] for i in range(0, len(taken), share))
+        yield from shared_out(taken, streams)
         size = min(2 * size, batch_size)
+
+
+def shared_out(taken: list[Any], streams: int) -> Iterator[list[Any]]:
+    """The items in as many lists as there are streams, or fewer: alike, but for the last."""
+    share = -(-len(taken) // streams)
+    return (taken[i : i + share] for i in range(0, len(taken), share))
 
 
 def _until_failure(items: Iterable[Any], failures: list[Exception]) -> Iterator[Any]:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from densepath.data.decode import MAX_PIXELS
 from densepath.engines.engine import Engine, ExplainingEngine, Images, Logits
 from densepath.engines.flow import flow
 from densepath.engines.given import images_in
+from densepath.engines.live import live_flow
 from densepath.engines.reading import ReadImage, read_image
 from densepath.errors import UsageError, check_count
 from densepath.predictions import ClassScore, Prediction, answer, find_class, probabilities
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from densepath.engines.reading import Readable
 
 Run: TypeAlias = Callable[[Images], Logits]
+Flow: TypeAlias = Callable[..., Iterator[Any]]
 Answer = TypeVar("Answer")
 
 
@@ -119,6 +121,7 @@ class Predictor:
         *,
         top_k: int = 5,
         batch_size: int | None = None,
+        live: bool = False,
     ) -> Iterator[Prediction]:
         """One answer an image, in order; a generator, two batches a stream ahead at most.
 
@@ -128,6 +131,9 @@ class Predictor:
                 width, channels]; a Pillow image; or any iterable of these, which may be endless.
             top_k: the classes in each answer.
             batch_size: the images of one run of the engine; by default what it prefers.
+            live: the images come in their own time, from a camera or a queue. Each is answered
+                as soon as no other is there, and none waits for those behind it. A thread of its
+                own iterates over them; without this, the caller's does.
 
         Raises:
             UsageError: `top_k` or `batch_size` below 1; something that is neither an image nor
@@ -135,7 +141,7 @@ class Predictor:
             DataError: a single folder, pattern or list without images, while iterating.
         """
         batch_size = self._check(top_k, batch_size)
-        return self._predict(images_in(images), top_k, batch_size)
+        return self._predict(images_in(images), top_k, batch_size, live_flow if live else flow)
 
     def explain(
         self,
@@ -144,11 +150,12 @@ class Predictor:
         target: str | int | None = None,
         top_k: int = 5,
         batch_size: int | None = None,
+        live: bool = False,
     ) -> Iterator[Explanation]:
         """As `predict`, each answer with a Grad-CAM map: of its first class, or of `target`.
 
         Args:
-            images, top_k, batch_size: as in `predict`.
+            images, top_k, batch_size, live: as in `predict`.
             target: a class by its name or its number, for all images.
 
         Where the engine cannot explain, PyTorch does, which is opened beside it the first time.
@@ -166,7 +173,8 @@ class Predictor:
             return self._explain(engine, read, top_k, class_id)
 
         size = batch_size or engine.info.batch_size
-        return flow(named, read=self._read, answer=answer, batch_size=size, streams=1)
+        answer_all = live_flow if live else flow
+        return answer_all(named, read=self._read, answer=answer, batch_size=size, streams=1)
 
     def read(self, image: Readable, name: str, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
         """One image, read, resized and cropped; or why it cannot be."""
@@ -201,7 +209,7 @@ class Predictor:
         return check_count("batch_size", batch_size)
 
     def _predict(
-        self, named: Iterator[tuple[str, Readable]], top_k: int, batch_size: int
+        self, named: Iterator[tuple[str, Readable]], top_k: int, batch_size: int, flow: Flow
     ) -> Iterator[Prediction]:
         """One answer an image; an image that comes alone has the whole machine."""
 

@@ -18,6 +18,7 @@
 // Texts are UTF-8; names of files are bytes as the system has them.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -122,6 +123,7 @@ class DENSEPATH_API Predictor {
  public:
   using Next = std::function<std::optional<Source>()>;
   using Take = std::function<bool(const Prediction&)>;
+  using Waiting = std::function<bool(std::chrono::milliseconds)>;
 
   /// Opens and verifies the Bundle, a folder, and loads its network. Everything is read now: the
   /// folder may change or go afterwards.
@@ -152,7 +154,12 @@ class DENSEPATH_API Predictor {
   /// One answer for each image that `next` gives until it gives none, to `take`, in order. Both are
   /// called in the caller's thread; reading and network use all cores, at most two batches a stream
   /// ahead. Ends early when `take` returns false. What `next` or `take` throws comes out again.
-  void predict(const Next& next, const Take& take, std::size_t top_k = 5);
+  ///
+  /// `waiting` is for images that come in their own time, from a pipe or a camera: it says whether
+  /// `next` would return at once, and waits so long for that. Each image is then answered as soon
+  /// as no other is there; without `waiting` answers may wait for a batch to be full.
+  void predict(const Next& next, const Take& take, std::size_t top_k = 5,
+               const Waiting& waiting = nullptr);
 
   /// The names of the classes, in the order of the network's outputs; never empty.
   const std::vector<std::string>& labels() const noexcept;

@@ -296,3 +296,12 @@ def test_pictures_that_cannot_be_drawn_are_a_note_and_all_else_is_there(
     names = {path.name for path in folder.iterdir()}
     assert names == {"report.json", "README.md", "per_class.csv", "confusion.csv"}
     assert ".png" not in (folder / "README.md").read_text(encoding="utf-8")
+    assert err.endswith(f"report and tables in {folder}, without pictures\n")
+
+
+def test_pictures_of_which_one_fails_are_counted(run, checkpoint, photos, tmp_path):
+    folder = tmp_path / "report"
+    (folder / "confusion.png").mkdir(parents=True)
+    code, _, err = run("evaluate", checkpoint, "--data", photos, "--output", folder)
+    assert code == 0
+    assert err.endswith(f"report, tables and 3 of 4 pictures in {folder}\n")

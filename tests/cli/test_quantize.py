@@ -118,7 +118,7 @@ def test_a_run_that_is_stopped_midway_leaves_nothing(photographs, tmp_path):
     assert list(tmp_path.iterdir())
     started.send_signal(signal.SIGTERM)
     _, err = started.communicate(timeout=60)
-    assert started.returncode == 130
+    assert started.returncode == 143
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
 

@@ -427,3 +427,24 @@ def test_lines_about_epochs_have_top5_where_it_tells_something(tmp_path, capsys)
     train("densenet_bc_22_12", data="digits", epochs=1, output=tmp_path / "digits",
           settings=SMALL, device="cpu", progress="lines")  # fmt: skip
     assert "top-5" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_written_to_again_for_it_may_be_read_only(tmp_path):
+    data, output = write_noise(tmp_path / "data", ["ant", "bee"]), tmp_path / "run"
+    train_on_noise(data, output, epochs=1)
+
+    def written() -> dict[str, int]:
+        return {str(p): p.stat().st_mtime_ns for p in (output, *output.rglob("*"))}
+
+    before = written()
+    result = train(output, device="cpu", progress="none")
+    assert result.already_finished
+    assert written() == before
+
+
+def test_a_link_to_a_folder_that_is_not_there_becomes_a_run(tmp_path):
+    data = write_noise(tmp_path / "data", ["ant", "bee"])
+    (tmp_path / "run").symlink_to("elsewhere")
+    assert train_on_noise(data, tmp_path / "run", epochs=1).finished
+    assert (tmp_path / "run").is_symlink()
+    assert (tmp_path / "elsewhere" / "best.safetensors").is_file()

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ANNOUNCED = re.compile(r"REST (http://[0-9.]+:\d+)")
-START_S, SETTLE_S, ROUND_S = 120, 120, 1.5
+START_S, SETTLE_S, ROUND_S = 300, 300, 1.5
 REFUSALS = {404, 429, 503}
 CLOSE = 1e-3  # of logits, relative to the largest: batches of other sizes add up otherwise
 ABSENT, DAMAGED = "absent", "damaged"
@@ -156,7 +156,7 @@ class Server:
     def ask(self, verb: str, path: str, **options: Any) -> httpx.Response | None:
         """An answer on a connection of its own; None where it was lost."""
         try:
-            return httpx.request(verb, self.url + path, timeout=60, **options)
+            return httpx.request(verb, self.url + path, timeout=START_S, **options)
         except httpx.TransportError:
             return None
 
@@ -248,7 +248,9 @@ class Chaos:
         alarm.join()
         if model.disk == model.state:
             return
-        if model.disk == DAMAGED or rng.random() < 0.5:  # else nobody can replace the dead one
+        is_other = model.name == "other"
+        if model.disk == DAMAGED or (rng.random() < 0.5 and not is_other):
+            # Else nobody could replace the dead one.
             self._disk.put(model, FIRST if model.state == ABSENT else model.state, rng)
         if model.disk != model.state:
             self._order(model, "load")

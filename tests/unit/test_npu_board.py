@@ -7,6 +7,7 @@ ones, where they are.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -24,7 +25,15 @@ from densepath.errors import BundleError, DataError, EngineError, OutputError
 from densepath.export.parity_images import write_photographs
 from densepath.npu import vectors as making
 from densepath.npu.board import write_board
-from densepath.npu.c_source import c_float, labels_source, resolver_name, write_c_array
+from densepath.npu.c_source import (
+    c_float,
+    labels_source,
+    program_header,
+    resolver_name,
+    vectors_header,
+    vectors_source,
+    write_c_array,
+)
 from densepath.npu.compile import compile_program
 from densepath.npu.layout import read_layout
 from densepath.npu.program import COMPILED, Program
@@ -254,6 +263,29 @@ def test_main_cc_answers_as_the_simulator_does(program, vectors, photographs, tm
     )
     best = simulate(program, photographs[0], top_k=1).prediction
     assert run(main).splitlines()[-1] == f"{best.labels[0]}: {100 * best.scores[0]:.1f} %"
+
+
+@needs_compiler
+def test_main_cc_takes_float_logits_of_several_labels_at_once(program, tmp_path):
+    network = read_network(program.folder / COMPILED)
+    output = dataclasses.replace(network.output, dtype=np.dtype(np.float32), scales=np.zeros(0))
+    layout = read_layout(program.folder / COMPILED, find_target("ethos-u65-512"))
+    header = program_header(
+        *("a */ b", dataclasses.replace(network, output=output), layout), multi_label=True
+    )
+    folder = tmp_path / "p"
+    shutil.copytree(program.folder, folder)
+    (folder / "program.h").write_text(header, encoding="utf-8")
+    logits = np.full(10, -2.0, np.float32)
+    logits[[3, 7]] = 1.5, 1.25
+    made = tmp_path / "v"
+    made.mkdir()
+    (made / "in.bin").write_bytes(bytes(3072))
+    (made / "out.bin").write_bytes(logits.tobytes())
+    (made / "vectors.h").write_text(vectors_header(1))
+    (made / "vectors.S").write_text(vectors_source(["in.bin"], ["out.bin"]))
+    said = run(build(folder, made, tmp_path / "main", "-DFIRST_VECTOR"))
+    assert said.endswith(f"\n{program.labels[3]}: {100 / (1 + np.exp(-1.5)):.1f} %\n")
 
 
 @needs_compiler

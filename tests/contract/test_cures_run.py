@@ -337,7 +337,7 @@ def cases():
         yield pytest.param(name, marks=[pytest.mark.slow] if long else [], id=name)
 
 
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("name", list(cases()))
 def test_what_a_message_says_to_run_works(run, name):
     follow(run, SITUATIONS[name])
 

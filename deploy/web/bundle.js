@@ -94,8 +94,9 @@ function readManifest(bytes, folder, rules) {
   if (wrong) throw new BundleError(`${folder}: ${MANIFEST}: ${wrong}.`);
   if (!manifest.formats[FORMAT]) {
     const there = Object.keys(manifest.formats).sort().join(", ");
+    const verb = manifest.precision === "int8" ? "quantize SUBJECT --data DATA" : "export SUBJECT";
     throw new BundleError(`${folder} has no ${FORMAT} format; it has ${there}. Add it: densepath `
-      + `export SUBJECT --to ${there.replaceAll(", ", ",")},${FORMAT} -o DIR`);
+      + `${verb} --to ${there.replaceAll(", ", ",")},${FORMAT} -o DIR`);
   }
   return manifest;
 }

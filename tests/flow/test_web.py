@@ -289,7 +289,11 @@ BROKEN = {
     "file not listed": (changed(files={}), "model.onnx is not listed in files"),
     "other runtime": (
         changed(formats={"torch": {"model": "model.safetensors"}}),
-        "has no onnx format; it has torch. Add it: densepath export",
+        "has no onnx format; it has torch. Add it: densepath export SUBJECT --to torch,onnx -o",
+    ),
+    "other runtime in INT8": (
+        changed(formats={"litert": {"model": "model.tflite"}}, precision="int8"),
+        "it has litert. Add it: densepath quantize SUBJECT --data DATA --to litert,onnx -o DIR",
     ),
     "no model": (lambda f: (f / "model.onnx").unlink(), "model.onnx is missing"),
     "model changed": (

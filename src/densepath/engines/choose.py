@@ -21,6 +21,7 @@ from densepath.engines.obstacles import (
     explain_obstacle,
     find_row,
     obstacle,
+    way_out,
 )
 from densepath.errors import DensepathError, EngineError, UnknownNameError, UsageError
 from densepath.wording import counted
@@ -63,6 +64,7 @@ def choose(wish: Wish, bundle: Bundle | None) -> Choice:
             raise error
         return Choice(wish.engine, "as asked")
     passed: list[str] = []
+    errors: list[DensepathError] = []
     for row in _by_preference(wish, bundle):
         error = obstacle(row, wish, bundle)
         if error is None:
@@ -73,7 +75,9 @@ def choose(wish: Wish, bundle: Bundle | None) -> Choice:
             return Choice(row.name, reason + (f" (not {passed[0]})" if passed else ""))
         if not row.gpu:
             passed.append(f"{row.name}: {_first_sentence(error)}")
-    raise EngineError(f"no engine can answer this. {'; '.join(passed)}.")
+            errors.append(error)
+    cure = way_out(errors, bundle)
+    raise EngineError(f"no engine can answer this. {'; '.join(passed)}.{cure and f' {cure}'}")
 
 
 def _check_names(wish: Wish) -> None:

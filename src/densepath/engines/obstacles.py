@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -137,6 +137,24 @@ def obstacle(row: Row, wish: Wish, bundle: Bundle | None) -> DensepathError | No
         if error is not None:
             return error
     return None
+
+
+def way_out(errors: Sequence[DensepathError], bundle: Bundle | None) -> str:
+    """What lets some engine answer where all of them are kept from it; empty where nothing does.
+
+    A package for a format that is there, else a bundle with a format that needs none.
+    """
+    lacking = [error for error in errors if isinstance(error, MissingPackageError)]
+    if lacking:
+        return f"For {lacking[0].package}: {lacking[0]}"
+    if bundle is None:
+        return ""
+    there, precision = bundle.manifest.formats, bundle.manifest.precision
+    if precision == "float32":
+        return how_to_get("torch", there=there) if "torch" not in there else ""
+    if "native" not in there:
+        return how_to_get("native", there=there, precision=precision)
+    return ""
 
 
 def explain_obstacle(bundle: Bundle | None) -> DensepathError | None:

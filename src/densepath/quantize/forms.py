@@ -119,9 +119,10 @@ def choose_methods(form: Form, method: str) -> tuple[str, ...]:
     if method == "auto":
         return methods
     if method not in methods:
+        having = [name for name, other in FORMS.items() if method in other.methods()]
+        cure = f" Formats that have it: --to {','.join(having)}" if having else ""
         raise UsageError(
-            f"{form.format} has no method {method!r}; it has auto, {', '.join(methods)}. Name the "
-            "formats that have it with --to."
+            f"{form.format} has no method {method!r}; it has auto, {', '.join(methods)}.{cure}"
         )
     return (method,)
 

@@ -1,8 +1,8 @@
-"""Takes the pictures of our pages in docs/images: serve.png, serve-phone.png, web.png, web-phone.png.
+"""Takes the pictures of our pages in docs/images: serve*.png and web*.png.
 
-The server's page shows scikit-image's `chelsea.png` and `horse.png`; the browser's page shows digits
-of the test part of scikit-learn's, which a trained network answers. Both pages are the real ones, in
-headless Chromium; look at the pictures before they are committed.
+The server's page shows scikit-image's `chelsea.png` and `horse.png`, the browser's page digits of
+the test part of scikit-learn's, which a network trained on the others answers. Both are the real
+pages, in headless Chromium; look at the pictures before they are committed.
 
 Run: python docs/pages.py DIGITS_BUNDLE CHELSEA.png HORSE.png; deploy/web must be built, docs/web.md
 """
@@ -33,16 +33,18 @@ from serve import server  # noqa: E402
 
 DENSEPATH = Path(sys.executable).with_name("densepath")
 DESK, PHONE = 1000, 390
-# Of the test part, which had no part in the training.
-DIGITS = {"three.png": 3, "five.png": 5}
+# Of the test part, which had no part in the training: one is plain, one is not.
+DIGITS = {"six.png": 349, "eight.png": 290}
 STARTED_IN_S = 120
 
 
-def scroll_free(browser: Chromium, width: int, *, phone: bool = False, most: int = 4000) -> None:
-    """Makes the window as high as the page, but for `most` pixels, so that nothing is cut off."""
+def scroll_free(browser: Chromium, width: int, *, phone: bool = False) -> None:
+    """Makes the window as high as the page, so that nothing is cut off."""
     scale = 2 if phone else 1
+    browser.send("Emulation.setTouchEmulationEnabled", enabled=phone)
+    browser.send("Emulation.setScrollbarsHidden", hidden=True)
     browser.resize(width, 400, mobile=phone, scale=scale)
-    height = min(most, browser.run("document.documentElement.scrollHeight"))
+    height = browser.run("document.documentElement.scrollHeight")
     browser.resize(width, height, mobile=phone, scale=scale)
     time.sleep(0.5)
 
@@ -58,8 +60,14 @@ def give(browser: Chromium, images: Sequence[Path]) -> None:
 def warm(browser: Chromium, images: Sequence[Path]) -> None:
     """Gives the images twice: the first answers of a process are slower than all later ones."""
     give(browser, images)
-    browser.run("document.getElementById('clear').click()")
+    clear(browser)
     give(browser, images)
+
+
+def clear(browser: Chromium) -> None:
+    """Takes the images away, and the focus that the page then sets."""
+    browser.run("document.getElementById('clear').click()")
+    browser.run("document.activeElement.blur()")
 
 
 @contextmanager
@@ -91,7 +99,7 @@ def take_servers_page(images: Sequence[Path], scratch: Path) -> None:
         browser.open(address)
         browser.wait_for("!document.getElementById('drop').hidden")
         warm(browser, images)
-        scroll_free(browser, PHONE, phone=True, most=900)
+        scroll_free(browser, PHONE, phone=True)
         browser.screenshot(IMAGES / "serve-phone.png")
         browser.run("document.getElementById('heat').click()")
         browser.wait_for(f"document.querySelectorAll('.map').length === {len(images)}")
@@ -102,11 +110,9 @@ def take_servers_page(images: Sequence[Path], scratch: Path) -> None:
 def take_browsers_page(bundle: Path, scratch: Path) -> None:
     """web.png, and web-phone.png once the page is kept without a network."""
     digits = DigitsDataset("test", channels=1)
-    targets = [digits.target(i) for i in range(len(digits))]
     images = [scratch / name for name in DIGITS]
-    for image, digit in zip(images, DIGITS.values(), strict=True):
-        pixels = digits.load(targets.index(digit)).image
-        Image.fromarray(pixels[:, :, 0]).save(image)
+    for image, row in zip(images, DIGITS.values(), strict=True):
+        Image.fromarray(digits.load(row).image[:, :, 0]).save(image)
     with server(bundle, quiet=True) as running, Chromium() as browser:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         browser.open(f"http://127.0.0.1:{running.server_address[1]}/")
@@ -117,7 +123,7 @@ def take_browsers_page(bundle: Path, scratch: Path) -> None:
         browser.screenshot(IMAGES / "web.png")
         browser.run("document.getElementById('keep').click()")
         browser.wait_for("document.getElementById('remove').checkVisibility()")
-        browser.run("document.getElementById('clear').click()")
+        clear(browser)
         give(browser, images[:1])
         scroll_free(browser, PHONE, phone=True)
         browser.screenshot(IMAGES / "web-phone.png")

@@ -86,11 +86,11 @@ async function showState() {
   const isKept = Boolean(await registered()) && page > 0;
   const isWhole = isKept && bundles.some(({ address }) => address === folder);
   const all = bundles.reduce((sum, { bytes }) => sum + bytes, page);
-  const missing = (isKept ? 0 : await pageBytes()) + (isWhole || !bundle ? 0 : bundleBytes());
+  const missing = (isKept ? 0 : await pageBytes()) + (isWhole || !bundle ? 0 : bundle.bytes);
   const name = bundle?.manifest.model.name;
   $("offline-text").textContent = isWhole ? "This page works without a network."
-    : `${isKept ? `${name ?? "This bundle"} is not kept on this device` : "Nothing is kept on this device"}`
-      + ": it is answered only while the server can be reached.";
+    : isKept ? `The page is kept on this device, ${name ?? "this bundle"} is not: it needs the server.`
+      : "Nothing is kept on this device: the page needs its server.";
   $("keep").hidden = isWhole || !bundle;
   const takes = missing > 0 ? ` (${megabytes(missing)})` : "";
   $("keep").textContent = `Keep for use without a network${takes}`;
@@ -115,16 +115,8 @@ async function pageBytes() {
   } catch {
     return NaN;
   }
-  return sum(Object.values(self.densepathPage.files).map((file) => file.size_bytes));
-}
-
-function bundleBytes() {
-  const { formats: { onnx }, files } = bundle.manifest;
-  return sum([onnx.model, onnx.preprocess].map((name) => files[name].size_bytes));
-}
-
-function sum(numbers) {
-  return numbers.reduce((a, b) => a + b, 0);
+  const files = Object.values(self.densepathPage.files);
+  return files.reduce((sum, file) => sum + file.size_bytes, 0);
 }
 
 // ---- keeping and removing ----

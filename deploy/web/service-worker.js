@@ -71,17 +71,27 @@ async function install() {
   }
 }
 
-/** The file as the server has it, if it is the listed one. */
+/** The listed file: of the version before, where it is the same, or else the server's. */
 async function get(path, { sha256 }) {
+  const kept = await caches.match(SCOPE + path);
+  const before = kept && await kept.arrayBuffer();
+  if (before && await hashOf(before) === sha256) return asFile(path, before);
   const response = await fetch(SCOPE + path, { cache: "no-cache" });
   if (!response.ok) throw new Error(`${path}: the server answers ${response.status}`);
   const bytes = await response.arrayBuffer();
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  const found = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (found !== sha256) {
+  if (await hashOf(bytes) !== sha256) {
     throw new Error(`${path} is not the file of version ${version}: the server's files are not `
       + "of one build. Run `npm run build`, and copy all of them");
   }
+  return asFile(path, bytes);
+}
+
+async function hashOf(bytes) {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function asFile(path, bytes) {
   const type = TYPES[path.split(".").at(-1)];
   return new Response(bytes, { headers: { ...HEADERS, "Content-Type": type } });
 }

@@ -12,14 +12,15 @@ import { answer } from "./predictions.js";
 let manifest, engine;
 let forgotten = 0;
 
-/** { manifest, sha256, isKept, backend } of the bundle that is loaded. */
+/** { manifest, sha256, bytes, isKept, backend } of the bundle that is loaded. */
 async function open(folder) {
   const onProgress = (loaded, total) => postMessage({ progress: { loaded, total } });
   const { isKept, ...bundle } = await keptOrServers(folder, onProgress);
   const { run, ...backend } = await startEngine(bundle);
   manifest = bundle.manifest;
   engine = { run };
-  return { manifest, sha256: bundle.sha256, isKept, backend };
+  const bytes = Object.values(bundle.files).reduce((sum, part) => sum + part.length, 0);
+  return { manifest, sha256: bundle.sha256, bytes, isKept, backend };
 }
 
 /** The bundle that is kept on the device, or the server's, which then replaces a damaged one. */

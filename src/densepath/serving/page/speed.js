@@ -38,7 +38,7 @@ export class Speed {
     const number = this.#numAnswered;
     if (number < 2) return "";
     const [seconds, rate] = [this.#seconds, number / this.#seconds].map(inDigits);
-    return `${number.toLocaleString("en")} images in ${seconds}\u00a0s: ${rate}\u00a0images/s`;
+    return `${number.toLocaleString("en")}\u00a0images in ${seconds}\u00a0s: ${rate}\u00a0images/s`;
   }
 }
 

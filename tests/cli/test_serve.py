@@ -105,3 +105,14 @@ def test_a_missing_package_is_named_with_all_that_a_server_needs(folder, tmp_pat
     code, err = run(folder, "small", *FREE, environment={"PYTHONPATH": str(tmp_path)})
     assert code == 1
     assert f"pip install {' '.join(packages_of('serve'))}" in err
+
+
+def test_of_two_programs_that_bound_a_free_port_the_second_to_listen_says_that_it_is_taken():
+    from densepath.serving.sockets import PortError, find_port, open_socket, start_listening
+
+    port = find_port("127.0.0.1", 0)
+    with open_socket("127.0.0.1", port) as first, open_socket("127.0.0.1", port) as second:
+        start_listening(first)
+        with pytest.raises(PortError, match=f"port {port} on 127.0.0.1 is taken by another"):
+            start_listening(second)
+        start_listening(first)  # as uvicorn does once more

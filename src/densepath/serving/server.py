@@ -25,7 +25,7 @@ from densepath.serving.repository import Repository
 from densepath.serving.rest.app import build_app
 from densepath.serving.service import Service
 from densepath.serving.settings import ModelSource, Settings
-from densepath.serving.sockets import BACKLOG, PortError, address_of
+from densepath.serving.sockets import BACKLOG, PortError, address_of, start_listening
 
 
 class Rest(uvicorn.Server):
@@ -110,6 +110,7 @@ async def serve(
     if not starting.done():  # told to end before it was ready
         return
     starting.result()
+    start_listening(listening)
     grpc = await _start_grpc(service)
     rest = Rest(
         uvicorn.Config(

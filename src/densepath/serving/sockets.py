@@ -34,7 +34,8 @@ def open_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
     family, kind, protocol, _, address = found[0]
     opened = socket.socket(family, kind, protocol)
     try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if port:  # one that a server had until just now; of any port a free one is taken
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if sys.platform == "linux":
@@ -45,6 +46,21 @@ def open_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
         raise PortError(_why(error, host, port)) from error
     opened.set_inheritable(True)
     return opened
+
+
+def start_listening(opened: socket.socket) -> None:
+    """From now on connections wait to be accepted.
+
+    Two programs may have bound a port that was free; the first to listen has it.
+
+    Raises:
+        PortError: another program has it.
+    """
+    try:
+        opened.listen(BACKLOG)
+    except OSError as error:
+        host, port = opened.getsockname()[:2]
+        raise PortError(_why(error, host, port)) from error
 
 
 def _why(error: OSError, host: str, port: int) -> str:

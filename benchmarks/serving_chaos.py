@@ -151,7 +151,17 @@ class Server:
         else:
             raise SystemExit(f"the server did not start: {''.join(self.lines)}")
         stream = self.process.stderr
-        threading.Thread(target=lambda: self.lines.extend(stream), daemon=True).start()
+        self._reader = threading.Thread(target=lambda: self.lines.extend(stream), daemon=True)
+        self._reader.start()
+
+    def close(self) -> int:
+        """Its exit code, once it has answered all."""
+        self.process.terminate()
+        code = self.process.wait(START_S)
+        self._reader.join(START_S)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return code
 
     def ask(self, verb: str, path: str, **options: Any) -> httpx.Response | None:
         """An answer on a connection of its own; None where it was lost."""
@@ -398,8 +408,7 @@ def main(words: list[str] | None = None) -> int:
             chaos.run(options.kills, options.clients)
             chaos.judge()
         finally:
-            server.process.terminate()
-            code = server.process.wait(START_S)
+            code = server.close()
     _report(chaos, time.monotonic() - started, options.seed, code)
     return 1 if chaos.broken or code else 0
 

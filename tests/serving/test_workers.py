@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -297,3 +298,23 @@ def test_a_bundle_that_was_moved_is_the_same(wanted, tmp_path):
     (tmp_path / "colour").symlink_to("elsewhere")
     wanted.find_again()
     assert wanted.holdings["m", "1"].sha256
+
+
+def test_a_load_whose_client_goes_away_is_finished_all_the_same(bundles):
+    """gRPC cancels the call; half a load would leave the server not ready for ever."""
+    from densepath.serving.service import Service
+    from densepath.serving.settings import Settings
+
+    async def ask_and_leave() -> bool:
+        settings = Settings(engine="native", threads=1)
+        service = Service(settings, [ModelSource("m", "1", bundles / "colour")])
+        asking = asyncio.ensure_future(service.obey("load", "m"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asking.cancel()
+        while service.repository.index()[0]["state"] != "READY":
+            await asyncio.sleep(0.01)
+        await service.stop()
+        return service.is_ready
+
+    assert asyncio.run(asyncio.wait_for(ask_and_leave(), REACH_S))

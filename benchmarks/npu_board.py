@@ -160,7 +160,8 @@ def report(results: Results) -> str:
         "No board and no simulated one was at hand: nothing here ran on an NPU.",
         "",
         "`read_only`, `scratch`, `scratch_fast`: the tensors of the compiled file's `ethos-u`",
-        "operators. `main.cc`: the sections of its object file, in bytes.",
+        "operators. `main.cc`: the sections of its object file and of `program.S`'s, in bytes; the",
+        "program's has four more, for its size.",
     ]
     if with_micro:
         lines += [
@@ -170,7 +171,7 @@ def report(results: Results) -> str:
             "computes.",
         ]
     for model, part in results.parts.items():
-        lines += ["", f"## {model}", "", _sizes(part), "", *_checked(part["checked"])]
+        lines += ["", f"## {model}", "", _sizes(part).rstrip("\n"), "", *_checked(part["checked"])]
     return "\n".join([*lines, ""])
 
 

@@ -23,6 +23,7 @@ from densepath.quantize.forms import FORMS
 from densepath.training.recipe import Recipe
 
 SOURCE = Path(__file__).parents[2] / "src" / "densepath"
+PAGES = [SOURCE.parents[1] / "README.md", *sorted((SOURCE.parents[1] / "docs").glob("*.md"))]
 # A value that a message fills in when it is said.
 BLANK = "‹›"
 # Where a command begins: a line, a quotation, or behind these words; not "this densepath reads".
@@ -35,6 +36,8 @@ DECLARED = re.compile(r"--[a-z-]+(/--[a-z-]+)?")
 SETTING = re.compile(r"--set ([\w.]+)=")
 # Options of other programs, and of which only the name is spoken of.
 FOREIGN = {"--no-deps", "--help"}
+# What is no command: the whole command line as a help text has it.
+HEADINGS = (["VERB", "SUBJECT", "[ARGUMENTS]", "[--option", "value]"],)
 DATA_SOURCES = ("train", "evaluate", "data inspect", "quantize", "ladder")
 # By part of the package: the verbs whose users read its messages. The longest name counts.
 SAID_BY = {
@@ -159,7 +162,7 @@ def wrong_with(command: str) -> str | None:
     verb = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in verbs()), None)
     if verb is None:
         group = len(words) == 1 and words[0] in {name.split()[0] for name in verbs()}
-        return None if group or words[0] in ("VERB", BLANK) else f"no verb {words[0]!r}"
+        return None if group or words in ([BLANK], *HEADINGS) else f"no verb {words[0]!r}"
     options = verbs()[verb]
     for name in OPTION.findall(command):
         if name not in options:
@@ -180,6 +183,7 @@ def wrong_with(command: str) -> str | None:
     ("command", "wrong"),
     [
         ("exprot X", "no verb 'exprot'"),
+        (f"{BLANK} --to onnx", f"no verb {BLANK!r}"),
         ("export X --dat Y", "export has no --dat"),
         ("export X --to litert,onnx -o D", "export has no format litert"),
         ("quantize X --data D --to onnx,torch -o D", "quantize has no format torch"),
@@ -197,6 +201,16 @@ def test_every_command_in_a_text_is_of_a_verb_with_those_options_and_choices():
     assert len(found) > 60
     wrong = {f"{text}: {command}": why for text, command in found if (why := wrong_with(command))}
     assert wrong == {}
+
+
+def test_every_command_within_a_sentence_of_the_docs_is_of_a_verb_with_those_options():
+    found = []
+    for page in PAGES:
+        prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        quoted = re.findall(r"`(densepath\s[^`]+)`", prose)
+        found += [(page.name, one) for text in quoted for one in parts_of(f"`{text}`")[0]]
+    assert len(found) > 20
+    assert {f"{page}: {one}": why for page, one in found if (why := wrong_with(one))} == {}
 
 
 def said_by(file: str) -> tuple[str, ...]:

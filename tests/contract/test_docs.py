@@ -239,6 +239,22 @@ def test_the_functions_that_a_user_may_write_are_called_as_the_page_has_them(at_
     assert report["formats"]["native"]["tried"]["minmax"]["own"] > 0
 
 
+@pytest.mark.slow
+def test_the_commands_for_an_npu_run_where_their_packages_are(at_work):
+    for package in ("ethosu", "litert_torch"):
+        pytest.importorskip(package, reason="comes with make install-npu")
+    folder, run = at_work
+    commands, code = (block for block in blocks() if block.page == "docs/npu.md")
+    run(commands.text)
+    for name in ("program.cc", "layers.csv", "profile.png", "small-u65/README.md"):
+        assert (folder / name).is_file(), name
+    # What reads JAX's and LiteRT's packages warns of its own code.
+    done = subprocess.run(
+        [sys.executable, "-c", code.text], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_export_with_photographs_of_ones_own_runs(at_work):
     folder, run = at_work
     shutil.copy(folder / "runs" / "digits" / "best.safetensors", folder / "x.safetensors")

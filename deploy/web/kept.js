@@ -71,6 +71,7 @@ export async function removeAll() {
 }
 
 async function sizeOf(name) {
+  if (!await caches.has(name)) return 0; // Removed meanwhile; to open it would make it anew.
   const cache = await caches.open(name);
   const answers = await Promise.all((await cache.keys()).map((request) => cache.match(request)));
   const sizes = await Promise.all(answers.map(async (answer) => (await answer.blob()).size));

@@ -2,7 +2,7 @@
 // new on the server. Nothing is stored before the user says so, by the button or by installing.
 import { openBundle, serversHash } from "./bundle.js";
 import { $, element, megabytes } from "./elements.js";
-import { keep, removeAll, stored } from "./kept.js";
+import { findKept, keep, removeAll, stored } from "./kept.js";
 
 const SCRIPT = new URL("./service-worker.js", import.meta.url).href;
 const SCOPE = new URL("./", import.meta.url).href;
@@ -193,8 +193,8 @@ async function remove() {
   decline(true);
   const bytes = bundles.reduce((all, row) => all + row.bytes, page);
   $("update").hidden = true;
-  $("offline-note").textContent = `Removed ${megabytes(bytes)}.`;
   await showState();
+  $("offline-note").textContent = `Removed ${megabytes(bytes)}.`;
   $("keep").focus();
 }
 
@@ -230,9 +230,7 @@ async function look() {
   const registration = await registered();
   if (!registration) return;
   await registration.update().catch(() => {}); // Without a network there is no news.
-  const { bundles } = await stored();
-  const isKept = bundle && bundles.some(({ address }) => address === folder);
-  const hash = isKept && await serversHash(folder);
+  const hash = bundle && await findKept(folder) && await serversHash(folder);
   if (!hash || hash === bundle.sha256 || !$("update").hidden) return;
   showUpdate("The server has a newer model.", async () => {
     try {

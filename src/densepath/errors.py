@@ -30,6 +30,7 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from densepath.extras import command_for
 
@@ -40,6 +41,10 @@ class DensepathError(Exception):
     """The root of all errors a user can mend."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Survives the way back from another process, whatever it was made of."""
+        return _remade, (type(self), self.args, dict(self.__dict__))
 
 
 class UsageError(DensepathError, ValueError):
@@ -88,10 +93,6 @@ class ImageError(DataError):
     def __init__(self, path: object, reason: str) -> None:
         self.path, self.reason = str(path), reason
         super().__init__(f"{self.path}: {reason}")
-
-    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
-        """Survives the way back from a loader's worker process."""
-        return type(self), (self.path, self.reason)
 
 
 class DatasetError(DataError):
@@ -172,6 +173,13 @@ class MissingPackageError(DensepathError):
         """The error for these packages, each with its extra; at least one."""
         (package, extra), *others = missing.items()
         return cls(package, extra, dict(others))
+
+
+def _remade(kind: type[DensepathError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    """The error that another process had."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 def check_count(name: str, value: object, *, least: int = 1) -> int:

@@ -19,4 +19,9 @@ def make_callable(package: str) -> None:
     def call(self: ModuleType, *arguments: Any, **options: Any) -> Any:
         return getattr(importlib.import_module(f"{package}.{name}"), name)(*arguments, **options)
 
-    sys.modules[package].__class__ = type("CallablePackage", (ModuleType,), {"__call__": call})
+    def reduce(self: ModuleType) -> tuple[Any, tuple[str]]:
+        return importlib.import_module, (package,)
+
+    # A function can be sent to another process, and so can this.
+    members = {"__call__": call, "__reduce__": reduce}
+    sys.modules[package].__class__ = type("CallablePackage", (ModuleType,), members)

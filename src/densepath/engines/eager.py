@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from densepath.engines import forks
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision, check_batch
 from densepath.engines.fused import FusedNetwork, fuse
-from densepath.engines.modes import Mode, Spread, count_streams
+from densepath.engines.modes import Mode, Spread, SpreadEngine, count_streams
 from densepath.errors import UnknownNameError
 from densepath.models.build import Model
 from densepath.models.device import find_device
@@ -30,7 +31,7 @@ _BATCH_PIXELS = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
 _LARGEST_BATCH = 256
 
 
-class EagerEngine:
+class EagerEngine(SpreadEngine):
     """A network on PyTorch, on one device.
 
     A batch that does not fit into the device's memory is halved and tried again.
@@ -81,18 +82,6 @@ class EagerEngine:
             threads=_single_threads(streams) if streams > 1 else None,
         )
 
-    def run(self, images: Images) -> Logits:
-        """float32 [N, in_channels, H, W] → float32 logits [N, num_classes].
-
-        Raises:
-            UsageError: images of another shape or type.
-        """
-        return self._spread.run(images)
-
-    def run_share(self, images: Images) -> Logits:
-        """As `run`, on one thread of a CPU."""
-        return self._spread.run_share(images)
-
     def explain(
         self, images: Images, target: int | None = None
     ) -> tuple[Logits, NDArray[np.float32]]:
@@ -106,8 +95,11 @@ class EagerEngine:
 
         Raises:
             UsageError: images of another shape or type.
+            EngineError: the engine was opened before this process was forked.
         """
         check_batch(images, self.info)
+        if self.lost:
+            raise forks.lost_engine(self.info.name)
         with torch.inference_mode():
             features = self._network.forward_features(self._to_device(images))
         # A clone made here may enter autograd, which inference tensors may not.
@@ -116,7 +108,7 @@ class EagerEngine:
 
     def close(self) -> None:
         """The network's memory is free."""
-        self._spread.close()
+        super().close()
         self._network.to("meta")
 
     def _run_part(self, images: Images) -> Logits:

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from densepath.bundle.bundle import Bundle, is_bundle
-from densepath.engines.choose import choose
+from densepath.engines import forks
+from densepath.engines.choose import Choice, choose
 from densepath.engines.engine import Engine, Precision
 from densepath.engines.modes import Mode, count_streams
 from densepath.engines.obstacles import Wish, explain_obstacle, find_row
 from densepath.engines.predictor import Predictor
+from densepath.engines.source import Source, name_of_checkpoint
 from densepath.errors import UnknownNameError, UsageError, check_count
 from densepath.models.spec import to_sides
+from densepath.notes import say_once
 from densepath.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     from densepath.weights.checkpoint import Checkpoint
 
 TestPooling = Literal["mean", "mean_max"]
+ONE_THREAD = (
+    "PyTorch computes with one thread here: this process was forked from one that had imported "
+    "it. Processes that multiprocessing.get_context('spawn') starts have all."
+)
 
 
 def load(
@@ -83,59 +90,70 @@ def load(
         explains=explains,
         num_images=num_images,
     )
-    if isinstance(subject, Bundle):
-        return _load_bundle(subject, wish, crop_share)
     if isinstance(subject, str | PathLike) and is_bundle(subject):
-        return _load_bundle(Bundle.open(subject), wish, crop_share)
+        subject = Bundle.open(Path(subject).resolve())
+    if isinstance(subject, Bundle):
+        return open_source(Source(subject, None, wish, crop_share, choose(wish, subject)))
     from densepath.weights.checkpoint import Checkpoint
-    from densepath.weights.subject import locate, open_checkpoint
+    from densepath.weights.subject import open_checkpoint
 
-    if not isinstance(subject, Checkpoint):
-        locate(subject)  # what is none is said before what an engine would need
+    # What is none is said before what an engine would need.
+    name = None if isinstance(subject, Checkpoint) else name_of_checkpoint(subject)
     choice = choose(wish, None)
-    checkpoint = open_checkpoint(subject)
-    preprocess = _at_size(checkpoint.preprocess, wish, crop_share)
-    made = _open_checkpoint(choice.engine, checkpoint, wish, preprocess)
+    return open_source(Source(open_checkpoint(subject), name, wish, crop_share, choice))
+
+
+def open_source(source: Source) -> Predictor:
+    """The predictor of a source; of a bundle the files that its engine reads are verified first.
+
+    Raises:
+        DensepathError: what `load` raises.
+    """
+    held, wish, choice = source.held, source.wish, source.choice
+    preprocess = _at_size(
+        held.manifest.preprocess if isinstance(held, Bundle) else held.preprocess,
+        wish,
+        source.crop_share,
+    )
+    if isinstance(held, Bundle):
+        made = _open_bundle(held, wish, preprocess, choice)
+        labels, multi_label = held.manifest.labels, held.manifest.multi_label
+    else:
+        made = _open_checkpoint(choice.engine, held, wish, preprocess)
+        labels, multi_label = held.labels, held.multi_label
     return Predictor(
-        *(made, preprocess, checkpoint.labels),
-        multi_label=checkpoint.multi_label,
+        *(made, preprocess, labels),
+        multi_label=multi_label,
         choice=choice,
-        # The checkpoint's memory is kept for it: its file may be written anew by then.
-        open_explainer=lambda: _open_checkpoint("eager", checkpoint, wish, preprocess),
+        # A checkpoint's memory is kept for it: its file may be written anew by then.
+        open_explainer=lambda: _open_explainer(held, wish, preprocess),
+        source=source,
     )
 
 
-def _load_bundle(bundle: Bundle, wish: Wish, crop_share: float | None) -> Predictor:
-    """The predictor of a bundle; the files that the engine reads are verified first."""
-    manifest = bundle.manifest
-    preprocess = _at_size(manifest.preprocess, wish, crop_share)
-    choice = choose(wish, bundle)
+def _open_bundle(bundle: Bundle, wish: Wish, preprocess: Preprocess, choice: Choice) -> Engine:
+    """The chosen engine on a bundle's files, which are verified first."""
     format = find_row(choice.engine).format_in(bundle)
     bundle.verify(format)
     model = bundle.path_of(format)
-    made = _open_graph(choice.engine, model, manifest, wish) or _open_weights(
-        choice.engine, model, wish, preprocess
-    )
-    return Predictor(
-        *(made, preprocess, manifest.labels),
-        multi_label=manifest.multi_label,
-        choice=choice,
-        open_explainer=lambda: _open_explainer(bundle, wish, preprocess),
-    )
+    graph = _open_graph(choice.engine, model, bundle.manifest, wish)
+    return graph or _open_weights(choice.engine, model, wish, preprocess)
 
 
-def _open_explainer(bundle: Bundle, wish: Wish, preprocess: Preprocess) -> Engine:
-    """PyTorch on a bundle's weights, which are verified first.
+def _open_explainer(held: Bundle | Checkpoint, wish: Wish, preprocess: Preprocess) -> Engine:
+    """PyTorch on a checkpoint in memory, or on a bundle's weights, which are verified first.
 
     Raises:
         UsageError: it has no float weights.
         BundleError: they were changed.
     """
-    error = explain_obstacle(bundle)
+    if not isinstance(held, Bundle):
+        return _open_checkpoint("eager", held, wish, preprocess)
+    error = explain_obstacle(held)
     if error is not None:
         raise error
-    bundle.verify("torch")
-    return _open_weights("eager", bundle.path_of("torch"), wish, preprocess)
+    held.verify("torch")
+    return _open_weights("eager", held.path_of("torch"), wish, preprocess)
 
 
 def _at_size(preprocess: Preprocess, wish: Wish, crop_share: float | None) -> Preprocess:
@@ -225,7 +243,11 @@ def _open_checkpoint(
     from densepath.engines.compiled import CompiledEngine
     from densepath.engines.eager import EagerEngine
 
-    if wish.threads is not None:
+    if forks.is_inherited("torch"):
+        # OpenMP's threads stayed in the parent, and PyTorch would wait for them.
+        torch.set_num_threads(1)
+        say_once(ONE_THREAD)
+    elif wish.threads is not None:
         torch.set_num_threads(wish.threads)
     model = checkpoint.to_model()
     model.test_pooling = "mean_max" if wish.mean_max else "mean"

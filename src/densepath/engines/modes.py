@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Literal, TypeAlias, get_args
+from contextlib import contextmanager, nullcontext
+from typing import Literal, NoReturn, TypeAlias, get_args
 
 import numpy as np
 
+from densepath.engines import forks
 from densepath.engines.cores import count_threads
 from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
 from densepath.errors import UnknownNameError, UsageError
@@ -52,7 +53,11 @@ def check_one_stream(engine: str, mode: Mode) -> None:
 
 
 class Spread:
-    """A runtime's network, spread over the streams."""
+    """A runtime's network, spread over the streams.
+
+    Attributes:
+        lost: this process was forked since, and the threads stayed in the parent.
+    """
 
     def __init__(
         self,
@@ -75,12 +80,19 @@ class Spread:
         self._build_alone = build_alone
         self._alone: RunPart | None = None
         self._building = threading.Lock()
-        self._running, self._closed = 0, False
+        self._running, self._closed, self.lost = 0, False, False
         self._changed = threading.Condition()
         self._bound = threads is not None
         self._pool = threads
         if threads is None and info.streams > 1:
             self._pool = ThreadPoolExecutor(info.streams, "network")
+        forks.note_device(info.device)
+        forks.tell_of_forks(self)
+
+    def on_fork(self) -> None:
+        """Nothing here may be used, nor freed, in this process."""
+        self.lost = True
+        forks.keep_for_ever(self)
 
     def run(self, images: Images) -> Logits:
         """Logits [N, num_classes] of images [N, in_channels, H, W], by all streams.
@@ -122,6 +134,8 @@ class Spread:
 
         A runtime's network must not go while a thread computes with it.
         """
+        if self.lost:
+            return
         with self._changed:
             self._closed = True
             self._changed.wait_for(lambda: not self._running)
@@ -135,8 +149,11 @@ class Spread:
 
         Raises:
             UsageError: the engine is closed.
+            EngineError: it is lost.
         """
-        with self._changed:
+        if self.lost and not self._closed:
+            raise forks.lost_engine(self._info.name)
+        with nullcontext() if self.lost else self._changed:
             if self._closed:
                 raise UsageError("the engine is closed; open it again to run images.")
             self._running += 1
@@ -169,6 +186,14 @@ class SpreadEngine:
 
     info: EngineInfo
     _spread: Spread
+
+    @property
+    def lost(self) -> bool:
+        """Whether this process was forked since it was opened; it cannot answer then."""
+        return self._spread.lost
+
+    def __reduce__(self) -> NoReturn:
+        forks.refuse_to_pickle(self.info.name)
 
     def run(self, images: Images) -> Logits:
         """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""

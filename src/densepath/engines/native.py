@@ -12,11 +12,12 @@ import ctypes
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.engines import forks
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision, check_batch
 from densepath.engines.kernels.compile import compile_library
 from densepath.engines.kernels.resize import Fit, fast_fit
@@ -99,6 +100,9 @@ class NativeEngine:
         ):
             raise EngineError(f"the kernels failed: {_failure(self._library)}.")
         return logits
+
+    def __reduce__(self) -> NoReturn:
+        forks.refuse_to_pickle(self.info.name)
 
     def fitter(self, preprocess: Preprocess) -> Fit:
         """`preprocess.fit`, or what gives the same bytes sooner."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from densepath.bundle.bundle import Bundle
 from densepath.bundle.other_formats import how_to_get
+from densepath.engines import forks
 from densepath.engines.engine import Precision
 from densepath.engines.modes import Mode
 from densepath.errors import (
@@ -28,6 +29,8 @@ from densepath.errors import (
 AUTO = "auto"
 # So many are worth compiling our kernels for.
 MANY_IMAGES = 256
+# Engines whose code asks OpenMP for a fixed number of threads.
+OPENMP = ("aoti", "compiled")
 
 
 @dataclass(frozen=True)
@@ -266,6 +269,9 @@ def _graph_of_size(bundle: Bundle, size: tuple[int, int]) -> str:
 
 def _missing_machine(row: Row, wish: Wish, bundle: Bundle | None) -> DensepathError | None:
     """What this machine lacks."""
+    error = _lost_to_fork(row, wish)
+    if error is not None:
+        return error
     if row.gpu:
         return _missing_gpu(row)
     if row.gpu is False and wish.engine == AUTO and wish.device == AUTO and _torch_has_gpu():
@@ -274,6 +280,23 @@ def _missing_machine(row: Row, wish: Wish, bundle: Bundle | None) -> DensepathEr
         return _missing_kernels(wish)
     if row.name == "aoti" and bundle is not None:
         return _foreign_code(bundle)
+    return None
+
+
+def _lost_to_fork(row: Row, wish: Wish) -> EngineError | None:
+    """Whether the engine would wait for what only a process has that this one was forked from."""
+    on_gpu = row.gpu or (row.gpu is None and wish.device.startswith("cuda"))
+    if on_gpu and forks.has_inherited_gpu():
+        return EngineError(
+            f"the engine {row.name!r} cannot use the GPU here: this process was forked from one "
+            f"that did. {forks.CURE}"
+        )
+    if row.name in OPENMP and forks.is_inherited("torch"):
+        return EngineError(
+            f"the engine {row.name!r} cannot compute here: this process was forked from one that "
+            f"had imported PyTorch, and would wait for the threads there. {forks.CURE} Or name "
+            "another engine: native or eager where there is the format torch."
+        )
     return None
 
 

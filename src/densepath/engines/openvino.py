@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from densepath.engines import forks
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision
 from densepath.engines.hiding import hide_package
 from densepath.engines.modes import Mode, RunPart, Spread, SpreadEngine, count_streams
@@ -25,6 +27,9 @@ TYPES: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "f3
 # Images of one call: few keep the maps of one core in its caches.
 STREAM_PART, LATENCY_PART = 2, 8
 CONVERTER = "openvino.tools.ovc"
+
+# The forked process whose networks share an executor.
+_shares_executor: int | None = None
 
 
 class OpenVinoEngine(SpreadEngine):
@@ -69,6 +74,7 @@ class OpenVinoEngine(SpreadEngine):
                         "INFERENCE_PRECISION_HINT": TYPES[precision],
                         "NUM_STREAMS": streams,
                         "INFERENCE_NUM_THREADS": count,
+                        **executor_options(),
                     },
                 )
             )
@@ -125,6 +131,25 @@ def shared_core() -> Core:
     openvino = import_openvino()
     _fill_tables_of_types(openvino)
     return openvino.Core()
+
+
+def executor_options() -> dict[str, bool]:
+    """What a network must be compiled with in this process.
+
+    OpenVINO keeps the threads of networks that are freed for those to come (`ExecutorManager` in
+    src/inference); in a forked child they are gone, and it would wait for them. With this option
+    all networks share one executor, which does not come from there.
+
+    Raises:
+        EngineError: this process was forked from one that had been forked and needed it.
+    """
+    global _shares_executor
+    if not forks.is_inherited("openvino"):
+        return {}
+    if _shares_executor not in (None, os.getpid()):
+        raise forks.lost_engine("openvino")
+    _shares_executor = os.getpid()
+    return {"EXCLUSIVE_ASYNC_REQUESTS": True}
 
 
 def _fill_tables_of_types(openvino: ModuleType) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.decode import MAX_PIXELS
+from densepath.engines import forks
 from densepath.engines.engine import Engine, ExplainingEngine, Images, Logits
 from densepath.engines.flow import flow
 from densepath.engines.given import images_in
@@ -29,6 +30,7 @@ from densepath.wording import first_of
 if TYPE_CHECKING:
     from densepath.engines.choose import Choice
     from densepath.engines.reading import Readable
+    from densepath.engines.source import Source
 
 Run: TypeAlias = Callable[[Images], Logits]
 Flow: TypeAlias = Callable[..., Iterator[Any]]
@@ -80,6 +82,7 @@ class Predictor:
         multi_label: bool = False,
         choice: Choice | None = None,
         open_explainer: Callable[[], Engine] | None = None,
+        source: Source | None = None,
     ) -> None:
         """
         Args:
@@ -90,30 +93,50 @@ class Predictor:
             choice: which engine it is and why, where `densepath.load` chose it.
             open_explainer: opens an engine on the same network that explains, for where `engine`
                 does not; it is called when the first explanation is asked for.
+            source: what it was opened from; by it a forked child, or another process that it is
+                sent to, opens it again.
 
         Raises:
             UsageError: not one label for each logit.
         """
         if len(labels) != engine.info.num_classes:
             raise UsageError(f"{len(labels)} labels for {engine.info.num_classes} logits.")
-        self.engine, self.preprocess = engine, preprocess
+        self._engine, self.preprocess = engine, preprocess
         self.labels, self.multi_label = list(labels), multi_label
         self.choice = choice
         self._open_explainer = open_explainer
         self._explainer: ExplainingEngine | None = None
-        self._opening = threading.Lock()
+        self._source = source
+        self._opening = threading.RLock()
+        self._forked = self._closed = False
+        forks.tell_of_forks(self)
         # An engine may bring what gives the same bytes sooner.
         fitter = getattr(engine, "fitter", None)
         self._fit = preprocess.fit if fitter is None else fitter(preprocess)
 
     def __repr__(self) -> str:
         """The engine, the classes and the images in one line."""
-        info, (height, width) = self.engine.info, self.preprocess.size
+        info, (height, width) = self._engine.info, self.preprocess.size
         return (
             f"<Predictor: engine {info.name} in {info.precision} on {info.device}, "
             f"{len(self.labels):,} classes: {first_of(self.labels)}; images of {height} × {width} "
             f"× {self.preprocess.channels}>"
         )
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the network: in a process that was forked since, another one of the same kind.
+
+        Raises:
+            EngineError: it cannot be opened in a forked process.
+            BundleError: the bundle was replaced since.
+        """
+        if self._forked:
+            with self._opening:
+                if self._forked and not self._closed and getattr(self._engine, "lost", False):
+                    self._open_again()
+                self._forked = False
+        return self._engine
 
     def predict(
         self,
@@ -141,7 +164,8 @@ class Predictor:
             DataError: a single folder, pattern or list without images, while iterating.
         """
         batch_size = self._check(top_k, batch_size)
-        return self._predict(images_in(images), top_k, batch_size, live_flow if live else flow)
+        answers = self._predict(images_in(images), top_k, batch_size, live_flow if live else flow)
+        return forks.in_one_process(answers)
 
     def explain(
         self,
@@ -174,7 +198,9 @@ class Predictor:
 
         size = batch_size or engine.info.batch_size
         answer_all = live_flow if live else flow
-        return answer_all(named, read=self._read, answer=answer, batch_size=size, streams=1)
+        return forks.in_one_process(
+            answer_all(named, read=self._read, answer=answer, batch_size=size, streams=1)
+        )
 
     def read(self, image: Readable, name: str, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
         """One image, read, resized and cropped; or why it cannot be."""
@@ -186,9 +212,39 @@ class Predictor:
 
     def close(self) -> None:
         """The memory of the engine, and of what explains, is free."""
-        self.engine.close()
+        self._closed = True
+        self._engine.close()
         if self._explainer is not None:
             self._explainer.close()
+
+    def on_fork(self) -> None:
+        """This process is a child now: what has threads is opened again when it is asked for."""
+        self._forked, self._opening, self._explainer = True, threading.RLock(), None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sends what it was opened from; whoever gets it opens it again.
+
+        Raises:
+            EngineError: it was not made by `densepath.load`.
+            UsageError: it is closed.
+        """
+        if self._source is None:
+            forks.refuse_to_pickle(self._engine.info.name)
+        if self._closed:
+            raise UsageError("the predictor is closed; load it again to send or copy it.")
+        return _received, (self._source.to_state(), self.labels, self.multi_label)
+
+    def _open_again(self) -> None:
+        """Another engine in place of the one whose threads stayed in the parent.
+
+        Raises:
+            EngineError: this predictor was not made by `densepath.load`.
+        """
+        if self._source is None:
+            raise forks.lost_engine(self._engine.info.name)
+        opened = self._source.open()
+        self._engine, self._fit = opened._engine, opened._fit
+        self._open_explainer = opened._open_explainer
 
     def __enter__(self) -> Predictor:
         return self
@@ -303,3 +359,12 @@ class Predictor:
             assert read.image is not None
             self.preprocess.normalise(read.image, out=slot)
         return stacked
+
+
+def _received(state: dict[str, Any], labels: list[str], multi_label: bool) -> Predictor:
+    """The predictor that another process has sent."""
+    from densepath.engines.source import Source
+
+    predictor = Source.from_state(state).open()
+    predictor.labels, predictor.multi_label = labels, multi_label
+    return predictor

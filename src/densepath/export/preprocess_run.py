@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.engines.openvino import shared_core
+from densepath.engines.openvino import executor_options, shared_core
 from densepath.preprocess import Image
 
 # uint8 HWC → float32 [1, C, H, W] and uint8 [H, W, C].
@@ -37,7 +37,9 @@ def _on_onnxruntime(path: Path) -> Fit:
 
 def _on_openvino(path: Path) -> Fit:
     # bfloat16, the default of some processors, has too few bits for the weights of a resize.
-    graph = shared_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    graph = shared_core().compile_model(
+        path, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **executor_options()}
+    )
 
     def fit(image: Image) -> tuple[NDArray[np.float32], Image]:
         found = graph({"image": np.ascontiguousarray(image)})

@@ -13,7 +13,7 @@ import numpy as np
 
 from densepath.engines.native_output import quiet_native_output
 from densepath.engines.onnxruntime import UNWANTED
-from densepath.engines.openvino import DEVICE, shared_core
+from densepath.engines.openvino import DEVICE, executor_options, shared_core
 
 # What only moves or relabels values, and what feeds constants.
 PASSIVE = {"Const", "Input", "Output", "Reshape", "Reorder", "Convert", "FakeQuantize"}
@@ -69,7 +69,7 @@ def _count_native(model: Path) -> Operators:
 def _count_openvino(model: Path) -> Operators:
     """By the network as it was compiled for this CPU."""
     core = shared_core()
-    hints = {"INFERENCE_PRECISION_HINT": "f32"}
+    hints = {"INFERENCE_PRECISION_HINT": "f32", **executor_options()}
     compiled = core.compile_model(core.read_model(str(model)), DEVICE, hints)
     kinds: Counter[str] = Counter()
     int8 = 0

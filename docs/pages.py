@@ -2,7 +2,8 @@
 
 The server's page shows scikit-image's `chelsea.png` and `horse.png`, the browser's page digits of
 the test part of scikit-learn's, which a network trained on the others answers. Both are the real
-pages, in headless Chromium; look at the pictures before they are committed.
+pages, in headless Chromium, with the times of this machine: it should be idle. Look at the pictures
+before they are committed.
 
 Run: python docs/pages.py DIGITS_BUNDLE CHELSEA.png HORSE.png; deploy/web must be built, docs/web.md
 """

@@ -41,7 +41,7 @@ test-slow: install
 	$(PYTEST) -m slow
 
 test-npu: install-npu
-	$(PYTEST) tests/conformance tests/unit/test_quantize_edge.py tests/unit/test_npu*.py tests/cli/test_npu.py
+	$(PYTEST) tests/engines/test_conformance.py tests/quantize/test_edge.py tests/npu tests/cli/test_npu.py
 
 lint: install
 	$(BIN)/ruff check

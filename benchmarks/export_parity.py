@@ -60,8 +60,8 @@ def formula_checkpoint(name: str):
     """The model with the formula's parameters and timm's preprocessing."""
     import torch
 
+    from densepath.images.preprocess import Preprocess
     from densepath.models.build import build_model
-    from densepath.preprocess import Preprocess
     from densepath.weights.checkpoint import Checkpoint
     from densepath.weights.formula import formula_tensor
 
@@ -83,8 +83,8 @@ def spread_answers(checkpoint, images: str):
     import numpy as np
     import torch
 
-    from densepath.data.decode import open_image
-    from densepath.export.parity_images import collect_images
+    from densepath.exporting.parity_images import collect_images
+    from densepath.images.decode import open_image
 
     with collect_images([images], 8) as some:
         inputs = [checkpoint.preprocess(open_image(path)) for path in some.paths]

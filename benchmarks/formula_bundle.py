@@ -28,8 +28,8 @@ def formula_checkpoint(model: str, **switches: Any) -> Checkpoint:
     """
     import torch
 
+    from densepath.images.preprocess import Preprocess
     from densepath.models.build import build_model
-    from densepath.preprocess import Preprocess
     from densepath.weights.checkpoint import Checkpoint
     from densepath.weights.formula import formula_tensor
 
@@ -113,7 +113,7 @@ def main() -> None:
             method="minmax",
         )
     else:
-        from densepath.export.export import export
+        from densepath.exporting.export import export
 
         checkpoint = formula_checkpoint(options.model)
         export(checkpoint, options.folder, to=wanted, num_images=2, batch_sizes=(1,))

@@ -23,13 +23,14 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from densepath.bundle.bundle import MANIFEST, MANIFEST_HASH, Bundle
-from densepath.data.decode import is_heif_readable, open_image
 from densepath.data.label_names import read_label_names
 from densepath.data.splits import DataOptions, open_splits
 from densepath.engines.native import read_tensors
 from densepath.errors import CheckpointError, DensepathError, ImageError
-from densepath.export.export import export
+from densepath.exporting.export import export
 from densepath.files import sha256
+from densepath.images.decode import is_heif_readable, open_image
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.npu.program import (
     COMPILED,
@@ -40,7 +41,6 @@ from densepath.npu.program import (
     VERSION,
     Program,
 )
-from densepath.preprocess import Preprocess
 from densepath.training.recipe_file import make_recipe, read_recipe
 from densepath.weights.checkpoint import METADATA_KEY, Checkpoint, write_tensors
 from densepath.weights.import_file import import_weights

@@ -23,7 +23,7 @@ from harness import HERE, ROOT, Budget, Results, add_options, list_photos, photo
 from npu import DRAWN, quantised
 
 TARGETS = ("ethos-u55-256", "ethos-u65-512", "ethos-u85-512")
-STAND_INS = ROOT / "tests" / "unit" / "board"
+STAND_INS = ROOT / "tests" / "npu" / "board"
 SMALL = "cifar10/densenet_bc_22_12"
 SECTIONS = (".rodata.densepath_program", ".bss.densepath_arena", ".bss.densepath_fast")
 FLAGS = ("-std=c++17", "-Os", "-fno-exceptions", "-fno-rtti", "-DTF_LITE_STATIC_MEMORY")

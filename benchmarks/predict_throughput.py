@@ -60,7 +60,7 @@ USES = {
 def predict_ours(folder: str, threads: int, engine: str, bundle: str) -> dict:
     """densepath's own way: a bundle is opened, the images found and answered."""
     import densepath
-    from densepath.engines.image_paths import find_images
+    from densepath.images.find import find_images
 
     start = time.perf_counter()
     predictor = densepath.load(bundle, engine=engine, threads=threads)

@@ -1,7 +1,7 @@
 """What each rewriting of the exported network pays, on OpenVINO and ONNX Runtime.
 
-The network is exported without rewriting, with each step of `densepath.export.rewrite` alone, and
-with all; the forms take turns. Median milliseconds of a batch.
+The network is exported without rewriting, with each step of `densepath.exporting.rewrite` alone,
+and with all; the forms take turns. Median milliseconds of a batch.
 
 Writes `benchmarks/results/DATE-rewriting.json` after each model, from which the same command goes
 on, and `.md`.
@@ -23,7 +23,7 @@ import torch
 from formula_bundle import formula_checkpoint
 from harness import Budget, Results, add_options, table
 
-from densepath.export.rewrite import ALL_STEPS, STEPS, rewrite
+from densepath.exporting.rewrite import ALL_STEPS, STEPS, rewrite
 from densepath.weights.formula import formula_images
 
 # After densepath, which switches their telemetry off.

@@ -350,7 +350,7 @@ class Chaos:
 
 def other_bundle(bundle: Path, folder: Path) -> Path:
     """A bundle of the same network with its classifier turned around."""
-    from densepath.export.export import export
+    from densepath.exporting.export import export
     from densepath.weights.checkpoint import Checkpoint
 
     found = Checkpoint.load(bundle / "model.safetensors")

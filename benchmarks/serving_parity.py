@@ -28,7 +28,7 @@ from formula_bundle import formula_bundle
 from harness import Results, add_options, list_photos, photos, table
 
 import densepath
-from densepath.serving.messages import SERVICE, message
+from densepath.serving.v2.messages import SERVICE, message
 
 DENSEPATH = Path(sys.executable).with_name("densepath")
 AT_ONCE = 16

@@ -1,4 +1,4 @@
-// One image file → uint8 height × width × channels, by the rules of densepath's `data/decode.py`
+// One image file → uint8 height × width × channels, by the rules of densepath's `images/decode.py`
 // as far as a browser decodes: docs/web.md says what differs.
 import { ImageError } from "./errors.js";
 import { readHeader } from "./header.js";

@@ -19,16 +19,16 @@ _HOMES = {
     "CATALOGUE": "densepath.models.catalogue",
     "Checkpoint": "densepath.weights.checkpoint",
     "DataOptions": "densepath.data.options",
-    "Preprocess": "densepath.preprocess",
+    "Preprocess": "densepath.images.preprocess",
     "PreprocessChanges": "densepath.weights.preprocess_changes",
-    "convert": "densepath.export.convert",
+    "convert": "densepath.exporting.convert",
     "create_model": "densepath.weights.create",
     "evaluate": "densepath.evaluation.evaluate",
-    "export": "densepath.export",
+    "export": "densepath.exporting.export",
     "import_weights": "densepath.weights.import_file",
     "inspect_splits": "densepath.data.inspect",
-    "load": "densepath.engines.load",
-    "measure_ladder": "densepath.benchmark.ladder",
+    "load": "densepath.predict.load",
+    "measure_ladder": "densepath.evaluation.ladder",
     "open_dataset": "densepath.data.open",
     "open_splits": "densepath.data.splits",
     "quantize": "densepath.quantize",
@@ -58,18 +58,18 @@ __all__ = [  # noqa: RUF022  in the order of `sorted`, which a test holds
 ]
 
 if TYPE_CHECKING:
-    from densepath.benchmark.ladder import measure_ladder
     from densepath.bundle.bundle import Bundle
     from densepath.data.inspect import inspect_splits
     from densepath.data.open import open_dataset
     from densepath.data.options import DataOptions
     from densepath.data.splits import open_splits
-    from densepath.engines.load import load
     from densepath.evaluation.evaluate import evaluate
-    from densepath.export.convert import convert
-    from densepath.export.export import export
+    from densepath.evaluation.ladder import measure_ladder
+    from densepath.exporting.convert import convert
+    from densepath.exporting.export import export
+    from densepath.images.preprocess import Preprocess
     from densepath.models.catalogue import CATALOGUE
-    from densepath.preprocess import Preprocess
+    from densepath.predict.load import load
     from densepath.quantize.quantize import quantize
     from densepath.training.train import train
     from densepath.weights.checkpoint import Checkpoint

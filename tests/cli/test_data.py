@@ -13,8 +13,8 @@ from PIL import Image as Pillow
 from densepath.cli.app import main
 from densepath.data.open import open_dataset
 from densepath.errors import DatasetError, RecipeError, UnknownNameError, UsageError
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
-from densepath.preprocess import Preprocess
 from densepath.training.recipe_file import make_recipe
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint

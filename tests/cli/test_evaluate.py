@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from densepath.cli.app import main
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
-from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
 LABELS = ["ant", "bee", "cat"]

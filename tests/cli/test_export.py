@@ -16,10 +16,10 @@ import torch
 from densepath.bundle.bundle import Bundle
 from densepath.cli.app import main
 from densepath.errors import UsageError
-from densepath.export.convert import guess_model
+from densepath.exporting.convert import guess_model
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.models.spec import ModelSpec
-from densepath.preprocess import Preprocess
 from densepath.weights import paddle
 from densepath.weights.checkpoint import Checkpoint
 

@@ -13,7 +13,7 @@ pytest.importorskip("ethosu", reason="Vela comes with make install-npu")
 pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
 
 from densepath.cli.app import main
-from densepath.export.parity_images import write_photographs
+from densepath.exporting.parity_images import write_photographs
 from densepath.quantize.quantize import quantize
 
 

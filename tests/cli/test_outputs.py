@@ -17,8 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
-from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX paths and signals")

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 
 from densepath.cli.app import main
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
-from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
 LABELS = ["ant", "bee", "cat"]
@@ -375,7 +375,7 @@ def test_urls_that_are_asked_for_are_downloaded_and_failures_named(run, checkpoi
 
 
 def test_a_download_over_the_bound_is_given_up(run, checkpoint, address, monkeypatch):
-    monkeypatch.setattr("densepath.engines.download.MOST_BYTES", 100)
+    monkeypatch.setattr("densepath.images.download.MOST_BYTES", 100)
     code, out, _ = run("predict", checkpoint, f"{address}/a.jpg", "--allow-urls", "--json")
     assert code == 1
     assert "MiB that are downloaded" in objects(out)[0]["error"]

@@ -14,9 +14,9 @@ import torch
 
 from densepath.cli.app import main
 from densepath.data.open import open_dataset
-from densepath.export.parity_images import write_photographs
+from densepath.exporting.parity_images import write_photographs
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
-from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
 SHIPPED = "cifar10/densenet_bc_22_12"

@@ -20,7 +20,7 @@ FREE = ("--port", "0", "--grpc-port", "0")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """With a bundle, `small`, and a file, `page`."""
-    from densepath.export.export import export
+    from densepath.exporting.export import export
 
     made = tmp_path_factory.mktemp("serve")
     export("cifar10/densenet_bc_22_12", made / "small", to=["torch"], num_images=1, batch_sizes=[1])
@@ -108,7 +108,7 @@ def test_a_missing_package_is_named_with_all_that_a_server_needs(folder, tmp_pat
 
 
 def test_of_two_programs_that_bound_a_free_port_the_second_to_listen_says_that_it_is_taken():
-    from densepath.serving.sockets import PortError, find_port, open_socket, start_listening
+    from densepath.serving.process.sockets import PortError, find_port, open_socket, start_listening
 
     port = find_port("127.0.0.1", 0)
     with open_socket("127.0.0.1", port) as first, open_socket("127.0.0.1", port) as second:

@@ -18,7 +18,7 @@ import pytest
 from typer.main import get_command
 
 from densepath.cli.app import app
-from densepath.export.export import FORMATS
+from densepath.exporting.export import FORMATS
 from densepath.quantize.forms import FORMS
 from densepath.training.recipe import Recipe
 
@@ -61,11 +61,11 @@ SAID_BY = {
     "data/loader.py": ("train", "evaluate", "ladder"),
     "bundle/other_formats.py": ("export", "quantize"),
     "engines": ("predict", "serve"),
-    "engines/image_paths.py": ("predict",),
+    "images/find.py": ("predict",),
     "engines/openvino.py": ("predict",),
     "evaluation": ("evaluate", "ladder"),
     "export": ("export", "convert"),
-    "export/convert.py": ("convert",),
+    "exporting/convert.py": ("convert",),
     "npu": ("npu compile",),
     "quantize": ("quantize",),
     "serving": ("serve",),

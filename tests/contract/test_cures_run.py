@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 
 from densepath.cli.app import main
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.models.spec import DenseNetArch, ModelSpec
-from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
 SPEC = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")

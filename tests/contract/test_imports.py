@@ -35,11 +35,12 @@ def test_building_the_command_line_imports_nothing_heavy():
 
 
 def test_names_and_tables_of_models_import_nothing_heavy():
-    assert heavy_modules_after("import densepath.models.catalogue, densepath.preprocess") == []
+    statement = "import densepath.models.catalogue, densepath.images.preprocess"
+    assert heavy_modules_after(statement) == []
 
 
 def test_reading_an_image_imports_nothing_heavy():
-    assert heavy_modules_after("import densepath.data.decode, densepath.predictions") == []
+    assert heavy_modules_after("import densepath.images.decode, densepath.predict.answers") == []
 
 
 def test_the_public_names_are_sorted_and_all_of_them_load():

@@ -158,9 +158,9 @@ def test_no_key_stands_in_a_manifest(pod, container):
 
 def test_probes_need_no_key_and_metrics_do():
     pytest.importorskip("fastapi")
+    from densepath.serving.core.service import Service
+    from densepath.serving.core.settings import Settings
     from densepath.serving.rest.app import build_app
-    from densepath.serving.service import Service
-    from densepath.serving.settings import Settings
 
     key = "0123456789abcdef"
     app = build_app(Service(Settings(api_key=key), []))

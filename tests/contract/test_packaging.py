@@ -120,7 +120,7 @@ def test_nothing_that_a_checkout_gathers_is_handed_on(tmp_path, source):
     tree = tmp_path / "densepath"
     shutil.copytree(source, tree, symlinks=True, ignore=NOT_OURS)
     litter = ["benchmarks/peers/timm/.venv/x.py", "deploy/web/node_modules/x.js",
-              "deploy/web/vendor/x.js", "tests/unit/__pycache__/x.pyc"]  # fmt: skip
+              "deploy/web/vendor/x.js", "tests/data/__pycache__/x.pyc"]  # fmt: skip
     for name in litter:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text("")
@@ -162,7 +162,7 @@ def test_the_notices_name_what_others_made():
     for name in (
         *(
             "src/densepath/weights/imagenet_classes.txt",
-            "src/densepath/serving/open_inference.proto",
+            "src/densepath/serving/v2/open_inference.proto",
         ),
         *("src/densepath/weights/shipped/cifar10/", "tests/parity/logits", "docs/images"),
     ):

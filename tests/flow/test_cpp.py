@@ -21,18 +21,18 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
-from densepath.data.decode import open_image
-from densepath.data.image_files import PassedOver
-from densepath.engines.image_paths import find_images
 from densepath.errors import ImageError
-from densepath.predictions import Prediction, write_json_lines
+from densepath.images.decode import open_image
+from densepath.images.find import find_images
+from densepath.images.image_files import PassedOver
+from densepath.predict.answers import Prediction, write_json_lines
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 DENSEPATH = Path(sys.executable).with_name("densepath")
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
-STRANGE = ROOT / "tests" / "unit" / "test_decode_strange_images.py"
+STRANGE = ROOT / "tests" / "images" / "test_decode_strange_images.py"
 # Kinds that this program leaves to Python.
 ELSEWHERE = "a kind that this program does not read"
 FORMATS = {"native": "torch", "openvino": "openvino", "onnxruntime": "onnx"}

@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from densepath.data.decode import open_image
+from densepath.images.decode import open_image
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from densepath.export.parity_images import write_photographs
+from densepath.exporting.parity_images import write_photographs
 from densepath.files import sha256
 
 pytestmark = pytest.mark.slow

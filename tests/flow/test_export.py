@@ -23,7 +23,6 @@ from torch import nn
 import densepath
 from densepath import extras
 from densepath.bundle.bundle import Bundle
-from densepath.data.decode import open_image
 from densepath.engines.openvino import shared_core
 from densepath.errors import (
     BundleError,
@@ -36,13 +35,14 @@ from densepath.errors import (
     UsageError,
     WeightsError,
 )
-from densepath.export import export as exporting
-from densepath.export.parity_images import write_photographs
-from densepath.export.rewrite import Step, rewrite
+from densepath.exporting import export as exporting
+from densepath.exporting.parity_images import write_photographs
+from densepath.exporting.rewrite import Step, rewrite
 from densepath.extras import packages_of
+from densepath.images.decode import open_image
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
-from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
 DENSE = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")
@@ -268,7 +268,7 @@ def broken_rewrite(model: nn.Module, steps: Collection[Step]) -> nn.Module:
 def test_a_network_that_answers_otherwise_is_not_exported(
     checkpoint, photographs, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("densepath.export.program.rewrite", broken_rewrite)
+    monkeypatch.setattr("densepath.exporting.program.rewrite", broken_rewrite)
     with pytest.raises(
         ParityError, match=r"onnx on onnxruntime, 32 × 28 pixels, batch 1: max \|Δlogit\| is \d"
     ):
@@ -288,7 +288,7 @@ def test_a_network_that_answers_otherwise_is_not_exported(
 def test_a_preprocess_graph_of_another_arithmetic_is_not_exported(
     checkpoint, photographs, tmp_path, monkeypatch
 ):
-    from densepath.export import preprocess_onnx
+    from densepath.exporting import preprocess_onnx
 
     right = preprocess_onnx.build_preprocess_onnx
 

@@ -35,11 +35,11 @@ from densepath.errors import (
     UnknownNameError,
     UsageError,
 )
-from densepath.export.export import export
+from densepath.exporting.export import export
 from densepath.extras import packages_of
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.models.spec import DenseNetArch, ModelSpec
-from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
 SPEC = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")
@@ -91,7 +91,7 @@ def opened(made):
 @pytest.fixture
 def compiled(monkeypatch):
     """Our kernels count as compiled, whether they are or not."""
-    from densepath.engines.kernels import compile
+    from densepath.kernels import compile
 
     monkeypatch.setattr(compile, "find_compiler", lambda: ["c++"])
     monkeypatch.setattr(compile, "library_path", lambda compiler: compile.MAIN)
@@ -99,7 +99,7 @@ def compiled(monkeypatch):
 
 @pytest.fixture
 def no_compiler(monkeypatch):
-    from densepath.engines.kernels import compile
+    from densepath.kernels import compile
 
     monkeypatch.setattr(compile, "find_compiler", lambda: None)
 
@@ -224,7 +224,7 @@ def test_without_a_compiler_the_next_engine_is_taken_and_the_reason_said(
 
 
 def test_kernels_are_compiled_for_many_images_only(opened, compiled, no_gpu, monkeypatch, tmp_path):
-    from densepath.engines.kernels import compile
+    from densepath.kernels import compile
 
     monkeypatch.setattr(compile, "library_path", lambda compiler: tmp_path / "none.so")
     few = choose(Wish(num_images=3), opened)
@@ -387,7 +387,7 @@ def test_every_engine_on_a_bundle_is_explained_alike(made, engine):
 def test_a_checkpoint_is_explained_whether_kernels_are_compiled_or_not(
     made, tmp_path, monkeypatch, compiled
 ):
-    from densepath.engines.kernels import compile
+    from densepath.kernels import compile
 
     if not compiled:
         monkeypatch.setattr(compile, "library_path", lambda compiler: tmp_path / "none.so")

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densepath.engines.live import live_flow
 from densepath.engines.null import NullEngine
-from densepath.engines.predictor import Predictor
-from densepath.engines.reading import ReadImage
-from densepath.preprocess import Preprocess
+from densepath.images.preprocess import Preprocess
+from densepath.images.reading import ReadImage
+from densepath.predict.live import live_flow
+from densepath.predict.predictor import Predictor
 
 MODEL = "cifar10/densenet_bc_22_12"
 DENSEPATH = Path(sys.executable).with_name("densepath")

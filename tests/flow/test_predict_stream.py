@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densepath.engines.flow import batches
 from densepath.engines.null import NullEngine
-from densepath.engines.predictor import Predictor
 from densepath.errors import UsageError
-from densepath.preprocess import Preprocess
+from densepath.images.preprocess import Preprocess
+from densepath.predict.flow import batches
+from densepath.predict.predictor import Predictor
 
 LABELS = ["dark", "middle", "light"]
 # Mean 0.5 and std 0.5 map 0…255 to −1…1: the null engine calls light images "light".

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from densepath.engines.kernels import compile as compiling
+from densepath.kernels import compile as compiling
 
 pytestmark = pytest.mark.slow
 

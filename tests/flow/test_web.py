@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from densepath.data.decode import open_image
-from densepath.export.export import export
+from densepath.exporting.export import export
+from densepath.images.decode import open_image
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.models.spec import DenseNetArch, ModelSpec
-from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def module(path: Path):
 
 
 chromium = module(WEB / "chromium.py")
-STRANGE = module(ROOT / "tests" / "unit" / "test_decode_strange_images.py")
+STRANGE = module(ROOT / "tests" / "images" / "test_decode_strange_images.py")
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densepath.export.export import export
+from densepath.exporting.export import export
 
 pytestmark = pytest.mark.slow
 

@@ -107,8 +107,8 @@ class InProcess:
     """A server in a thread of this process, with settings that are no options."""
 
     def __init__(self, bundles: Path, **settings: Any) -> None:
-        from densepath.serving.settings import ModelSource, Settings
-        from densepath.serving.sockets import open_socket
+        from densepath.serving.core.settings import ModelSource, Settings
+        from densepath.serving.process.sockets import open_socket
 
         self._settings = Settings(grpc_port=None, linger_s=0, engine="native", **settings)
         self._source = ModelSource("colour", "1", bundles / "colour")
@@ -138,10 +138,10 @@ class InProcess:
     async def _serve(self):
         import uvicorn
 
-        from densepath.serving.connections import protocol_options
+        from densepath.serving.core.service import Service
+        from densepath.serving.process.connections import protocol_options
+        from densepath.serving.process.server import Rest
         from densepath.serving.rest.app import build_app
-        from densepath.serving.server import Rest
-        from densepath.serving.service import Service
 
         service = Service(self._settings, [self._source])
         await service.start()
@@ -185,10 +185,10 @@ def server(bundles) -> Iterator[Server]:
 def bundles(tmp_path_factory) -> Path:
     """A folder with the bundles `colour`, `newer` and `gray`, and the folder `images`."""
     torch = pytest.importorskip("torch")
-    from densepath.export.export import export
+    from densepath.exporting.export import export
+    from densepath.images.preprocess import Preprocess
     from densepath.models.build import build_model
     from densepath.models.spec import DenseNetArch, ModelSpec
-    from densepath.preprocess import Preprocess
     from densepath.weights.checkpoint import Checkpoint
 
     folder = tmp_path_factory.mktemp("serving")
@@ -240,7 +240,7 @@ def answers(bundles, files) -> dict[str, list[dict[str, Any]]]:
 def tensor(bundles, files) -> np.ndarray:
     """The images as `colour` takes them: float32 [12, 3, 32, 32]."""
     from densepath.bundle.bundle import Bundle
-    from densepath.data.decode import open_image
+    from densepath.images.decode import open_image
 
     preprocess = Bundle.open(bundles / "colour").manifest.preprocess
     return np.stack([preprocess(open_image(file)) for file in files])

@@ -11,9 +11,9 @@ import pytest
 
 from densepath.engines.engine import EngineInfo
 from densepath.engines.null import NullEngine
-from densepath.preprocess import Preprocess
-from densepath.serving.batcher import Batcher
-from densepath.serving.errors import LateError, NotReadyError
+from densepath.images.preprocess import Preprocess
+from densepath.serving.core.batcher import Batcher
+from densepath.serving.core.errors import LateError, NotReadyError
 
 PREPROCESS = Preprocess((4, 4), None, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
 

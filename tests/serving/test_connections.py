@@ -59,7 +59,7 @@ def test_a_client_that_sends_no_more_is_answered(server, files):
 
 def test_a_slow_answer_reaches_a_client_that_sends_no_more(in_process, files, monkeypatch):
     """It is asked meanwhile whether it is there, in a way that clients pass over."""
-    from densepath.serving.batcher import Batcher
+    from densepath.serving.core.batcher import Batcher
 
     stack = Batcher._stack
     with in_process() as running:
@@ -78,7 +78,7 @@ def test_a_slow_answer_reaches_a_client_that_sends_no_more(in_process, files, mo
 
 def test_who_sent_all_and_left_does_not_keep_the_network_busy(in_process, files, monkeypatch):
     """Only a reset tells such a client from one that waits."""
-    from densepath.serving.batcher import Batcher
+    from densepath.serving.core.batcher import Batcher
 
     ran, stack = [], Batcher._stack
 
@@ -255,7 +255,7 @@ def test_pages_of_origins_on_the_list_may_send_and_read(start, files, tmp_path):
 
 def test_an_origin_that_no_browser_sends_is_refused_at_the_start():
     from densepath.errors import UsageError
-    from densepath.serving.origins import parse_origins
+    from densepath.serving.rest.origins import parse_origins
 
     assert parse_origins(["*", "http://a", "http://A:80/"]) == ("*", "http://a")
     for wrong in ("photos.example", "http://a/b", "ftp://a", "http://*.a", "http://u@a", ""):

@@ -80,7 +80,7 @@ def test_images_that_come_too_late_are_counted_as_that(server, files):
 
 
 def test_a_network_that_fails_is_counted(in_process, files, monkeypatch):
-    from densepath.serving.batcher import Batcher
+    from densepath.serving.core.batcher import Batcher
 
     def fail(self, rows):
         raise RuntimeError("the network broke")
@@ -173,7 +173,7 @@ def test_the_configuration_says_how_a_model_is_served(triton):
 
 def test_a_model_cannot_be_named_as_a_route():
     from densepath.errors import UsageError
-    from densepath.serving.settings import ModelSource
+    from densepath.serving.core.settings import ModelSource
 
     with pytest.raises(UsageError, match="name it otherwise: NAME=bundles/stats"):
         ModelSource.parse("bundles/stats")

@@ -37,7 +37,7 @@ def refusal(channel, data, **options) -> tuple[str, str]:
 
 
 def infer_request(**more):
-    from densepath.serving.messages import message
+    from densepath.serving.v2.messages import message
 
     request = message("ModelInferRequest")(model_name="gray", **more)
     request.inputs.add(name="images", datatype="UINT8", shape=[1, 2, 2, 3])
@@ -85,7 +85,7 @@ def test_unknown_parameters_are_refused_by_name(channel):
 
 
 def test_values_that_would_be_passed_over_are_refused(channel):
-    from densepath.serving.messages import message
+    from densepath.serving.v2.messages import message
 
     both = infer_request()
     both.inputs[0].contents.uint_contents.extend([0] * 12)
@@ -154,7 +154,7 @@ def test_a_watcher_hears_of_models_that_go_and_of_the_end(start):
 
 def test_watchers_take_no_place_of_others(server, channel, health):
     """More than may be are refused, and calls go on."""
-    from densepath.serving.grpc_health import MOST_STREAMS
+    from densepath.serving.v2.grpc_health import MOST_STREAMS
 
     watching = [health.Watch(ask()) for _ in range(MOST_STREAMS + 5)]
     codes = []

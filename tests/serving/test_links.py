@@ -125,8 +125,8 @@ def test_explanations_come_from_the_bundle_that_answers(start, bundles, tmp_path
 def test_a_link_that_changes_while_a_bundle_is_loaded_mixes_nothing(bundles, tmp_path):
     """The path is followed once: what is read afterwards is one bundle's."""
     from densepath.bundle.bundle import Bundle
-    from densepath.serving.held import find_bundle, open_held
-    from densepath.serving.settings import ModelSource
+    from densepath.serving.core.held import find_bundle, open_held
+    from densepath.serving.core.settings import ModelSource
 
     path, link, target = plain(bundles, tmp_path)
     source = ModelSource.parse(str(path))
@@ -139,8 +139,8 @@ def test_a_link_that_changes_while_a_bundle_is_loaded_mixes_nothing(bundles, tmp
 
 def test_a_folder_that_is_replaced_while_it_is_loaded_is_refused(bundles, tmp_path):
     from densepath.errors import BundleError
-    from densepath.serving.held import find_bundle, open_held
-    from densepath.serving.settings import ModelSource
+    from densepath.serving.core.held import find_bundle, open_held
+    from densepath.serving.core.settings import ModelSource
 
     plain(bundles, tmp_path)
     held = find_bundle(ModelSource.parse(str(tmp_path / "v1")))
@@ -165,7 +165,7 @@ def test_a_folder_that_is_replaced_while_it_is_loaded_is_refused(bundles, tmp_pa
     ],
 )
 def test_a_model_has_the_name_that_was_given(tmp_path, monkeypatch, given, name):
-    from densepath.serving.settings import ModelSource
+    from densepath.serving.core.settings import ModelSource
 
     place = tmp_path / "place"
     (place / "v1").mkdir(parents=True)

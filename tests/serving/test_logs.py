@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from densepath.serving.outlet import Lines, Outlet
+from densepath.serving.core.outlet import Lines, Outlet
 
 PROGRAM = Path(sys.executable).with_name("densepath")
 SMALL_PIPE = 4096
@@ -29,7 +29,7 @@ class Unheard:
     """A server whose standard error goes somewhere bad, and answers on a port of the test's."""
 
     def __init__(self, bundles: Path, *words: str, stderr: int, **options) -> None:
-        from densepath.serving.sockets import find_port
+        from densepath.serving.process.sockets import find_port
 
         self.port = find_port("127.0.0.1", 0)
         self.process = subprocess.Popen(
@@ -288,7 +288,7 @@ def test_what_libraries_print_goes_line_by_line():
 
 BLOCKED = """
 import os, sys, warnings
-from densepath.serving.outlet import outlet_to_stderr
+from densepath.serving.core.outlet import outlet_to_stderr
 
 with outlet_to_stderr(str):
     for _ in range(200):

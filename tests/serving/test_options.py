@@ -237,7 +237,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_base64_is_read_as_any_tool_writes_it(way):
-    from densepath.serving.tensors import from_base64
+    from densepath.serving.v2.tensors import from_base64
 
     assert "=" in PLAIN
     assert set("+/") <= set(PLAIN)
@@ -246,7 +246,7 @@ def test_base64_is_read_as_any_tool_writes_it(way):
 
 @pytest.mark.parametrize("text", ["%%", "AAAAA", "AA=A", "=AAA", "é", "AA\0A", 7, None, ["AA"]])
 def test_what_is_no_base64_is_refused(text):
-    from densepath.serving.tensors import from_base64
+    from densepath.serving.v2.tensors import from_base64
 
     with pytest.raises(ValueError):  # noqa: PT011
         from_base64(text)
@@ -285,7 +285,7 @@ def test_a_time_that_is_none_is_refused_at_the_start(option, value):
 
 def test_settings_made_in_python_are_held_to_the_same():
     from densepath.errors import UsageError
-    from densepath.serving.settings import Settings
+    from densepath.serving.core.settings import Settings
 
     Settings().check()
     for wrong in ({"timeout_s": 0.0}, {"timeout_s": float("inf")}, {"body_timeout_s": float("nan")},
@@ -293,7 +293,7 @@ def test_settings_made_in_python_are_held_to_the_same():
         with pytest.raises(UsageError, match="must be a number of seconds"):
             Settings(**wrong).check()
     for size in ("inf", "nan", "3000"):
-        from densepath.serving.settings import check_number
+        from densepath.serving.core.settings import check_number
 
         with pytest.raises(UsageError, match=r"--max-body-mb is .* at most 2000"):
             check_number("--max-body-mb", float(size), "megabytes", 2000, above_zero=True)
@@ -304,7 +304,7 @@ def test_several_workers_need_one_folder_that_can_be_written(monkeypatch, tmp_pa
     import tempfile
 
     from densepath.errors import OutputError
-    from densepath.serving import metrics
+    from densepath.serving.core import metrics
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     monkeypatch.setattr(metrics, "SHARED_MEMORY", str(tmp_path))

@@ -91,7 +91,7 @@ def test_a_batch_of_tensors_has_the_logits_of_the_engine(triton, bundles, tensor
 
 
 def test_image_files_and_pixels_are_answered_as_predict_does(triton, files, answers):
-    from densepath.data.decode import open_image
+    from densepath.images.decode import open_image
 
     data = np.array([file.read_bytes() for file in files], dtype=object)
     wanted = ["class_ids", "scores", "labels"]
@@ -150,7 +150,7 @@ def test_compressed_bodies_are_read(server, tensor, algorithm):
 
 
 def test_typed_contents_are_read_and_answered_over_grpc(server, tensor):
-    from densepath.serving.messages import message
+    from densepath.serving.v2.messages import message
 
     request = message("ModelInferRequest")(model_name="colour", model_version="1")
     given = request.inputs.add(name="images", datatype="FP32", shape=tensor[:1].shape)
@@ -236,7 +236,7 @@ def test_our_messages_have_the_names_and_numbers_of_tritons():
     """Two descriptions of one protocol, by different hands."""
     from tritonclient.grpc import service_pb2
 
-    from densepath.serving.messages import methods
+    from densepath.serving.v2.messages import methods
 
     theirs = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
     assert {"ModelConfig", "ModelStatistics"} <= {name for name, *_ in methods()}

@@ -144,7 +144,7 @@ def test_models_says_what_each_is(client):
 
 def test_nothing_that_clients_are_told_names_a_folder(start, bundles, files, tmp_path):
     """Why an engine was passed over, say, or what a bundle lacks."""
-    from densepath.export.export import export
+    from densepath.exporting.export import export
 
     export("cifar10/densenet_bc_22_12", tmp_path / "b", to=["onnx"], num_images=1, batch_sizes=[1])
     server = start(f"graph={tmp_path / 'b'}")

@@ -16,10 +16,10 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from densepath.serving.held import Absent, Held
-from densepath.serving.settings import ModelSource
-from densepath.serving.wanted import Wanted
-from densepath.serving.worker import DROP, PREPARE, TAKE, UNLOAD
+from densepath.serving.core.held import Absent, Held
+from densepath.serving.core.settings import ModelSource
+from densepath.serving.process.wanted import Wanted
+from densepath.serving.process.worker import DROP, PREPARE, TAKE, UNLOAD
 
 REACH_S = 60
 
@@ -302,8 +302,8 @@ def test_a_bundle_that_was_moved_is_the_same(wanted, tmp_path):
 
 def test_a_load_whose_client_goes_away_is_finished_all_the_same(bundles):
     """gRPC cancels the call; half a load would leave the server not ready for ever."""
-    from densepath.serving.service import Service
-    from densepath.serving.settings import Settings
+    from densepath.serving.core.service import Service
+    from densepath.serving.core.settings import Settings
 
     async def ask_and_leave() -> bool:
         settings = Settings(engine="native", threads=1)

@@ -1,7 +1,7 @@
 """OpenCV's INTER_LINEAR on small images, kept as the reference of our `cv2_bilinear`.
 
     python3 -m venv .venv && .venv/bin/pip install opencv-python-headless==4.12.0.88
-    .venv/bin/python resize.py > ../../../tests/unit/opencv_resize.json
+    .venv/bin/python resize.py > ../../../tests/images/opencv_resize.json
 
 Run with OpenCV 4.12.0 and 5.0.0, which agree; PaddleClas asks for 4.6.0.66, which needs an older
 NumPy. Pixel (y, x, channel) of an input is (31·y + 17·x² + 101·c + 7·x·y) mod 256.

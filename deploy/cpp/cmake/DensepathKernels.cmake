@@ -7,7 +7,7 @@ target_sources(densepath-parts PRIVATE ${densepath_kernels}/processor.cpp)
 
 add_library(densepath-kernels OBJECT src/backend_native.cpp)
 densepath_compile(densepath-kernels)
-# As engines/kernels/compile.py compiles them.
+# As kernels/compile.py compiles them.
 target_compile_options(densepath-kernels PRIVATE -O3 -ffp-contract=fast -fno-math-errno
                        -fno-trapping-math -Wno-psabi)
 if(DENSEPATH_MARCH_USED)

@@ -29,7 +29,7 @@ add_library(densepath-parts OBJECT
   src/text.cpp)
 set(densepath_objects $<TARGET_OBJECTS:densepath-parts>)
 set(densepath_packages JPEG::JPEG ZLIB::ZLIB Threads::Threads)
-set(densepath_kernels ${CMAKE_CURRENT_SOURCE_DIR}/../../src/densepath/engines/kernels)
+set(densepath_kernels ${CMAKE_CURRENT_SOURCE_DIR}/../../src/densepath/kernels)
 
 # Warnings are looked at where densepath is developed; they end the build only where one asks for it.
 function(densepath_warnings target)

@@ -4,7 +4,7 @@
 
 Build with `-DDENSEPATH_FUZZ=ON -DDENSEPATH_SANITIZE=ON`: then any memory error or undefined
 behaviour ends the program, and the file that did it is kept. Every answer is compared with
-`densepath.data.decode`; what differs is counted and the first of each kind is shown.
+`densepath.images.decode`; what differs is counted and the first of each kind is shown.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import NoReturn
 import numpy as np
 from seeds import chunk, seeds
 
-from densepath.data.decode import open_image
 from densepath.errors import ImageError
+from densepath.images.decode import open_image
 
 BATCH = 200
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -1,6 +1,6 @@
 """JPEG and PNG files of every kind that the C++ decoder reads, made here: name → bytes.
 
-The fuzzer damages them, and a test compares their pixels with those of `densepath.data.decode`.
+The fuzzer damages them, and a test compares their pixels with those of `densepath.images.decode`.
 """
 
 from __future__ import annotations

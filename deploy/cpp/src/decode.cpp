@@ -21,7 +21,7 @@ struct Kind {
   std::string_view start, reason;
 };
 
-// What stands in place of an image, by its first bytes, in lower case; as in data/refusals.py.
+// What stands in place of an image, by its first bytes, in lower case; as in images/refusals.py.
 constexpr Kind kOtherKinds[] = {
     {"<!doctype", "a web page, not an image"},
     {"<html", "a web page, not an image"},

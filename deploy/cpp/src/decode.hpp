@@ -1,6 +1,6 @@
 // One image file → uint8 RGB or gray; or an ImageError that says why not.
 //
-// The same rules as `densepath.data.decode`, for JPEG and PNG: EXIF orientation is applied,
+// The same rules as `densepath.images.decode`, for JPEG and PNG: EXIF orientation is applied,
 // transparency is laid over white, of 16 bits the upper 8 are kept, CMYK becomes RGB by Pillow's
 // formula. Sizes are read from the header and refused before anything is decoded; damaged files
 // are refused, never half read. docs/data.md has the table.

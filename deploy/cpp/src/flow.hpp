@@ -2,7 +2,7 @@
 //
 // A worker reads the images of a batch and then runs the network on it, as soon as one of the
 // streams is free: a core that has nothing to compute reads, and none waits for another to stack
-// a batch. As engines/flow.py does, and engines/live.py where images come in their own time.
+// a batch. As predict/flow.py does, and predict/live.py where images come in their own time.
 #pragma once
 
 #include <chrono>

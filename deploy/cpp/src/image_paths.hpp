@@ -1,4 +1,4 @@
-// What a user names → one image after another, in a fixed order, as engines/image_paths.py does.
+// What a user names → one image after another, in a fixed order, as images/find.py does.
 #pragma once
 
 #include <chrono>

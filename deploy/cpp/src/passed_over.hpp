@@ -1,4 +1,4 @@
-// What is left out where images are looked for, counted; as data/image_files.py does.
+// What is left out where images are looked for, counted; as images/image_files.py does.
 #pragma once
 
 #include <cstddef>

@@ -60,7 +60,7 @@ double kernel(double x, bool cubic) {
 }
 
 /// Source: Pillow 13 `Resample.c`, `precompute_coeffs` and `normalize_coeffs_8bpc`. All taps lie
-/// inside the image; those that Pillow has not are zero. As `engines/kernels/resize.py`.
+/// inside the image; those that Pillow has not are zero. As `images/resize.py`.
 Weights weights_of(const Side& side, bool cubic) {
   const double scale = (side.high - side.low) / static_cast<double>(side.target);
   const double widening = std::max(scale, 1.0), support = (cubic ? 2.0 : 1.0) * widening;

@@ -13,7 +13,7 @@
 
 namespace densepath {
 
-/// How an image becomes the input: resize, centre crop, normalise. src/densepath/preprocess.py says
+/// How an image becomes the input: resize, centre crop, normalise. src/densepath/images/preprocess.py says
 /// what the fields mean.
 struct Preprocess {
   std::size_t height = 0, width = 0;

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from densepath.errors import BundleError, UsageError
+from densepath.images.preprocess import Preprocess
 from densepath.names import to_json
-from densepath.preprocess import Preprocess
 from densepath.wording import first_of
 
 FORMAT = "densepath-bundle"

@@ -60,7 +60,7 @@ def convert(
     Example: densepath convert DenseNet121_pretrained.pdparams --to onnx -o bundles/densenet121
     """
     from densepath.data.label_names import read_label_names
-    from densepath.export.convert import convert as convert_file
+    from densepath.exporting.convert import convert as convert_file
 
     changes = options.read_changes(size, resize_short, crop_pct, interpolation, mean, std)
     with exporting.progress() as say:

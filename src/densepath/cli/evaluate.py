@@ -169,7 +169,7 @@ def _print_figures(report: Report) -> None:
     from rich.table import Table
 
     from densepath.evaluation.report import shown
-    from densepath.predictions import LABEL_WIDTH
+    from densepath.predict.answers import LABEL_WIDTH
     from densepath.wording import printable, shorten
 
     overall = Table(box=None, show_header=False, pad_edge=False)

@@ -96,7 +96,7 @@ def export(
 
     Example: densepath export runs/digits -o bundles/digits
     """
-    from densepath.export.export import export as export_bundle
+    from densepath.exporting.export import export as export_bundle
 
     with progress() as say:
         bundle = export_bundle(

@@ -65,7 +65,7 @@ def ladder(
 
     Example: densepath ladder runs/pets bundles/pets-int8 --data pets -o ladder
     """
-    from densepath.benchmark.ladder import measure_ladder
+    from densepath.evaluation.ladder import measure_ladder
     from densepath.files import write_json, write_text
     from densepath.outputs import check_folder
 
@@ -83,7 +83,7 @@ def ladder(
             say=say,
         )
         if output is not None:
-            from densepath.benchmark.ladder_figure import draw_ladder
+            from densepath.evaluation.ladder_figure import draw_ladder
 
             write_text(output / "ladder.md", made.to_markdown())
             write_json(output / "ladder.json", made.to_dict())

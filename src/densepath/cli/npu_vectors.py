@@ -49,8 +49,8 @@ def vectors(
     """
     import itertools
 
-    from densepath.data.image_files import PassedOver
-    from densepath.engines.image_paths import find_images, name_of
+    from densepath.images.find import find_images, name_of
+    from densepath.images.image_files import PassedOver
     from densepath.npu.program import Program
     from densepath.npu.vectors import write_vectors
 

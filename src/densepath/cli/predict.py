@@ -21,8 +21,8 @@ from densepath.errors import DataError, OutputError, UsageError
 from densepath.wording import counted
 
 if TYPE_CHECKING:
-    from densepath.engines.predictor import Explanation, Predictor
-    from densepath.predictions import Format, Prediction
+    from densepath.predict.answers import Format, Prediction
+    from densepath.predict.predictor import Explanation, Predictor
 
 
 # What a shell reports for a program that Ctrl-C ended: 128 and SIGINT's number.
@@ -176,11 +176,11 @@ def predict(
 
     Example: densepath predict runs/digits photos/ --top-k 3 --json
     """
-    from densepath.data.image_files import PassedOver
-    from densepath.engines.image_paths import STDIN, URLS_ALLOWED_BY, find_images
     from densepath.engines.obstacles import MANY_IMAGES
+    from densepath.images.find import STDIN, URLS_ALLOWED_BY, find_images
+    from densepath.images.image_files import PassedOver
     from densepath.outputs import check_file, check_folder, is_stream
-    from densepath.predictions import WRITERS
+    from densepath.predict.answers import WRITERS
 
     chosen = _choose_format(format, json, csv, output)
     if target is not None and explain is None:
@@ -199,7 +199,7 @@ def predict(
     )
     first = [] if STDIN in paths else list(itertools.islice(found, MANY_IMAGES))
 
-    from densepath.engines.load import load
+    from densepath.predict.load import load
 
     predictor = load(
         subject,
@@ -249,7 +249,7 @@ def _check_channels(predictor: Predictor) -> None:
     Raises:
         UsageError: it takes other channels than files are read with.
     """
-    from densepath.data.decode import FILE_CHANNELS
+    from densepath.images.decode import FILE_CHANNELS
 
     channels = predictor.preprocess.channels
     if channels not in FILE_CHANNELS:
@@ -296,7 +296,7 @@ def _drawn(
     explanations: Iterator[Explanation], folder: Path, tally: _Tally
 ) -> Iterator[Prediction]:
     """The answers; a picture of each is in `folder` before the next is made, or it is counted."""
-    from densepath.engines.pictures import explanation_name, save_explanation
+    from densepath.predict.pictures import explanation_name, save_explanation
 
     for index, explanation in enumerate(explanations):
         if explanation.prediction.error is None:

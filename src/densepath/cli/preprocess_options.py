@@ -11,7 +11,7 @@ from densepath.cli.console import note
 from densepath.errors import UsageError
 
 if TYPE_CHECKING:
-    from densepath.preprocess import Preprocess
+    from densepath.images.preprocess import Preprocess
     from densepath.weights.preprocess_changes import PreprocessChanges
 
 NONE = "none"

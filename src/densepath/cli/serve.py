@@ -126,9 +126,7 @@ def serve(
     Example: densepath serve bundles/pets --port 8080
     """
     from densepath.engines.cores import usable_cores
-    from densepath.serving.origins import parse_origins
-    from densepath.serving.run import run
-    from densepath.serving.settings import (
+    from densepath.serving.core.settings import (
         MOST_BODY_MB,
         Settings,
         check_key,
@@ -136,6 +134,8 @@ def serve(
         parse_sources,
         read_key,
     )
+    from densepath.serving.process.run import run
+    from densepath.serving.rest.origins import parse_origins
 
     key = os.environ.get(KEY_VARIABLE)
     if api_key_file is not None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from densepath.data.randaugment import color_jitter, rand_augment
 from densepath.data.randomness import rng_for as rng_for
 from densepath.errors import UnknownNameError, UsageError
-from densepath.preprocess import Image, Preprocess, resize
+from densepath.images.preprocess import Image, Preprocess, resize
 
 Crop = Literal["random_resized_crop", "clamped_crop", "pad_crop", "none"]
 Box = tuple[slice, slice]

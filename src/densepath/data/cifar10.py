@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.cifar10_files import SIDE, Arrays, read_batches
-from densepath.data.clutter import lies_in_clutter
 from densepath.data.dataset import Sample, one_line
-from densepath.data.decode import open_image
 from densepath.data.fingerprint import fingerprint_array
 from densepath.data.parts import Parts
 from densepath.errors import DatasetError, OutputError
 from densepath.files import find_cached, sha256, write_atomically
+from densepath.images.clutter import lies_in_clutter
+from densepath.images.decode import open_image
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 # The MD5 that the page publishes for each archive; the binary one is downloaded: no pickles.

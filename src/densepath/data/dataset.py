@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import UnknownNameError
-from densepath.preprocess import Image
+from densepath.images.preprocess import Image
 from densepath.wording import first_of
 
 Split = Literal["train", "validation", "test"]

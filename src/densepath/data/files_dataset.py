@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from densepath.data.dataset import Sample, Target, one_line
-from densepath.data.decode import open_image
 from densepath.data.fingerprint import fingerprint_file
+from densepath.images.decode import open_image
 from densepath.wording import counted
 
 

@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from densepath.data.dataset import Split
-from densepath.data.decode import readable_suffixes
 from densepath.data.files_dataset import FilesDataset
-from densepath.data.image_files import PassedOver, UnreadableFolder, images_below
 from densepath.data.listing import list_folder
 from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.split_folders import find_split_folders
-from densepath.data.text import normal_form
 from densepath.errors import DatasetError
+from densepath.images.decode import readable_suffixes
+from densepath.images.image_files import PassedOver, UnreadableFolder, images_below
+from densepath.text import normal_form
 from densepath.wording import counted, first_of
 
 NAMED = 5

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from densepath.data.text import normal_form, read_lines
 from densepath.errors import DatasetError
+from densepath.text import normal_form, read_lines
 
 NUMBERED = re.compile(r"([0-9]+)(?:[ \t]*[,:\t][ \t]*|[ \t]+)(\S.*)")
 

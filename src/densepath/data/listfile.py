@@ -18,9 +18,9 @@ from densepath.data.options import DataOptions
 from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.repeats import merge_repeats, to_targets
 from densepath.data.split_names import read_split_name
-from densepath.data.text import read_lines
 from densepath.errors import DatasetError
 from densepath.files import expand_user
+from densepath.text import read_lines
 
 LABELS_FILE = "label_list.txt"
 # Without names, more classes than this of which not half have an image are database ids.

@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from densepath.data.clutter import is_clutter_entry
-from densepath.data.image_files import PassedOver, is_image_name
 from densepath.errors import DatasetError
+from densepath.images.clutter import is_clutter_entry
+from densepath.images.image_files import PassedOver, is_image_name
 
 
 @dataclass

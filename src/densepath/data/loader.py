@@ -32,7 +32,7 @@ from densepath.errors import (
     UsageError,
     check_count,
 )
-from densepath.preprocess import Image, Preprocess
+from densepath.images.preprocess import Image, Preprocess
 
 CURE = "--on-error skip leaves such images out and counts them"
 OnError = Literal["fail", "skip"]

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageEnhance, ImageOps
 
-from densepath.preprocess import Image
+from densepath.images.preprocess import Image
 
 FILL_GRAY = 128
 LARGEST_MAGNITUDE = 10.0

@@ -14,8 +14,8 @@ from densepath.data.dataset import Dataset, gather_targets
 from densepath.descriptors import stream_name
 from densepath.drawing.picture import INK, new_figure, save_picture
 from densepath.errors import ImageError, UsageError
+from densepath.images.preprocess import Image
 from densepath.outputs import is_stream
-from densepath.preprocess import Image
 from densepath.wording import counted, literal
 
 if TYPE_CHECKING:

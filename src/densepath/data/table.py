@@ -18,9 +18,9 @@ from densepath.data.repeats import Labels, merge_repeats, to_targets
 from densepath.data.split_names import SPLIT_WORDS, read_split_name
 from densepath.data.table_columns import BINARY, Columns, find_columns
 from densepath.data.table_file import Table, read_table
-from densepath.data.text import normal_form
 from densepath.errors import DatasetError
 from densepath.files import expand_user
+from densepath.text import normal_form
 
 SEPARATOR = "|"
 

@@ -7,8 +7,8 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from densepath.data.text import read_text
 from densepath.errors import DatasetError
+from densepath.text import read_text
 
 DELIMITERS = (",", ";", "\t")
 

@@ -1,7 +1,7 @@
 """The one protocol of all runtimes: a normalised batch goes in, logits come out.
 
 An engine knows nothing of files, resizing or names: `Predictor` brings these. A new runtime is
-one file with one class; `tests/conformance/test_engines.py` holds all of them to the same
+one file with one class; `tests/engines/test_conformance.py` holds all of them to the same
 behaviour, and `null.py` is the smallest of them.
 """
 

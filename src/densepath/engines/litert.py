@@ -19,7 +19,7 @@ from densepath.engines.engine import EngineInfo, Images, Logits, Precision
 from densepath.engines.modes import Mode, Spread, SpreadEngine, count_streams
 from densepath.engines.native_output import quiet_native_output
 from densepath.errors import BundleError, MissingPackageError, UnknownNameError
-from densepath.preprocess import Preprocess
+from densepath.images.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter

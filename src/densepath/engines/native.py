@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from densepath.engines import forks
 from densepath.engines.engine import EngineInfo, Images, Logits, Precision, check_batch
-from densepath.engines.kernels.compile import compile_library
-from densepath.engines.kernels.resize import Fit, fast_fit
 from densepath.engines.modes import Mode, count_streams
 from densepath.errors import CheckpointError, EngineError, UsageError
+from densepath.images.preprocess import Preprocess
+from densepath.images.resize import Fit, fast_fit
+from densepath.kernels.compile import compile_library
 from densepath.models.spec import DPNArch, ModelSpec
-from densepath.preprocess import Preprocess
 
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 

@@ -320,7 +320,7 @@ def _torch_has_gpu() -> bool:
 
 def _missing_kernels(wish: Wish) -> EngineError | None:
     """Whether our kernels can be compiled, or, for `auto`, are compiled or worth it."""
-    from densepath.engines.kernels.compile import find_compiler, library_path
+    from densepath.kernels.compile import find_compiler, library_path
 
     compiler = find_compiler()
     if compiler is None:

@@ -15,8 +15,6 @@ from densepath.data.dataset import Dataset, Split
 from densepath.data.loader import Batch, EvalLoader
 from densepath.data.sources import LISTS, TABLES
 from densepath.errors import LabelMismatchError, UsageError
-from densepath.evaluation import metrics
-from densepath.evaluation.answers import Answers, Predict, collect_answers
 from densepath.evaluation.labels import MissingClasses, match_labels
 from densepath.evaluation.measured import (
     find_overlap,
@@ -25,7 +23,9 @@ from densepath.evaluation.measured import (
     why_unknown,
 )
 from densepath.evaluation.report import Mistake, Report
-from densepath.preprocess import Preprocess
+from densepath.images.preprocess import Preprocess
+from densepath.metrics import metrics
+from densepath.metrics.answers import Answers, Predict, collect_answers
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from densepath.drawing.picture import BLUE, FAINT, GREEN, INK, RED, new_figure, save_picture
-from densepath.evaluation.metrics import Bin
+from densepath.metrics.metrics import Bin
 from densepath.wording import counted, literal, percent
 
 if TYPE_CHECKING:

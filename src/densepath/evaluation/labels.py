@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from densepath.data.text import normal_form
 from densepath.errors import LabelMismatchError
+from densepath.text import normal_form
 from densepath.weights.labels import imagenet_labels, imagenet_wnids
 from densepath.wording import first_of
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.evaluation.measured import Overlap
-from densepath.evaluation.metrics import Bin, Share, largest_confusions, top5_tells
 from densepath.files import write_json, write_text
-from densepath.preprocess import Image
+from densepath.images.preprocess import Image
+from densepath.metrics.metrics import Bin, Share, largest_confusions, top5_tells
 from densepath.wording import in_markdown, percent
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from densepath.files import write_text
+from densepath.images.preprocess import Preprocess
 from densepath.npu.c_source import labels_source, program_header, resolver_name
 from densepath.npu.estimate import NotCounted
 from densepath.npu.layout import Layout
 from densepath.npu.program import COMPILED
 from densepath.npu.tflite import Network, read_network
-from densepath.preprocess import Preprocess
 from densepath.wording import counted, in_markdown, percent
 
 # Firmware that is the same for every program.

@@ -13,8 +13,8 @@ from typing import Any
 
 from densepath.errors import BundleError, UsageError
 from densepath.files import missing, sha256
+from densepath.images.preprocess import Preprocess
 from densepath.npu.estimate import LayerCost, read_layers
-from densepath.preprocess import Preprocess
 
 DESCRIPTION = "program.json"
 FORMAT = "densepath-npu-program"

@@ -19,12 +19,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.decode import open_picture
 from densepath.errors import DataError, EngineError, MissingPackageError
 from densepath.files import write_atomically, write_text
+from densepath.images.decode import open_picture
+from densepath.images.preprocess import Preprocess
 from densepath.npu.program import Program
-from densepath.predictions import Prediction, answer
-from densepath.preprocess import Preprocess
+from densepath.predict.answers import Prediction, answer
 
 Kernels = Literal["densepath", "litert", "tflm"]
 # What the kernels of others come in: the module, and the package that brings it.

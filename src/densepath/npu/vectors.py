@@ -21,7 +21,7 @@ from densepath.names import readable
 from densepath.npu.c_source import vectors_header, vectors_source
 from densepath.npu.program import COMPILED, Program
 from densepath.npu.simulate import Layer, read_pixels, simulate_integers
-from densepath.predictions import answer
+from densepath.predict.answers import answer
 from densepath.wording import counted, first_of
 
 INDEX, FORMAT, VERSION = "vectors.json", "densepath-npu-vectors", 1

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import DatasetError, UsageError, check_count
-from densepath.preprocess import Preprocess
+from densepath.images.preprocess import Preprocess
 from densepath.quantize.drawing import Drawn, Named, channels_of_files, draw
 from densepath.wording import counted
 
 if TYPE_CHECKING:
-    from densepath.engines.reading import Readable
+    from densepath.images.reading import Readable
 
 # Fewer than these say too little of a method: then a third of all images is held out.
 LEAST_HELD_OUT = 20

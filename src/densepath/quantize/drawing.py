@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 
 from densepath.data.cifar10_files import is_batches_folder
 from densepath.data.dataset import Dataset
-from densepath.data.decode import FILE_CHANNELS
-from densepath.data.image_files import PassedOver
 from densepath.data.open import open_dataset
 from densepath.data.sources import ARCHIVES, TABLES, built_in
 from densepath.data.split_folders import find_split_folders
-from densepath.data.text import read_lines
-from densepath.engines.given import images_in
-from densepath.engines.reading import read_image
 from densepath.errors import DatasetError, ImageError, UsageError
-from densepath.export.parity_images import collect_images
+from densepath.exporting.parity_images import collect_images
 from densepath.files import expand_user
-from densepath.preprocess import Preprocess
+from densepath.images.decode import FILE_CHANNELS
+from densepath.images.given import images_in
+from densepath.images.image_files import PassedOver
+from densepath.images.preprocess import Preprocess
+from densepath.images.reading import read_image
+from densepath.text import read_lines
 from densepath.wording import counted
 
 if TYPE_CHECKING:
-    from densepath.engines.reading import Readable
+    from densepath.images.reading import Readable
 
 # What of a set is tried where images cannot be read, before it is given up.
 MOST_UNREADABLE = 0.5

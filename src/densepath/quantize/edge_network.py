@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densepath.errors import UnknownNameError, UsageError
-from densepath.export.rewrite import ALL_STEPS, Rewritten, rewrite
+from densepath.exporting.rewrite import ALL_STEPS, Rewritten, rewrite
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import Model
 from densepath.models.layers import StemMaxPool, pool_and_classify
-from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
 # The least weight of a depthwise channel, as a share of its bias. A channel that training has

@@ -1,4 +1,4 @@
-"""The arithmetic of an INT8 file in NumPy and PyTorch: what `engines/kernels/int8*.hpp` computes.
+"""The arithmetic of an INT8 file in NumPy and PyTorch: what `kernels/int8*.hpp` computes.
 
 The living definition of the numbers, to test the kernels by. Integers are held in float64, where
 they are exact; what the kernels do in float32 is rounded to float32 at the same places.

@@ -15,9 +15,9 @@ from densepath.engines.engine import Engine
 from densepath.engines.litert import Kernels
 from densepath.engines.modes import Mode
 from densepath.errors import MissingPackageError, UnknownNameError, UsageError
-from densepath.export.describe import input_shape
-from densepath.export.program import export_program
-from densepath.export.rewrite import STEPS
+from densepath.exporting.describe import input_shape
+from densepath.exporting.program import export_program
+from densepath.exporting.rewrite import STEPS
 from densepath.extras import find_missing, note_left_out
 from densepath.quantize import executorch, litert, native, onnxruntime, openvino
 from densepath.quantize.calibration import Calibration
@@ -128,7 +128,7 @@ def choose_methods(form: Form, method: str) -> tuple[str, ...]:
 
 
 def _write_openvino(task: Task, methods: Sequence[str]) -> Iterator[Written]:
-    from densepath.export.openvino import write_openvino
+    from densepath.exporting.openvino import write_openvino
 
     checkpoint, size = task.checkpoint, task.checkpoint.preprocess.size
     plain = _folder(task, "openvino")
@@ -148,7 +148,7 @@ def _write_openvino(task: Task, methods: Sequence[str]) -> Iterator[Written]:
 
 
 def _write_onnx(task: Task, methods: Sequence[str]) -> Iterator[Written]:
-    from densepath.export.onnx import write_onnx
+    from densepath.exporting.onnx import write_onnx
 
     checkpoint, size = task.checkpoint, task.checkpoint.preprocess.size
     plain, steps = _folder(task, "onnx"), (*STEPS, "depthwise")

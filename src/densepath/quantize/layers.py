@@ -1,7 +1,7 @@
 """The convolutions of a network, by the names that its modules and its exported graphs have.
 
 On the line: quantisers work on graphs, users name modules; this knows both. In a graph a DPN's last
-convolution of a block, and its first one's projection, are two (`export/rewrite.py`).
+convolution of a block, and its first one's projection, are two (`exporting/rewrite.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from densepath.errors import UnknownNameError
-from densepath.export.rewrite import STEPS, Step, rewrite
+from densepath.exporting.rewrite import STEPS, Step, rewrite
 from densepath.weights.checkpoint import Checkpoint
 
 

@@ -1,4 +1,4 @@
-"""A float network → the INT8 file of our own kernels (`engines/kernels/int8.hpp`).
+"""A float network → the INT8 file of our own kernels (`kernels/int8.hpp`).
 
 On the line: calibration images and a Checkpoint go in, `model-int8.safetensors` comes out, which
 `engines/native.py` opens without torch. Every number that the kernels use is made here, once.
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from densepath.errors import UnknownNameError
 from densepath.files import write_atomically
+from densepath.images.preprocess import Preprocess
 from densepath.models.spec import DenseNetArch, ModelSpec
 from densepath.names import to_json
-from densepath.preprocess import Preprocess
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.statistics import (
     LEVELS,

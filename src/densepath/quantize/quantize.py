@@ -16,7 +16,7 @@ from densepath.bundle.bundle import Bundle, check_target, write_bundle
 from densepath.engines.engine import Logits
 from densepath.engines.litert import Kernels
 from densepath.errors import ParityError
-from densepath.export.describe import Parts, describe
+from densepath.exporting.describe import Parts, describe
 from densepath.files import write_json, write_text
 from densepath.names import several
 from densepath.quantize.calibration import Calibration, draw_calibration

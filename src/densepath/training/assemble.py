@@ -17,8 +17,8 @@ from densepath.data.dataset import Dataset
 from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.mixing import Mixing
 from densepath.errors import LabelMismatchError, RecipeError
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import Model
-from densepath.preprocess import Preprocess
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
 from densepath.training.images import follow_images, open_images, remember

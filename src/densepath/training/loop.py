@@ -17,7 +17,7 @@ from torch import nn
 
 from densepath.data.loader import Batch
 from densepath.errors import DatasetError, DensepathError, DivergedError
-from densepath.evaluation.accuracy import Summary, count_batches, summarise
+from densepath.metrics.accuracy import Summary, count_batches, summarise
 from densepath.training.distributed import PeerError
 from densepath.training.optimizer import all_finite, train_mode
 from densepath.training.parts import Training

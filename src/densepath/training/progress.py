@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, Literal, Protocol, TextIO
 
-from densepath.evaluation.metrics import top5_tells
+from densepath.metrics.metrics import top5_tells
 from densepath.training.state import Position
 from densepath.wording import counted, percent
 

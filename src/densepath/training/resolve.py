@@ -9,10 +9,10 @@ from densepath.data.record import place_of
 from densepath.data.sources import built_in
 from densepath.errors import RecipeError
 from densepath.files import expand_user
+from densepath.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from densepath.models.build import resolve_spec
 from densepath.models.catalogue import find_spec
 from densepath.models.spec import ModelSpec
-from densepath.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from densepath.training.recipe import DataSection, Recipe
 from densepath.training.recipe_file import make_recipe
 from densepath.weights.adapt import adapt_preprocess

@@ -28,10 +28,10 @@ from densepath.drawing.picture import save_picture
 from densepath.errors import CheckpointError, OutputError, RecipeError, UsageError
 from densepath.files import write_json, write_text
 from densepath.folders import contents
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import Model
 from densepath.names import READABLE, check_network_path
 from densepath.outputs import check_folder
-from densepath.preprocess import Preprocess
 from densepath.training.ema import Ema
 from densepath.training.environment import describe_environment
 from densepath.training.images import PLACES, Memory, RunImages

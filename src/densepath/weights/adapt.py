@@ -11,9 +11,9 @@ import math
 
 from torch import Tensor
 
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import Model, build_model
 from densepath.models.spec import ModelSpec
-from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
 

@@ -22,10 +22,10 @@ from torch import Tensor
 from densepath.bundle.bundle import bundle_around
 from densepath.errors import CheckpointError, OutputError, UsageError, WeightsError
 from densepath.files import missing, write_atomically
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import Model, build_model
 from densepath.models.spec import ModelSpec
 from densepath.names import check_network_path, to_json
-from densepath.preprocess import Preprocess
 from densepath.weights.labels import known_labels
 from densepath.weights.match import check_tensors, is_weight
 from densepath.weights.trained_on import METADATA_KEY as TRAINED_ON_KEY

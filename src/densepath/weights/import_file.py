@@ -14,10 +14,10 @@ from torch import Tensor
 
 from densepath.errors import KeyMismatchError, UsageError
 from densepath.files import sha256
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import resolve_spec
 from densepath.models.catalogue import CATALOGUE, find_spec
 from densepath.models.spec import ModelSpec
-from densepath.preprocess import Preprocess
 from densepath.weights import mindspore, paddle, published, pytorch
 from densepath.weights.adapt import adapt_preprocess, first_layer
 from densepath.weights.checkpoint import Checkpoint

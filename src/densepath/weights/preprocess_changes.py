@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from densepath.errors import UsageError
+from densepath.images.preprocess import Interpolation, Preprocess
 from densepath.models.spec import to_sides
-from densepath.preprocess import Interpolation, Preprocess
 
 # A mean or deviation above it is of values up to 255; timm's Inception weights have 0.5.
 LARGEST_STATISTIC = 2.0

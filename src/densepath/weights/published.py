@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from densepath.errors import UnknownNameError
+from densepath.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from densepath.models.spec import ModelSpec, StemPool
-from densepath.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 Origin = Literal["timm", "torchvision", "paddle", "mindcv"]
 

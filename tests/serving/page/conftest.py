@@ -23,10 +23,10 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from densepath.export.export import export
+from densepath.exporting.export import export
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.models.spec import DenseNetArch, ModelSpec
-from densepath.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[3]

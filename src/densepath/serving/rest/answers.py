@@ -10,10 +10,10 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from densepath.engines.pictures import enlarge, lay_over
-from densepath.engines.predictor import Explanation
-from densepath.predictions import SCORE_DIGITS, Prediction
-from densepath.serving.errors import BusyError, RequestError
+from densepath.predict.answers import SCORE_DIGITS, Prediction
+from densepath.predict.pictures import enlarge, lay_over
+from densepath.predict.predictor import Explanation
+from densepath.serving.core.errors import BusyError, RequestError
 from densepath.serving.rest.schemas import JSON
 
 # The long side of a picture in an answer.

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from densepath.serving.access import FAILED
-from densepath.serving.errors import RequestError
+from densepath.serving.core.access import FAILED
+from densepath.serving.core.errors import RequestError
+from densepath.serving.core.service import Service
 from densepath.serving.rest.answers import refusal, refuse
 from densepath.serving.rest.docs import docs_routes
 from densepath.serving.rest.guard import Guard
@@ -23,7 +24,6 @@ from densepath.serving.rest.schemas import refusals
 from densepath.serving.rest.v1 import v1_routes
 from densepath.serving.rest.v2 import v2_routes
 from densepath.serving.rest.v2_repository import repository_routes
-from densepath.serving.service import Service
 from densepath.version import __version__
 
 ABOUT = (

@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
-from densepath.serving.connections import CUT_SHORT
-from densepath.serving.errors import (
+from densepath.serving.core.errors import (
     MediaTypeError,
     RequestError,
     SlowBodyError,
     TooLargeError,
 )
-from densepath.serving.service import Service
-from densepath.serving.settings import MEGABYTE
+from densepath.serving.core.service import Service
+from densepath.serving.core.settings import MEGABYTE
+from densepath.serving.process.connections import CUT_SHORT
 
 Result = TypeVar("Result")
 

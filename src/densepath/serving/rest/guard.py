@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from densepath.serving.access import (
+from densepath.serving.core.access import (
     FAILED,
     FOREIGN,
     NOT_ALLOWED,
@@ -22,15 +22,15 @@ from densepath.serving.access import (
     key_in,
     request_id,
 )
-from densepath.serving.logs import log, log_request
-from densepath.serving.origins import (
+from densepath.serving.core.logs import log, log_request
+from densepath.serving.core.service import Service
+from densepath.serving.page import DOCS, FILES
+from densepath.serving.rest.origins import (
     answer_headers,
     is_foreign,
     is_preflight,
     preflight_headers,
 )
-from densepath.serving.page import DOCS, FILES
-from densepath.serving.service import Service
 
 CLIENT_GONE = 499  # as nginx logs it
 # Orchestrators ask these without a key; the page's files hold no secret.

@@ -10,13 +10,13 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from densepath.serving.errors import RequestError, UnreadableError
+from densepath.serving.core.errors import RequestError, UnreadableError
+from densepath.serving.core.service import Classified, Service
 from densepath.serving.rest.answers import as_json, explanation, image_answer
 from densepath.serving.rest.bodies import asked_seconds, while_connected
 from densepath.serving.rest.options import CLOSED_QUERY, ClassifyOptions, schema_of, with_body
 from densepath.serving.rest.schemas import WORKING, Classification, Models, refusals
 from densepath.serving.rest.uploads import read_images
-from densepath.serving.service import Classified, Service
 
 OPTIONS = schema_of(ClassifyOptions)
 BASE64 = {"type": "string", "contentEncoding": "base64"}

@@ -11,7 +11,10 @@ from typing import Any
 
 import orjson
 
-from densepath.serving.calls import (
+from densepath.serving.core.errors import RequestError
+from densepath.serving.core.fields import check_known
+from densepath.serving.rest.bodies import read_json
+from densepath.serving.v2.calls import (
     ALL_BINARY,
     BINARY,
     BINARY_SIZE,
@@ -24,10 +27,7 @@ from densepath.serving.calls import (
     WantedOutput,
     wanted_best,
 )
-from densepath.serving.errors import RequestError
-from densepath.serving.fields import check_known
-from densepath.serving.rest.bodies import read_json
-from densepath.serving.tensors import BYTES, check_input, from_raw, to_array, to_raw
+from densepath.serving.v2.tensors import BYTES, check_input, from_raw, to_array, to_raw
 
 # KServe's client names the model here, too.
 FIELDS = ("id", "model_name", "parameters", "inputs", "outputs")

@@ -12,9 +12,9 @@ from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
-from densepath.serving.errors import RequestError
-from densepath.serving.fields import check_known
-from densepath.serving.infer import TOP_K
+from densepath.serving.core.errors import RequestError
+from densepath.serving.core.fields import check_known
+from densepath.serving.v2.infer import TOP_K
 
 MOST_CLASSES = 1_000_000
 TARGET = "The class that heat maps are for, by name or number; by default each image's first."

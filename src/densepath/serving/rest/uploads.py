@@ -9,12 +9,12 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from densepath.serving.errors import MediaTypeError, RequestError, TooLargeError
-from densepath.serving.fields import check_known
+from densepath.serving.core.errors import MediaTypeError, RequestError, TooLargeError
+from densepath.serving.core.fields import check_known
+from densepath.serving.core.service import Service
 from densepath.serving.rest.bodies import beside, read_body, read_json
 from densepath.serving.rest.options import ClassifyOptions
-from densepath.serving.service import Service
-from densepath.serving.tensors import from_base64
+from densepath.serving.v2.tensors import from_base64
 
 NamedFile = tuple[str, bytes]
 # Options in a body, by name.

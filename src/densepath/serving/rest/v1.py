@@ -13,9 +13,10 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from densepath.serving.errors import RequestError
-from densepath.serving.fields import check_known
-from densepath.serving.model import ServedModel
+from densepath.serving.core.errors import RequestError
+from densepath.serving.core.fields import check_known
+from densepath.serving.core.model import ServedModel
+from densepath.serving.core.service import Classified, Service, check_ready
 from densepath.serving.rest.answers import as_json, explanation
 from densepath.serving.rest.bodies import (
     asked_seconds,
@@ -42,8 +43,7 @@ from densepath.serving.rest.schemas import (
     V1Explanation,
     refusals,
 )
-from densepath.serving.service import Classified, Service, check_ready
-from densepath.serving.tensors import from_base64, to_array
+from densepath.serving.v2.tensors import from_base64, to_array
 
 INSTANCES = "instances"
 Asked = TypeVar("Asked", bound=Options)

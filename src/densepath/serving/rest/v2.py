@@ -11,9 +11,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from densepath.serving.errors import RequestError
-from densepath.serving.infer import infer, metadata, server_metadata
-from densepath.serving.inspection import config, statistics
+from densepath.serving.core.errors import RequestError
+from densepath.serving.core.service import Service, check_ready
 from densepath.serving.rest.answers import as_json
 from densepath.serving.rest.bodies import (
     asked_seconds,
@@ -39,7 +38,8 @@ from densepath.serving.rest.schemas import (
     Statistics,
     refusals,
 )
-from densepath.serving.service import Service, check_ready
+from densepath.serving.v2.infer import infer, metadata, server_metadata
+from densepath.serving.v2.inspection import config, statistics
 
 JSON_LENGTH = "Inference-Header-Content-Length"
 TENSOR: dict[str, Any] = {

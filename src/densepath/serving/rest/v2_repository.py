@@ -11,9 +11,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from densepath.serving.errors import RequestError
-from densepath.serving.fields import check_known
-from densepath.serving.orders import check_order, check_repository
+from densepath.serving.core.errors import RequestError
+from densepath.serving.core.fields import check_known
+from densepath.serving.core.orders import check_order, check_repository
+from densepath.serving.core.service import Service
 from densepath.serving.rest.answers import as_json
 from densepath.serving.rest.bodies import read_body, read_json
 from densepath.serving.rest.options import CLOSED_QUERY
@@ -25,7 +26,6 @@ from densepath.serving.rest.schemas import (
     ModelReady,
     refusals,
 )
-from densepath.serving.service import Service
 
 ORDER: dict[str, Any] = {"parameters": {"type": "object"}}
 

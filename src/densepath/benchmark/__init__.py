@@ -1,1 +1,0 @@
-"""Measurements beside each other: accuracy, agreement, size and latency of many forms."""

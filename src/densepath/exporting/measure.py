@@ -1,0 +1,280 @@
+"""From image file to five best classes: each format of a bundle beside the checkpoint's network.
+
+The reference is the checkpoint's own network as PyTorch runs it, not rewritten, on images that
+`preprocess.py` resized. Each format is run by each engine that reads it, with that preprocessing
+and, where the format has one, with its own preprocess graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from densepath.engines.engine import Engine, Images, Logits
+from densepath.errors import DataError, EngineError, ImageError, ParityError
+from densepath.exporting.parity import LOGIT_BOUNDS, Parity, PixelRow, Resizer, Row, compare
+from densepath.exporting.parity_images import ParityImages
+from densepath.exporting.preprocess_run import Fit, open_preprocess
+from densepath.images.decode import open_image
+from densepath.images.preprocess import Image, Preprocess
+from densepath.models.build import Model
+from densepath.weights.checkpoint import Checkpoint
+from densepath.wording import counted
+
+REFERENCE_BATCH = 8
+Parts: TypeAlias = dict[str, dict[str, str]]
+Say: TypeAlias = Callable[[str], None]
+
+
+def measure_parity(
+    checkpoint: Checkpoint,
+    folder: Path,
+    parts: Parts,
+    images: ParityImages,
+    batch_sizes: Sequence[int],
+    *,
+    dynamic_size: bool = False,
+    say: Say = lambda step: None,
+) -> Parity:
+    """The comparison of all formats in `folder` with the checkpoint's network.
+
+    Images that cannot be read are left out, and named in the report. Formats that take images of
+    any size are run on those of another size too.
+
+    Raises:
+        DataError: no image can be read.
+        ParityError: the checkpoint's own answers are not numbers.
+        MissingPackageError: a format's engine is not installed.
+    """
+    fits = {
+        name: open_preprocess(name, folder / files["preprocess"])
+        for name, files in parts.items()
+        if "preprocess" in files
+    }
+    preprocesses = [checkpoint.preprocess]
+    if dynamic_size:
+        preprocesses.append(_at_another_size(checkpoint.preprocess))
+    say(f"reading {counted(len(images.paths), 'image')}")
+    resized = _resize_all(images, preprocesses, fits)
+    say("computing the reference")
+    model = checkpoint.to_model()
+    by_pillow = [np.concatenate(inputs) for inputs in resized.pillow]
+    expected = [_reference(model, inputs, resized.names) for inputs in by_pillow]
+    rows: list[Row] = []
+    for name, files in parts.items():
+        cases = [
+            _Case("Pillow", inputs, logits)
+            for inputs, logits in zip(by_pillow, expected, strict=True)
+        ]
+        if name in fits:
+            cases.append(_Case("graph", np.concatenate(resized.graphs[name].inputs), expected[0]))
+        for engine in _engines(name, folder / files["model"], checkpoint):
+            say(f"running {name} on {engine.info.name}")
+            try:
+                rows += _run_all(name, engine, cases, batch_sizes, checkpoint.multi_label)
+            finally:
+                engine.close()
+    return Parity(
+        checkpoint.spec.name,
+        _described(images, len(resized.unreadable)),
+        resized.names,
+        len(set(expected[0].argmax(axis=1).tolist())),
+        rows,
+        [graph.row(name) for name, graph in resized.graphs.items()],
+        resized.unreadable,
+    )
+
+
+def _described(images: ParityImages, num_unreadable: int) -> str:
+    """What the images are, and which of them were not compared."""
+    parts = [images.description]
+    if num_unreadable:
+        parts.append(f"{counted(num_unreadable, 'image')} of them could not be read")
+    if images.passed_over:
+        parts.append(str(images.passed_over))
+    return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Images [N, C, H, W] as a format gets them, and the logits that they must give."""
+
+    resizer: Resizer
+    inputs: Images
+    expected: Logits
+
+
+@dataclass
+class _Resized:
+    """The images as the network takes them.
+
+    Attributes:
+        pillow: for each preprocessing float32 [1, C, H, W] of each image, by `preprocess.py`.
+        graphs: the same by the graph of each format, for the first preprocessing.
+        names: of the images, in order.
+        unreadable: the others, with the reason.
+    """
+
+    pillow: list[list[Images]]
+    graphs: dict[str, _ByGraph]
+    names: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _ByGraph:
+    """What a preprocess graph made, and how its pixels differ from Pillow's."""
+
+    inputs: list[Images] = field(default_factory=list)
+    values: int = 0
+    differing: int = 0
+    beyond_one: int = 0
+    largest: int = 0
+
+    def add(self, images: Images, pixels: Image, right: Image) -> None:
+        """One image more, `right` by Pillow."""
+        self.inputs.append(images)
+        difference = np.abs(pixels.astype(np.int16) - right)
+        self.values += difference.size
+        self.differing += int(np.count_nonzero(difference))
+        self.beyond_one += int(np.count_nonzero(difference > 1))
+        self.largest = max(self.largest, int(difference.max()))
+
+    def row(self, format: str) -> PixelRow:
+        """The figures."""
+        share, beyond = self.differing / self.values, self.beyond_one / self.values
+        return PixelRow(format, share, beyond, self.largest)
+
+
+def _at_another_size(preprocess: Preprocess) -> Preprocess:
+    """The same for a larger image that is not square, with sides that halve to odd numbers."""
+    height, width = preprocess.size
+    return preprocess.at_size((height + 5, width + 30))
+
+
+def _resize_all(
+    images: ParityImages, preprocesses: Sequence[Preprocess], fits: dict[str, Fit]
+) -> _Resized:
+    """Every image, decoded once and resized in each way; only the small forms are kept.
+
+    Raises:
+        DataError: no image can be read.
+    """
+    resized = _Resized([[] for _ in preprocesses], {name: _ByGraph() for name in fits})
+    for path, shown in zip(images.paths, images.names, strict=True):
+        try:
+            picture = _read(path, preprocesses[0].channels)
+        except ImageError as error:
+            resized.unreadable.append(f"{shown}: {error.reason}")
+            continue
+        resized.names.append(shown)
+        for preprocess, made in zip(preprocesses, resized.pillow, strict=True):
+            made.append(preprocess(picture)[None])
+        right = preprocesses[0].fit(picture)
+        for name, fit in fits.items():
+            resized.graphs[name].add(*fit(picture), right)
+    if not resized.names:
+        raise DataError(
+            f"none of {images.description} can be read; the first is {resized.unreadable[0]}. "
+            "Name others to compare answers on, by --images."
+        )
+    return resized
+
+
+def _read(path: Path, channels: int) -> Image:
+    """The pixels of a file; where a network takes other channels, the RGB planes over and over.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    if channels in (1, 3):
+        return open_image(path, channels=channels)
+    planes = [channel % 3 for channel in range(channels)]
+    return np.ascontiguousarray(open_image(path)[:, :, planes])
+
+
+def _reference(model: Model, inputs: Images, names: Sequence[str]) -> Logits:
+    """The logits of the checkpoint's network, as it is.
+
+    Raises:
+        ParityError: one is not a number.
+    """
+    with torch.inference_mode():
+        parts = torch.from_numpy(inputs).split(REFERENCE_BATCH)
+        logits = torch.cat([model(part) for part in parts]).numpy()
+    whole = np.isfinite(logits).all(axis=1)
+    if not whole.all():
+        raise ParityError(
+            f"the checkpoint's own answer to {names[int(np.argmin(whole))]} is not a number: its "
+            "weights are damaged, or its training diverged. No bundle was written."
+        )
+    return logits
+
+
+def _engines(name: str, path: Path, checkpoint: Checkpoint) -> Iterator[Engine]:
+    """Every engine of this machine that reads the format, one after the other.
+
+    In the mode `latency` a call of `run_share` is one call of the runtime, on all cores.
+    """
+    if name == "onnx":
+        from densepath.engines.onnxruntime import OnnxRuntimeEngine
+
+        yield OnnxRuntimeEngine(path, mode="latency")
+    elif name == "openvino":
+        from densepath.engines.openvino import OpenVinoEngine
+
+        yield OpenVinoEngine(path, mode="latency")
+    elif name == "aoti":
+        from densepath.engines.aoti import AotiEngine
+
+        channels, classes = checkpoint.in_channels, checkpoint.num_classes
+        yield AotiEngine(path, in_channels=channels, num_classes=classes, size=None)
+    else:
+        from densepath.engines.eager import EagerEngine
+
+        size = checkpoint.preprocess.size
+        yield EagerEngine(Checkpoint.load(path).to_model(), size=size, mode="latency")
+        yield from _native(path, size)
+
+
+def _native(path: Path, size: tuple[int, int]) -> Iterator[Engine]:
+    """Our own kernels, where there is a compiler for them."""
+    from densepath.engines.native import NativeEngine, read_tensors
+
+    spec, in_channels, tensors = read_tensors(path)
+    classes = len(tensors["classifier.bias"])
+    try:
+        yield NativeEngine(
+            *(spec, tensors),
+            num_classes=classes,
+            in_channels=in_channels,
+            size=size,
+            mode="latency",
+        )
+    except EngineError:
+        return
+
+
+def _run_all(
+    name: str,
+    engine: Engine,
+    cases: Sequence[_Case],
+    batch_sizes: Sequence[int],
+    multi_label: bool,
+) -> Iterator[Row]:
+    """A row for each case and batch size."""
+    for case in cases:
+        bound, (height, width) = LOGIT_BOUNDS[case.resizer], case.inputs.shape[2:]
+        for batch_size in batch_sizes:
+            starts = range(0, len(case.inputs), batch_size)
+            parts = [engine.run_share(case.inputs[i : i + batch_size]) for i in starts]
+            measured = compare(
+                np.concatenate(parts), case.expected, multi_label=multi_label, bound=bound
+            )
+            size = f"{height} × {width}"
+            yield Row(name, engine.info.name, case.resizer, size, batch_size, **measured)

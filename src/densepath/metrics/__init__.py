@@ -1,0 +1,1 @@
+"""Pure figures of logits and targets; training and evaluation both use them."""

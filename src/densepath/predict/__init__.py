@@ -1,0 +1,1 @@
+"""load → Predictor: reading, the flow, answers and explanations."""

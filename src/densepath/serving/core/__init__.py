@@ -1,0 +1,1 @@
+"""Models, queues and requests, whatever the protocol."""

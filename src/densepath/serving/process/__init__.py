@@ -1,0 +1,1 @@
+"""Processes that serve: sockets, connections, one process or several workers."""

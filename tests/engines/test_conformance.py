@@ -1,0 +1,391 @@
+"""What every engine must do, whatever the runtime; a new engine is one more line in ENGINES."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from densepath.engines.aoti import AotiEngine
+from densepath.engines.compiled import CompiledEngine
+from densepath.engines.eager import EagerEngine
+from densepath.engines.executorch import ExecutorchEngine
+from densepath.engines.litert import LiteRtEngine
+from densepath.engines.native import NativeEngine
+from densepath.engines.null import NullEngine
+from densepath.engines.onnxruntime import OnnxRuntimeEngine
+from densepath.engines.openvino import OpenVinoEngine
+from densepath.errors import UsageError
+from densepath.images.preprocess import Preprocess
+from densepath.models.build import build_model
+from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
+from densepath.quantize.executorch import write_executorch
+from densepath.quantize.litert import write_litert
+from densepath.weights.checkpoint import Checkpoint
+
+CLASSES, SIDE = 7, 32
+SHAPE = (CLASSES, 3, SIDE, SIDE)
+DENSE = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), SIDE, "none")
+DUAL = ModelSpec("tiny-dpn", DPNArch(8, 3, 16, 4, (2, 1), (4, 8), 1, stem="small"), SIDE, "none")
+
+
+def network(spec=DENSE):
+    """Weights and statistics away from their first values, negative scales included."""
+    torch.manual_seed(3)
+    model = build_model(spec, num_classes=CLASSES)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.3, 2.0)
+            nn.init.uniform_(module.weight, -0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.2)
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 1.0)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The network in the formats that runtimes read: `files(suffix)` is a path."""
+    folder, made = tmp_path_factory.mktemp("formats"), {}
+
+    def file(suffix):
+        if suffix not in made:
+            path = folder / f"model.{suffix}"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the exporters' own
+                EXPORTERS[suffix](network(), path)
+            made[suffix] = path  # last: an exporter whose package is missing skips every test
+        return made[suffix]
+
+    return file
+
+
+def exported(model):
+    """The graph of the network for any number of images."""
+    some = torch.zeros(2, 3, SIDE, SIDE)
+    with torch.no_grad():
+        return torch.export.export(model, (some,), dynamic_shapes=({0: torch.export.Dim("n")},))
+
+
+def to_onnx(model, path):
+    program = torch.onnx.export(
+        exported(model), dynamo=True, input_names=["images"], output_names=["logits"], verbose=False
+    )
+    program.save(str(path))
+
+
+def to_openvino(model, path):
+    import openvino
+
+    network = openvino.convert_model(exported(model))
+    network.reshape([-1, 3, SIDE, SIDE])
+    openvino.save_model(network, path, compress_to_fp16=False)
+
+
+def to_aoti(model, path):
+    torch._inductor.aoti_compile_and_package(exported(model), package_path=str(path))
+
+
+def to_litert(model, path):
+    pytest.importorskip("litert_torch", reason="it is in the extra edge")
+    write_litert(checkpoint(model), path, calibration=None)
+
+
+def to_executorch(model, path):
+    pytest.importorskip("executorch.exir", reason="it is in the extra edge")
+    write_executorch(checkpoint(model), path, calibration=None)
+
+
+def checkpoint(model):
+    return Checkpoint.of(model, preprocess=PREPROCESS)
+
+
+PREPROCESS = Preprocess((SIDE, SIDE))
+EXPORTERS = {
+    "onnx": to_onnx,
+    "xml": to_openvino,
+    "pt2": to_aoti,
+    "tflite": to_litert,
+    "pte": to_executorch,
+    "dpn.tflite": lambda _, path: to_litert(network(DUAL), path),
+    "dpn.pte": lambda _, path: to_executorch(network(DUAL), path),
+}
+
+
+def tensors(model):
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+
+
+def native(spec, **options):
+    return NativeEngine(spec, tensors(network(spec)), num_classes=CLASSES, in_channels=3, **options)
+
+
+def eager_of(threads, **options):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return EagerEngine(network(), **options)
+    finally:
+        torch.set_num_threads(before)
+
+
+def litert(file, **options):
+    return LiteRtEngine(file, preprocess=PREPROCESS, **EDGE, **options)
+
+
+EDGE = {
+    "in_channels": 3,
+    "num_classes": CLASSES,
+    "size": (SIDE, SIDE),
+    "precision": "float32",
+}
+ENGINES = {
+    "null": lambda _: NullEngine(num_classes=CLASSES),
+    "eager, 1 thread": lambda _: eager_of(1),
+    "eager, 3 threads": lambda _: eager_of(3),
+    "eager, latency": lambda _: eager_of(2, mode="latency"),
+    "eager, throughput": lambda _: eager_of(2, mode="throughput"),
+    "eager, DPN": lambda _: EagerEngine(network(DUAL)),
+    "compiled": lambda _: CompiledEngine(network()),
+    "aoti": lambda files: AotiEngine(
+        files("pt2"), in_channels=3, num_classes=CLASSES, size=(SIDE, SIDE)
+    ),
+    "onnxruntime, latency": lambda files: OnnxRuntimeEngine(files("onnx"), mode="latency"),
+    "onnxruntime, 3 streams": lambda files: OnnxRuntimeEngine(files("onnx"), threads=3),
+    "openvino, latency": lambda files: OpenVinoEngine(files("xml"), mode="latency"),
+    "openvino, throughput": lambda files: OpenVinoEngine(files("xml"), mode="throughput"),
+    "openvino, 3 streams": lambda files: OpenVinoEngine(files("xml"), threads=3),
+    "openvino, of ONNX": lambda files: OpenVinoEngine(files("onnx"), threads=2),
+    "litert, latency": lambda files: litert(files("tflite"), mode="latency"),
+    "litert, 3 streams": lambda files: litert(files("tflite"), threads=3),
+    "litert, DPN": lambda files: litert(files("dpn.tflite"), threads=1),
+    "executorch": lambda files: ExecutorchEngine(files("pte"), **EDGE, threads=2),
+    "executorch, DPN": lambda files: ExecutorchEngine(files("dpn.pte"), **EDGE, threads=1),
+    "native, latency": lambda _: native(DENSE, mode="latency", threads=2),
+    "native, 3 streams": lambda _: native(DENSE, threads=3),
+    "native, DPN": lambda _: native(DUAL, threads=2),
+}
+
+# They compile the network first.
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("compiled", "aoti") else [])
+    for name in ENGINES
+]
+
+
+def images(count, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.standard_normal((count, 3, SIDE, SIDE), dtype=np.float32)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def engine(request, files):
+    made = ENGINES[request.param](files)
+    yield made
+    made.close()
+    made.close()
+
+
+def test_logits_are_float32_with_one_row_an_image_and_one_column_a_class(engine):
+    for run in (engine.run, engine.run_share):
+        logits = run(images(3))
+        assert logits.dtype == np.float32
+        assert logits.shape == (3, CLASSES)
+    assert engine.info.num_classes == CLASSES
+    assert engine.info.in_channels == 3
+
+
+def test_no_images_give_no_logits(engine):
+    assert engine.run(images(0)).shape == (0, CLASSES)
+    assert engine.run_share(images(0)).shape == (0, CLASSES)
+
+
+def test_the_logits_are_those_of_the_plain_network(engine):
+    if engine.info.name == "null":
+        pytest.skip("it has no network")
+    batch = images(5)
+    model = network(DUAL if np.abs(engine.run(batch) - plain(DENSE, batch)).max() > 1 else DENSE)
+    with torch.inference_mode():
+        wanted = model(torch.from_numpy(batch)).numpy()
+    assert 1 < np.abs(wanted).max() < 100
+    np.testing.assert_allclose(engine.run(batch), wanted, atol=1e-4)
+    np.testing.assert_allclose(engine.run_share(batch), wanted, atol=1e-4)
+
+
+def plain(spec, batch):
+    with torch.inference_mode():
+        return network(spec)(torch.from_numpy(batch)).numpy()
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 17])
+def test_an_image_is_answered_alike_in_any_batch(engine, count):
+    batch = images(count)
+    alone = np.concatenate([engine.run(batch[i : i + 1]) for i in range(count)])
+    np.testing.assert_allclose(engine.run(batch), alone, atol=1e-4)
+    np.testing.assert_allclose(engine.run_share(batch), alone, atol=1e-4)
+
+
+def test_an_image_that_is_not_a_number_spoils_no_other(engine):
+    batch = images(4)
+    wanted = engine.run(batch)
+    batch[2] = np.nan
+    for run in (engine.run, engine.run_share):
+        found = run(batch)
+        assert np.isnan(found[2]).any()
+        np.testing.assert_allclose(found[[0, 1, 3]], wanted[[0, 1, 3]], atol=1e-4)
+
+
+def test_the_images_are_left_as_they_were(engine):
+    batch = images(9)
+    before = batch.copy()
+    engine.run(batch)
+    engine.run_share(batch)
+    np.testing.assert_array_equal(batch, before)
+
+
+def test_logits_stay_as_they_were_when_the_engine_runs_again(engine):
+    first, shared = engine.run(images(2)), engine.run_share(images(2))
+    kept = [first.copy(), shared.copy()]
+    engine.run(images(2, seed=1))
+    engine.run_share(images(2, seed=1))
+    np.testing.assert_array_equal([first, shared], kept)
+
+
+def last_channels(batch):
+    return np.ascontiguousarray(batch.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+def read_only(batch):
+    batch = batch.copy()
+    batch.flags.writeable = False
+    return batch
+
+
+@pytest.mark.parametrize(
+    "reorder",
+    [last_channels, read_only, lambda b: b[::-1][::-1], lambda b: b[:, :, ::-1].copy()[:, :, ::-1]],
+    ids=["channels last", "read-only", "backwards twice", "mirrored in memory"],
+)
+def test_images_in_another_order_of_memory_are_taken(engine, reorder):
+    batch = images(3)
+    np.testing.assert_allclose(engine.run(reorder(batch)), engine.run(batch), atol=1e-4)
+    np.testing.assert_allclose(engine.run_share(reorder(batch)), engine.run(batch), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((1, 4, SIDE, SIDE), np.float32),
+        np.zeros((3, SIDE, SIDE), np.float32),
+        np.zeros((1, 3, SIDE, SIDE), np.uint8),
+        np.zeros((1, 3, SIDE, SIDE), np.float64),
+    ],
+    ids=["channels", "no batch", "uint8", "float64"],
+)
+def test_a_batch_of_another_kind_is_refused_with_what_is_taken(engine, wrong):
+    for run in (engine.run, engine.run_share):
+        with pytest.raises(UsageError, match=r"takes float32 \[N, 3, (height, width|32, 32)\]"):
+            run(wrong)
+
+
+def test_a_network_for_one_size_refuses_others(engine):
+    if engine.info.size is None:
+        pytest.skip("it takes any size")
+    with pytest.raises(UsageError, match=r"takes float32 \[N, 3, 32, 32\]"):
+        engine.run(np.zeros((1, 3, 40, 40), np.float32))
+
+
+@pytest.mark.parametrize("way", ["run", "run_share"])
+def test_threads_that_share_an_engine_get_their_own_answers(engine, way):
+    run = getattr(engine, way)
+    batches = [images(1 + seed % 3, seed) for seed in range(6)]
+    wanted = [run(batch) for batch in batches]
+    found = [None] * 6
+
+    def work(i):
+        found[i] = run(batches[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for mine, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+def test_an_engine_leaves_the_threads_of_torch_as_they_were(engine):
+    before = torch.get_num_threads()
+    found = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    engine.run(images(5))
+    engine.run_share(images(5))
+    thread.start()
+    thread.join()
+    assert [torch.get_num_threads(), *found] == [before, before]
+
+
+def test_what_an_engine_is_can_be_written_as_json(engine):
+    said = engine.info.to_dict()
+    assert said["name"] == engine.info.name
+    assert said["streams"] >= 1
+    assert said["batch_size"] >= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_closing_an_engine_that_is_still_running_harms_no_answer(name, files):
+    engine = ENGINES[name](files)
+    batch = images(4)
+    wanted, found, running = engine.run(batch), [], threading.Barrier(4)
+
+    def work():
+        running.wait()
+        while len(found) < 300:
+            try:
+                found.append(engine.run_share(batch))
+            except Exception:  # it is closed: what that says is the next test's
+                return
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    running.wait()
+    time.sleep(0.02)
+    engine.close()
+    for thread in threads:
+        thread.join()
+    for answer in found:
+        np.testing.assert_allclose(answer, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_closed_engine_ends_its_threads_and_says_that_it_is_closed(name, files):
+    if name == "null":
+        pytest.skip("it has nothing to close")
+    before = threading.active_count()
+    engine = ENGINES[name](files)
+    engine.close()
+    engine.close()
+    assert threading.active_count() == before
+    with pytest.raises(UsageError, match="closed"):
+        engine.run(images(1))
+
+
+def test_bfloat16_answers_are_near_those_of_float32(files):
+    batch = images(4)
+    full = plain(DENSE, batch)
+    for half in (
+        EagerEngine(copy.deepcopy(network()), precision="bfloat16"),
+        OpenVinoEngine(files("xml"), precision="bfloat16"),
+    ):
+        found = half.run(batch)
+        half.close()
+        assert half.info.precision == "bfloat16"
+        assert 0 < np.abs(found - full).max() < 0.05 * np.abs(full).max()

@@ -1,0 +1,240 @@
+"""Checkpoints: what is written comes back, and damaged files are refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from densepath.errors import CheckpointError, KeyMismatchError, OutputError, UsageError
+from densepath.images.preprocess import Preprocess
+from densepath.models.build import build_model
+from densepath.weights.checkpoint import METADATA_KEY, Checkpoint
+
+TINY = "densenet_bc_22_12"
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return build_model(TINY, num_classes=4, in_channels=1).eval()
+
+
+@pytest.fixture
+def checkpoint(model):
+    return Checkpoint.of(
+        model,
+        preprocess=Preprocess(size=(32, 32), mean=(0.5,), std=(0.25,)),
+        labels=["a", "b", "ç", "日本"],
+        multi_label=True,
+        provenance={"from": "a test"},
+    )
+
+
+def rewrite(path, change):
+    """The file again, with its description changed by `change`."""
+    with safe_open(str(path), framework="pt") as file:
+        values = json.loads(file.metadata()[METADATA_KEY])
+    change(values)
+    save_file(load_file(str(path)), str(path), metadata={METADATA_KEY: json.dumps(values)})
+
+
+def test_a_loaded_checkpoint_has_the_fields_and_logits_of_the_saved_one(
+    model, checkpoint, tmp_path
+):
+    checkpoint.save(tmp_path / "x.safetensors")
+    loaded = Checkpoint.load(tmp_path / "x.safetensors")
+    assert loaded.spec.arch == model.spec.arch
+    assert (loaded.preprocess, loaded.labels) == (checkpoint.preprocess, checkpoint.labels)
+    assert (loaded.num_classes, loaded.in_channels, loaded.multi_label) == (4, 1, True)
+    assert loaded.provenance == {"from": "a test"}
+    images = torch.randn(2, 1, 32, 32)
+    network = loaded.to_model()
+    assert not network.training
+    with torch.inference_mode():
+        assert torch.equal(network(images), model(images))
+
+
+def test_the_same_checkpoint_is_written_as_the_same_bytes(checkpoint, tmp_path):
+    checkpoint.save(tmp_path / "a.safetensors")
+    Checkpoint.load(tmp_path / "a.safetensors").save(tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_a_checkpoint_does_not_follow_the_network_it_was_taken_of(model, checkpoint):
+    before = checkpoint.tensors["classifier.bias"].clone()
+    with torch.no_grad():
+        model.classifier.bias.add_(1)
+    assert torch.equal(checkpoint.tensors["classifier.bias"], before)
+    network = checkpoint.to_model()
+    with torch.no_grad():
+        network.classifier.bias.add_(1)
+    assert torch.equal(checkpoint.tensors["classifier.bias"], before)
+
+
+def test_a_network_made_of_a_checkpoint_can_be_trained(checkpoint):
+    network = checkpoint.to_model().train()
+    network(torch.randn(2, 1, 32, 32)).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_weights_of_half_precision_run_in_float32(checkpoint):
+    halved = {name: tensor.bfloat16() for name, tensor in checkpoint.tensors.items()}
+    network = Checkpoint(
+        checkpoint.spec, checkpoint.preprocess, checkpoint.labels, halved, in_channels=1
+    ).to_model()
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+
+
+def test_labels_are_numbers_or_imagenets_where_none_are_given(model):
+    preprocess = Preprocess(size=(32, 32), mean=(0.5,), std=(0.25,))
+    assert Checkpoint.of(model, preprocess=preprocess).labels == ["0", "1", "2", "3"]
+    thousand = build_model(TINY, num_classes=1000, in_channels=1)
+    assert Checkpoint.of(thousand, preprocess=preprocess).labels[0] == "tench, Tinca tinca"
+
+
+def test_as_many_labels_as_classes_are_asked_for(model):
+    preprocess = Preprocess(size=(32, 32), mean=(0.5,), std=(0.25,))
+    with pytest.raises(UsageError, match="3 labels for a network of 4 classes"):
+        Checkpoint.of(model, preprocess=preprocess, labels=["a", "b", "c"])
+
+
+def test_a_preprocessing_of_other_channels_is_refused(model):
+    with pytest.raises(UsageError, match=r"makes 3 channels; the network takes 1"):
+        Checkpoint.of(model, preprocess=Preprocess(size=(32, 32)))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"none\.safetensors: no such file"):
+        Checkpoint.load(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_cut_off_file_is_refused(share, checkpoint, tmp_path):
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(CheckpointError, match="cannot be read as a safetensors file"):
+        Checkpoint.load(path)
+
+
+def test_tensors_without_our_description_are_refused_with_the_way_to_import_them(tmp_path):
+    save_file({"a": torch.zeros(1)}, str(tmp_path / "x.safetensors"))
+    with pytest.raises(CheckpointError, match=r"densepath import x\.safetensors --model NAME"):
+        Checkpoint.load(tmp_path / "x.safetensors")
+
+
+def test_a_later_format_is_refused(checkpoint, tmp_path):
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path)
+    rewrite(path, lambda values: values.update(format=2))
+    with pytest.raises(CheckpointError, match="format 2; this densepath reads format 1"):
+        Checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values.pop("spec"),
+        lambda values: values.pop("labels"),
+        lambda values: values["labels"].append("one more"),
+        lambda values: values["spec"]["arch"].update(growth_rate=13),
+        lambda values: values["spec"]["arch"].update(growth="12"),
+        lambda values: values["spec"].update(family="resnet"),
+        lambda values: values["preprocess"].update(interpolation="nearest"),
+        lambda values: values.update(in_channels="three"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(change, checkpoint, tmp_path):
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path)
+    rewrite(path, change)
+    with pytest.raises(CheckpointError, match="damaged checkpoint"):
+        Checkpoint.load(path)
+
+
+def test_a_folder_that_cannot_be_made_is_an_output_error(checkpoint, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError):
+        checkpoint.save(tmp_path / "file" / "x.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_tensors_of_another_network_are_counted_and_named(checkpoint):
+    tensors = dict(checkpoint.tensors)
+    tensors["extra"] = tensors.pop("classifier.bias")
+    tensors["features.conv0.weight"] = torch.zeros(1)
+    broken = Checkpoint(
+        checkpoint.spec, checkpoint.preprocess, checkpoint.labels, tensors, in_channels=1
+    )
+    with pytest.raises(KeyMismatchError) as caught:
+        broken.to_model()
+    message = str(caught.value)
+    assert "1 missing (classifier.bias)" in message
+    assert "1 unexpected (extra)" in message
+    assert "features.conv0.weight [1] instead of [24, 1, 3, 3]" in message
+
+
+def test_a_checkpoint_has_the_permissions_of_any_new_file(checkpoint, tmp_path):
+    (tmp_path / "other").touch()
+    checkpoint.save(tmp_path / "x.safetensors")
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_equal_contents_make_equal_bytes_in_every_process(tmp_path):
+    """safetensors writes metadata in the order of a hash table, another one in each process."""
+    code = """
+import sys, torch
+from densepath.weights.checkpoint import write_tensors
+metadata = {f"key{n}": 'ä \\x7f \\u2028 "quoted" / \\n' * n for n in range(6)}
+write_tensors(sys.argv[1], {"a": torch.arange(3.0), "b": torch.zeros(2)}, metadata)
+"""
+    for number in range(3):
+        command = [sys.executable, "-c", code, str(tmp_path / str(number))]
+        subprocess.run(command, check=True)
+    first, *others = ((tmp_path / str(number)).read_bytes() for number in range(3))
+    assert all(other == first for other in others)
+    with safe_open(str(tmp_path / "0"), framework="pt") as file:
+        assert file.metadata()["key1"] == 'ä \x7f \u2028 "quoted" / \n'
+        assert file.get_tensor("a").tolist() == [0, 1, 2]
+
+
+def test_the_same_checkpoint_has_the_same_bytes_with_what_it_was_trained_on(tmp_path):
+    """safetensors writes several metadata in any order; names with escapes are among them."""
+    import numpy as np
+
+    from densepath.data.options import DataOptions
+    from densepath.weights.trained_on import TrainedOn
+
+    marks = np.arange(5, dtype=np.uint64)
+    known = TrainedOn(
+        'C:\\a "b"\n\t\x01/ü-日本',
+        DataOptions(),
+        {"train": "all of it"},
+        "validation",
+        (5, 1),
+        marks,
+        marks[:1],
+    )
+    model = build_model("densenet_bc_22_12", num_classes=2)
+    checkpoint = Checkpoint.of(
+        model, preprocess=Preprocess((32, 32)), labels=['"\x02é', "b"], trained_on=known
+    )
+    saved = set()
+    for number in range(12):
+        path = tmp_path / f"{number}.safetensors"
+        checkpoint.save(path)
+        saved.add(path.read_bytes())
+    assert len(saved) == 1
+    read = Checkpoint.load(path)
+    assert read.labels == checkpoint.labels
+    assert read.trained_on.source == known.source
+    assert read.trained_on.trained.tolist() == marks.tolist()
+    for name, tensor in checkpoint.tensors.items():
+        assert torch.equal(tensor, read.tensors[name])

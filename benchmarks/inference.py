@@ -76,7 +76,7 @@ def choose_default(bundle: Path, precision: str, threads: int) -> str:
     """The name of our system that `densepath.load(bundle)` takes by itself."""
     from densepath.bundle.bundle import Bundle
     from densepath.engines.choose import choose
-    from densepath.engines.obstacles import Wish
+    from densepath.engines.wish import Wish
 
     wish = Wish(precision=precision, threads=threads, device="cpu")  # type: ignore[arg-type]
     return f"densepath {choose(wish, Bundle.open(bundle)).engine}"

@@ -2,7 +2,7 @@
 
 A generated part stands between `<!-- KIND: NAME -->` and `<!-- end -->`. Kinds: `options` (the
 arguments and options of a verb, from the command line itself) and `table` (`extras`,
-`models`, `published`, `recipe`, `recipes`).
+`formats`, `models`, `published`, `recipe`, `recipes`, `runtimes`).
 `--check` writes nothing and exits 1 when a page is not up to date.
 """
 
@@ -198,12 +198,45 @@ def extras_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def formats_table() -> str:
+    """The formats of a bundle: what they are, and who writes them."""
+    from densepath.bundle.formats import FORMATS
+
+    rows = ["| format | what it is | written by | extra |", "|---|---|---|---|"]
+    for row in FORMATS.values():
+        ways = {"export": row.write, "quantize": row.int8}
+        writers = [f"`{verb}`" for verb, way in ways.items() if way is not None]
+        extras = dict.fromkeys(f"`{extra}`" for _, extra in row.all_packages)
+        cells = [f"`{row.name}`", row.about, ", ".join(writers), ", ".join(extras)]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def runtimes_table() -> str:
+    """The engines: what they read, need and compute in."""
+    from densepath.bundle.formats import RUNTIMES
+
+    rows = ["| engine | reads | needs beyond densepath's own packages | computes in |"]
+    rows.append("|---|---|---|---|")
+    places = {True: "GPU", False: "CPU", None: "CPU or GPU"}
+    for row in RUNTIMES.values():
+        read = dict.fromkeys(f"`{name}`" for name in (row.format, row.int8_format) if name)
+        if row.format == "torch":
+            read["checkpoints"] = None
+        needs = row.needs or ", ".join(package.replace("_", "-") for package, _ in row.packages)
+        computes = ", ".join((*row.arithmetic, places[row.gpu]))
+        rows.append(f"| `{row.name}` | {', '.join(read)} | {needs} | {computes} |")
+    return "\n".join(rows) + "\n"
+
+
 TABLES = {
     "extras": extras_table,
+    "formats": formats_table,
     "models": models_table,
     "published": published_table,
     "recipe": recipe_table,
     "recipes": recipes_table,
+    "runtimes": runtimes_table,
 }
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ from PIL import Image
 
 import densepath
 from densepath.bundle.bundle import Bundle, write_bundle
+from densepath.bundle.formats import FORMATS, RUNTIMES
 from densepath.bundle.manifest import File
-from densepath.bundle.other_formats import EXPORTED
 from densepath.cli.app import main
-from densepath.engines import obstacles
+from densepath.engines import machine, obstacles
 from densepath.engines.choose import LARGE_PARAMETERS, choose
-from densepath.engines.obstacles import MANY_IMAGES, TABLE, Wish
+from densepath.engines.wish import MANY_IMAGES, Wish
 from densepath.errors import (
     BundleError,
     EngineError,
@@ -106,7 +106,7 @@ def no_compiler(monkeypatch):
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    monkeypatch.setattr(obstacles, "has_gpu", lambda: False)
+    monkeypatch.setattr(machine, "has_gpu", lambda: False)
 
 
 def only(bundle, *formats):
@@ -251,13 +251,13 @@ def test_bfloat16_takes_an_engine_that_computes_in_it(opened, compiled, no_gpu):
 def test_a_gpu_is_used_when_there_is_one(opened, compiled, monkeypatch):
     from densepath.engines import onnxruntime
 
-    monkeypatch.setattr(obstacles, "has_gpu", lambda: True)
+    monkeypatch.setattr(machine, "has_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(onnxruntime, "missing_provider", lambda provider: None)
     assert choose(Wish(), opened).engine == "cuda"
     assert choose(Wish(device="cpu"), opened).engine == "native"
     monkeypatch.undo()
-    monkeypatch.setattr(obstacles, "has_gpu", lambda: True)
+    monkeypatch.setattr(machine, "has_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose(Wish(), opened).engine == "eager"
     assert choose(Wish(), None).engine == "eager"
@@ -266,11 +266,11 @@ def test_a_gpu_is_used_when_there_is_one(opened, compiled, monkeypatch):
 # What stands in the way, and the cure.
 
 
-@pytest.mark.parametrize("engine", [row.name for row in TABLE])
+@pytest.mark.parametrize("engine", list(RUNTIMES))
 def test_an_engine_whose_format_is_missing_says_how_to_export_it(opened, engine):
-    [row] = (row for row in TABLE if row.name == engine)
+    row = RUNTIMES[engine]
     others = {"onnx", "openvino", "torch"} - {row.format}
-    verb = "export" if row.format in EXPORTED else "quantize"
+    verb = "export" if FORMATS[row.format].write else "quantize"
     if row.gpu is False and row.format != "torch":
         with pytest.raises(BundleError, match=rf"no {row.format} format.*densepath {verb} "):
             choose(Wish(engine=engine), only(opened, *others))

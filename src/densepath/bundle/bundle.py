@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from densepath.bundle.manifest import FORMATS, MANIFEST, MANIFEST_HASH, MOST_BYTES, File, Manifest
+from densepath.bundle.formats import FORMATS
+from densepath.bundle.manifest import MANIFEST, MANIFEST_HASH, MOST_BYTES, File, Manifest
 from densepath.bundle.other_formats import how_to_get
 from densepath.errors import BundleError, OutputError, UnknownNameError
 from densepath.files import nearest_paths, sha256, write_text

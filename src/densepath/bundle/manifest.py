@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from densepath.bundle.formats import FORMATS
 from densepath.errors import BundleError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.names import to_json
@@ -22,7 +23,6 @@ FORMAT = "densepath-bundle"
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.json.sha256"
-FORMATS = ("onnx", "openvino", "torch", "aoti", "native", "executorch", "litert")
 PRECISIONS = ("float32", "int8")
 FAMILIES = ("densenet", "dpn")
 MOST_BYTES = 64 << 20  # of a manifest: far above one with a million labels
@@ -246,6 +246,10 @@ def _one_of(value: Any, field: str, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
+def _format_name(value: Any, field: str) -> str:
+    return _one_of(value, field, tuple(FORMATS))
+
+
 def _model(value: Any, field: str) -> dict[str, Any]:
     _object(value, field, {"name", "family", "num_parameters"})
     _text(value["name"], f"{field}.name")
@@ -292,8 +296,8 @@ def _tensor(value: Any, field: str) -> Tensor:
 def _formats(value: Any, field: str) -> dict[str, dict[str, str]]:
     _mapping(value, field)
     for name, parts in value.items():
-        _one_of(name, f"a name in {field}", FORMATS)
-        _object(parts, f"{field}.{name}", {"model", *_PARTS[name]})
+        _format_name(name, f"a name in {field}")
+        _object(parts, f"{field}.{name}", {"model", *FORMATS[name].parts})
         for part, text in parts.items():
             _text(text, f"{field}.{name}.{part}")
     if not value:
@@ -314,7 +318,7 @@ def _files(value: Any, field: str) -> dict[str, File]:
         _count(parts["size_bytes"], f"{where}.size_bytes")
         if not isinstance(parts["formats"], list):
             raise _WrongError(f"{where}.formats must be a list")
-        formats = tuple(_one_of(one, f"{where}.formats", FORMATS) for one in parts["formats"])
+        formats = tuple(_format_name(one, f"{where}.formats") for one in parts["formats"])
         files[name] = File(parts["sha256"], parts["size_bytes"], formats)
     return files
 
@@ -354,16 +358,6 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-# What a format has besides its model.
-_PARTS = {
-    "onnx": {"preprocess"},
-    "openvino": {"preprocess"},
-    "torch": set(),
-    "aoti": {"machine", "system"},
-    "native": set(),
-    "executorch": set(),
-    "litert": set(),
-}
 _FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "model": _model,
     "labels": _labels,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-# What `densepath export` writes in float32, and `densepath quantize` in INT8.
-EXPORTED = ("onnx", "openvino", "torch", "aoti")
-QUANTISED = ("native", "openvino", "onnx", "executorch", "litert")
+from densepath.bundle.formats import exported, quantised
+
 INT8 = "int8"
 
 
@@ -18,22 +17,22 @@ def how_to_get(format: str, *, there: Iterable[str] = (), precision: str = "floa
         there: formats that the bundle has, and is to keep.
         precision: the bundle's.
     """
-    if precision == INT8 and format in QUANTISED:
-        formats = _joined(there, format, QUANTISED)
+    if precision == INT8 and format in quantised():
+        formats = _joined(there, format, quantised())
         return f"Add it: densepath quantize SUBJECT --data DATA --to {formats} -o DIR"
     if precision == INT8:
         return (
             "A bundle in INT8 never has it, one of the float network does: "
             f"densepath export SUBJECT --to {format} -o DIR"
         )
-    if format in EXPORTED:
-        return f"Add it: densepath export SUBJECT --to {_joined(there, format, EXPORTED)} -o DIR"
+    if format in exported():
+        return f"Add it: densepath export SUBJECT --to {_joined(there, format, exported())} -o DIR"
     return (
         "It comes with a bundle in INT8: "
         f"densepath quantize SUBJECT --data DATA --to {format} -o DIR"
     )
 
 
-def _joined(there: Iterable[str], format: str, written: tuple[str, ...]) -> str:
+def _joined(there: Iterable[str], format: str, written: Collection[str]) -> str:
     """Those of the formats that the verb writes, and the one that is lacking."""
     return ",".join([*(one for one in sorted(there) if one in written), format])

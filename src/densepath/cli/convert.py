@@ -71,7 +71,7 @@ def convert(
             source=source,
             labels=read_label_names(labels) if labels else None,
             multi_label=multi_label,
-            to=exporting.split_names(to),  # type: ignore[arg-type]
+            to=exporting.split_names(to),
             preprocess=changes,
             dynamic_size=dynamic_size,
             images=images,

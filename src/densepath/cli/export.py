@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from densepath.bundle.formats import exported, exported_by_default
 from densepath.cli import outputs
 from densepath.cli.console import note, print_json, stderr, stdout
 from densepath.errors import UsageError
@@ -21,8 +22,8 @@ To: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--to",
-        help="Formats, commas between: onnx, openvino, torch, aoti. [default: the first three, "
-        "where their packages are installed]",
+        help=f"Formats, commas between: {', '.join(exported())}. [default: "
+        f"{', '.join(exported_by_default())}, where their packages are installed]",
         show_default=False,
     ),
 ]
@@ -102,7 +103,7 @@ def export(
         bundle = export_bundle(
             subject,
             output,
-            to=None if to is None else split_names(to),  # type: ignore[arg-type]
+            to=None if to is None else split_names(to),
             size=size,
             dynamic_size=dynamic_size,
             images=images,

@@ -16,6 +16,7 @@ import typer
 
 from densepath.cli import outputs
 from densepath.cli.console import NAMED_FAILURES, note, note_unreadable, stderr
+from densepath.cli.options import EngineName
 from densepath.cli.streams import input_lines
 from densepath.errors import DataError, OutputError, UsageError
 from densepath.wording import counted
@@ -49,22 +50,6 @@ class Precision(StrEnum):
 
     float32 = "float32"
     bfloat16 = "bfloat16"
-
-
-class EngineName(StrEnum):
-    """What runs the network; docs/engines.md says when which."""
-
-    auto = "auto"
-    native = "native"
-    openvino = "openvino"
-    onnxruntime = "onnxruntime"
-    executorch = "executorch"
-    litert = "litert"
-    eager = "eager"
-    compiled = "compiled"
-    aoti = "aoti"
-    cuda = "cuda"
-    tensorrt = "tensorrt"
 
 
 class ModeName(StrEnum):
@@ -156,7 +141,7 @@ def predict(
     ] = None,
     engine: Annotated[
         EngineName, typer.Option(help="What runs the network; auto says what it chose and why.")
-    ] = EngineName.auto,
+    ] = "auto",
     mode: Annotated[
         ModeName,
         typer.Option(help="All cores on an image, or an image on each; auto by their number."),
@@ -176,7 +161,7 @@ def predict(
 
     Example: densepath predict runs/digits photos/ --top-k 3 --json
     """
-    from densepath.engines.obstacles import MANY_IMAGES
+    from densepath.engines.wish import MANY_IMAGES
     from densepath.images.find import STDIN, URLS_ALLOWED_BY, find_images
     from densepath.images.image_files import PassedOver
     from densepath.outputs import check_file, check_folder, is_stream
@@ -203,7 +188,7 @@ def predict(
 
     predictor = load(
         subject,
-        engine=engine.value,
+        engine=engine,
         mode=mode.value,
         device=device,
         precision=precision.value,
@@ -215,7 +200,7 @@ def predict(
         num_images=len(first) or None,
     )
     _check_channels(predictor)
-    if engine is EngineName.auto:
+    if engine == "auto":
         note(str(predictor.choice))
     found = itertools.chain(first, found)
     how: dict[str, Any] = {

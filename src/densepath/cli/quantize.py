@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from densepath.bundle.formats import Purpose, quantised
 from densepath.cli import export as exporting
 from densepath.cli.console import note, print_json, stdout
 from densepath.cli.data_options import DataSettings, read_data_fields
@@ -15,14 +15,6 @@ from densepath.wording import first_of, percent
 
 if TYPE_CHECKING:
     from densepath.bundle.bundle import Bundle
-
-
-class PurposeName(StrEnum):
-    """What the INT8 network is for."""
-
-    server = "server"
-    edge = "edge"
-    npu = "npu"
 
 
 def quantize(
@@ -48,13 +40,12 @@ def quantize(
         int, typer.Option(min=0, help="How many others the methods are compared on.")
     ] = 100,
     purpose: Annotated[
-        PurposeName, typer.Option("--for", help="What it is for; says which formats are written.")
-    ] = PurposeName.server,
+        Purpose, typer.Option("--for", help="What it is for; says which formats are written.")
+    ] = "server",
     to: Annotated[
         str | None,
         typer.Option(
-            help="Formats in place of those, commas between: openvino, onnx, native, executorch, "
-            "litert.",
+            help=f"Formats in place of those, commas between: {', '.join(quantised())}.",
             show_default=False,
         ),
     ] = None,
@@ -103,7 +94,7 @@ def quantize(
             data=data,
             num_images=images,
             num_held_out=held_out,
-            purpose=purpose.value,
+            purpose=purpose,
             to=None if to is None else exporting.split_names(to),
             method=method,
             keep_float="auto" if kept == ["auto"] else kept,

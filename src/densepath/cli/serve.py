@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from densepath.cli.console import note
-from densepath.cli.predict import EngineName
+from densepath.cli.options import EngineName
 
 KEY_VARIABLE = "DENSEPATH_API_KEY"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -54,7 +54,7 @@ def serve(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes behind the same ports, each with its network.")
     ] = 1,
-    engine: Annotated[EngineName, typer.Option(help="What runs the networks.")] = EngineName.auto,
+    engine: Annotated[EngineName, typer.Option(help="What runs the networks.")] = "auto",
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="Of a network in a worker; the cores by the workers by default."),
@@ -148,7 +148,7 @@ def serve(
         port=port,
         grpc_port=None if no_grpc else grpc_port,
         workers=workers,
-        engine=engine.value,
+        engine=engine,
         threads=threads or max(1, usable_cores() // workers),
         max_batch=max_batch,
         max_delay_s=max_delay_ms / 1000,

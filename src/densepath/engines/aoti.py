@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from densepath.bundle.formats import Precision, Runtime
 from densepath.caches import share_cache
-from densepath.engines.engine import EngineInfo, Images, Logits, Precision
+from densepath.engines.engine import EngineInfo, Images, Logits
 from densepath.engines.modes import Mode, Spread, SpreadEngine, check_one_stream
+from densepath.engines.opening import Opening
 from densepath.errors import BundleError, UsageError
 
 PART = 8
@@ -72,6 +74,17 @@ class AotiEngine(SpreadEngine):
         with self._one_at_a_time, torch.inference_mode():
             logits = self._package(batch)
         return logits.float().numpy()
+
+
+def open_engine(row: Runtime, opening: Opening) -> AotiEngine:
+    """The engine of a bundle's row."""
+    return AotiEngine(
+        opening.file,
+        in_channels=opening.in_channels,
+        num_classes=opening.num_classes,
+        size=opening.size,
+        mode=opening.mode,
+    )
 
 
 def _load(model: Path) -> Any:

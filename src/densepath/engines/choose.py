@@ -1,6 +1,6 @@
 """Which engine answers: the one that was named, or the best that there is for what is asked.
 
-`auto` takes the first row of `obstacles.TABLE` that nothing is in the way of. For few images the
+`auto` takes the first row of `RUNTIMES` that nothing is in the way of. For few images the
 order is that of `opens`, by how soon an engine is ready; for a large network OpenVINO comes before
 our own kernels.
 """
@@ -11,18 +11,9 @@ import re
 from dataclasses import dataclass, replace
 
 from densepath.bundle.bundle import Bundle
-from densepath.engines.engine import Precision
-from densepath.engines.obstacles import (
-    AUTO,
-    BOTH,
-    TABLE,
-    Row,
-    Wish,
-    explain_obstacle,
-    find_row,
-    obstacle,
-    way_out,
-)
+from densepath.bundle.formats import RUNTIMES, Precision, Runtime
+from densepath.engines.obstacles import explain_obstacle, find_runtime, obstacle, way_out
+from densepath.engines.wish import AUTO, Wish
 from densepath.errors import DensepathError, EngineError, UnknownNameError, UsageError
 from densepath.wording import counted
 
@@ -59,7 +50,7 @@ def choose(wish: Wish, bundle: Bundle | None) -> Choice:
         raise unexplained
     wish = _as_stored(wish, bundle)
     if wish.engine != AUTO:
-        error = obstacle(find_row(wish.engine), wish, bundle)
+        error = obstacle(find_runtime(wish.engine), wish, bundle)
         if error is not None:
             raise error
         return Choice(wish.engine, "as asked")
@@ -86,8 +77,9 @@ def _check_names(wish: Wish) -> None:
     Raises:
         UnknownNameError: one does not.
     """
-    if wish.precision not in BOTH:
-        raise UnknownNameError("precision", wish.precision, BOTH)
+    choices = list(dict.fromkeys(one for row in RUNTIMES.values() for one in row.precisions))
+    if wish.precision not in choices:
+        raise UnknownNameError("precision", wish.precision, choices)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wish.device):
         raise UnknownNameError("device", wish.device, ("auto", "cpu", "cuda", "cuda:N"))
 
@@ -109,9 +101,9 @@ def _as_stored(wish: Wish, bundle: Bundle | None) -> Wish:
     return replace(wish, precision=stored)
 
 
-def _by_preference(wish: Wish, bundle: Bundle | None) -> list[Row]:
+def _by_preference(wish: Wish, bundle: Bundle | None) -> list[Runtime]:
     """The rows that `auto` may take, the best for this network and number of images first."""
-    rows = [row for row in TABLE if row.by_itself]
+    rows = [row for row in RUNTIMES.values() if row.by_itself]
     if _is_few(wish):
         return sorted(rows, key=lambda row: row.opens)
     if bundle is not None and bundle.manifest.model["num_parameters"] >= LARGE_PARAMETERS:

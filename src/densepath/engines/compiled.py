@@ -16,9 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from densepath.bundle.formats import Precision, Runtime
 from densepath.caches import share_cache
-from densepath.engines.engine import EngineInfo, Images, Logits, Precision
+from densepath.engines.eager import to_network
+from densepath.engines.engine import EngineInfo, Images, Logits
 from densepath.engines.modes import Mode, Spread, SpreadEngine, check_one_stream
+from densepath.engines.opening import Opening
 from densepath.errors import EngineError, UnknownNameError
 from densepath.models.build import Model
 from densepath.models.device import find_device
@@ -86,6 +89,13 @@ class CompiledEngine(SpreadEngine):
         with self._one_at_a_time, _quiet(), torch.no_grad():
             logits: Tensor = self._network(tensor)
         return logits[:count].float().cpu().numpy()
+
+
+def open_engine(row: Runtime, opening: Opening) -> CompiledEngine:
+    """The engine of a bundle's row, or of a checkpoint."""
+    return CompiledEngine(
+        to_network(opening), device=opening.device, precision=opening.precision, mode=opening.mode
+    )
 
 
 def _check_compiler() -> None:

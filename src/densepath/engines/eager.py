@@ -16,19 +16,26 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from densepath.bundle.formats import Precision, Runtime
 from densepath.engines import forks
-from densepath.engines.engine import EngineInfo, Images, Logits, Precision, check_batch
+from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
 from densepath.engines.fused import FusedNetwork, fuse
 from densepath.engines.modes import Mode, Spread, SpreadEngine, count_streams
+from densepath.engines.opening import Opening
 from densepath.errors import UnknownNameError
 from densepath.models.build import Model
 from densepath.models.device import find_device
+from densepath.notes import say_once
 
 _TYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Pixels of a batch that is quick, on a CPU for each thread: the maps of 8 images of 224 × 224 still
 # profit from the caches; a GPU wants more work at once.
 _BATCH_PIXELS = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
 _LARGEST_BATCH = 256
+ONE_THREAD = (
+    "PyTorch computes with one thread here: this process was forked from one that had imported "
+    "it. Processes that multiprocessing.get_context('spawn') starts have all."
+)
 
 
 class EagerEngine(SpreadEngine):
@@ -132,6 +139,30 @@ class EagerEngine(SpreadEngine):
                 raise
         middle = len(images) // 2
         return torch.cat([self._halving(images[:middle]), self._halving(images[middle:])])
+
+
+def open_engine(row: Runtime, opening: Opening) -> EagerEngine:
+    """The engine of a bundle's row, or of a checkpoint."""
+    return EagerEngine(
+        to_network(opening),
+        device=opening.device,
+        precision=opening.precision,
+        mode=opening.mode,
+        size=opening.preprocess.size,
+    )
+
+
+def to_network(opening: Opening) -> Model:
+    """The network of PyTorch's engines; torch's threads are set for the whole process."""
+    if forks.is_inherited("torch"):
+        # OpenMP's threads stayed in the parent, and PyTorch would wait for them.
+        torch.set_num_threads(1)
+        say_once(ONE_THREAD)
+    elif opening.threads is not None:
+        torch.set_num_threads(opening.threads)
+    model = opening.read_checkpoint().to_model()
+    model.test_pooling = "mean_max" if opening.mean_max else "mean"
+    return model
 
 
 def grad_cam(

@@ -8,7 +8,7 @@ behaviour, and `null.py` is the smallest of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from densepath.errors import UsageError
 
 Images = NDArray[np.float32]
 Logits = NDArray[np.float32]
-Precision = Literal["float32", "bfloat16", "int8"]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from densepath.engines.engine import EngineInfo, Images, Logits, Precision
+from densepath.bundle.formats import Precision, Runtime
+from densepath.engines.engine import EngineInfo, Images, Logits
 from densepath.engines.modes import Mode, Spread, SpreadEngine, check_one_stream, count_streams
 from densepath.engines.native_output import quiet_native_output
+from densepath.engines.opening import Opening
 from densepath.errors import BundleError, MissingPackageError, UnknownNameError, UsageError
 
 PRECISIONS: tuple[Precision, ...] = ("int8", "float32")
@@ -86,6 +88,19 @@ class ExecutorchEngine(SpreadEngine):
         # Integers, and XNNPACK's ReLU, make a number of what is none.
         answer[~np.isfinite(images.sum(axis=(1, 2, 3)))] = np.nan
         return answer
+
+
+def open_engine(row: Runtime, opening: Opening) -> ExecutorchEngine:
+    """The engine of a bundle's row."""
+    return ExecutorchEngine(
+        opening.file,
+        in_channels=opening.in_channels,
+        num_classes=opening.num_classes,
+        size=opening.one_size,
+        precision=opening.precision,
+        mode=opening.mode,
+        threads=opening.threads,
+    )
 
 
 def _import_runtime() -> Any:

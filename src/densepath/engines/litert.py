@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.engines.engine import EngineInfo, Images, Logits, Precision
+from densepath.bundle.formats import Precision, Runtime
+from densepath.engines.engine import EngineInfo, Images, Logits
 from densepath.engines.modes import Mode, Spread, SpreadEngine, count_streams
 from densepath.engines.native_output import quiet_native_output
+from densepath.engines.opening import Opening
 from densepath.errors import BundleError, MissingPackageError, UnknownNameError
 from densepath.images.preprocess import Preprocess
 
@@ -88,6 +90,35 @@ class LiteRtEngine(SpreadEngine):
         build_alone = alone if mode == "auto" else None
         part = _Interpreters(model, preprocess, self.info, count // streams, kernels)
         self._spread = Spread(part, self.info, build_alone=build_alone)
+
+
+def open_engine(row: Runtime, opening: Opening) -> LiteRtEngine:
+    """The engine of a bundle's row."""
+    return LiteRtEngine(
+        opening.file,
+        preprocess=opening.preprocess,
+        in_channels=opening.in_channels,
+        num_classes=opening.num_classes,
+        size=opening.one_size,
+        precision=opening.precision,
+        mode=opening.mode,
+        threads=opening.threads,
+    )
+
+
+def open_as_npu(row: Runtime, opening: Opening) -> LiteRtEngine:
+    """An INT8 form with an NPU's integers: by the reference kernels, a thread an image."""
+    return LiteRtEngine(
+        opening.file,
+        preprocess=opening.preprocess,
+        in_channels=opening.in_channels,
+        num_classes=opening.num_classes,
+        size=opening.one_size,
+        precision=opening.precision,
+        mode="throughput",
+        threads=opening.threads,
+        kernels="reference",
+    )
 
 
 class _Interpreters:

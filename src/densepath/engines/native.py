@@ -17,9 +17,11 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.bundle.formats import Precision, Runtime
 from densepath.engines import forks
-from densepath.engines.engine import EngineInfo, Images, Logits, Precision, check_batch
+from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
 from densepath.engines.modes import Mode, count_streams
+from densepath.engines.opening import Opening
 from densepath.errors import CheckpointError, EngineError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.images.resize import Fit, fast_fit
@@ -113,6 +115,25 @@ class NativeEngine:
     def close(self) -> None:
         """The network's memory is free, once the calls that are still running have ended."""
         self._network = None
+
+
+def open_engine(row: Runtime, opening: Opening) -> NativeEngine:
+    """The engine of a bundle's row, or of a checkpoint; a file is read without PyTorch."""
+    if opening.checkpoint is None:
+        spec, in_channels, tensors = read_tensors(opening.file)
+    else:
+        spec, in_channels = opening.checkpoint.spec, opening.checkpoint.in_channels
+        tensors = {name: tensor.numpy() for name, tensor in opening.checkpoint.tensors.items()}
+    spec.check_size(opening.preprocess.size)
+    return NativeEngine(
+        spec,
+        tensors,
+        num_classes=len(tensors["classifier.bias"]),
+        in_channels=in_channels,
+        size=opening.preprocess.size,
+        threads=opening.threads,
+        mode=opening.mode,
+    )
 
 
 class _Network:

@@ -1,22 +1,19 @@
-"""What each engine can do, and what is in the way of one on this machine.
+"""What is in the way of an engine on this machine, for this subject, for what is asked of it.
 
 Looking imports neither torch nor any runtime, but where there is an NVIDIA GPU.
 """
 
 from __future__ import annotations
 
-import platform
-import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 from densepath.bundle.bundle import Bundle
+from densepath.bundle.formats import RUNTIMES, Runtime, named
 from densepath.bundle.other_formats import how_to_get
 from densepath.engines import forks
-from densepath.engines.engine import Precision
-from densepath.engines.modes import Mode
+from densepath.engines.machine import torch_has_gpu
+from densepath.engines.wish import AUTO, Wish
 from densepath.errors import (
     BundleError,
     DensepathError,
@@ -26,115 +23,19 @@ from densepath.errors import (
     UsageError,
 )
 
-AUTO = "auto"
-# So many are worth compiling our kernels for.
-MANY_IMAGES = 256
-# Engines whose code asks OpenMP for a fixed number of threads.
-OPENMP = ("aoti", "compiled")
 
-
-@dataclass(frozen=True)
-class Row:
-    """An engine, and what it can do.
-
-    Attributes:
-        name: as it is asked for.
-        format: what it reads of a bundle.
-        int8_format: what it reads of an INT8 bundle.
-        why: why `auto` took it.
-        package: the package it needs beyond densepath's own, and the extra that brings it.
-        precisions: the types it computes in.
-        gpu: it computes on an NVIDIA GPU: always, never, or where one is asked for (None).
-        free_size: it takes images of any size, whatever the bundle's graphs were made for, and
-            can pool otherwise than they do.
-        by_itself: `auto` may take it.
-        opens: its place among all by the time until the first answer.
-        large: its place among all for a large network.
-    """
-
-    name: str
-    format: str
-    why: str
-    package: tuple[str, str] | None = None
-    precisions: tuple[Precision, ...] = ("float32",)
-    gpu: bool | None = False
-    free_size: bool = False
-    by_itself: bool = True
-    opens: int = 9
-    large: int = 2
-    int8_format: str | None = None
-
-    def format_in(self, bundle: Bundle | None) -> str:
-        """What it reads of this bundle, or of a checkpoint."""
-        int8 = bundle is not None and bundle.manifest.precision == "int8"
-        return self.int8_format or self.format if int8 else self.format
-
-
-BOTH: tuple[Precision, ...] = ("float32", "bfloat16")
-FULL_OR_INT8: tuple[Precision, ...] = ("float32", "int8")
-ALL: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
-ORT, OPENVINO = ("onnxruntime", "onnx"), ("openvino", "openvino")
-EXECUTORCH, LITERT = ("executorch", "edge"), ("ai_edge_litert", "edge")
-TABLE = (
-    Row("cuda", "onnx", "there is a GPU", ORT, gpu=True, large=0),
-    Row(
-        *("native", "torch", "the fastest on a CPU"),
-        precisions=FULL_OR_INT8,
-        free_size=True,
-        opens=0,
-        int8_format="native",
-    ),
-    Row("openvino", "openvino", "the fastest there is for this", OPENVINO, ALL, opens=2, large=1),
-    Row("executorch", "executorch", "the fastest there is for this", EXECUTORCH, FULL_OR_INT8),
-    Row("onnxruntime", "onnx", "the fastest there is for this", ORT, FULL_OR_INT8, opens=1),
-    Row("litert", "litert", "the only format there is", LITERT, FULL_OR_INT8),
-    Row("eager", "torch", "PyTorch is always there", None, BOTH, None, free_size=True),
-    Row("aoti", "aoti", "the only format there is"),
-    Row("compiled", "torch", "", None, BOTH, None, free_size=True, by_itself=False),
-    Row("tensorrt", "onnx", "", ORT, gpu=True, by_itself=False),
-)
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is asked of an engine.
-
-    Attributes:
-        engine: a name of the table, or `auto`.
-        mode: see `modes.py`.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: the type of the arithmetic.
-        size: height and width of the images, where they are not the subject's own.
-        threads: CPU threads; by default one a usable core.
-        mean_max: pooling by `mean_max`.
-        explains: it must say where it looked.
-        num_images: how many there are, where that is known.
-    """
-
-    engine: str = AUTO
-    mode: Mode = "auto"
-    device: str = "auto"
-    precision: Precision = "float32"
-    size: tuple[int, int] | None = None
-    threads: int | None = None
-    mean_max: bool = False
-    explains: bool = False
-    num_images: int | None = None
-
-
-def find_row(name: str) -> Row:
+def find_runtime(name: str) -> Runtime:
     """The engine's row.
 
     Raises:
         UnknownNameError: there is no such engine.
     """
-    for row in TABLE:
-        if row.name == name:
-            return row
-    raise UnknownNameError("engine", name, (AUTO, *(row.name for row in TABLE)))
+    if name not in RUNTIMES:
+        raise UnknownNameError("engine", name, (AUTO, *RUNTIMES))
+    return RUNTIMES[name]
 
 
-def obstacle(row: Row, wish: Wish, bundle: Bundle | None) -> DensepathError | None:
+def obstacle(row: Runtime, wish: Wish, bundle: Bundle | None) -> DensepathError | None:
     """What is in the way of an engine; nothing if it can answer."""
     for error in _obstacles(row, wish, bundle):
         if error is not None:
@@ -184,33 +85,31 @@ def explain_obstacle(bundle: Bundle | None) -> DensepathError | None:
     return None
 
 
-def has_gpu() -> bool:
-    """Whether the machine has an NVIDIA GPU with its driver."""
-    return Path("/proc/driver/nvidia/version").exists() or bool(shutil.which("nvidia-smi"))
-
-
-def _obstacles(row: Row, wish: Wish, bundle: Bundle | None) -> Iterator[DensepathError | None]:
+def _obstacles(row: Runtime, wish: Wish, bundle: Bundle | None) -> Iterator[DensepathError | None]:
     """The checks, the cheap ones first."""
     yield _wrong_use(row, wish)
     yield _missing_format(row, bundle)
     yield _fixed_graph(row, wish, bundle)
-    if row.package is not None and find_spec(row.package[0]) is None:
-        yield MissingPackageError(*row.package)
+    for package, extra in row.packages:
+        if find_spec(package) is None:
+            yield MissingPackageError(package, extra)
     yield _missing_machine(row, wish, bundle)
 
 
-def _wrong_use(row: Row, wish: Wish) -> UsageError | None:
+def _wrong_use(row: Runtime, wish: Wish) -> UsageError | None:
     """What the engine never does."""
-    if wish.precision not in row.precisions:
-        others = ", ".join(other.name for other in TABLE if wish.precision in other.precisions)
+    if wish.precision not in row.arithmetic:
+        able = [one.name for one in RUNTIMES.values() if wish.precision in one.arithmetic]
         return UsageError(
-            f"the engine {row.name!r} computes in {' and '.join(row.precisions)}, not in "
-            f"{wish.precision}. Engines that do: {others}."
+            f"the engine {row.name!r} computes in {' and '.join(row.arithmetic)}, not in "
+            f"{wish.precision}. Engines that do: {', '.join(able)}."
         )
-    if wish.explains and row.name != "eager":
-        return UsageError(f"the engine {row.name!r} cannot explain its answers; 'eager' can.")
-    if wish.mean_max and (not row.free_size or row.name == "native"):
-        return UsageError(f"the engine {row.name!r} pools by the mean; 'eager' can mean-max.")
+    if wish.explains and not row.explains:
+        other = next(one.name for one in RUNTIMES.values() if one.explains)
+        return UsageError(f"the engine {row.name!r} cannot explain its answers; {other!r} can.")
+    if wish.mean_max and not row.pools:
+        other = next(one.name for one in RUNTIMES.values() if one.pools)
+        return UsageError(f"the engine {row.name!r} pools by the mean; {other!r} can mean-max.")
     if row.gpu is not None and row.gpu != wish.device.startswith("cuda") and wish.device != AUTO:
         kind = "an NVIDIA GPU" if row.gpu else "the CPU"
         return UsageError(
@@ -220,7 +119,7 @@ def _wrong_use(row: Row, wish: Wish) -> UsageError | None:
     return None
 
 
-def _missing_format(row: Row, bundle: Bundle | None) -> DensepathError | None:
+def _missing_format(row: Runtime, bundle: Bundle | None) -> DensepathError | None:
     """What the subject lacks."""
     if bundle is None:
         if row.format == "torch":
@@ -230,13 +129,13 @@ def _missing_format(row: Row, bundle: Bundle | None) -> DensepathError | None:
             f"none. {how_to_get(row.format)}"
         )
     try:
-        bundle.path_of(row.format_in(bundle))
+        bundle.path_of(row.format_in(bundle.manifest.precision) or row.format)
     except BundleError as error:
         return error
     return None
 
 
-def _fixed_graph(row: Row, wish: Wish, bundle: Bundle | None) -> UsageError | None:
+def _fixed_graph(row: Runtime, wish: Wish, bundle: Bundle | None) -> UsageError | None:
     """Whether the images would not fit the bundle's graph."""
     if bundle is None or row.free_size or wish.size is None:
         return None
@@ -267,23 +166,20 @@ def _graph_of_size(bundle: Bundle, size: tuple[int, int]) -> str:
     return f"Export it for them: densepath export SUBJECT --to {formats} --size {height} -o DIR."
 
 
-def _missing_machine(row: Row, wish: Wish, bundle: Bundle | None) -> DensepathError | None:
+def _missing_machine(row: Runtime, wish: Wish, bundle: Bundle | None) -> DensepathError | None:
     """What this machine lacks."""
     error = _lost_to_fork(row, wish)
     if error is not None:
         return error
-    if row.gpu:
-        return _missing_gpu(row)
-    if row.gpu is False and wish.engine == AUTO and wish.device == AUTO and _torch_has_gpu():
+    if row.gpu is False and wish.engine == AUTO and wish.device == AUTO and torch_has_gpu():
         return EngineError("it leaves the GPU idle")
-    if row.name == "native":
-        return _missing_kernels(wish)
-    if row.name == "aoti" and bundle is not None:
-        return _foreign_code(bundle)
-    return None
+    if row.check is None:
+        return None
+    found: DensepathError | None = named(row.check)(row, wish, bundle)
+    return found
 
 
-def _lost_to_fork(row: Row, wish: Wish) -> EngineError | None:
+def _lost_to_fork(row: Runtime, wish: Wish) -> EngineError | None:
     """Whether the engine would wait for what only a process has that this one was forked from."""
     on_gpu = row.gpu or (row.gpu is None and wish.device.startswith("cuda"))
     if on_gpu and forks.has_inherited_gpu():
@@ -291,55 +187,10 @@ def _lost_to_fork(row: Row, wish: Wish) -> EngineError | None:
             f"the engine {row.name!r} cannot use the GPU here: this process was forked from one "
             f"that did. {forks.CURE}"
         )
-    if row.name in OPENMP and forks.is_inherited("torch"):
+    if row.openmp and forks.is_inherited("torch"):
         return EngineError(
             f"the engine {row.name!r} cannot compute here: this process was forked from one that "
             f"had imported PyTorch, and would wait for the threads there. {forks.CURE} Or name "
             "another engine: native or eager where there is the format torch."
         )
-    return None
-
-
-def _missing_gpu(row: Row) -> EngineError | None:
-    """Whether ONNX Runtime can use a GPU here."""
-    if not has_gpu():
-        return EngineError(f"the engine {row.name!r} needs an NVIDIA GPU; this machine has none.")
-    from densepath.engines.onnxruntime import missing_provider
-
-    return missing_provider(row.name)  # type: ignore[arg-type]
-
-
-def _torch_has_gpu() -> bool:
-    """Whether PyTorch can use a GPU here; it is asked only where there is one."""
-    if not has_gpu():
-        return False
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _missing_kernels(wish: Wish) -> EngineError | None:
-    """Whether our kernels can be compiled, or, for `auto`, are compiled or worth it."""
-    from densepath.kernels.compile import find_compiler, library_path
-
-    compiler = find_compiler()
-    if compiler is None:
-        return EngineError(
-            "the engine 'native' needs a C++ compiler. Install g++, or name one in $CXX."
-        )
-    many = wish.num_images is not None and wish.num_images >= MANY_IMAGES
-    if wish.engine == AUTO and not many and not library_path(compiler).is_file():
-        return EngineError("its kernels are not compiled yet. --engine native compiles them, once.")
-    return None
-
-
-def _foreign_code(bundle: Bundle) -> EngineError | None:
-    """Whether the bundle's machine code is for another machine."""
-    made = bundle.manifest.formats["aoti"]
-    for field, here in (("machine", platform.machine()), ("system", platform.system())):
-        if made.get(field, here) != here:
-            return EngineError(
-                f"the bundle's AOTInductor package is for {made[field]}; this is {here}. "
-                "Export it here: densepath export SUBJECT --to aoti -o DIR"
-            )
     return None

@@ -6,12 +6,14 @@ Quick to open: from import to the first answer in a third of a second for DenseN
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from densepath.engines.engine import EngineInfo, Images, Logits, Precision
+from densepath.bundle.formats import Precision, Runtime
+from densepath.engines.engine import EngineInfo, Images, Logits
 from densepath.engines.modes import Mode, RunPart, Spread, SpreadEngine, count_streams
+from densepath.engines.opening import Opening
 from densepath.errors import BundleError, EngineError, MissingPackageError, UsageError
 
 if TYPE_CHECKING:
@@ -82,6 +84,17 @@ class OnnxRuntimeEngine(SpreadEngine):
         )
         alone = (lambda: _runner(_open(model, provider, count))) if mode == "auto" else None
         self._spread = Spread(_runner(session), self.info, build_alone=alone)
+
+
+def open_engine(row: Runtime, opening: Opening) -> OnnxRuntimeEngine:
+    """The engine of a bundle's row; the row's name is the provider's."""
+    return OnnxRuntimeEngine(
+        opening.file,
+        provider=cast(Provider, row.name),
+        precision=opening.precision,
+        mode=opening.mode,
+        threads=opening.threads,
+    )
 
 
 def _open(model: str | Path, provider: Provider, threads: int) -> InferenceSession:

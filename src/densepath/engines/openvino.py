@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from densepath.bundle.formats import Precision, Runtime
 from densepath.engines import forks
-from densepath.engines.engine import EngineInfo, Images, Logits, Precision
+from densepath.engines.engine import EngineInfo, Images, Logits
 from densepath.engines.hiding import hide_package
 from densepath.engines.modes import Mode, RunPart, Spread, SpreadEngine, count_streams
+from densepath.engines.opening import Opening
 from densepath.errors import BundleError, EngineError, MissingPackageError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -92,6 +94,13 @@ class OpenVinoEngine(SpreadEngine):
         )
         alone = (lambda: build(1)) if mode == "auto" else None
         self._spread = Spread(build(streams), self.info, build_alone=alone)
+
+
+def open_engine(row: Runtime, opening: Opening) -> OpenVinoEngine:
+    """The engine of a bundle's row."""
+    return OpenVinoEngine(
+        opening.file, precision=opening.precision, mode=opening.mode, threads=opening.threads
+    )
 
 
 class _Requests:

@@ -10,6 +10,7 @@ from types import TracebackType
 import numpy as np
 
 from densepath.bundle.bundle import Bundle, is_bundle
+from densepath.bundle.formats import runtimes_of
 from densepath.engines.engine import Images, Logits
 from densepath.images.preprocess import Preprocess
 from densepath.npu.program import COMPILED, DESCRIPTION, Program
@@ -18,17 +19,6 @@ from densepath.predict.load import load
 from densepath.weights.subject import open_checkpoint
 
 FLOAT_BYTES = 4
-
-# The engine that runs each format of a bundle; our own kernels run the checkpoint's, too.
-ENGINES = {
-    "torch": "native",
-    "onnx": "onnxruntime",
-    "openvino": "openvino",
-    "aoti": "aoti",
-    "native": "native",
-    "executorch": "executorch",
-    "litert": "litert",
-}
 
 
 @dataclass(frozen=True)
@@ -81,7 +71,8 @@ def open_rungs(subject: str | Path) -> Iterator[Rung]:
         bundle = Bundle.open(subject)
         for format in bundle.manifest.formats:
             name = f"{bundle.folder.name}, {format}"
-            yield _open(subject, name, ENGINES[format], _bytes_of(bundle, format))
+            engine = next(runtimes_of(format, bundle.manifest.precision)).name
+            yield _open(subject, name, engine, _bytes_of(bundle, format))
         return
     tensors = open_checkpoint(subject).tensors
     size_bytes = sum(FLOAT_BYTES * tensor.numel() for tensor in tensors.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from densepath.caches import share_cache
 from densepath.errors import EngineError
+from densepath.exporting.job import Job
 from densepath.exporting.program import quiet_exporters
 
 if TYPE_CHECKING:
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 # Precompiled headers pay from the second network on, and take hundreds of megabytes in a folder
 # below /tmp that nothing moves.
 CONFIG = {"cpp_cache_precompile_headers": False, "aot_inductor.precompile_headers": False}
+
+
+def write(job: Job) -> dict[str, str]:
+    """The package is in the folder; the names of the parts, and the machine that it is for."""
+    write_aoti(job.program, job.folder / "model.pt2")
+    return {"model": "model.pt2", "machine": platform.machine(), "system": platform.system()}
 
 
 def write_aoti(program: ExportedProgram, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from densepath.bundle.bundle import Bundle, check_target
 from densepath.errors import UsageError, WeightsError
-from densepath.exporting.export import Format, export
+from densepath.exporting.export import export
 from densepath.files import missing
 from densepath.models.catalogue import CATALOGUE
 from densepath.weights.checkpoint import is_checkpoint
@@ -26,7 +26,7 @@ def convert(
     labels: Sequence[str] | None = None,
     multi_label: bool = False,
     preprocess: PreprocessChanges = AS_GUESSED,
-    to: Sequence[Format] | None = None,
+    to: Sequence[str] | None = None,
     **options: Any,
 ) -> Bundle:
     """The bundle of a file that PaddleClas, MindCV, timm or torchvision wrote.

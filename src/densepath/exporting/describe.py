@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from densepath.bundle.formats import FORMATS
 from densepath.bundle.manifest import WEIGHTS_OF, File, Manifest, Tensor
 from densepath.files import sha256
 from densepath.version import __version__
@@ -15,10 +16,6 @@ from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import checkpoint_in
 
 Parts: TypeAlias = dict[str, dict[str, str]]
-TOOLS = (
-    *("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow"),
-    *("nncf", "executorch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
-)
 
 
 def describe(
@@ -106,9 +103,10 @@ def _source(subject: str | Path | Checkpoint, checkpoint: Checkpoint) -> dict[st
 def _tools() -> dict[str, str]:
     """The versions of what made the bundle."""
     found = {"densepath": __version__, "python": platform.python_version()}
-    for name in TOOLS:
+    needed = [package for row in FORMATS.values() for package, _ in row.all_packages]
+    for name in dict.fromkeys(("torch", "numpy", "pillow", *needed)):
         try:
-            found[name] = version(name)
+            found[name.replace("_", "-")] = version(name)
         except PackageNotFoundError:
             continue
     return found

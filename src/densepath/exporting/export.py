@@ -7,19 +7,18 @@ the folder take its name.
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from densepath.bundle.bundle import Bundle, check_target, write_bundle
+from densepath.bundle.formats import FORMATS, exported, exported_by_default, named
 from densepath.errors import MissingPackageError, UnknownNameError, UsageError, check_count
-from densepath.exporting.describe import describe, input_shape
+from densepath.exporting.describe import describe
+from densepath.exporting.job import Job, Say
 from densepath.exporting.measure import measure_parity
 from densepath.exporting.parity import Parity, check_parity
 from densepath.exporting.parity_images import collect_images
-from densepath.exporting.program import export_program
 from densepath.extras import find_missing, note_left_out
 from densepath.files import write_json, write_text
 from densepath.names import several
@@ -27,26 +26,14 @@ from densepath.outputs import check_folder
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
-
-Format = Literal["onnx", "openvino", "torch", "aoti"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-DEFAULT_FORMATS: tuple[Format, ...] = ("onnx", "openvino", "torch")
 DEFAULT_BATCH_SIZES = (1, 4, 8)
-# What a format is written and run with, beyond densepath's own; the extra has the format's name.
-PACKAGES: dict[Format, tuple[str, ...]] = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("openvino",),
-}
-Say: TypeAlias = Callable[[str], None]
 
 
 def export(
     subject: str | Path | Checkpoint,
     output: str | Path,
     *,
-    to: Sequence[Format] | None = None,
+    to: Sequence[str] | None = None,
     size: int | tuple[int, int] | None = None,
     dynamic_size: bool = False,
     images: Sequence[str | Path] | None = None,
@@ -61,7 +48,7 @@ def export(
     Args:
         subject: a checkpoint, or what `open_checkpoint` takes.
         output: a new folder; with `overwrite` it may be an old bundle.
-        to: the formats; by default those of `DEFAULT_FORMATS` whose packages are installed.
+        to: the formats; by default onnx, openvino and torch, where their packages are installed.
         size: side of the images in pixels, or height and width; the checkpoint's by default.
         dynamic_size: the graphs take images of any size; `size` is what preprocessing makes.
         images: files, folders or zip archives to compare answers on; by default photographs that
@@ -114,46 +101,47 @@ def export(
     return Bundle.open(output)
 
 
-def check_formats(formats: Sequence[str]) -> list[Format]:
-    """The formats, each once, in the order of `FORMATS`.
+def check_formats(formats: Sequence[str]) -> list[str]:
+    """The formats, each once, in the table's order.
 
     Raises:
         UnknownNameError: one is none of these.
         UsageError: none was named.
     """
+    choices = exported()
     for name in formats:
-        if name not in FORMATS:
-            raise UnknownNameError("format", name, FORMATS)
+        if name not in choices:
+            raise UnknownNameError("format", name, choices)
     if not formats:
-        raise UsageError(f"no format was named; choices: {', '.join(FORMATS)}.")
-    return [name for name in FORMATS if name in formats]
+        raise UsageError(f"no format was named; choices: {', '.join(choices)}.")
+    return [name for name in choices if name in formats]
 
 
-def choose_formats(to: Sequence[Format] | None) -> list[Format]:
+def choose_formats(to: Sequence[str] | None) -> list[str]:
     """The formats that are named, or the default ones that this machine can write.
 
     Those that it cannot are said once, with the command that changes it.
 
     Raises:
-        UnknownNameError: one is none of `FORMATS`.
+        UnknownNameError: one is none that `export` writes.
         UsageError: none was named.
     """
     if to is not None:
         return check_formats(to)
-    chosen = [name for name in DEFAULT_FORMATS if not missing_packages([name])]
-    left_out = [name for name in DEFAULT_FORMATS if name not in chosen]
+    wanted = exported_by_default()
+    chosen = [name for name in wanted if not missing_packages([name])]
+    left_out = [name for name in wanted if name not in chosen]
     if left_out:
         note_left_out("written", chosen, left_out, missing_packages(left_out))
     return chosen
 
 
-def missing_packages(formats: Iterable[Format]) -> dict[str, str]:
+def missing_packages(formats: Iterable[str]) -> dict[str, str]:
     """What the formats need and is not installed, each with the extra that brings it."""
-    needed = [(package, name) for name in formats for package in PACKAGES.get(name, ())]
-    return find_missing(needed)
+    return find_missing(needed for name in formats for needed in FORMATS[name].packages)
 
 
-def check_packages(formats: Sequence[Format]) -> None:
+def check_packages(formats: Sequence[str]) -> None:
     """Returns when what the formats need is there, before anything takes its time.
 
     Raises:
@@ -163,16 +151,16 @@ def check_packages(formats: Sequence[Format]) -> None:
     missing = missing_packages(formats)
     if missing:
         raise MissingPackageError.of(missing)
-    if "aoti" in formats:
-        from densepath.exporting.aoti import check_compiler
-
-        check_compiler()
+    for name in formats:
+        check = FORMATS[name].check
+        if check is not None:
+            named(check)()
 
 
 def write_formats(
     checkpoint: Checkpoint,
     folder: Path,
-    formats: Sequence[Format],
+    formats: Sequence[str],
     *,
     dynamic_size: bool = False,
     say: Say = lambda step: None,
@@ -183,44 +171,12 @@ def write_formats(
         MissingPackageError: what a format needs is not installed.
         EngineError: the package of AOTInductor cannot be compiled here.
     """
-    program: ExportedProgram | None = None
-    if set(formats) - {"torch"}:
-        say("tracing the network")
-        size = checkpoint.preprocess.size
-        program = export_program(checkpoint, size, dynamic_size=dynamic_size)
+    job = Job(checkpoint, folder, dynamic_size, say)
     parts: dict[str, dict[str, str]] = {}
     for name in formats:
         say(f"writing {name}")
-        parts[name] = _write_format(name, checkpoint, program, folder, dynamic_size)
+        parts[name] = named(FORMATS[name].write or "")(job)
     return parts
-
-
-def _write_format(
-    name: Format,
-    checkpoint: Checkpoint,
-    program: ExportedProgram | None,
-    folder: Path,
-    dynamic_size: bool,
-) -> dict[str, str]:
-    """One format's files; each runtime is imported only here."""
-    if name == "torch":
-        # As large as its images are many, and it names a folder of this machine.
-        replace(checkpoint, trained_on=None).save(folder / "model.safetensors")
-        return {"model": "model.safetensors"}
-    assert program is not None
-    if name == "onnx":
-        from densepath.exporting.onnx import write_onnx
-
-        return write_onnx(program, checkpoint.preprocess, folder)
-    if name == "openvino":
-        from densepath.exporting.openvino import write_openvino
-
-        shape = input_shape(checkpoint, dynamic_size)
-        return write_openvino(program, checkpoint.preprocess, folder, shape)
-    from densepath.exporting.aoti import write_aoti
-
-    write_aoti(program, folder / "model.pt2")
-    return {"model": "model.pt2", "machine": platform.machine(), "system": platform.system()}
 
 
 def _check_numbers(num_images: int, batch_sizes: Sequence[int]) -> None:

@@ -15,11 +15,13 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
+from densepath.bundle.formats import FORMATS, named, runtimes_of
 from densepath.engines.engine import Engine, Images, Logits
+from densepath.engines.opening import Opening, open_runtime
 from densepath.errors import DataError, EngineError, ImageError, ParityError
 from densepath.exporting.parity import LOGIT_BOUNDS, Parity, PixelRow, Resizer, Row, compare
 from densepath.exporting.parity_images import ParityImages
-from densepath.exporting.preprocess_run import Fit, open_preprocess
+from densepath.exporting.preprocess_run import Fit
 from densepath.images.decode import open_image
 from densepath.images.preprocess import Image, Preprocess
 from densepath.models.build import Model
@@ -52,7 +54,7 @@ def measure_parity(
         MissingPackageError: a format's engine is not installed.
     """
     fits = {
-        name: open_preprocess(name, folder / files["preprocess"])
+        name: named(FORMATS[name].open_preprocess or "")(folder / files["preprocess"])
         for name, files in parts.items()
         if "preprocess" in files
     }
@@ -73,7 +75,7 @@ def measure_parity(
         ]
         if name in fits:
             cases.append(_Case("graph", np.concatenate(resized.graphs[name].inputs), expected[0]))
-        for engine in _engines(name, folder / files["model"], checkpoint):
+        for engine in _engines(name, folder / files["model"], checkpoint, dynamic_size):
             say(f"running {name} on {engine.info.name}")
             try:
                 rows += _run_all(name, engine, cases, batch_sizes, checkpoint.multi_label)
@@ -216,48 +218,28 @@ def _reference(model: Model, inputs: Images, names: Sequence[str]) -> Logits:
     return logits
 
 
-def _engines(name: str, path: Path, checkpoint: Checkpoint) -> Iterator[Engine]:
+def _engines(name: str, path: Path, checkpoint: Checkpoint, dynamic_size: bool) -> Iterator[Engine]:
     """Every engine of this machine that reads the format, one after the other.
 
-    In the mode `latency` a call of `run_share` is one call of the runtime, on all cores.
+    In the mode `latency` a call of `run_share` is one call of the runtime, on all cores. What only
+    a runtime of several can say is missing here, such as a compiler, leaves that one out.
     """
-    if name == "onnx":
-        from densepath.engines.onnxruntime import OnnxRuntimeEngine
-
-        yield OnnxRuntimeEngine(path, mode="latency")
-    elif name == "openvino":
-        from densepath.engines.openvino import OpenVinoEngine
-
-        yield OpenVinoEngine(path, mode="latency")
-    elif name == "aoti":
-        from densepath.engines.aoti import AotiEngine
-
-        channels, classes = checkpoint.in_channels, checkpoint.num_classes
-        yield AotiEngine(path, in_channels=channels, num_classes=classes, size=None)
-    else:
-        from densepath.engines.eager import EagerEngine
-
-        size = checkpoint.preprocess.size
-        yield EagerEngine(Checkpoint.load(path).to_model(), size=size, mode="latency")
-        yield from _native(path, size)
-
-
-def _native(path: Path, size: tuple[int, int]) -> Iterator[Engine]:
-    """Our own kernels, where there is a compiler for them."""
-    from densepath.engines.native import NativeEngine, read_tensors
-
-    spec, in_channels, tensors = read_tensors(path)
-    classes = len(tensors["classifier.bias"])
-    try:
-        yield NativeEngine(
-            *(spec, tensors),
-            num_classes=classes,
-            in_channels=in_channels,
-            size=size,
-            mode="latency",
-        )
-    except EngineError:
-        return
+    opening = Opening(
+        path,
+        checkpoint.preprocess,
+        checkpoint.in_channels,
+        checkpoint.num_classes,
+        size=None if dynamic_size else checkpoint.preprocess.size,
+        device="cpu",
+        mode="latency",
+    )
+    rows = list(runtimes_of(name, "float32"))
+    for row in rows:
+        try:
+            yield open_runtime(row, opening)
+        except EngineError:
+            if len(rows) == 1:
+                raise
 
 
 def _run_all(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from densepath.exporting.job import Job
 from densepath.exporting.program import quiet_exporters
 from densepath.images.preprocess import Preprocess
 
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 OPSET = 20  # antialiased Resize is of 18; ONNX Runtime has had 20 since 1.17
+
+
+def write(job: Job) -> dict[str, str]:
+    """The format's files are in the folder; the names of the parts."""
+    return write_onnx(job.program, job.checkpoint.preprocess, job.folder)
 
 
 def write_onnx(program: ExportedProgram, preprocess: Preprocess, folder: Path) -> dict[str, str]:

@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 
 from densepath.engines.openvino import import_openvino
 from densepath.errors import OutputError
+from densepath.exporting.job import Job
 from densepath.exporting.program import quiet_exporters
 from densepath.images.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+
+def write(job: Job) -> dict[str, str]:
+    """The format's files are in the folder; the names of the parts."""
+    return write_openvino(job.program, job.checkpoint.preprocess, job.folder, job.input_shape)
 
 
 def write_openvino(

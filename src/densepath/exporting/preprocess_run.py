@@ -16,12 +16,8 @@ from densepath.images.preprocess import Image
 Fit: TypeAlias = Callable[[Image], tuple[NDArray[np.float32], Image]]
 
 
-def open_preprocess(format: str, path: Path) -> Fit:
-    """The graph in the file `path` of the format `onnx` or `openvino`."""
-    return _on_onnxruntime(path) if format == "onnx" else _on_openvino(path)
-
-
-def _on_onnxruntime(path: Path) -> Fit:
+def on_onnxruntime(path: Path) -> Fit:
+    """The graph of the format `onnx`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -35,7 +31,8 @@ def _on_onnxruntime(path: Path) -> Fit:
     return fit
 
 
-def _on_openvino(path: Path) -> Fit:
+def on_openvino(path: Path) -> Fit:
+    """The graph of the format `openvino`."""
     # bfloat16, the default of some processors, has too few bits for the weights of a resize.
     graph = shared_core().compile_model(
         path, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **executor_options()}

@@ -5,34 +5,29 @@ PyTorch is imported only for the engines that are PyTorch's, and for subjects th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from densepath.bundle.bundle import Bundle, is_bundle
-from densepath.engines import forks
+from densepath.bundle.formats import RUNTIMES, Precision, Runtime
 from densepath.engines.choose import Choice, choose
-from densepath.engines.engine import Engine, Precision
+from densepath.engines.engine import Engine
 from densepath.engines.modes import Mode, count_streams
-from densepath.engines.obstacles import Wish, explain_obstacle, find_row
+from densepath.engines.obstacles import explain_obstacle
+from densepath.engines.opening import Opening, open_runtime
+from densepath.engines.wish import Wish
 from densepath.errors import UnknownNameError, UsageError, check_count
 from densepath.images.preprocess import Preprocess
 from densepath.models.spec import to_sides
-from densepath.notes import say_once
 from densepath.predict.predictor import Predictor
 from densepath.predict.source import Source, name_of_checkpoint
 
 if TYPE_CHECKING:
-    from densepath.bundle.manifest import Manifest
-    from densepath.engines.native import Tensors
-    from densepath.models.spec import ModelSpec
     from densepath.weights.checkpoint import Checkpoint
 
 TestPooling = Literal["mean", "mean_max"]
-ONE_THREAD = (
-    "PyTorch computes with one thread here: this process was forked from one that had imported "
-    "it. Processes that multiprocessing.get_context('spawn') starts have all."
-)
 
 
 def load(
@@ -115,45 +110,68 @@ def open_source(source: Source) -> Predictor:
         wish,
         source.crop_share,
     )
-    if isinstance(held, Bundle):
-        made = _open_bundle(held, wish, preprocess, choice)
-        labels, multi_label = held.manifest.labels, held.manifest.multi_label
-    else:
-        made = _open_checkpoint(choice.engine, held, wish, preprocess)
-        labels, multi_label = held.labels, held.multi_label
+    opening = _opening(held, wish, preprocess)
+    made = _open_chosen(held, opening, choice)
+    about = held.manifest if isinstance(held, Bundle) else held
     return Predictor(
-        *(made, preprocess, labels),
-        multi_label=multi_label,
+        *(made, preprocess, about.labels),
+        multi_label=about.multi_label,
         choice=choice,
         # A checkpoint's memory is kept for it: its file may be written anew by then.
-        open_explainer=lambda: _open_explainer(held, wish, preprocess),
+        open_explainer=lambda: _open_explainer(held, opening),
         source=source,
     )
 
 
-def _open_bundle(bundle: Bundle, wish: Wish, preprocess: Preprocess, choice: Choice) -> Engine:
-    """The chosen engine on a bundle's files, which are verified first."""
-    format = find_row(choice.engine).format_in(bundle)
-    bundle.verify(format)
-    model = bundle.path_of(format)
-    graph = _open_graph(choice.engine, model, bundle.manifest, wish)
-    return graph or _open_weights(choice.engine, model, wish, preprocess)
+def _opening(held: Bundle | Checkpoint, wish: Wish, preprocess: Preprocess) -> Opening:
+    """The network as it is wished for; of a bundle its file is still to be named."""
+    options: dict[str, Any] = {"precision": wish.precision, "mode": wish.mode}
+    options |= {"threads": wish.threads, "device": wish.device, "mean_max": wish.mean_max}
+    if not isinstance(held, Bundle):
+        sizes = held.in_channels, held.num_classes
+        return Opening(None, preprocess, *sizes, checkpoint=held, **options)
+    manifest = held.manifest
+    _, channels, height, width = manifest.input.shape
+    if manifest.precision == "int8":
+        options["precision"] = "int8"
+    return Opening(
+        None,
+        preprocess,
+        channels or manifest.preprocess.channels,
+        len(manifest.labels),
+        size=None if height is None or width is None else (height, width),
+        **options,
+    )
 
 
-def _open_explainer(held: Bundle | Checkpoint, wish: Wish, preprocess: Preprocess) -> Engine:
-    """PyTorch on a checkpoint in memory, or on a bundle's weights, which are verified first.
+def _open_chosen(held: Bundle | Checkpoint, opening: Opening, choice: Choice) -> Engine:
+    """The chosen engine; the files of a bundle that it reads are verified first."""
+    row = RUNTIMES[choice.engine]
+    if not isinstance(held, Bundle):
+        return open_runtime(row, opening)
+    return _open_file(held, row, row.format_in(held.manifest.precision) or row.format, opening)
+
+
+def _open_explainer(held: Bundle | Checkpoint, opening: Opening) -> Engine:
+    """An engine that explains, on a checkpoint in memory or on a bundle's verified weights.
 
     Raises:
         UsageError: it has no float weights.
         BundleError: they were changed.
     """
+    row = next(row for row in RUNTIMES.values() if row.explains)
     if not isinstance(held, Bundle):
-        return _open_checkpoint("eager", held, wish, preprocess)
+        return open_runtime(row, opening)
     error = explain_obstacle(held)
     if error is not None:
         raise error
-    held.verify("torch")
-    return _open_weights("eager", held.path_of("torch"), wish, preprocess)
+    return _open_file(held, row, row.format, opening)
+
+
+def _open_file(bundle: Bundle, row: Runtime, format: str, opening: Opening) -> Engine:
+    """The runtime's engine on the format's file, which is verified first."""
+    bundle.verify(format)
+    return open_runtime(row, replace(opening, model=bundle.path_of(format)))
 
 
 def _at_size(preprocess: Preprocess, wish: Wish, crop_share: float | None) -> Preprocess:
@@ -161,119 +179,3 @@ def _at_size(preprocess: Preprocess, wish: Wish, crop_share: float | None) -> Pr
     if wish.size is None and crop_share is None:
         return preprocess
     return preprocess.at_size(wish.size or preprocess.size, crop_share)
-
-
-def _open_graph(name: str, model: Path, manifest: Manifest, wish: Wish) -> Engine | None:
-    """An engine that reads an exported graph; None for one that reads weights."""
-    int8 = manifest.precision == "int8"
-    precision: Precision = "int8" if int8 else wish.precision
-    if name == "openvino":
-        from densepath.engines.openvino import OpenVinoEngine
-
-        return OpenVinoEngine(model, precision=precision, mode=wish.mode, threads=wish.threads)
-    if name in ("onnxruntime", "cuda", "tensorrt"):
-        from densepath.engines.onnxruntime import OnnxRuntimeEngine
-
-        provider: Any = name
-        return OnnxRuntimeEngine(
-            *(model,), provider=provider, precision=precision, mode=wish.mode, threads=wish.threads
-        )
-    _, channels, height, width = manifest.input.shape
-    size = (height, width) if height is not None and width is not None else None
-    if name in ("executorch", "litert"):
-        return _open_edge(name, model, manifest, precision, wish)
-    if name == "aoti":
-        from densepath.engines.aoti import AotiEngine
-
-        return AotiEngine(
-            model,
-            in_channels=channels or manifest.preprocess.channels,
-            num_classes=len(manifest.labels),
-            size=size,
-            mode=wish.mode,
-        )
-    return None
-
-
-def _open_edge(
-    name: str, model: Path, manifest: Manifest, precision: Precision, wish: Wish
-) -> Engine:
-    """An engine that phones have, too; its graph takes images of one size."""
-    preprocess = manifest.preprocess
-    options: dict[str, Any] = {
-        "in_channels": preprocess.channels,
-        "num_classes": len(manifest.labels),
-        "size": preprocess.size,
-        "precision": precision,
-        "mode": wish.mode,
-        "threads": wish.threads,
-    }
-    if name == "litert":
-        from densepath.engines.litert import LiteRtEngine
-
-        return LiteRtEngine(model, preprocess=preprocess, **options)
-    from densepath.engines.executorch import ExecutorchEngine
-
-    return ExecutorchEngine(model, **options)
-
-
-def _open_weights(name: str, model: Path, wish: Wish, preprocess: Preprocess) -> Engine:
-    """An engine on the checkpoint file of a bundle; our own kernels read it without PyTorch."""
-    if name == "native":
-        from densepath.engines.native import read_tensors
-
-        spec, in_channels, tensors = read_tensors(model)
-        spec.check_size(preprocess.size)
-        return _open_native(spec, tensors, in_channels, wish, preprocess)
-    from densepath.weights.checkpoint import Checkpoint
-
-    return _open_checkpoint(name, Checkpoint.load(model), wish, preprocess)
-
-
-def _open_checkpoint(
-    name: str, checkpoint: Checkpoint, wish: Wish, preprocess: Preprocess
-) -> Engine:
-    """An engine on a checkpoint in memory."""
-    checkpoint.spec.check_size(preprocess.size)
-    if name == "native":
-        tensors = {key: tensor.numpy() for key, tensor in checkpoint.tensors.items()}
-        return _open_native(checkpoint.spec, tensors, checkpoint.in_channels, wish, preprocess)
-    import torch
-
-    from densepath.engines.compiled import CompiledEngine
-    from densepath.engines.eager import EagerEngine
-
-    if forks.is_inherited("torch"):
-        # OpenMP's threads stayed in the parent, and PyTorch would wait for them.
-        torch.set_num_threads(1)
-        say_once(ONE_THREAD)
-    elif wish.threads is not None:
-        torch.set_num_threads(wish.threads)
-    model = checkpoint.to_model()
-    model.test_pooling = "mean_max" if wish.mean_max else "mean"
-    if name == "compiled":
-        return CompiledEngine(model, device=wish.device, precision=wish.precision, mode=wish.mode)
-    return EagerEngine(
-        model,
-        device=wish.device,
-        precision=wish.precision,
-        mode=wish.mode,
-        size=preprocess.size,
-    )
-
-
-def _open_native(
-    spec: ModelSpec, tensors: Tensors, in_channels: int, wish: Wish, preprocess: Preprocess
-) -> Engine:
-    """Our own kernels on a network's tensors."""
-    from densepath.engines.native import NativeEngine
-
-    return NativeEngine(
-        spec,
-        tensors,
-        num_classes=len(tensors["classifier.bias"]),
-        in_channels=in_channels,
-        size=preprocess.size,
-        threads=wish.threads,
-        mode=wish.mode,
-    )

@@ -18,7 +18,7 @@ from densepath.errors import BundleError, CheckpointError
 
 if TYPE_CHECKING:
     from densepath.engines.choose import Choice
-    from densepath.engines.obstacles import Wish
+    from densepath.engines.wish import Wish
     from densepath.predict.predictor import Predictor
     from densepath.weights.checkpoint import Checkpoint
 

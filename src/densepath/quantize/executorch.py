@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,12 +22,26 @@ from densepath.quantize.edge_network import (
     build_edge_network,
     find_rewritten,
 )
+from densepath.quantize.task import Task, Written
 from densepath.weights.checkpoint import Checkpoint
 
 Method = Literal["histogram", "minmax"]
 METHODS: tuple[Method, ...] = get_args(Method)
 # The least scale of an activation, XNNPACKQuantizer's own.
 LEAST_SCALE = 2.0**-12
+
+
+def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
+    """The form by each of the methods, in folders of the task's."""
+    for method in methods:
+        folder = task.folder(f"executorch-{method}")
+        write_executorch(
+            *(task.checkpoint, folder / "model.pte"),
+            calibration=task.calibration,
+            method=method,  # type: ignore[arg-type]
+            keep_float=task.kept_names(),
+        )
+        yield method, folder, {"model": "model.pte"}
 
 
 def write_executorch(

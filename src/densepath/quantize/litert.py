@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import get_args
@@ -25,6 +25,7 @@ from densepath.quantize.calibration import Calibration, check_calibration
 from densepath.quantize.edge_network import PixelNetwork, build_edge_network, find_rewritten
 from densepath.quantize.litert_graph import LiteRtGraph
 from densepath.quantize.litert_ranges import Method, Range, measure_ranges
+from densepath.quantize.task import Task, Written
 from densepath.weights.checkpoint import Checkpoint
 
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -33,6 +34,19 @@ OWN_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"Warning: Enabling `experimental_preserve_all_tensors`",
 )
+
+
+def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
+    """The form by each of the methods, in folders of the task's."""
+    for method in methods:
+        folder = task.folder(f"litert-{method}")
+        write_litert(
+            *(task.checkpoint, folder / "model.tflite"),
+            calibration=task.calibration,
+            method=method,  # type: ignore[arg-type]
+            keep_float=task.kept_names(),
+        )
+        yield method, folder, {"model": "model.tflite"}
 
 
 def write_litert(

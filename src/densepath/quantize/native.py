@@ -11,7 +11,7 @@ of what rounding changes goes into the bias.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from densepath.quantize.statistics import (
     measure_statistics,
     quant_layers,
 )
+from densepath.quantize.task import Task, Written
 from densepath.weights.checkpoint import METADATA_KEY, Checkpoint
 
 __all__ = ["METHODS", "measure_ranges", "write_native"]
@@ -49,6 +50,19 @@ TRIED = np.linspace(0.6, 1.0, 17)
 
 Array = NDArray[np.float64]
 Tensors = dict[str, NDArray[Any]]
+
+
+def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
+    """The form by each of the methods, in folders of the task's."""
+    for method in methods:
+        folder = task.folder(f"native-{method}")
+        write_native(
+            *(task.checkpoint, folder / FILE_NAME),
+            calibration=task.calibration,
+            method=method,
+            keep_float=task.kept_names(),
+        )
+        yield method, folder, {"model": FILE_NAME}
 
 
 def measure_ranges(

@@ -8,6 +8,7 @@ the graph comes with it as a depthwise convolution.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from densepath.errors import EngineError, MissingPackageError
+from densepath.exporting.program import export_program
+from densepath.exporting.rewrite import STEPS
 from densepath.quantize.calibration import Calibration
-from densepath.quantize.layers import Layer
+from densepath.quantize.layers import Layer, choose_layers, list_layers
 from densepath.quantize.ranges import RANGE_METHODS, Observer
+from densepath.quantize.task import Task, Written
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -38,6 +42,24 @@ OPERATORS = (
     "MaxPool",
     "ReduceMean",
 )
+
+
+def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
+    """The form by each of the methods, in folders of the task's."""
+    from densepath.exporting.onnx import write_onnx
+
+    checkpoint, size = task.checkpoint, task.checkpoint.preprocess.size
+    plain, steps = task.folder("onnx"), (*STEPS, "depthwise")
+    program = export_program(checkpoint, size, steps=steps)
+    parts = write_onnx(program, checkpoint.preprocess, plain)
+    kept = choose_layers(list_layers(checkpoint, steps), task.keep_float)
+    for method, path in quantize_onnx(
+        *(plain / parts["model"], plain, task.calibration), methods=methods, keep_float=kept
+    ):
+        folder = task.folder(f"onnx-{method}")
+        path.rename(folder / parts["model"])
+        shutil.copy(plain / parts["preprocess"], folder)
+        yield method, folder, parts
 
 
 def quantize_onnx(

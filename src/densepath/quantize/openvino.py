@@ -7,6 +7,7 @@ Concat in the same fused integer subgraph, so that no float island is left.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +16,37 @@ from typing import Any
 
 from densepath.engines.openvino import import_openvino, shared_core
 from densepath.errors import EngineError, MissingPackageError, UnknownNameError
+from densepath.exporting.describe import input_shape
+from densepath.exporting.program import export_program
 from densepath.quantize.calibration import Calibration
-from densepath.quantize.layers import Layer
+from densepath.quantize.layers import Layer, choose_layers, list_layers
+from densepath.quantize.task import Task, Written
 
 # How the range of an activation is made of those of the images. NNCF's own choice is the mean of
 # their extremes, which clips what lies beyond: 16 dB where the others have 33.
 METHODS = ("histogram", "minmax", "mean_minmax")
 CONVOLUTION = "convolution"  # PyTorch's numbered name of each one, which OpenVINO keeps
+
+
+def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
+    """The form by each of the methods, in folders of the task's."""
+    from densepath.exporting.openvino import write_openvino
+
+    checkpoint, size = task.checkpoint, task.checkpoint.preprocess.size
+    plain = task.folder("openvino")
+    shape = input_shape(checkpoint, dynamic_size=False)
+    parts = write_openvino(export_program(checkpoint, size), checkpoint.preprocess, plain, shape)
+    kept = choose_layers(list_layers(checkpoint), task.keep_float)
+    for method in methods:
+        folder = task.folder(f"openvino-{method}")
+        quantize_openvino(
+            *(plain / parts["model"], folder / parts["model"], task.calibration),
+            method=method,
+            keep_float=kept,
+        )
+        for suffix in (".xml", ".bin"):
+            shutil.copy(plain / f"preprocess{suffix}", folder)
+        yield method, folder, parts
 
 
 def quantize_openvino(

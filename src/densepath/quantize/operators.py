@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from densepath.bundle.formats import FORMATS, named
 from densepath.engines.native_output import quiet_native_output
 from densepath.engines.onnxruntime import UNWANTED
 from densepath.engines.openvino import DEVICE, executor_options, shared_core
@@ -46,11 +46,14 @@ class Operators:
 
 def count_operators(format: str, model: Path) -> Operators | None:
     """Of a form's file; None where its runtime does not tell."""
-    count = COUNTERS.get(format)
-    return None if count is None else count(model)
+    int8 = FORMATS[format].int8
+    if int8 is None or int8.count_operators is None:
+        return None
+    found: Operators = named(int8.count_operators)(model)
+    return found
 
 
-def _count_native(model: Path) -> Operators:
+def count_native(model: Path) -> Operators:
     """By the file: our kernels are convolutions, with all else within them, and pooling."""
     from safetensors import safe_open
 
@@ -66,7 +69,7 @@ def _count_native(model: Path) -> Operators:
     return Operators(int8, {"Convolution": kept} if kept else {})
 
 
-def _count_openvino(model: Path) -> Operators:
+def count_openvino(model: Path) -> Operators:
     """By the network as it was compiled for this CPU."""
     core = shared_core()
     hints = {"INFERENCE_PRECISION_HINT": "f32", **executor_options()}
@@ -85,7 +88,7 @@ def _count_openvino(model: Path) -> Operators:
     return Operators(int8, dict(kinds))
 
 
-def _count_onnx(model: Path) -> Operators:
+def count_onnx(model: Path) -> Operators:
     """By the graph as ONNX Runtime rewrites it for this CPU."""
     import onnx
     import onnxruntime
@@ -118,7 +121,7 @@ def _count_onnx(model: Path) -> Operators:
     return Operators(int8, dict(kinds))
 
 
-def _count_litert(model: Path) -> Operators:
+def count_litert(model: Path) -> Operators:
     """By the file, before a delegate takes its operators over."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -147,11 +150,3 @@ def _byte_tensors(graph: Any) -> set[str]:
         if makes or (node.op_type in ("NhwcMaxPool", "MaxPool") and node.input[0] in found):
             found.update(node.output)
     return found
-
-
-COUNTERS: dict[str, Callable[[Path], Operators]] = {
-    "native": _count_native,
-    "openvino": _count_openvino,
-    "onnx": _count_onnx,
-    "litert": _count_litert,
-}

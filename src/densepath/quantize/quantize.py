@@ -9,30 +9,28 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from densepath.bundle.bundle import Bundle, check_target, write_bundle
+from densepath.bundle.formats import Int8, Purpose, named, runtimes_of
 from densepath.engines.engine import Logits
 from densepath.engines.litert import Kernels
+from densepath.engines.opening import Opening, open_runtime
 from densepath.errors import ParityError
 from densepath.exporting.describe import Parts, describe
 from densepath.files import write_json, write_text
 from densepath.names import several
 from densepath.quantize.calibration import Calibration, draw_calibration
 from densepath.quantize.figure import draw_sensitivity
-from densepath.quantize.forms import (
-    Form,
-    Purpose,
-    Task,
-    choose_forms,
-    choose_methods,
-)
+from densepath.quantize.forms import choose_forms, choose_methods
 from densepath.quantize.layers import choose_layers, list_layers
 from densepath.quantize.operators import count_operators
 from densepath.quantize.report import FormReport, QuantizationReport
 from densepath.quantize.scoring import Evaluate, Score, engine_logits, float_logits, score
 from densepath.quantize.sensitivity import Sensitivity, measure_sensitivity, worst_layers
+from densepath.quantize.task import Task
 from densepath.quantize.user_functions import UserFunctions, load_user_functions
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
@@ -99,7 +97,7 @@ def quantize(
     """
     check_target(Path(output), overwrite=overwrite)
     forms = choose_forms(purpose, to and several(to))
-    methods = {form.format: choose_methods(form, method) for form in forms}
+    methods = {name: choose_methods(name, form, method) for name, form in forms.items()}
     own = load_user_functions(functions) if functions is not None else UserFunctions()
     checkpoint = open_checkpoint(subject)
     if keep_float != "auto":
@@ -129,8 +127,8 @@ def quantize(
         judge = _Judge(checkpoint, judged_on, expected, own.evaluate, purpose)
         parts: Parts = {}
         reports = []
-        for form in forms:
-            report, parts[form.format] = _make(form, task, methods[form.format], judge, folder, say)
+        for name, form in forms.items():
+            report, parts[name] = _make(name, form, task, methods[name], judge, folder, say)
             reports.append(report)
         whole = QuantizationReport(
             *(checkpoint.spec.name, purpose, calibration, judged_on, seed, kept),
@@ -165,16 +163,28 @@ class _Judge:
         self._expected, self._evaluate = expected, evaluate
         self._purpose = purpose
 
-    def kernels(self, form: Form) -> Kernels | None:
+    def kernels(self, form: Int8) -> Kernels | None:
         """The kernels of LiteRT that the form is run by; None where another runtime has it."""
         if form.open_as_npu is None:
             return None
         return "reference" if self._purpose == "npu" else "optimised"
 
-    def score(self, form: Form, model: Path) -> Score:
-        """The form's score."""
-        as_npu = form.open_as_npu if self._purpose == "npu" else None
-        engine = (as_npu or form.open)(model, self._checkpoint)
+    def score(self, format: str, form: Int8, model: Path) -> Score:
+        """The form's score, on the runtime that `auto` takes for it, or with an NPU's integers."""
+        checkpoint = self._checkpoint
+        opening = Opening(
+            model,
+            checkpoint.preprocess,
+            checkpoint.in_channels,
+            checkpoint.num_classes,
+            size=checkpoint.preprocess.size,
+            precision="int8",
+            mode="latency",
+        )
+        row = next(runtimes_of(format, "int8"))
+        if form.open_as_npu is not None and self._purpose == "npu":
+            row = replace(row, open=form.open_as_npu)
+        engine = open_runtime(row, opening)
         try:
             found = engine_logits(engine, self._images)
         finally:
@@ -183,7 +193,8 @@ class _Judge:
 
 
 def _make(
-    form: Form,
+    format: str,
+    form: Int8,
     task: Task,
     methods: Sequence[str],
     judge: _Judge,
@@ -195,32 +206,32 @@ def _make(
     Raises:
         ParityError: no method's answers are like the network's.
     """
-    say(f"quantising {form.format}")
+    say(f"quantising {format}")
     scores: dict[str, Score] = {}
     made: dict[str, tuple[Path, dict[str, str]]] = {}
-    for name, files, parts in form.write(task, methods):
-        say(f"running {form.format}, {name}")
-        scores[name] = judge.score(form, files / parts["model"])
+    for name, files, parts in named(form.write)(task, methods):
+        say(f"running {format}, {name}")
+        scores[name] = judge.score(format, form, files / parts["model"])
         made[name] = (files, parts)
         best = max(scores, key=lambda one: scores[one].order)
         for worse in set(made) - {best}:
             shutil.rmtree(made.pop(worse)[0])
-        say(f"quantising {form.format}")
+        say(f"quantising {format}")
     if not scores[best].snr_db > LEAST_SNR_DB:
         raise ParityError(
-            f"the INT8 {form.format} does not answer as the network: its best method, {best}, has "
+            f"the INT8 {format} does not answer as the network: its best method, {best}, has "
             f"a signal-to-noise ratio of {scores[best].snr_db:.1f} dB. Calibrate with images like "
             "those to come, or keep layers in float32: --keep-float auto. No bundle was written."
         )
     files, parts = made[best]
-    operators = count_operators(form.format, files / parts["model"])
+    operators = count_operators(format, files / parts["model"])
     size_bytes = 0
     for file in sorted(files.iterdir()):
         if not file.name.startswith("preprocess"):
             size_bytes += file.stat().st_size
         shutil.move(file, folder / file.name)
     kernels = judge.kernels(form)
-    return FormReport(form.format, best, scores, operators, size_bytes, kernels), parts
+    return FormReport(format, best, scores, operators, size_bytes, kernels), parts
 
 
 def _write_report(report: QuantizationReport, folder: Path) -> None:

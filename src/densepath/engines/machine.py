@@ -1,0 +1,69 @@
+"""What a runtime may lack on this machine: a GPU, a compiler, machine code of its own kind.
+
+Looking imports neither torch nor any runtime, but where there is an NVIDIA GPU. A row of
+`bundle/formats.py` names the function that looks for it.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+from typing import cast
+
+from densepath.bundle.bundle import Bundle
+from densepath.bundle.formats import Runtime
+from densepath.engines.wish import AUTO, MANY_IMAGES, Wish
+from densepath.errors import EngineError
+
+
+def has_gpu() -> bool:
+    """Whether the machine has an NVIDIA GPU with its driver."""
+    return Path("/proc/driver/nvidia/version").exists() or bool(shutil.which("nvidia-smi"))
+
+
+def missing_gpu(row: Runtime, wish: Wish, bundle: Bundle | None) -> EngineError | None:
+    """Whether ONNX Runtime can use a GPU here."""
+    if not has_gpu():
+        return EngineError(f"the engine {row.name!r} needs an NVIDIA GPU; this machine has none.")
+    from densepath.engines.onnxruntime import Provider, missing_provider
+
+    return missing_provider(cast(Provider, row.name))
+
+
+def torch_has_gpu() -> bool:
+    """Whether PyTorch can use a GPU here; it is asked only where there is one."""
+    if not has_gpu():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def missing_kernels(row: Runtime, wish: Wish, bundle: Bundle | None) -> EngineError | None:
+    """Whether our kernels can be compiled, or, for `auto`, are compiled or worth it."""
+    from densepath.kernels.compile import find_compiler, library_path
+
+    compiler = find_compiler()
+    if compiler is None:
+        return EngineError(
+            "the engine 'native' needs a C++ compiler. Install g++, or name one in $CXX."
+        )
+    many = wish.num_images is not None and wish.num_images >= MANY_IMAGES
+    if wish.engine == AUTO and not many and not library_path(compiler).is_file():
+        return EngineError("its kernels are not compiled yet. --engine native compiles them, once.")
+    return None
+
+
+def foreign_code(row: Runtime, wish: Wish, bundle: Bundle | None) -> EngineError | None:
+    """Whether the bundle's machine code is for another machine."""
+    if bundle is None:
+        return None
+    made = bundle.manifest.formats["aoti"]
+    for field, here in (("machine", platform.machine()), ("system", platform.system())):
+        if made.get(field, here) != here:
+            return EngineError(
+                f"the bundle's AOTInductor package is for {made[field]}; this is {here}. "
+                "Export it here: densepath export SUBJECT --to aoti -o DIR"
+            )
+    return None

@@ -221,7 +221,13 @@ def test_curves_are_drawn_of_any_rows(rows, tmp_path):
 
 
 def row(name, precision, top1, latency_ms=5.0, snr_db=30.0):
-    return Row(name, "onnxruntime", precision, 9, top1, 1.0, 0.9, snr_db, 0.8, 10**6, latency_ms)
+    report = Report(
+        *(name, "digits", ["a", "b"], 9, [], {"top1": top1, "top5": 1.0}),
+        *([], None, [], [], {}, 1.0),
+        engine="onnxruntime",
+        precision=precision,
+    )
+    return Row(report, 0.9, snr_db, 0.8, 10**6, latency_ms)
 
 
 def test_a_ladder_says_where_its_axis_begins_and_what_its_colours_are(tmp_path):

@@ -11,7 +11,8 @@ import typer
 from densepath.cli import outputs
 from densepath.cli.console import note, note_unreadable, print_json, stdout
 from densepath.cli.data_options import DataSettings, read_data_fields
-from densepath.cli.predict import OnError, Pooling
+from densepath.cli.options import EngineName
+from densepath.cli.predict import OnError, Pooling, Precision
 
 if TYPE_CHECKING:
     from densepath.evaluation.report import Report
@@ -36,7 +37,8 @@ def evaluate(
     subject: Annotated[
         str,
         typer.Argument(
-            metavar="SUBJECT", help="A published name, a checkpoint file or a run folder."
+            metavar="SUBJECT",
+            help="A published name, a checkpoint file, a run folder, a bundle or an NPU's program.",
         ),
     ],
     data: Annotated[
@@ -93,6 +95,12 @@ def evaluate(
     ] = None,
     split_column: Annotated[str | None, typer.Option(help="Its column of splits.")] = None,
     settings: DataSettings = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="What runs the network; auto says what it chose and why.")
+    ] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="The type of the arithmetic.")
+    ] = Precision.float32,
     batch_size: Annotated[int, typer.Option(min=1, help="Images of one run.")] = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
@@ -120,6 +128,8 @@ def evaluate(
         test_pooling="mean_max" if test_pooling is Pooling.mean_max else "mean",
         batch_size=batch_size,
         workers=workers,
+        engine=engine,
+        precision=precision.value,
         device=device,
         on_error=on_error.value,
         missing_classes=missing_classes.value,
@@ -129,6 +139,7 @@ def evaluate(
             settings, _reading(path_column, label_column, class_columns, split_column)
         ),
         progress=True,
+        say=note if engine == "auto" else lambda step: None,
     )
     saved = "" if output is None else _saved(output, *report.write(output))
     if json:
@@ -183,6 +194,7 @@ def _print_figures(report: Report) -> None:
     about = printable(str(report.overlap))
     stdout().print(about, markup=False, highlight=False, soft_wrap=True)
     stdout().print(f"{report.subject} on {report.data}", markup=False, highlight=False)
+    stdout().print(f"answered by {report.answered_by()}", markup=False, highlight=False)
     stdout().print(overall)
     rows = [row for row in report.per_class if row["f1"] is not None and row["support"]]
     weakest = sorted(rows, key=lambda row: row["f1"])[:5]

@@ -1,20 +1,24 @@
-"""From a checkpoint and a data set to a Report: `densepath.evaluate`."""
+"""From a network and a data set to a Report: `densepath.evaluate`."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from densepath.bundle.bundle import is_bundle
+from densepath.bundle.formats import Precision
 from densepath.data.dataset import Dataset, Split
 from densepath.data.loader import Batch, EvalLoader
 from densepath.data.sources import LISTS, TABLES
 from densepath.errors import LabelMismatchError, UsageError
+from densepath.evaluation.forms import Form, is_program, open_form
 from densepath.evaluation.labels import MissingClasses, match_labels
 from densepath.evaluation.measured import (
     find_overlap,
@@ -26,13 +30,12 @@ from densepath.evaluation.report import Mistake, Report
 from densepath.images.preprocess import Preprocess
 from densepath.metrics import metrics
 from densepath.metrics.answers import Answers, Predict, collect_answers
+from densepath.predict.load import TestPooling
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
-if TYPE_CHECKING:
-    from densepath.models.layers import TestPooling
-
 OnError = Literal["skip", "fail"]
+Say: TypeAlias = Callable[[str], None]
 
 MOST_MISTAKES = 16
 DEFAULT_BATCH_SIZE = 32
@@ -48,6 +51,8 @@ def evaluate(
     test_pooling: TestPooling = "mean",
     batch_size: int = DEFAULT_BATCH_SIZE,
     workers: int = 0,
+    engine: str = "auto",
+    precision: Precision = "float32",
     device: str = "auto",
     on_error: OnError = "fail",
     missing_classes: MissingClasses = "refuse",
@@ -55,11 +60,16 @@ def evaluate(
     data_root: str | Path | None = None,
     reading: Mapping[str, Any] | None = None,
     progress: bool = False,
+    say: Say = lambda step: None,
 ) -> Report:
-    """How well the checkpoint does on the data set; and whether it was trained on those images.
+    """How well a network does on the data set; and whether it was trained on those images.
+
+    What is measured is what answers: a bundle by the engine that `load` takes for it, an INT8
+    bundle in INT8, a compiled program by the NPU's simulator. The report says which.
 
     Args:
-        subject: a published name, a checkpoint file, a run folder, or a Checkpoint.
+        subject: a published name, a checkpoint file, a run folder, a bundle, a compiled program,
+            or a Checkpoint.
         data: `digits`, `cifar10`, a folder, list, table or archive; or an open data set; None:
             what the checkpoint was trained on, read as in its training.
         split: of the data set; None: its test images, else its validation images, else all; of
@@ -69,7 +79,7 @@ def evaluate(
         test_pooling: `mean`, or `mean_max` at sizes above the training size.
         batch_size: images of one run.
         workers: processes that read images.
-        device: `auto` (a GPU when there is one), `cpu`, `cuda:0`.
+        engine, precision, device: as `load` takes them.
         on_error: an unreadable image: leave it out and name it in the report, or stop there.
         missing_classes: whether the data set may lack classes of the checkpoint.
         threshold: of a multi-label network's scores.
@@ -77,6 +87,7 @@ def evaluate(
         reading: fields of DataOptions, such as a table's columns; by default the training's own
             where `data` is what it was trained on.
         progress: a progress bar on standard error.
+        say: is told which engine was taken, and why.
 
     Raises:
         LabelMismatchError: the data set's classes are not the checkpoint's.
@@ -85,39 +96,35 @@ def evaluate(
     """
     if not 0 < threshold < 1:
         raise UsageError(f"the threshold is {threshold}; it must lie between 0 and 1.")
-    checkpoint = open_checkpoint(subject)
-    preprocess = checkpoint.preprocess
-    if size is not None or crop_share is not None:
-        sides = preprocess.size if size is None else checkpoint.spec.check_size(size)
-        preprocess = preprocess.at_size(sides, crop_share)
-    known = find_trained_on(subject, checkpoint)
-    measured = open_measured(
-        *(known, data, split),
-        channels=checkpoint.in_channels,
-        reading=_reading(data, checkpoint, data_root, reading or {}),
-    )
-    dataset = measured.dataset
-    _check_kind(dataset, checkpoint)
-    to_logits = match_labels(
-        dataset.class_names, checkpoint.labels, missing=missing_classes, named=dataset.named
-    )
-    predict = network_of(checkpoint, device, test_pooling)
-    loader = EvalLoader(
-        dataset, preprocess, batch_size=batch_size, workers=workers, on_error=on_error
-    )
-    start = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        batches: Iterable[Batch] = loader
-        if progress:  # closed, for the bar's thread must end when the network's answers fail
-            batches = stack.enter_context(contextlib.closing(_shown(loader, len(dataset))))
-        answers = collect_answers(predict, batches, to_logits=np.array(to_logits))
-    seconds = time.monotonic() - start
+    opened = _open_once(subject)
+    known = find_trained_on(subject, opened) if isinstance(opened, Checkpoint) else None
+    options: dict[str, Any] = {"engine": engine, "precision": precision, "device": device}
+    options |= {"size": size, "crop_share": crop_share, "test_pooling": test_pooling}
+    with open_form(opened, name=_name_of(subject), **options) as form:
+        say(form.about)
+        measured = open_measured(
+            *(known, data, split),
+            channels=form.preprocess.channels,
+            reading=_reading(data, form.multi_label, data_root, reading or {}),
+        )
+        dataset = measured.dataset
+        _check_kind(dataset, form.multi_label)
+        to_logits = match_labels(
+            dataset.class_names, form.labels, missing=missing_classes, named=dataset.named
+        )
+        loader = EvalLoader(
+            dataset, form.preprocess, batch_size=batch_size, workers=workers, on_error=on_error
+        )
+        start = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            batches: Iterable[Batch] = loader
+            if progress:  # closed, for the bar's thread must end when the network's answers fail
+                batches = stack.enter_context(contextlib.closing(_shown(loader, len(dataset))))
+            answers = collect_answers(form.run, batches, to_logits=np.array(to_logits))
     settings = {
         "split": measured.split,
         "rule": measured.rule,
-        "size": list(preprocess.size),
-        "resize_short": preprocess.resize_short,
-        "interpolation": preprocess.interpolation,
+        **_about(form.preprocess),
         "test_pooling": test_pooling,
         "on_error": on_error,
         "missing_classes": missing_classes,
@@ -125,15 +132,30 @@ def evaluate(
     report = make_report(
         answers,
         dataset,
-        preprocess,
-        labels=checkpoint.labels,
+        form,
         subject=_name_of(subject),
         settings=settings,
         threshold=threshold,
-        images_per_second=len(answers) / max(seconds, 1e-9),
+        images_per_second=len(answers) / max(time.monotonic() - start, 1e-9),
     )
     overlap = find_overlap(known, dataset, answers.indices, why_unknown(subject))
     return dataclasses.replace(report, overlap=overlap)
+
+
+def _open_once(subject: str | Path | Checkpoint) -> str | Path | Checkpoint:
+    """A checkpoint in memory, read once; bundles and programs as they are."""
+    if isinstance(subject, Checkpoint) or is_program(subject) or is_bundle(subject):
+        return subject
+    return open_checkpoint(subject)
+
+
+def _about(preprocess: Preprocess) -> dict[str, Any]:
+    """How images were made, for the settings of a report."""
+    return {
+        "size": list(preprocess.size),
+        "resize_short": preprocess.resize_short,
+        "interpolation": preprocess.interpolation,
+    }
 
 
 def evaluate_logits(
@@ -161,6 +183,7 @@ def evaluate_logits(
         LabelMismatchError: the data set's classes are not `labels`.
         ImageError: an image cannot be read, and `on_error` is `fail`.
     """
+    form = Form(subject, "", "", labels, preprocess, dataset.multi_label, 0, predict)
     to_logits = np.array(match_labels(dataset.class_names, labels, named=dataset.named))
     loader = EvalLoader(dataset, preprocess, batch_size=batch_size, on_error=on_error)
     start = time.monotonic()
@@ -168,8 +191,7 @@ def evaluate_logits(
     return make_report(
         answers,
         dataset,
-        preprocess,
-        labels=labels,
+        form,
         subject=subject,
         settings={"size": list(preprocess.size), "on_error": on_error},
         threshold=threshold,
@@ -177,37 +199,18 @@ def evaluate_logits(
     )
 
 
-def network_of(checkpoint: Checkpoint, device: str, test_pooling: TestPooling) -> Predict:
-    """The checkpoint's network as a function of arrays, on the device, in float32."""
-    import torch
-
-    from densepath.models.device import find_device
-
-    place = find_device(device)
-    model = checkpoint.to_model()
-    model.test_pooling = test_pooling
-    model = model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            batch = torch.from_numpy(images).to(place, memory_format=torch.channels_last)
-            return model(batch).float().cpu().numpy()
-
-    return predict
-
-
 def make_report(
     answers: Answers,
     dataset: Dataset,
-    preprocess: Preprocess,
+    form: Form,
     *,
-    labels: list[str],
     subject: str,
     settings: dict[str, Any],
-    threshold: float,
-    images_per_second: float,
+    threshold: float = 0.5,
+    images_per_second: float = math.nan,
 ) -> Report:
-    """The answers in figures."""
+    """The answers of a form in figures."""
+    labels = form.labels
     report = Report(
         subject=subject,
         data=dataset.description,
@@ -221,6 +224,8 @@ def make_report(
         mistakes=[],
         settings=settings,
         images_per_second=images_per_second,
+        engine=form.engine,
+        precision=form.precision,
     )
     if answers.multi_label:
         figures, rows = metrics.per_label(answers, labels, threshold)
@@ -239,7 +244,7 @@ def make_report(
         per_class=rows,
         confusion=confusion,
         reliability=bins,
-        mistakes=list(_mistakes(answers, dataset, preprocess, labels)),
+        mistakes=list(_mistakes(answers, dataset, form.preprocess, labels)),
     )
 
 
@@ -261,34 +266,34 @@ def _mistakes(
 
 def _reading(
     data: str | Path | Dataset | None,
-    checkpoint: Checkpoint,
+    multi_label: bool,
     data_root: str | Path | None,
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """How the user wants the source to be read; a table or list as the checkpoint needs it:
+    """How the user wants the source to be read; a table or list as the network needs it:
     rows of one file add up, and a table's cell may be empty.
     """
     reading = dict(given)
     if data_root is not None:
         reading["root"] = data_root
     repeats = isinstance(data, str | Path) and Path(data).suffix.lower() in (*TABLES, *LISTS)
-    if checkpoint.multi_label and repeats:
+    if multi_label and repeats:
         reading.setdefault("multi_label", True)
     return reading
 
 
-def _check_kind(dataset: Dataset, checkpoint: Checkpoint) -> None:
-    """Raise unless both have one label an image, or both have several.
+def _check_kind(dataset: Dataset, multi_label: bool) -> None:
+    """Raise unless data set and network both have one label an image, or both have several.
 
     Raises:
         LabelMismatchError: one has and the other has not.
     """
-    if dataset.multi_label != checkpoint.multi_label:
+    if dataset.multi_label != multi_label:
         words = {True: "several labels an image", False: "one label an image"}
         cure = "" if dataset.multi_label else " A table or a list can name all classes of an image."
         raise LabelMismatchError(
             f"the data set has {words[dataset.multi_label]}; the checkpoint was trained for "
-            f"{words[checkpoint.multi_label]}.{cure}"
+            f"{words[multi_label]}.{cure}"
         )
 
 

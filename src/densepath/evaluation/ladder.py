@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 from densepath.data.dataset import Dataset, Split, Subset
 from densepath.data.loader import EvalLoader, OnError
 from densepath.engines.engine import Images, Logits
-from densepath.errors import DataError, LabelMismatchError, UsageError
+from densepath.errors import LabelMismatchError, UsageError
+from densepath.evaluation.evaluate import make_report
+from densepath.evaluation.forms import Form, open_forms
 from densepath.evaluation.labels import MissingClasses, match_labels
 from densepath.evaluation.measured import Overlap, find_known, find_overlap, open_measured
-from densepath.evaluation.rungs import Rung, open_rungs
-from densepath.metrics.metrics import TOP, top5_tells
+from densepath.evaluation.report import Report
+from densepath.metrics.answers import collect_answers
+from densepath.metrics.metrics import top5_tells
 from densepath.names import several
 from densepath.quantize.scoring import signal_to_noise
 from densepath.wording import counted, in_markdown, percent
@@ -40,27 +43,18 @@ Say: TypeAlias = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Row:
-    """A form of the network, as it did.
+    """A form of the network: its Report, and how it compares with the first form.
 
     Attributes:
-        name: the subject's and the format's.
-        engine: what ran it.
-        precision: of its arithmetic.
-        num_images: that it answered.
-        top1, top5: shares of them whose class is the best, or among the best five.
-        agreement: the share with the same best class as the first form.
+        report: of its answers.
+        agreement: the share of images with the same best class as the first form.
         snr_db: of its logits to the first form's; None where they are equal.
         first_top1: the first form's top-1 on the same images.
         size_bytes: of its files.
         latency_ms: of one image on all cores, the median; None where it was not timed.
     """
 
-    name: str
-    engine: str
-    precision: str
-    num_images: int
-    top1: float
-    top5: float
+    report: Report
     agreement: float
     snr_db: float | None
     first_top1: float
@@ -68,9 +62,41 @@ class Row:
     latency_ms: float | None
 
     @property
+    def name(self) -> str:
+        """The subject's and the format's."""
+        return self.report.subject
+
+    @property
+    def top1(self) -> float:
+        """The share of images whose class is the best."""
+        return self.report.figures["top1"] or 0.0
+
+    @property
+    def top5(self) -> float:
+        """The share of images whose class is among the best five."""
+        return self.report.figures["top5"] or 0.0
+
+    @property
     def lost_points(self) -> float:
         """Percentage points of top-1 that it has less than the first form."""
         return 100 * (self.first_top1 - self.top1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "name": self.name,
+            "engine": self.report.engine,
+            "precision": self.report.precision,
+            "num_images": self.report.images,
+            "top1": self.top1,
+            "top5": self.top5,
+            "agreement": self.agreement,
+            "snr_db": self.snr_db,
+            "first_top1": self.first_top1,
+            "size_bytes": self.size_bytes,
+            "latency_ms": self.latency_ms,
+            "lost_points": self.lost_points,
+        }
 
 
 @dataclass(frozen=True)
@@ -91,7 +117,7 @@ class Ladder:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        rows = [{**asdict(row), "lost_points": row.lost_points} for row in self.rows]
+        rows = [row.to_dict() for row in self.rows]
         about = self.overlap.to_dict()
         return {**about, "data": self.data, "num_classes": self.num_classes, "rows": rows}
 
@@ -113,8 +139,8 @@ class Ladder:
             "",
             f"Images: {in_markdown(self.data)}. Agreement and SNR of the logits: with "
             f"{in_markdown(first.name)},",
-            f"run by {in_markdown(first.engine)}. Latency: one image on all cores, median of "
-            f"{TIMED_RUNS}.",
+            f"run by {in_markdown(first.report.engine)}. Latency: one image on all cores, median "
+            f"of {TIMED_RUNS}.",
             "",
             f"| {' | '.join(titles)} |",
             f"|{'|'.join(alignment)}|",
@@ -132,9 +158,9 @@ def _cells(row: Row) -> dict[str, str]:
     """The figures of a row as text, by their titles; `NUM_NAMES` names come first."""
     return {
         "form": row.name,
-        "engine": row.engine,
-        "precision": row.precision,
-        "images": f"{row.num_images:,}",
+        "engine": row.report.engine,
+        "precision": row.report.precision,
+        "images": f"{row.report.images:,}",
         "top-1": percent(row.top1, 2),
         "points lost": f"{row.lost_points:+.2f}",
         "top-5": percent(row.top5, 2),
@@ -182,9 +208,9 @@ def measure_ladder(
     if not subjects:
         raise UsageError("name at least one checkpoint, run folder, bundle or program.")
     with ExitStack() as stack:
-        rungs = [stack.enter_context(rung) for one in subjects for rung in open_rungs(one)]
-        _check_alike(rungs)
-        first = rungs[0]
+        forms = [stack.enter_context(form) for one in subjects for form in open_forms(one)]
+        _check_alike(forms)
+        first = forms[0]
         known = find_known(subjects)
         measured = open_measured(
             *(known, data, split),
@@ -193,44 +219,67 @@ def measure_ladder(
         )
         dataset = measured.dataset
         _check_labels(dataset, first)
-        dataset = _evenly(dataset, num_images)
-        to_logits = np.array(
-            match_labels(
-                dataset.class_names, first.labels, missing=missing_classes, named=dataset.named
-            )
+        dataset = _subset(dataset, _evenly(dataset, num_images))
+        sample = _evenly(dataset, num_simulated)
+        everything = sample if first.simulated else _evenly(dataset, None)
+        to_logits = match_labels(
+            dataset.class_names, first.labels, missing=missing_classes, named=dataset.named
         )
-        batches, read = _load(dataset, first, on_error)
-        sample = np.linspace(0, len(read) - 1, min(num_simulated, len(read)), dtype=np.int64)
-        answers = [_answer(rung, batches, sample, say) for rung in rungs]
-        latencies = _time(rungs, batches[0][0][:1]) if timed else [None] * len(rungs)
-    targets = np.concatenate([targets for _, targets in batches])
+        answered = [
+            _answer(
+                *(form, dataset, sample if form.simulated else everything),
+                to_logits=np.array(to_logits),
+                on_error=on_error,
+                say=say,
+            )
+            for form in forms
+        ]
+        latencies = _time(forms, dataset) if timed else [None] * len(forms)
     rows = [
-        _row(rung, found, answers[0], targets, to_logits, sample, latency)
-        for rung, found, latency in zip(rungs, answers, latencies, strict=True)
+        _row(form, found, answered[0], latency)
+        for form, found, latency in zip(forms, answered, latencies, strict=True)
     ]
+    read = answered[0].places
     overlap = find_overlap(known, dataset, read, UNKNOWN)
     said = f"{len(read):,} of {dataset.description}"
-    if len(read) < len(dataset):
-        said += f"; {counted(len(dataset) - len(read), 'image')} could not be read"
+    if len(read) < len(everything):
+        said += f"; {counted(len(everything) - len(read), 'image')} could not be read"
     return Ladder(rows, said, len(first.labels), overlap)
 
 
-def _check_alike(rungs: Sequence[Rung]) -> None:
+@dataclass(frozen=True)
+class _Answered:
+    """What a form answered.
+
+    Attributes:
+        report: in figures.
+        logits: [N, classes].
+        right: whether each image's class was the best.
+        places: the number of each image in the data set, in order.
+    """
+
+    report: Report
+    logits: Logits
+    right: NDArray[np.bool_]
+    places: NDArray[np.int64]
+
+
+def _check_alike(forms: Sequence[Form]) -> None:
     """Returns when all take the same images and name the same classes.
 
     Raises:
         UsageError: one does not.
     """
-    first = rungs[0]
-    for rung in rungs[1:]:
-        if rung.labels != first.labels or rung.preprocess != first.preprocess:
+    first = forms[0]
+    for form in forms[1:]:
+        if form.labels != first.labels or form.preprocess != first.preprocess:
             raise UsageError(
-                f"{rung.name} has other classes or another preprocessing than {first.name}; a "
+                f"{form.name} has other classes or another preprocessing than {first.name}; a "
                 "ladder compares forms of one network."
             )
 
 
-def _check_labels(dataset: Dataset, first: Rung) -> None:
+def _check_labels(dataset: Dataset, first: Form) -> None:
     """Returns when each image has one class.
 
     Raises:
@@ -243,90 +292,77 @@ def _check_labels(dataset: Dataset, first: Rung) -> None:
         )
 
 
-def _evenly(dataset: Dataset, count: int | None) -> Dataset:
-    """So many of the images, taken evenly."""
-    if count is None or count >= len(dataset):
+def _evenly(dataset: Dataset, count: int | None) -> NDArray[np.int64]:
+    """The numbers of so many of the images, taken evenly; of all where `count` is None."""
+    total = len(dataset)
+    wanted = total if count is None else min(count, total)
+    return np.linspace(0, total - 1, wanted, dtype=np.int64)
+
+
+def _subset(dataset: Dataset, places: NDArray[np.int64]) -> Dataset:
+    """Those images, under the same description."""
+    if len(places) == len(dataset):
         return dataset
-    indices = np.linspace(0, len(dataset) - 1, count, dtype=np.int64).tolist()
-    return Subset(dataset, indices, dataset.description)
-
-
-def _load(
-    dataset: Dataset, first: Rung, on_error: OnError
-) -> tuple[list[tuple[Images, NDArray[np.int64]]], NDArray[np.int64]]:
-    """Images [n, C, H, W] and their classes, batch after batch; and the numbers of all of them.
-
-    Raises:
-        DataError: none can be read.
-    """
-    found = EvalLoader(dataset, first.preprocess, batch_size=BATCH, on_error=on_error)
-    batches = [batch for batch in found if len(batch.targets)]
-    if not batches:
-        raise DataError(f"{dataset.description}: none of its images can be read.")
-    read = np.concatenate([batch.indices.numpy() for batch in batches])
-    return [(batch.images.numpy(), batch.targets.numpy()) for batch in batches], read
+    return Subset(dataset, places, dataset.description)
 
 
 def _answer(
-    rung: Rung,
-    batches: list[tuple[Images, NDArray[np.int64]]],
-    sample: NDArray[np.int64],
+    form: Form,
+    everything: Dataset,
+    places: NDArray[np.int64],
+    *,
+    to_logits: NDArray[np.int64],
+    on_error: OnError,
     say: Say,
-) -> Logits:
-    """The logits [N, classes]; of a simulator those of the sample alone."""
-    if rung.simulated:
-        images = np.concatenate([images for images, _ in batches])[sample]
-        batches = [
-            (part, sample[:0])
-            for part in np.array_split(images, -(-len(images) // SIMULATED_BATCH))
-        ]
-    parts = []
-    for number, (images, _) in enumerate(batches):
-        say(f"{rung.name}: {number + 1} of {len(batches)} batches")
-        parts.append(rung.run(images))
-    return np.concatenate(parts)
+) -> _Answered:
+    """The form's answers to the images with these numbers.
+
+    Raises:
+        ImageError: an image cannot be read, and `on_error` is `fail`.
+        DatasetError: none can.
+        CheckpointError: an answer is not a number.
+    """
+    dataset = _subset(everything, places)
+    size = SIMULATED_BATCH if form.simulated else BATCH
+    loader = EvalLoader(dataset, form.preprocess, batch_size=size, on_error=on_error)
+    kept: list[Logits] = []
+
+    def run(images: Images) -> Logits:
+        say(f"{form.name}: {len(kept) + 1} of {len(loader)} batches")
+        kept.append(form.run(images))
+        return kept[-1]
+
+    answers = collect_answers(run, loader, to_logits=to_logits)
+    report = make_report(answers, dataset, form, subject=form.name, settings={})
+    return _Answered(report, np.concatenate(kept), answers.ranks < 1, places[answers.indices])
 
 
-def _time(rungs: Sequence[Rung], image: Images) -> list[float | None]:
-    """The median of each, in turns, in milliseconds."""
-    spent: list[list[float]] = [[] for _ in rungs]
+def _time(forms: Sequence[Form], dataset: Dataset) -> list[float | None]:
+    """The median of each on one image, in turns, in milliseconds."""
+    batches = EvalLoader(dataset, forms[0].preprocess, batch_size=1, on_error="skip")
+    image = next(batch.images.numpy() for batch in batches if len(batch.images))
+    spent: list[list[float]] = [[] for _ in forms]
     for turn in range(WARM_RUNS + TIMED_RUNS):
-        for rung, times in zip(rungs, spent, strict=True):
-            if rung.simulated:
+        for form, times in zip(forms, spent, strict=True):
+            if form.simulated:
                 continue
             start = time.perf_counter()
-            rung.run(image)
+            form.run(image)
             if turn >= WARM_RUNS:
                 times.append(1e3 * (time.perf_counter() - start))
     return [statistics.median(times) if times else None for times in spent]
 
 
-def _row(
-    rung: Rung,
-    found: Logits,
-    reference: Logits,
-    targets: NDArray[np.int64],
-    to_logits: NDArray[np.int64],
-    sample: NDArray[np.int64],
-    latency_ms: float | None,
-) -> Row:
-    """The figures of a form."""
-    if rung.simulated:
-        reference, targets = reference[sample], targets[sample]
-    ratio = signal_to_noise(found, reference)
-    top1, top5 = _hits(found[:, to_logits], targets)
+def _row(form: Form, found: _Answered, first: _Answered, latency_ms: float | None) -> Row:
+    """The figures of a form, beside the first form's on the same images."""
+    places = np.searchsorted(first.places, found.places)
+    reference, right = first.logits[places], first.right[places]
+    ratio = signal_to_noise(found.logits, reference)
     return Row(
-        *(rung.name, rung.engine, rung.precision, len(found), top1, top5),
-        agreement=float((found.argmax(1) == reference.argmax(1)).mean()),
+        found.report,
+        agreement=float((found.logits.argmax(1) == reference.argmax(1)).mean()),
         snr_db=ratio if math.isfinite(ratio) else None,
-        first_top1=_hits(reference[:, to_logits], targets)[0],
-        size_bytes=rung.size_bytes,
+        first_top1=float(right.mean()),
+        size_bytes=form.size_bytes,
         latency_ms=latency_ms,
     )
-
-
-def _hits(logits: Logits, targets: NDArray[np.int64]) -> tuple[float, float]:
-    """The shares of images whose class is the best, and among the best five."""
-    own = np.take_along_axis(logits, targets[:, None], axis=1)
-    better = (logits > own).sum(axis=1)
-    return float((logits.argmax(1) == targets).mean()), float((better < TOP).mean())

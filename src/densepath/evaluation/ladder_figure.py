@@ -53,7 +53,7 @@ def _draw(ladder: Ladder) -> Figure:
     _draw_bars(right, rows, [row.latency_ms for row in rows], "time of one image, ms")
     left.set_yticks(range(len(rows)), [_name(row) for row in rows], fontsize=8)
     left.set_ylim(len(rows) - 0.4, -0.6)
-    explain_colours(left, {row.precision: _colour(row) for row in rows}.items())
+    explain_colours(left, {row.report.precision: _colour(row) for row in rows}.items())
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -96,12 +96,12 @@ def _three_digits(value: float) -> str:
 
 def _name(row: Row) -> str:
     """The form, and below it what ran it."""
-    return f"{literal(row.name, NAME)}\n{literal(row.engine, NAME)}"
+    return f"{literal(row.name, NAME)}\n{literal(row.report.engine, NAME)}"
 
 
 def _colour(row: Row) -> str:
     """By the row's precision."""
-    return COLOURS.get(row.precision, OTHER_COLOUR)
+    return COLOURS.get(row.report.precision, OTHER_COLOUR)
 
 
 def _said(row: Row) -> str:

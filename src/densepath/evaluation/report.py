@@ -71,6 +71,7 @@ class Report:
         settings: size, crop, pooling and all else that the figures depend on.
         images_per_second: with reading and resizing.
         overlap: how many of the images the network was trained on; None where nobody asked.
+        engine, precision: what computed the answers, and in which type; empty of a function.
     """
 
     subject: str
@@ -86,6 +87,8 @@ class Report:
     settings: dict[str, Any]
     images_per_second: float
     overlap: Overlap | None = None
+    engine: str = ""
+    precision: str = ""
 
     def __repr__(self) -> str:
         """The subject, the data and the first figures in one line."""
@@ -99,6 +102,8 @@ class Report:
             **(self.overlap.to_dict() if self.overlap is not None else {}),
             "subject": self.subject,
             "data": self.data,
+            "engine": self.engine,
+            "precision": self.precision,
             "images": self.images,
             "skipped": [{"path": path, "error": reason} for path, reason in self.skipped],
             **self.figures,
@@ -115,6 +120,10 @@ class Report:
         return {
             name: shown(name, value) for name, value in self.figures.items() if name not in left_out
         }
+
+    def answered_by(self) -> str:
+        """The engine and its precision."""
+        return f"{self.engine} in {self.precision}"
 
     def save(self, folder: str | Path) -> Path:
         """The folder holds report.json, README.md, the tables as CSV and the figures as PNG.
@@ -155,6 +164,7 @@ class Report:
         """The report in words, with its pictures."""
         lines = [f"# {in_markdown(self.subject)} on {in_markdown(self.data)}", ""]
         lines += [in_markdown(str(self.overlap)), ""] if self.overlap is not None else []
+        lines += [f"Answered by {self.answered_by()}.", ""] if self.engine else []
         lines += ["| figure | value |", "|---|---|"]
         lines += [f"| {name} | {value} |" for name, value in self.shown_figures().items()]
         lines += [f"| images | {self.images:,} |", f"| could not be read | {len(self.skipped):,} |"]

@@ -90,6 +90,11 @@ class Program:
         return list(self.about["labels"])
 
     @property
+    def multi_label(self) -> bool:
+        """Every class is a yes or no of its own."""
+        return bool(self.about["multi_label"])
+
+    @property
     def preprocess(self) -> Preprocess:
         """The way from an image to the input."""
         return Preprocess.from_dict(self.about["preprocess"])

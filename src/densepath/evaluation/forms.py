@@ -1,0 +1,181 @@
+"""What can be measured: a checkpoint or a bundle on an engine, an NPU's program in its simulator.
+
+On the line: Predictor → Report. `evaluate` measures one form, the ladder a list of them; neither
+knows what runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from densepath.bundle.bundle import Bundle, is_bundle
+from densepath.bundle.formats import Precision, runtimes_of
+from densepath.engines.engine import Images, Logits
+from densepath.errors import UsageError
+from densepath.images.preprocess import Preprocess
+from densepath.npu.program import COMPILED, DESCRIPTION, Program
+from densepath.npu.simulate import simulate_batch
+from densepath.predict.load import TestPooling, load
+from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.subject import open_checkpoint
+
+FLOAT_BYTES = 4
+SIMULATOR = "simulator"
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of a network that can be run; closed on leaving a `with` statement.
+
+    Attributes:
+        name: the subject's, and where it has several forms the format's.
+        engine: what runs it.
+        precision: of its arithmetic.
+        labels, preprocess: of the network.
+        multi_label: every class is a yes or no of its own.
+        size_bytes: of its files; 0 where nobody asked.
+        run: images [N, C, H, W] → logits [N, classes].
+        close: frees it.
+        simulated: it is slow, and a ladder has it answer but a sample.
+        about: the engine, and why it was taken.
+    """
+
+    name: str
+    engine: str
+    precision: str
+    labels: list[str]
+    preprocess: Preprocess
+    multi_label: bool
+    size_bytes: int
+    run: Callable[[Images], Logits]
+    close: Callable[[], None] = lambda: None
+    simulated: bool = False
+    about: str = ""
+
+    def __enter__(self) -> Form:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_form(
+    subject: str | Path | Checkpoint,
+    *,
+    name: str,
+    engine: str = "auto",
+    precision: Precision = "float32",
+    device: str = "auto",
+    size: int | tuple[int, int] | None = None,
+    crop_share: float | None = None,
+    test_pooling: TestPooling = "mean",
+    size_bytes: int = 0,
+) -> Form:
+    """The form of a subject that an engine runs; `load` says what the arguments mean.
+
+    Raises:
+        DensepathError: it cannot be opened, or the engine cannot do what is asked.
+    """
+    if is_program(subject):
+        asked = (engine, precision, device, size, crop_share, test_pooling)
+        if asked != ("auto", "float32", "auto", None, None, "mean"):
+            raise UsageError(
+                f"{subject} is a program for an NPU: its simulator runs it as it was compiled. "
+                "Leave --engine, --precision, --device, --size, --crop-pct and --test-pooling out."
+            )
+        return open_program(Program.open(Path(str(subject))))
+    predictor = load(
+        subject,
+        engine=engine,
+        precision=precision,
+        device=device,
+        size=size,
+        crop_share=crop_share,
+        test_pooling=test_pooling,
+    )
+    info = predictor.engine.info
+    return Form(
+        name,
+        info.name,
+        info.precision,
+        predictor.labels,
+        predictor.preprocess,
+        predictor.multi_label,
+        size_bytes,
+        run=predictor.engine.run,
+        close=predictor.close,
+        about=str(predictor.choice),
+    )
+
+
+def open_forms(subject: str | Path) -> Iterator[Form]:
+    """The forms of a subject: of a bundle each format, of a program its simulator.
+
+    Raises:
+        DensepathError: it cannot be opened.
+    """
+    if is_program(subject):
+        yield open_program(Program.open(Path(subject)))
+        return
+    if is_bundle(subject):
+        bundle = Bundle.open(subject)
+        for format in bundle.manifest.formats:
+            yield open_form(
+                subject,
+                name=f"{bundle.folder.name}, {format}",
+                engine=next(runtimes_of(format, bundle.manifest.precision)).name,
+                size_bytes=_bytes_of(bundle, format),
+            )
+        return
+    tensors = open_checkpoint(subject).tensors
+    size_bytes = sum(FLOAT_BYTES * tensor.numel() for tensor in tensors.values())
+    yield open_form(subject, name=Path(subject).name, engine="eager", size_bytes=size_bytes)
+
+
+def is_program(subject: object) -> bool:
+    """Whether it is the folder of a compiled program for an NPU."""
+    return isinstance(subject, str | Path) and (Path(subject) / DESCRIPTION).is_file()
+
+
+def open_program(program: Program) -> Form:
+    """An NPU's program in its simulator."""
+    preprocess = program.preprocess
+    scale, offset = (part[:, None, None] for part in preprocess.scale_and_offset())
+
+    def run(images: Images) -> Logits:
+        pixels = np.clip(np.rint((images - offset) / scale), 0, 255).astype(np.uint8)
+        return simulate_batch(program, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
+
+    target = program.about["target"]["name"]
+    return Form(
+        f"{program.folder.name}, {target}",
+        SIMULATOR,
+        "int8",
+        program.labels,
+        preprocess,
+        program.multi_label,
+        size_bytes=(program.folder / COMPILED).stat().st_size,
+        run=run,
+        simulated=True,
+        about=f"{SIMULATOR} of {target}: bit-exact, and slow",
+    )
+
+
+def _bytes_of(bundle: Bundle, format: str) -> int:
+    """The size of the format's files without its preprocess graph."""
+    preprocess = Path(bundle.manifest.formats[format].get("preprocess", ""))
+    return sum(
+        file.size_bytes
+        for name, file in bundle.manifest.files.items()
+        if format in file.formats and Path(name).stem != preprocess.stem
+    )

@@ -18,7 +18,8 @@ from densepath.drawing.picture import BLUE, RED, plain_matplotlib, save_picture
 from densepath.evaluation import figures, ladder_figure
 from densepath.evaluation.ladder import Ladder, Row
 from densepath.evaluation.measured import Overlap
-from densepath.evaluation.report import Mistake, Report
+from densepath.evaluation.mistake import Mistake
+from densepath.evaluation.report import Report
 from densepath.metrics import metrics
 from densepath.npu.estimate import LayerCost
 from densepath.npu.figure import draw_profile

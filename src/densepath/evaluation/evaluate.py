@@ -26,7 +26,8 @@ from densepath.evaluation.measured import (
     open_measured,
     why_unknown,
 )
-from densepath.evaluation.report import Mistake, Report
+from densepath.evaluation.mistake import Mistake
+from densepath.evaluation.report import Report
 from densepath.images.preprocess import Preprocess
 from densepath.metrics import metrics
 from densepath.metrics.answers import Answers, Predict, collect_answers

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from densepath.drawing.picture import BLUE, FAINT, GREEN, INK, RED, new_figure, save_picture
-from densepath.metrics.metrics import Bin
+from densepath.evaluation.mistake import Mistake
+from densepath.metrics.metrics import Bin, Share
 from densepath.wording import counted, literal, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from densepath.evaluation.report import Mistake, Report
 
 # From this many classes on, cells are too small for numbers, and then for names.
 MOST_NUMBERED, MOST_NAMED = 20, 60
@@ -29,6 +29,29 @@ GRID_COLUMNS = 4
 NO_IMAGES, TOO_SURE, TOO_UNSURE = "#d9dce1", "#eba79f", "#f6c794"
 # Columns of text that fit: a report's subject and data, names at axes, over a mistake.
 WIDE, AXIS_NAME, BAR_NAME, CELL = 70, 18, 30, 24
+
+
+class Drawn(Protocol):
+    """What is drawn of a Report; its own docstring says what each attribute is."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def data(self) -> str: ...
+    @property
+    def images(self) -> int: ...
+    @property
+    def labels(self) -> list[str]: ...
+    @property
+    def figures(self) -> dict[str, Share]: ...
+    @property
+    def per_class(self) -> list[dict[str, Any]]: ...
+    @property
+    def confusion(self) -> NDArray[np.int64] | None: ...
+    @property
+    def reliability(self) -> list[Bin]: ...
+    @property
+    def mistakes(self) -> list[Mistake]: ...
 
 
 @dataclass(frozen=True)
@@ -46,21 +69,21 @@ class Picture:
     file: str
     title: str
     words: str
-    draw: Callable[[Report], Figure]
-    has_data: Callable[[Report], bool]
+    draw: Callable[[Drawn], Figure]
+    has_data: Callable[[Drawn], bool]
 
 
-def save_all(report: Report, folder: Path) -> list[Picture]:
+def save_all(report: Drawn, folder: Path) -> list[Picture]:
     """The pictures that the report has data for are in the folder; gives those that are."""
     return [one for one in PICTURES if one.has_data(report) and _save(one, report, folder)]
 
 
-def _save(picture: Picture, report: Report, folder: Path) -> bool:
+def _save(picture: Picture, report: Drawn, folder: Path) -> bool:
     """Whether the picture is in the folder; a note says why not."""
     return save_picture(folder / picture.file, lambda: picture.draw(report)) is None
 
 
-def draw_confusion(report: Report) -> Figure:
+def draw_confusion(report: Drawn) -> Figure:
     """Shares of each true class (row), by answer (column)."""
     from matplotlib import colormaps
     from matplotlib.colors import PowerNorm
@@ -97,7 +120,7 @@ def draw_confusion(report: Report) -> Figure:
     return figure
 
 
-def draw_reliability(report: Report) -> Figure:
+def draw_reliability(report: Drawn) -> Figure:
     """Accuracy against confidence, and below how many answers have that confidence."""
     from matplotlib.ticker import NullFormatter, PercentFormatter
 
@@ -148,7 +171,7 @@ def _draw_gaps(axes: Axes, bins: Sequence[Bin], width: float) -> None:
         axes.bar(0, 0, color=colour, label=label)
 
 
-def draw_mistakes(report: Report) -> Figure:
+def draw_mistakes(report: Drawn) -> Figure:
     """A grid of images with the true class, the wrong answer and the file."""
     mistakes = report.mistakes
     rows, columns = -(-len(mistakes) // GRID_COLUMNS), min(max(len(mistakes), 2), GRID_COLUMNS)
@@ -196,7 +219,7 @@ def _said(mistake: Mistake) -> str:
     return f"{literal(mistake.predicted, CELL - 6)}, {_percent(mistake.score)}"
 
 
-def draw_classes(report: Report) -> Figure:
+def draw_classes(report: Drawn) -> Figure:
     """F1 of each class as a bar, the weakest first; of many classes the weakest."""
     known = [row for row in report.per_class if row["support"] and row["f1"] is not None]
     rows = sorted(known, key=lambda row: row["f1"])[:MOST_BARS]
@@ -246,7 +269,7 @@ def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=size)
 
 
-def _about(report: Report) -> str:
+def _about(report: Drawn) -> str:
     """What was measured on what."""
     subject, data = literal(report.subject, WIDE), literal(report.data, WIDE)
     return f"{subject} on {data}; images measured: {report.images:,}."

@@ -6,48 +6,22 @@ import csv
 import dataclasses
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.evaluation import figures
+from densepath.evaluation.figures import Picture
 from densepath.evaluation.measured import Overlap
+from densepath.evaluation.mistake import Mistake
 from densepath.files import write_json, write_text
-from densepath.images.preprocess import Image
 from densepath.metrics.metrics import Bin, Share, largest_confusions, top5_tells
 from densepath.wording import in_markdown, percent
 
-if TYPE_CHECKING:
-    from densepath.evaluation.figures import Picture
-
 MOST_CONFUSIONS = 10
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong answer that the network was sure of.
-
-    `image` is uint8 HWC as the network saw it; `score` is the probability of `predicted`.
-    """
-
-    path: str
-    label: str
-    predicted: str
-    score: float
-    loss: float
-    image: Image | None = field(default=None, repr=False, compare=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, without the image."""
-        return {
-            "path": self.path,
-            "label": self.label,
-            "predicted": self.predicted,
-            "score": round(self.score, 6),
-            "loss": round(self.loss, 6),
-        }
 
 
 @dataclass(frozen=True)
@@ -138,8 +112,6 @@ class Report:
 
     def write(self, folder: str | Path) -> tuple[int, int]:
         """As `save`; (pictures that were drawn, pictures that there are figures for)."""
-        from densepath.evaluation import figures
-
         folder = Path(folder)
         write_json(folder / "report.json", self.to_dict())
         write_text(folder / "per_class.csv", to_csv(_header(self.per_class), self.per_class))

@@ -8,10 +8,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from densepath.exporting.preprocess_graph import Axis
+import numpy as np
 
 Kind = Literal["whole", "real", "byte", "truth"]
 
@@ -202,3 +201,28 @@ class Tensor:
 
 
 Body = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the image: `old` pixels become `target`, of which `size` from `first` on stay."""
+
+    old: Tensor
+    target: Tensor
+    first: Tensor
+    size: int
+
+    @property
+    def numbers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All but the size."""
+        return self.old, self.target, self.first
+
+    @property
+    def last(self) -> Tensor:
+        """The position after the last that stays."""
+        return self.first + self.size
+
+    def middles(self) -> Tensor:
+        """[size]: how far the new pixels' middles are right of the image's, in half new pixels."""
+        places = self.old.constant(np.arange(self.size))
+        return (places + self.first) * 2 + 1 - self.target

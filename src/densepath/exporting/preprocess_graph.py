@@ -9,11 +9,10 @@ are counted from the middle of the image, where the crop is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from densepath.exporting.graph import Tensor
+from densepath.exporting.graph import Axis, Tensor
 from densepath.images.preprocess import COEFFICIENT, MOST_PIXELS, Preprocess
 
 # Reach of Pillow's kernels in pixels of the smaller image. Source: Pillow 13 `Resample.c`.
@@ -27,31 +26,6 @@ CUBIC_A = -0.5
 GROUP = 8
 # Sizes of windows, four an octave, up to the side of the largest image.
 WINDOWS = [quarter << octave for octave in range(2, 26) for quarter in (4, 5, 6, 7)]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of the image: `old` pixels become `target`, of which `size` from `first` on stay."""
-
-    old: Tensor
-    target: Tensor
-    first: Tensor
-    size: int
-
-    @property
-    def numbers(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All but the size."""
-        return self.old, self.target, self.first
-
-    @property
-    def last(self) -> Tensor:
-        """The position after the last that stays."""
-        return self.first + self.size
-
-    def middles(self) -> Tensor:
-        """[size]: how far the new pixels' middles are right of the image's, in half new pixels."""
-        places = self.old.constant(np.arange(self.size))
-        return (places + self.first) * 2 + 1 - self.target
 
 
 def preprocess_graph(image: Tensor, preprocess: Preprocess) -> tuple[Tensor, Tensor]:

@@ -133,7 +133,7 @@ def test_a_broken_bound_is_the_end_and_its_report_is_kept(run, file, tmp_path, m
     where = tmp_path / "why"
     code, _, err = run("export", file, "-o", tmp_path / "b", *QUICK, "--keep-failed", where)
     assert code == 1
-    assert "does not answer as its checkpoint: torch on eager, 32 × 32 pixels, batch 1: max" in err
+    assert "does not answer as its checkpoint: torch on native, 32 × 32 pixels, batch 1: max" in err
     assert "the bound is 1e-03" in err
     assert "No bundle was written" in err
     assert [path.name for path in tmp_path.iterdir()] == ["why"]

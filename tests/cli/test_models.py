@@ -52,6 +52,22 @@ def test_a_narrow_terminal_cuts_no_name(columns):
     assert "…" not in run.stdout
 
 
+def test_layers_are_listed_by_name_and_sum_up_to_the_model():
+    run = densepath("models", "dpn68", "--layers", "--json")
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    names = [row["layer"] for row in rows]
+    assert names[0] == "features.conv1_1.conv"
+    assert names[1:3] == ["features.conv2_1.c1x1_w.conv", "features.conv2_1.c1x1_a.conv"]
+    assert names[-1] == "classifier"
+    [whole] = map(json.loads, densepath("models", "dpn68", "--json").stdout.splitlines())
+    assert sum(row["macs"] for row in rows) == whole["macs"]
+    assert sum(row["parameters"] for row in rows) == whole["parameters"]
+    shown = densepath("models", "densenet_bc_22_12", "--layers", "--size", "64").stdout
+    assert "features.denseblock1.denselayer1.conv1" in shown
+    assert "64×64" in shown
+    assert densepath("models", "dpn68", "--layers", "--size", "1").returncode == 2
+
+
 def test_models_loads_neither_torch_nor_numpy():
     code = (
         "import sys; sys.argv = ['densepath', 'models']\n"

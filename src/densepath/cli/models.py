@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +23,14 @@ def models(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Images a step, for the estimate of training memory.")
     ] = 64,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="Each layer in place of the sums, under the name that quantize --keep-float "
+            "takes and npu profile prints.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List the models: their size, what an image costs, memory for training, and accuracy.
@@ -31,6 +40,9 @@ def models(
     from densepath.models.catalogue import CATALOGUE, find_spec
 
     specs = [find_spec(name) for name in names] if names else list(CATALOGUE.values())
+    if layers:
+        _show_layers(specs, size, json=json)
+        return
     # All are counted before the first is printed: a wrong size is an error and nothing else.
     rows = [_row(spec, size, batch_size) for spec in specs]
     if json:
@@ -38,6 +50,44 @@ def models(
             print_json(row)
         return
     _print_table(rows, batch_size)
+
+
+def _show_layers(specs: Sequence[ModelSpec], size: int | None, *, json: bool) -> None:
+    """The layers of each model, in the order in which they run."""
+    from rich.table import Table
+
+    from densepath.models.cost import count_layers
+
+    for spec in specs:
+        table = Table(title=spec.name, box=None, header_style="bold", pad_edge=False)
+        table.add_column("layer", no_wrap=True)
+        for title in ("kernel", "channels", "map", "parameters", "multiply-adds, 10⁶"):
+            table.add_column(title, justify="right", no_wrap=True)
+        num_classes = 10 if spec.arch.stem == "small" else 1000
+        for one in count_layers(spec, size, num_classes=num_classes):
+            layer = one.layer
+            inputs, outputs = layer.inputs or 3, layer.outputs or num_classes
+            if json:
+                kernel = {"kernel": layer.kernel, "stride": layer.stride, "groups": layer.groups}
+                about = {"model": spec.name, "layer": layer.name, "stage": layer.stage, **kernel}
+                about |= {"inputs": inputs, "outputs": outputs, "height": one.height}
+                print_json(
+                    about | {"width": one.width, "parameters": one.parameters, "macs": one.macs}
+                )
+                continue
+            kernel_said = f"{layer.kernel}×{layer.kernel}" + (
+                f" /{layer.stride}" * (layer.stride > 1)
+            )
+            table.add_row(
+                layer.name,
+                kernel_said + (f", {layer.groups} groups" if layer.groups > 1 else ""),
+                f"{inputs:,} → {outputs:,}",
+                f"{one.height}×{one.width}",
+                f"{one.parameters:,}",
+                f"{one.macs / 1e6:,.1f}",
+            )
+        if not json:
+            stdout().print(table)
 
 
 def _row(spec: ModelSpec, size: int | None, batch_size: int) -> dict[str, Any]:

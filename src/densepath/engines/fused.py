@@ -24,7 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from densepath.models.build import Model
 from densepath.models.densenet import BottleneckLayer, DenseNet, PlainLayer, Transition
 from densepath.models.dpn import DualPathBlock
-from densepath.models.layers import check_images, pool_and_classify
+from densepath.models.layers import check_images, norm_factors, pool_and_classify
 
 
 class Scratch(threading.local):
@@ -54,9 +54,7 @@ class NormRelu(nn.Module):
 
     def __init__(self, norm: nn.BatchNorm2d, scratch: Scratch | None) -> None:
         super().__init__()
-        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-        scale = norm.weight.detach().double() / (variance.double() + norm.eps).sqrt()
-        shift = norm.bias.detach().double() - mean.double() * scale
+        scale, shift = norm_factors(norm)
         self.register_buffer("scale", scale.float()[None, :, None, None])
         self.register_buffer("shift", shift.float()[None, :, None, None])
         self._scratch = scratch

@@ -32,7 +32,7 @@ from densepath.errors import UnknownNameError
 from densepath.models.build import Model
 from densepath.models.densenet import BottleneckLayer, DenseNet, PlainLayer, Transition
 from densepath.models.dpn import DualPathBlock
-from densepath.models.layers import check_images, pool_and_classify
+from densepath.models.layers import check_images, norm_factors, pool_and_classify
 
 Step = Literal["fold", "pool_first", "split", "depthwise"]
 ALL_STEPS: tuple[Step, ...] = get_args(Step)
@@ -170,10 +170,7 @@ def split_outputs(conv: nn.Conv2d, first: int) -> tuple[nn.Conv2d, nn.Conv2d]:
 
 def to_depthwise(norm: nn.BatchNorm2d) -> nn.Conv2d:
     """A BatchNorm in evaluation mode as a depthwise 1×1 convolution."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
-    shift = norm.bias.detach().double() - norm.running_mean.double() * scale
+    scale, shift = norm_factors(norm)
     channels = norm.num_features
     conv = nn.Conv2d(channels, channels, 1, groups=channels)
     conv.weight = nn.Parameter(scale.float().reshape(channels, 1, 1, 1))

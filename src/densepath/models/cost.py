@@ -1,14 +1,15 @@
 """What a network costs: arithmetic on the numbers of its row, so that tables need no torch.
 
-The walk below passes the layers in the order of `densenet.py` and `dpn.py`. A test counts the
-same figures on the modules themselves, as PyTorch runs them, and wants them equal to the byte.
+The walk below passes the layers of `plan.py` in their order. A test counts the same figures on the
+modules themselves, as PyTorch runs them, and wants them equal to the byte.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec, StemPool
+from densepath.models.plan import Layer, plan
+from densepath.models.spec import ModelSpec, StemPool
 
 FLOAT_BYTES = 4
 INDEX_BYTES = 8  # a max-pool keeps the place of each largest value as int64
@@ -58,13 +59,9 @@ def count_cost(
     Raises:
         UsageError: the network cannot take images of that size.
     """
-    height, width = spec.check_size(spec.input_size if input_size is None else input_size)
-    walk = _Walk(in_channels, height, width)
-    if isinstance(spec.arch, DenseNetArch):
-        _walk_densenet(walk, spec.arch)
-    else:
-        _walk_dpn(walk, spec.arch)
-    walk.classify(num_classes)
+    walk = _Walk(_images(spec, input_size, in_channels))
+    for layer in plan(spec):
+        walk.run(layer, num_classes)
     return Cost(
         walk.parameters,
         walk.macs,
@@ -74,123 +71,139 @@ def count_cost(
     )
 
 
+@dataclass(frozen=True)
+class LayerCost:
+    """What a layer costs of one image, with the BatchNorms beside it.
+
+    Attributes:
+        layer: of the plan.
+        height, width: of its outputs, before a pool behind it; 1 of the classifier.
+        parameters, macs: as in `Cost`.
+    """
+
+    layer: Layer
+    height: int
+    width: int
+    parameters: int
+    macs: int
+
+
+def count_layers(
+    spec: ModelSpec,
+    input_size: int | tuple[int, int] | None = None,
+    *,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+) -> list[LayerCost]:
+    """The cost of each layer; the arguments are those of `count_cost`, whose sums these are."""
+    walk = _Walk(_images(spec, input_size, in_channels))
+    found = []
+    for layer in plan(spec):
+        before = walk.parameters, walk.macs
+        height, width = walk.run(layer, num_classes)
+        parameters, macs = walk.parameters - before[0], walk.macs - before[1]
+        found.append(LayerCost(layer, height, width, parameters, macs))
+    return found
+
+
+def _images(spec: ModelSpec, input_size: int | tuple[int, int] | None, channels: int) -> _Map:
+    """One image, as the network gets it."""
+    return _Map(channels, *spec.check_size(spec.input_size if input_size is None else input_size))
+
+
+@dataclass
+class _Map:
+    """A map of so many channels and pixels, and whether autograd keeps it already."""
+
+    channels: int
+    height: int
+    width: int
+    is_kept: bool = False
+
+    @property
+    def numbers(self) -> int:
+        """In it."""
+        return self.channels * self.height * self.width
+
+
 class _Walk:
-    """A map of so many channels and pixels on its way through the network, and what it cost.
+    """The way through the network, and what it cost.
 
     What autograd keeps is counted where it is made: the input of every convolution, BatchNorm
     and pool, and the result of every ReLU; a map that two of them read, once.
     """
 
-    def __init__(self, channels: int, height: int, width: int) -> None:
-        self.channels, self.height, self.width = channels, height, width
+    def __init__(self, images: _Map) -> None:
         self.parameters = self.macs = self.activations = self.kept_bytes = 0
-        self.map_is_kept = False
+        self._state = self._entered = self._last = images
+        self._part = ""
 
-    def keep_map(self) -> None:
-        """The map as it is stays for the backward pass."""
-        if not self.map_is_kept:
-            self.kept_bytes += FLOAT_BYTES * self.channels * self.height * self.width
-            self.map_is_kept = True
+    def run(self, layer: Layer, num_classes: int) -> tuple[int, int]:
+        """One layer more; gives height and width of its outputs."""
+        if layer.part != self._part:
+            self._part, self._entered = layer.part, self._state
+        found = self._entered if layer.reads == "state" else self._last
+        if layer.before:
+            found = self._norm_relu(found)
+        if layer.kind == "classifier":
+            self._classify(found, num_classes)
+            return 1, 1
+        found = self._convolve(found, layer)
+        sides = found.height, found.width
+        if layer.behind:
+            found = self._norm_relu(found)
+        if layer.pool is not None:
+            found = self._max_pool(found, layer.pool)
+        if layer.averaged:
+            self._keep(found)
+            found = _Map(found.channels, found.height // 2, found.width // 2)
+        self._last = found
+        if layer.writes == "opens":
+            self._state = found
+        elif layer.writes != "nothing":
+            channels = self._state.channels + found.channels - layer.base
+            self._state = _Map(channels, found.height, found.width)
+        return sides
 
-    def conv(self, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
+    def _keep(self, kept: _Map) -> None:
+        """The map stays for the backward pass."""
+        if not kept.is_kept:
+            self.kept_bytes += FLOAT_BYTES * kept.numbers
+            kept.is_kept = True
+
+    def _convolve(self, read: _Map, layer: Layer) -> _Map:
         """A convolution without bias; its padding keeps the size, but for the stride."""
-        self.keep_map()
-        self.height, self.width = -(-self.height // stride), -(-self.width // stride)
-        weights = self.channels // groups * kernel**2 * outputs
+        self._keep(read)
+        height, width = -(-read.height // layer.stride), -(-read.width // layer.stride)
+        weights = read.channels // layer.groups * layer.kernel**2 * layer.outputs
+        made = _Map(layer.outputs, height, width)
         self.parameters += weights
-        self.macs += weights * self.height * self.width
-        self.activations += outputs * self.height * self.width
-        self.channels, self.map_is_kept = outputs, False
+        self.macs += weights * height * width
+        self.activations += made.numbers
+        return made
 
-    def norm_relu(self) -> None:
-        """BatchNorm, with a mean and a deviation a channel, and ReLU, in place of its input."""
-        self.keep_map()
-        self.parameters += 2 * self.channels
-        self.kept_bytes += FLOAT_BYTES * self.channels
-        self.map_is_kept = False
-        self.keep_map()
+    def _norm_relu(self, read: _Map) -> _Map:
+        """BatchNorm, with a mean and a deviation a channel, and ReLU, in place of its result."""
+        self._keep(read)
+        self.parameters += 2 * read.channels
+        self.kept_bytes += FLOAT_BYTES * read.channels
+        made = _Map(read.channels, read.height, read.width)
+        self._keep(made)
+        return made
 
-    def append(self, channels: int) -> None:
-        """The map is now so many channels wide, in a tensor of its own."""
-        self.channels, self.map_is_kept = channels, False
-
-    def max_pool(self, padding: StemPool) -> None:
+    def _max_pool(self, read: _Map, padding: StemPool) -> _Map:
         """3×3, stride 2, which keeps the places of the largest; `same` pads a copy of the map."""
-        self.keep_map()
+        self._keep(read)
         if padding == "same":
-            height, width = (n + 1 + n % 2 for n in (self.height, self.width))
-            self.kept_bytes += FLOAT_BYTES * self.channels * height * width
-        self.height, self.width = -(-self.height // 2), -(-self.width // 2)
-        self.kept_bytes += INDEX_BYTES * self.channels * self.height * self.width
-        self.map_is_kept = False
+            height, width = (n + 1 + n % 2 for n in (read.height, read.width))
+            self.kept_bytes += FLOAT_BYTES * read.channels * height * width
+        made = _Map(read.channels, -(-read.height // 2), -(-read.width // 2))
+        self.kept_bytes += INDEX_BYTES * made.numbers
+        return made
 
-    def average_pool(self) -> None:
-        """2×2, stride 2."""
-        self.keep_map()
-        self.height, self.width = self.height // 2, self.width // 2
-        self.map_is_kept = False
-
-    def classify(self, num_classes: int) -> None:
+    def _classify(self, features: _Map, num_classes: int) -> None:
         """The mean over all positions, which the classifier keeps, and the classifier's bias."""
-        self.kept_bytes += FLOAT_BYTES * self.channels
-        self.parameters += (self.channels + 1) * num_classes
-        self.macs += self.channels * num_classes
+        self.kept_bytes += FLOAT_BYTES * features.channels
+        self.parameters += (features.channels + 1) * num_classes
+        self.macs += features.channels * num_classes
         self.activations += num_classes
-
-
-def _walk_densenet(walk: _Walk, arch: DenseNetArch) -> None:
-    """`DenseNet.features`, and the ReLU behind it."""
-    if arch.stem == "small":
-        walk.conv(arch.stem_width, 3)
-    else:
-        walk.conv(arch.stem_width, 7, stride=2)
-        walk.norm_relu()
-        walk.max_pool(arch.stem_pool)
-    for number, num_layers in enumerate(arch.blocks, start=1):
-        for _ in range(num_layers):
-            width = walk.channels
-            walk.norm_relu()
-            if arch.bottleneck:
-                walk.conv(arch.bottleneck * arch.growth_rate, 1)
-                walk.norm_relu()
-            walk.conv(arch.growth_rate, 3)
-            walk.append(width + walk.channels)
-        walk.norm_relu()  # of the transition, or the last one
-        if number < len(arch.blocks):
-            walk.conv(int(walk.channels * arch.compression), 1)
-            walk.average_pool()
-
-
-def _walk_dpn(walk: _Walk, arch: DPNArch) -> None:
-    """`DPN.features`."""
-    small = arch.stem == "small"
-    walk.conv(arch.stem_width, 3 if small else arch.stem_kernel, stride=1 if small else 2)
-    walk.norm_relu()
-    if not small:
-        walk.max_pool(arch.stem_pool)
-    for stage, num_blocks in enumerate(arch.blocks):
-        for block in range(num_blocks):
-            _walk_dual_path_block(walk, arch, stage, first=block == 0)
-    walk.norm_relu()
-
-
-def _walk_dual_path_block(walk: _Walk, arch: DPNArch, stage: int, *, first: bool) -> None:
-    """`DualPathBlock`: a stage's first projects the state; all have a branch, and append."""
-    base, middle = 64 * arch.base_factor * 2**stage, arch.k_r * 2**stage
-    increment = arch.dense_increment[stage]
-    stride = 2 if first and stage > 0 else 1
-    state = walk.channels
-    if first:
-        before = walk.channels, walk.height, walk.width
-        walk.norm_relu()
-        walk.conv(base + 2 * increment, 1, stride=stride)
-        state = walk.channels
-        walk.channels, walk.height, walk.width = before
-        walk.map_is_kept = True  # by the projection's BatchNorm
-    walk.norm_relu()
-    walk.conv(middle, 1)
-    walk.norm_relu()
-    walk.conv(middle, 3, stride=stride, groups=arch.groups)
-    walk.norm_relu()
-    walk.conv(base + increment, 1)
-    walk.append(state + increment)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densepath.errors import UsageError
+from densepath.models.fold import scale_and_shift
 from densepath.models.spec import StemPool
 
 TestPooling = Literal["mean", "mean_max"]
@@ -84,6 +85,13 @@ def pool_and_classify(
     windows = F.avg_pool2d(features, window, stride=1).flatten(2).transpose(1, 2)
     logits = classifier(windows)
     return 0.5 * (logits.mean(1) + logits.amax(1))
+
+
+def norm_factors(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """A BatchNorm in evaluation mode as x · scale + shift, float64 [C] both."""
+    parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    weight, bias, mean, variance = (cast(Tensor, part).detach().double() for part in parts)
+    return scale_and_shift(weight, bias, mean, variance, norm.eps)
 
 
 def check_images(x: Tensor, in_channels: int, least_side: int) -> None:

@@ -7,6 +7,7 @@ they are exact; what the kernels do in float32 is rounded to float32 at the same
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from densepath.models.fold import scale_and_shift
 from densepath.models.layers import StemMaxPool
-from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
+from densepath.models.plan import Layer, plan
+from densepath.models.spec import ModelSpec
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:
@@ -51,8 +54,8 @@ class Emulation:
             self.tensors[f"{name}.{part}"].astype(np.float64)
             for part in ("weight", "bias", "running_mean", "running_var")
         )
-        scale = weight / np.sqrt(variance + self.spec.arch.bn_eps)
-        return _fused(x, _tensor(scale), _tensor(bias - mean * scale)).relu()
+        scale, shift = scale_and_shift(weight, bias, mean, variance, self.spec.arch.bn_eps)
+        return _fused(x, _tensor(scale), _tensor(shift)).relu()
 
     def _levels(self, x: Tensor, name: str) -> Tensor:
         """Of a layer's input."""
@@ -65,122 +68,79 @@ class Emulation:
         weight = torch.from_numpy(self.tensors[f"{name}.weight"]).double()
         return F.conv2d(levels.double(), weight, **options).float()
 
-    def _layer(
-        self,
-        x: Tensor,
-        before: str | None,
-        name: str,
-        behind: str | None = None,
-        after: str | None = None,
-        **options: Any,
-    ) -> Tensor:
-        """`x`, floats or levels, through BN-ReLU-convolution; `after` reads the result.
+    def _convolve(self, x: Tensor, layer: Layer, after: Layer) -> Tensor:
+        """`x`, floats or levels, through BN-ReLU-convolution; `after` may read the result.
 
-        The result is levels if `after` is INT8, else floats.
+        The result is levels if it is INT8 and `after` reads it so, else floats.
         """
+        name, follows = layer.name, after.reads == "layer"
+        options: dict[str, Any] = {
+            "stride": layer.stride,
+            "padding": layer.kernel // 2,
+            "groups": layer.groups,
+        }
         if not self.has(name):
-            x = self._norm(x, before) if before else x
-            weight = torch.from_numpy(self.tensors[f"{name}.weight"])
-            x = F.conv2d(x, weight, **options)
-            return self._norm(x, behind) if behind else x  # `after` makes levels of it
-        if before or x.dtype != torch.float64:
+            x = self._norm(x, layer.before) if layer.before else x
+            x = F.conv2d(x, torch.from_numpy(self.tensors[f"{name}.weight"]), **options)
+            return self._norm(x, layer.behind) if layer.behind else x
+        if layer.before or x.dtype != torch.float64:
             x = self._levels(x, name).double()
         scale, bias = (self.tensors[f"{name}.{part}"] for part in ("scale", "bias"))
-        if after and self.has(after):
-            factor = self.tensors[f"{after}.input_scale"]
+        if follows and self.has(after.name):
+            factor = self.tensors[f"{after.name}.input_scale"]
             scale, bias = scale * factor, bias * factor
         x = _fused(self._sums(x, name, **options), _tensor(scale), _tensor(bias))
-        if not after:
+        if not follows:
             return x
-        return x.clamp(0, 255).round().double() if self.has(after) else x.relu()
+        return x.clamp(0, 255).round().double() if self.has(after.name) else x.relu()
 
-    def _stem(self, images: Tensor, name: str, behind: str | None, **options: Any) -> Tensor:
-        """The first convolution, its BatchNorm and ReLU; the border is 0 as a level."""
+    def _stem(self, images: Tensor, layer: Layer) -> Tensor:
+        """The first convolution, its BatchNorm, ReLU and pool; the border is 0 as a level."""
+        name, pad = layer.name, layer.kernel // 2
         if not self.has(name):
             weight = torch.from_numpy(self.tensors[f"{name}.weight"])
-            x = F.conv2d(images, weight, padding=weight.shape[2] // 2, **options)
-            return self._norm(x, behind) if behind else x
-        levels = self._levels(images, name)
-        pad = self.tensors[f"{name}.weight"].shape[2] // 2
-        zero = np.rint(self.tensors[f"{name}.input_shift"])
-        padded = _tensor(zero).expand(len(images), -1, *(n + 2 * pad for n in images.shape[2:]))
-        padded = padded.clone()
-        padded[:, :, pad : -pad or None, pad : -pad or None] = levels
-        scale, bias = (_tensor(self.tensors[f"{name}.{part}"]) for part in ("scale", "bias"))
-        x = _fused(self._sums(padded, name, **options), scale, bias)
-        return x.relu() if behind else x
+            x = F.conv2d(images, weight, stride=layer.stride, padding=pad)
+            x = self._norm(x, layer.behind) if layer.behind else x
+        else:
+            zero = np.rint(self.tensors[f"{name}.input_shift"])
+            sides = (n + 2 * pad for n in images.shape[2:])
+            padded = _tensor(zero).expand(len(images), -1, *sides).clone()
+            padded[:, :, pad : -pad or None, pad : -pad or None] = self._levels(images, name)
+            scale, bias = (_tensor(self.tensors[f"{name}.{part}"]) for part in ("scale", "bias"))
+            x = _fused(self._sums(padded, name, stride=layer.stride), scale, bias)
+            x = x.relu() if layer.behind else x
+        return x if layer.pool is None else StemMaxPool(layer.pool)(x)
 
     def _features(self, images: Tensor) -> Tensor:
         """Images → the last map, after BatchNorm and ReLU."""
-        arch = self.spec.arch
-        stride = 2 if arch.stem == "imagenet" else 1
-        dense = isinstance(arch, DenseNetArch)
-        name = "features.conv0" if dense else "features.conv1_1.conv"
-        behind: str | None = "features.norm0" if dense else "features.conv1_1.bn"
-        if dense and arch.stem != "imagenet":
-            behind = None
-        x = self._stem(images, name, behind, stride=stride)
-        if arch.stem == "imagenet":
-            x = StemMaxPool(arch.stem_pool)(x)
-        return self._dense(x) if dense else self._dual(x)
+        layers, part = plan(self.spec), ""
+        state = entered = last = images
+        for layer, after in pairwise(layers):
+            if layer.part != part:
+                part, entered = layer.part, state
+            read = entered if layer.reads == "state" else last
+            if layer.reads == "images":
+                last = self._stem(images, layer)
+            elif layer.averaged:
+                last = self._transition(read, layer)
+            else:
+                last = self._convolve(read, layer, after)
+            state = _written(state, last, layer)
+        return self._norm(state, layers[-1].before)
 
-    def _dense(self, x: Tensor) -> Tensor:
-        """The blocks of a DenseNet."""
-        arch = self.spec.arch
-        assert isinstance(arch, DenseNetArch)
-        for i, layers in enumerate(arch.blocks, start=1):
-            for j in range(1, layers + 1):
-                name = f"features.denseblock{i}.denselayer{j}"
-                new = x
-                if arch.bottleneck:
-                    last = f"{name}.conv2"
-                    new = self._layer(x, f"{name}.norm1", f"{name}.conv1", f"{name}.norm2", last)
-                    new = self._layer(new, None, last, padding=1)
-                else:
-                    new = self._layer(x, f"{name}.norm1", f"{name}.conv1", padding=1)
-                x = torch.cat([x, new], 1)
-            if i < len(arch.blocks):
-                x = self._transition(x, f"features.transition{i}")
-        return self._norm(x, "features.norm5")
-
-    def _transition(self, x: Tensor, name: str) -> Tensor:
+    def _transition(self, x: Tensor, layer: Layer) -> Tensor:
         """It averages first: the levels are those of averages."""
-        conv = f"{name}.conv"
-        if not self.has(conv):
-            return F.avg_pool2d(self._layer(x, f"{name}.norm", conv), 2)
-        scale = _tensor(self.tensors[f"{conv}.input_scale"])
-        shift = _tensor(self.tensors[f"{conv}.input_shift"])
+        name = layer.name
+        if not self.has(name):
+            return F.avg_pool2d(self._convolve(x, layer, layer), 2)
+        scale = _tensor(self.tensors[f"{name}.input_scale"])
+        shift = _tensor(self.tensors[f"{name}.input_shift"])
         each = _fused(x, scale, shift).relu()
         height, width = (n // 2 * 2 for n in x.shape[2:])
         a, b, d, e = (each[:, :, y:height:2, z:width:2] for y in (0, 1) for z in (0, 1))
         levels = ((a + b + d + e) * 0.25).clamp(0, 255).round()
-        scale, bias = (_tensor(self.tensors[f"{conv}.{part}"]) for part in ("scale", "bias"))
-        return _fused(self._sums(levels, conv), scale, bias)
-
-    def _dual(self, x: Tensor) -> Tensor:
-        """The blocks of a DPN."""
-        arch = self.spec.arch
-        assert isinstance(arch, DPNArch)
-        for i, blocks in enumerate(arch.blocks):
-            base = 64 * arch.base_factor << i
-            for j in range(1, blocks + 1):
-                stride = 2 if i and j == 1 else 1
-                x = self._block(x, f"features.conv{i + 2}_{j}", j == 1, base, stride)
-        return self._norm(x, "features.conv5_bn_ac.bn")
-
-    def _block(self, x: Tensor, name: str, first: bool, base: int, stride: int) -> Tensor:
-        """One block of a DPN, onto both paths."""
-        arch = self.spec.arch
-        assert isinstance(arch, DPNArch)
-        a, b, c = (f"{name}.{part}.conv" for part in ("c1x1_a", "c3x3_b", "c1x1_c"))
-        new = self._layer(x, f"{name}.c1x1_a.bn", a, f"{name}.c3x3_b.bn", b)
-        options = {"stride": stride, "padding": 1, "groups": arch.groups}
-        new = self._layer(new, None, b, f"{name}.c1x1_c.bn", c, **options)
-        new = self._layer(new, None, c)
-        if first:
-            w = f"{name}.c1x1_w"
-            x = self._layer(x, f"{w}.bn", f"{w}.conv", stride=stride)
-        return torch.cat([x[:, :base] + new[:, :base], x[:, base:], new[:, base:]], 1)
+        scale, bias = (_tensor(self.tensors[f"{name}.{part}"]) for part in ("scale", "bias"))
+        return _fused(self._sums(levels, name), scale, bias)
 
     def _classify(self, features: Tensor) -> Tensor:
         """The means of the map in 16 bits, times the weights."""
@@ -194,3 +154,13 @@ class Emulation:
         if weight.dtype == np.int8:
             logits = logits * torch.from_numpy(self.tensors["classifier.scale"]).double()
         return (logits + torch.from_numpy(bias).double()).float()
+
+
+def _written(state: Tensor, new: Tensor, layer: Layer) -> Tensor:
+    """The state after a layer has written its outputs."""
+    if layer.writes == "nothing":
+        return state
+    if layer.writes == "opens":
+        return new
+    base = layer.base
+    return torch.cat([state[:, :base] + new[:, :base], state[:, base:], new[:, base:]], 1)

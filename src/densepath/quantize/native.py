@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from densepath.errors import UnknownNameError
 from densepath.files import write_atomically
 from densepath.images.preprocess import Preprocess
-from densepath.models.spec import DenseNetArch, ModelSpec
+from densepath.models.fold import scale_and_shift
+from densepath.models.plan import Layer, plan
+from densepath.models.spec import ModelSpec
 from densepath.names import to_json
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.statistics import (
@@ -30,7 +32,6 @@ from densepath.quantize.statistics import (
     METHODS,
     ChannelStatistics,
     Method,
-    QuantLayer,
     check_method,
     measure_statistics,
     quant_layers,
@@ -121,16 +122,7 @@ def write_native(
 
 def layer_names(spec: ModelSpec) -> list[str]:
     """The layers that may be INT8, in their order."""
-    return [_stem(spec).name, *(layer.name for layer in quant_layers(spec)), "classifier"]
-
-
-def _stem(spec: ModelSpec) -> QuantLayer:
-    """The first convolution, which reads the images."""
-    arch = spec.arch
-    if isinstance(arch, DenseNetArch):
-        behind = "features.norm0" if arch.stem == "imagenet" else None
-        return QuantLayer("features.conv0", behind=behind)
-    return QuantLayer("features.conv1_1.conv", behind="features.conv1_1.bn")
+    return [layer.name for layer in plan(spec)]
 
 
 def _quantise(
@@ -140,14 +132,14 @@ def _quantise(
     network = _Floats(checkpoint)
     made: Tensors = {}
     used: set[str] = set()
-    stem = _stem(checkpoint.spec)
+    stem = plan(checkpoint.spec)[0]
     if stem.name not in kept:
         made |= _quantise_stem(network, stem, checkpoint.preprocess)
-        used |= {stem.name, str(stem.behind)}
+        used |= {stem.name, stem.behind}
     for layer in quant_layers(checkpoint.spec):
         if layer.name not in kept:
             made |= _quantise_layer(network, layer, found[layer.name], method)
-            used |= {layer.name, str(layer.before), str(layer.behind)}
+            used |= {layer.name, layer.before, layer.behind}
     if "classifier" not in kept:
         made |= _quantise_classifier(network)
         used.add("classifier")
@@ -170,13 +162,12 @@ class _Floats:
             self.tensors[f"{name}.{part}"].astype(np.float64)
             for part in ("weight", "bias", "running_mean", "running_var")
         )
-        scale = weight / np.sqrt(variance + self._eps)
-        return scale, bias - mean * scale
+        return scale_and_shift(weight, bias, mean, variance, self._eps)
 
-    def folded(self, layer: QuantLayer) -> tuple[Array, Array]:
+    def folded(self, layer: Layer) -> tuple[Array, Array]:
         """Weights [O, I, kh, kw] and bias [O], with the BatchNorm behind."""
         weight = self.tensors[f"{layer.name}.weight"].astype(np.float64)
-        if layer.behind is None:
+        if not layer.behind:
             return weight, np.zeros(len(weight))
         scale, shift = self.norm(layer.behind)
         return weight * scale[:, None, None, None], shift
@@ -202,7 +193,7 @@ class _Rounded:
 
 
 def _quantise_layer(
-    network: _Floats, layer: QuantLayer, found: ChannelStatistics, method: Method
+    network: _Floats, layer: Layer, found: ChannelStatistics, method: Method
 ) -> Tensors:
     """A convolution that reads levels ≥ 0."""
     limits = found.limits(method)
@@ -253,7 +244,7 @@ def _levels(weight: Array, most: Array) -> Array:
     return np.clip(levels, -MOST_WEIGHT, MOST_WEIGHT)
 
 
-def _quantise_stem(network: _Floats, layer: QuantLayer, preprocess: Preprocess) -> Tensors:
+def _quantise_stem(network: _Floats, layer: Layer, preprocess: Preprocess) -> Tensors:
     """The first convolution. Its levels are the pixels themselves: an image loses nothing.
 
     0 of a normalised image, which the border holds, is the pixel `zero`, whole but for rounding.

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from densepath.errors import UnknownNameError
-from densepath.models.spec import DenseNetArch, ModelSpec
+from densepath.models.plan import Layer, convolutions
+from densepath.models.spec import ModelSpec
 from densepath.quantize.calibration import Calibration
 from densepath.weights.checkpoint import Checkpoint
 
@@ -29,23 +30,6 @@ PERCENTILE = 99.99  # of a channel's values
 LEVELS = 255
 # Limits that `mse` tries, as parts of a channel's largest value.
 TRIED = np.linspace(0.2, 1.0, 41)
-
-
-@dataclass(frozen=True)
-class QuantLayer:
-    """A layer that may be INT8.
-
-    Attributes:
-        name: of the convolution.
-        before: the BatchNorm in front of it, whose ReLU it reads; None where a convolution is.
-        behind: the BatchNorm that goes into its weights, if one follows.
-        averaged: it reads averages of 2 × 2 pixels (a transition, which averages first).
-    """
-
-    name: str
-    before: str | None = None
-    behind: str | None = None
-    averaged: bool = False
 
 
 @dataclass
@@ -131,30 +115,9 @@ LIMITS: dict[Method, Callable[[ChannelStatistics], Array]] = {
 }
 
 
-def quant_layers(spec: ModelSpec) -> list[QuantLayer]:
+def quant_layers(spec: ModelSpec) -> list[Layer]:
     """The convolutions that read a ReLU's outputs, in their order: all but the stem."""
-    arch, made = spec.arch, []
-    if isinstance(arch, DenseNetArch):
-        for i, layers in enumerate(arch.blocks, start=1):
-            for j in range(1, layers + 1):
-                name = f"features.denseblock{i}.denselayer{j}"
-                behind = f"{name}.norm2" if arch.bottleneck else None
-                made.append(QuantLayer(f"{name}.conv1", f"{name}.norm1", behind))
-                if arch.bottleneck:
-                    made.append(QuantLayer(f"{name}.conv2"))
-            if i < len(arch.blocks):
-                name = f"features.transition{i}"
-                made.append(QuantLayer(f"{name}.conv", f"{name}.norm", averaged=True))
-        return made
-    for i, blocks in enumerate(arch.blocks, start=2):
-        for j in range(1, blocks + 1):
-            name = f"features.conv{i}_{j}"
-            if j == 1:
-                made.append(QuantLayer(f"{name}.c1x1_w.conv", f"{name}.c1x1_w.bn"))
-            made.append(QuantLayer(f"{name}.c1x1_a.conv", f"{name}.c1x1_a.bn", f"{name}.c3x3_b.bn"))
-            made.append(QuantLayer(f"{name}.c3x3_b.conv", behind=f"{name}.c1x1_c.bn"))
-            made.append(QuantLayer(f"{name}.c1x1_c.conv"))
-    return made
+    return [layer for layer in convolutions(spec) if layer.reads != "images"]
 
 
 def measure_statistics(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from densepath.errors import RecipeError
 from densepath.models.build import Model
+from densepath.models.plan import stage_of
 from densepath.training.recipe import OptimizerSection
 
 
@@ -63,26 +64,12 @@ def freeze(model: Model, part: str | int) -> list[nn.Module]:
                 f"model.freeze is {part}, but {model.spec.name} has {last} stages; "
                 "to train the classifier alone: model.freeze=features."
             )
-        frozen = [m for n, m in model.features.named_children() if _stage_of(n) <= num_stages]
+        children = model.features.named_children()
+        frozen = [m for name, m in children if stage_of(model.spec, name) <= num_stages]
     for module in frozen:
         for parameter in module.parameters():
             parameter.requires_grad_(False)
     return frozen
-
-
-def _stage_of(name: str) -> int:
-    """The stage of a child of `features`: 0 the stem, 1 the first block; 99 the last BatchNorm.
-
-    DenseNet: `denseblock2` and `transition2` are of stage 2. DPN: `conv3_1` is of stage 2 and
-    `conv1_1` of the stem.
-    """
-    if name in ("norm5", "conv5_bn_ac"):
-        return 99
-    if name.startswith(("denseblock", "transition")):
-        return int(name.removeprefix("denseblock").removeprefix("transition"))
-    if name.startswith("conv") and "_" in name and not name.startswith("conv1_"):
-        return int(name[4 : name.index("_")]) - 1
-    return 0
 
 
 def train_mode(model: nn.Module, frozen: list[nn.Module]) -> None:

@@ -10,15 +10,12 @@ A convolution whose BatchNorm follows is not quantised between the two: they bec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
-
 from densepath.models.build import Model
-from densepath.models.densenet import BottleneckLayer, DenseBlock, DenseNet
-from densepath.models.dpn import DualPathBlock
+from densepath.models.plan import Layer, plan
 
 LAST_MAP = "features"
 
@@ -34,43 +31,35 @@ class Point:
 
 def find_points(network: Model) -> list[Point]:
     """The quantised tensors, but for the last map, which belongs to no module."""
-    state = _densenet_state(network) if isinstance(network, DenseNet) else _dpn_state(network)
-    return [*_inputs(network), *state, Point("classifier", "output", "logits")]
+    layers = plan(network.spec)
+    inputs = [Point(layer.name, "input", f"{layer.name} input") for layer in layers]
+    return [*inputs, *_state(layers), Point("classifier", "output", "logits")]
 
 
 def quantised_weights(network: Model) -> list[str]:
     """The names of the weights of every convolution and of the classifier."""
-    kinds = (nn.Conv2d, nn.Linear)
-    return [f"{name}.weight" for name, m in network.named_modules() if isinstance(m, kinds)]
+    return [f"{layer.name}.weight" for layer in plan(network.spec)]
 
 
-def _inputs(network: Model) -> Iterator[Point]:
-    """What enters the convolutions and the classifier, each on a grid of its own."""
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            yield Point(name, "input", f"{name} input")
+def _state(layers: Sequence[Layer]) -> Iterator[Point]:
+    """What makes up the state, on one grid a dense block or DPN stage.
 
-
-def _densenet_state(network: Model) -> Iterator[Point]:
-    """What enters a dense block, and what each of its layers appends."""
-    for name, block in network.features.named_children():
-        if isinstance(block, DenseBlock):
-            path = f"features.{name}"
-            yield Point(path, "input", path)
-            for number, layer in block.named_children():
-                last = "conv2" if isinstance(layer, BottleneckLayer) else "conv1"
-                yield Point(f"{path}.{number}.{last}", "output", path)
-
-
-def _dpn_state(network: Model) -> Iterator[Point]:
-    """The stem; and of each stage what its blocks add and append, and the sums."""
-    for name, block in network.features.named_children():
-        path = f"features.{name}"
-        if name == "conv1_1":
-            yield Point(path, "output", path)
-        if not isinstance(block, DualPathBlock):
-            continue
-        grid = path.partition("_")[0]
-        for conv in ("c1x1_w", "c1x1_c") if block.first else ("c1x1_c",):
-            yield Point(f"{path}.{conv}.conv", "output", grid)
-        yield Point(path, "output", grid)
+    Of a dense block what enters it and what its layers append; of a DPN the stem, what blocks add
+    and append, and the sums.
+    """
+    adds = any(layer.writes == "adds" for layer in layers)
+    grid = ""
+    for layer in layers:
+        if layer.writes == "appends":
+            block = layer.part.rpartition(".")[0]
+            if block != grid:
+                grid = block
+                yield Point(block, "input", grid)
+            yield Point(layer.name, "output", grid)
+        elif adds and layer.reads == "images":
+            yield Point(layer.part, "output", layer.part)
+        elif adds and layer.writes != "nothing":
+            grid = layer.part.partition("_")[0]
+            yield Point(layer.name, "output", grid)
+            if layer.writes == "adds":
+                yield Point(layer.part, "output", grid)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import Model, build_model
+from densepath.models.plan import plan
 from densepath.models.spec import ModelSpec
 from densepath.weights.checkpoint import Checkpoint
 
@@ -44,8 +45,7 @@ def adapt_preprocess(preprocess: Preprocess, in_channels: int) -> Preprocess:
 
 def first_layer(spec: ModelSpec) -> str:
     """The name of the weight that sees the image."""
-    name = "conv0" if spec.family == "densenet" else "conv1_1.conv"
-    return f"features.{name}.weight"
+    return f"{plan(spec)[0].name}.weight"
 
 
 def adapt_model(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from densepath.errors import KeyMismatchError, WeightsError
-from densepath.models.build import build_model
 from densepath.models.catalogue import CATALOGUE
+from densepath.models.layers import check_build
+from densepath.models.plan import tensor_shapes
 from densepath.models.spec import ModelSpec
 
 Shape = tuple[int, ...]
@@ -22,21 +22,14 @@ def is_weight(name: str) -> bool:
     return not name.endswith("num_batches_tracked")
 
 
-@lru_cache(maxsize=32)
-def _shapes(spec: ModelSpec, num_classes: int, in_channels: int) -> tuple[tuple[str, Shape], ...]:
-    with torch.device("meta"):
-        model = build_model(spec, num_classes=num_classes, in_channels=in_channels)
-    state = model.state_dict()
-    return tuple((name, tuple(state[name].shape)) for name in state if is_weight(name))
-
-
 def expected_shapes(spec: ModelSpec, num_classes: int, in_channels: int) -> dict[str, Shape]:
     """The shape of every parameter and running statistic of a network, by name, in order.
 
     Raises:
         UsageError: a count below 1.
     """
-    return dict(_shapes(spec, num_classes, in_channels))
+    check_build(num_classes, in_channels, 0.0, 0.0)
+    return tensor_shapes(spec, num_classes, in_channels)
 
 
 def check_tensors(

@@ -17,9 +17,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from densepath.bundle.formats import exported, quantised
 from densepath.cli.app import app
-from densepath.exporting.export import FORMATS
-from densepath.quantize.forms import FORMS
 from densepath.training.recipe import Recipe
 
 SOURCE = Path(__file__).parents[2] / "src" / "densepath"
@@ -41,7 +40,6 @@ HEADINGS = (["VERB", "SUBJECT", "[ARGUMENTS]", "[--option", "value]"],)
 DATA_SOURCES = ("train", "evaluate", "data inspect", "quantize", "ladder")
 # By part of the package: the verbs whose users read its messages. The longest name counts.
 SAID_BY = {
-    "benchmark": ("ladder",),
     "bundle": ("export", "convert", "quantize"),
     "cli/convert.py": ("convert",),
     "cli/data.py": ("data inspect",),
@@ -51,6 +49,7 @@ SAID_BY = {
     "cli/import_.py": ("import",),
     "cli/ladder.py": ("ladder",),
     "cli/models.py": ("models",),
+    "cli/npu_vectors.py": ("npu vectors",),
     "cli/npu.py": ("npu compile", "npu simulate", "npu profile"),
     "cli/predict.py": ("predict",),
     "cli/preprocess_options.py": ("import", "convert"),
@@ -64,9 +63,11 @@ SAID_BY = {
     "images/find.py": ("predict",),
     "engines/openvino.py": ("predict",),
     "evaluation": ("evaluate", "ladder"),
-    "export": ("export", "convert"),
+    "evaluation/forms.py": ("evaluate",),
+    "exporting": ("export", "convert"),
     "exporting/convert.py": ("convert",),
     "npu": ("npu compile",),
+    "npu/board.py": ("npu vectors",),
     "quantize": ("quantize",),
     "serving": ("serve",),
     "training": ("train",),
@@ -171,7 +172,11 @@ def wrong_with(command: str) -> str | None:
         choices = getattr(options[name].type, "choices", None)
         if choices and BLANK not in value and value.strip(",.") not in choices:
             return f"{verb} has no {name} {value}"
-    formats = {"export": FORMATS, "convert": FORMATS, "quantize": tuple(FORMS)}.get(verb, ())
+    formats = {
+        "export": exported(),
+        "convert": exported(),
+        "quantize": list(quantised()),
+    }.get(verb, [])
     for listed in re.findall(r"--to ([^\s`]+)", command) if formats else ():
         unknown = [one for one in listed.strip(".").split(",") if one not in (*formats, BLANK)]
         if unknown:

@@ -27,8 +27,7 @@ def models(
         bool,
         typer.Option(
             "--layers",
-            help="Each layer in place of the sums, under the name that quantize --keep-float "
-            "takes and npu profile prints.",
+            help="Each layer in place of the sums, under its name in quantisation and profiles.",
         ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,

@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 # Nobody is asked for news of the tools themselves: docs/dependencies.md, "Telemetry".
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install install-npu demo test test-slow test-npu lint format cpp web dist clean
+.PHONY: install install-npu demo test test-slow test-npu mutants lint format cpp web dist clean
 
 install: .venv/.installed
 
@@ -42,6 +42,12 @@ test-slow: install
 
 test-npu: install-npu
 	$(PYTEST) tests/engines/test_conformance.py tests/quantize/test_edge.py tests/npu tests/cli/test_npu.py
+
+# Changes the source in N places, one at a time, in a copy; which ones, SEED says. CONTRIBUTING.md
+N ?= 100
+SEED ?= 1
+mutants: install
+	$(BIN)/python benchmarks/mutants.py --count $(N) --seed $(SEED)
 
 lint: install
 	$(BIN)/ruff check

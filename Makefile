@@ -43,11 +43,11 @@ test-slow: install
 test-npu: install-npu
 	$(PYTEST) tests/engines/test_conformance.py tests/quantize/test_edge.py tests/npu tests/cli/test_npu.py
 
-# Changes the source in N places, one at a time, in a copy; which ones, SEED says. CONTRIBUTING.md
+# Changes the source in N drawn places, or all over AT, one at a time, in a copy. CONTRIBUTING.md
 N ?= 100
 SEED ?= 1
 mutants: install
-	$(BIN)/python benchmarks/mutants.py --count $(N) --seed $(SEED)
+	$(BIN)/python benchmarks/mutants.py --count $(N) --seed $(SEED) $(if $(AT),--at $(AT))
 
 lint: install
 	$(BIN)/ruff check

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
-from pathlib import Path
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -98,74 +95,6 @@ def changes_the_program(mutant: Mutant, source: bytes) -> bool:
     return ast.dump(changed) != ast.dump(ast.parse(source))
 
 
-def code_lines(source: bytes) -> int:
-    """The lines that hold code: no comments, no blank lines, no docstrings."""
-    tree = ast.parse(source)
-    texts = {
-        line
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Expr) and _is_text(node.value)
-        for line in _lines(node)
-    }
-    rows = enumerate(source.decode().splitlines(), 1)
-    return sum(
-        bool(row.strip()) and not row.strip().startswith("#") and number not in texts
-        for number, row in rows
-    )
-
-
-def draw(root: Path, folders: list[str], count: int, seed: int) -> list[Mutant]:
-    """`count` mutants of the folders, in proportion to their lines of code.
-
-    In a folder each line that can be changed is as likely as any other, then each change to it.
-    The first ten of a hundred are the ten that a count of ten draws, but for rounding.
-
-    Raises:
-        SystemExit: a folder has no Python files.
-    """
-    pools: dict[str, list[Mutant]] = {}
-    sizes: dict[str, int] = {}
-    sources: dict[str, bytes] = {}
-    for folder in folders:
-        files = sorted((root / folder).rglob("*.py"))
-        if not files:
-            raise SystemExit(f"no Python files in {folder}.")
-        here = {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
-        pools[folder] = [one for name, text in here.items() for one in mutants_of(name, text)]
-        sizes[folder] = sum(code_lines(text) for text in here.values())
-        sources |= here
-    drawn: list[tuple[float, Mutant]] = []
-    for folder, number in _shares(sizes, count).items():
-        shuffled = _shuffled(pools[folder], random.Random(f"{seed} {folder}"))
-        real = (one for one in shuffled if changes_the_program(one, sources[one.path]))
-        chosen = list(islice(real, number))
-        drawn += [((at + 0.5) / number, one) for at, one in enumerate(chosen)]
-    return [one for _, one in sorted(drawn, key=lambda pair: pair[0])]
-
-
-def _shuffled(pool: list[Mutant], dice: random.Random) -> list[Mutant]:
-    """All of a folder: lines in a drawn order, of each one change, then of each a second, ..."""
-    by_line: dict[tuple[str, int], list[Mutant]] = {}
-    for mutant in pool:
-        by_line.setdefault((mutant.path, mutant.line), []).append(mutant)
-    lines = list(by_line.values())
-    dice.shuffle(lines)
-    for line in lines:
-        dice.shuffle(line)
-    deepest = max(map(len, lines), default=0)
-    return [line[turn] for turn in range(deepest) for line in lines if turn < len(line)]
-
-
-def _shares(sizes: dict[str, int], count: int) -> dict[str, int]:
-    """`count` shared out in proportion, by largest remainders."""
-    exact = {name: count * size / max(sum(sizes.values()), 1) for name, size in sizes.items()}
-    whole = {name: int(value) for name, value in exact.items()}
-    by_rest = sorted(exact, key=lambda name: whole[name] - exact[name])
-    for name in by_rest[: count - sum(whole.values())]:
-        whole[name] += 1
-    return whole
-
-
 class _Changes:
     """The changes to one file, in the order of its code."""
 
@@ -204,7 +133,7 @@ class _Changes:
                 yield from self.of_body(body, inside)
 
     def _of_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Mutant]:
-        lines = tuple(line for part in node.body for line in _lines(part))
+        lines = tuple(line for part in node.body for line in lines_of(part))
         for decorator in node.decorator_list:
             if ast.unparse(decorator).split(".")[-1] not in TYPING_DECORATORS:
                 start, end = self._span(decorator)
@@ -218,7 +147,7 @@ class _Changes:
         optional = node.returns is not None and "None" in ast.unparse(node.returns).split(" | ")
         for part in _own(node) if optional else ():
             if isinstance(part, ast.Return) and part.value is not None:
-                yield self._replace(part.value, "returns None", "None", _lines(part))
+                yield self._replace(part.value, "returns None", "None", lines_of(part))
         yield from self.of_body(node.body, None)
 
     def _of_whole(self, node: ast.stmt, lines: tuple[int, ...]) -> Iterator[Mutant]:
@@ -237,7 +166,7 @@ class _Changes:
             yield self._replace(node, "arithmetic", ast.unparse(other), lines)
 
     def of_expression(self, node: ast.AST, lines: tuple[int, ...]) -> Iterator[Mutant]:
-        if isinstance(node, ast.JoinedStr) or _is_text(node):
+        if isinstance(node, ast.JoinedStr) or is_text(node):
             return
         for kind, after in self._in_place(node):
             yield self._replace(node, kind, after, lines)
@@ -255,7 +184,7 @@ class _Changes:
         if isinstance(node, ast.Compare):
             yield from _comparisons(node)
         elif isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
-            if not any(isinstance(one, ast.JoinedStr) or _is_text(one) for one in ast.walk(node)):
+            if not any(isinstance(one, ast.JoinedStr) or is_text(one) for one in ast.walk(node)):
                 yield "arithmetic", _with(node, op=ARITHMETIC[type(node.op)]())
         elif isinstance(node, ast.BoolOp):
             other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
@@ -318,7 +247,7 @@ def _comparisons(node: ast.Compare) -> Iterator[tuple[str, str]]:
         ops = [*node.ops[:at], COMPARISONS[type(operator)](), *node.ops[at + 1 :]]
         yield "comparison", _with(node, ops=ops)
     for at, value in enumerate(node.comparators):
-        if _is_text(value):
+        if is_text(value):
             other = ast.Constant(f"{value.value}_")
             values = [*node.comparators[:at], other, *node.comparators[at + 1 :]]
             yield "compared text", _with(node, comparators=values)
@@ -351,7 +280,7 @@ def _with(node: ast.AST, **fields: object) -> str:
     return ast.unparse(ast.fix_missing_locations(type(node)(**values)))
 
 
-def _is_text(node: ast.AST | None) -> bool:
+def is_text(node: ast.AST | None) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
@@ -403,11 +332,13 @@ def _own(function: ast.AST) -> Iterator[ast.AST]:
             yield from _own(child)
 
 
-def _lines(node: ast.AST) -> tuple[int, ...]:
+def lines_of(node: ast.AST) -> tuple[int, ...]:
     return tuple(range(node.lineno, (node.end_lineno or node.lineno) + 1))
 
 
 def _header(node: ast.stmt) -> tuple[int, ...]:
     """The lines of a statement itself: of `if`, `for`, `with` the part before their bodies."""
     first = min((part.lineno for body in _bodies(node) for part in body), default=None)
-    return _lines(node) if first is None else tuple(range(node.lineno, max(first, node.lineno + 1)))
+    return (
+        lines_of(node) if first is None else tuple(range(node.lineno, max(first, node.lineno + 1)))
+    )

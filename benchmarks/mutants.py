@@ -21,7 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import yaml
-from mutant_changes import Mutant, draw
+from mutant_changes import Mutant
+from mutant_draw import at_places, draw
 from mutant_tests import SECONDS_TO_START, Recording, copy_tree, record, run_tests
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -64,6 +65,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=100, help="how many changes")
     parser.add_argument("--seed", type=int, default=1, help="which ones")
     parser.add_argument("--folders", nargs="+", default=FOLDERS.split(), help="of the package")
+    parser.add_argument("--at", nargs="+", help="instead all changes to FILE, or to FILE:LINE")
     parser.add_argument("--tests", nargs="+", default=["tests"], help="folders or files of tests")
     parser.add_argument("--only", nargs="+", help="mutants by name, among those of the count")
     parser.add_argument(
@@ -85,24 +87,32 @@ def main() -> None:
     with TemporaryDirectory(prefix="mutants-") as folder, bar(console) as progress:
         copy = Path(folder).resolve() / "tree"
         copy_tree(root, copy)
-        sources = [f"src/{asked.package}/{one}" for one in asked.folders]
-        drawn = draw(copy, sources, asked.count, asked.seed)
+        drawn = asked_for(copy, asked)
         recording = Recording()
         files = test_files(copy, asked.tests)
         task = progress.add_task("tests recorded", total=len(files), said="")
         for found in record(copy, output / "recordings", files, asked.package):
             recording.add(found)
             progress.advance(task)
-        run = Run(copy, asked, recording, output / f"seed-{asked.seed}.json")
+        name = "at" if asked.at else f"seed-{asked.seed}"
+        run = Run(copy, asked, recording, output / f"{name}.json")
         task = progress.add_task("changes made", total=len(drawn), said="")
         for mutant in drawn:
             run.meet(mutant)
             counted = Counter(one.outcome in NOTICED for one in run.results.values())
             progress.update(task, advance=1, said=f"{counted[True]} noticed")
-    page = output / f"seed-{asked.seed}.md"
+    page = output / f"{name}.md"
     chosen = [run.results[one.name] for one in drawn if one.name in run.results]
     page.write_text(written(chosen, recording, asked), "utf-8")
     console.print(f"{len(chosen)} changes, {shares(chosen)}: {page}", soft_wrap=True)
+
+
+def asked_for(copy: Path, asked: argparse.Namespace) -> list[Mutant]:
+    """The mutants that are drawn, or those of the places that are named."""
+    if asked.at:
+        return at_places(copy, [f"src/{asked.package}/{place}" for place in asked.at])
+    folders = [f"src/{asked.package}/{one}" for one in asked.folders]
+    return draw(copy, folders, asked.count, asked.seed)
 
 
 def test_files(copy: Path, asked: list[str]) -> list[str]:
@@ -202,10 +212,11 @@ def shares(results: list[Result]) -> str:
 def written(results: list[Result], recording: Recording, asked: argparse.Namespace) -> str:
     """The page: by folder, the survivors, all."""
     passing, left_out = len(recording.seconds), len(recording.left_out)
+    how = f"AT='{' '.join(asked.at)}'" if asked.at else f"N={asked.count} SEED={asked.seed}"
     lines = [
         "# Mutants",
         "",
-        f"`make mutants N={asked.count} SEED={asked.seed}`: {shares(results)}.",
+        f"`make mutants {how}`: {shares(results)}.",
         f"Tests that pass without a change: {passing}; that fail or are skipped: {left_out}.",
         "",
         "| folder | changes | noticed | survived | equivalent |",

@@ -58,6 +58,13 @@ def changes(monkeypatch):
 
 
 @pytest.fixture
+def draws(changes):
+    import mutant_draw
+
+    return mutant_draw
+
+
+@pytest.fixture
 def toy(tmp_path):
     """A checkout of a package `toy` with one module and its tests."""
     for name, text in {
@@ -163,17 +170,17 @@ def test_a_change_keeps_its_name_when_the_file_changes_elsewhere(changes):
     assert names < {one.name for one in changes.mutants_of("a.py", later.encode())}
 
 
-def test_folders_are_drawn_from_in_proportion_and_a_larger_count_adds(changes, tmp_path):
+def test_folders_are_drawn_from_in_proportion_and_a_larger_count_adds(draws, tmp_path):
     for name, times in {"large": 6, "small": 2}.items():
         (tmp_path / name).mkdir()
         text = "".join(f"def f{at}(a):\n    return a + {at}\n" for at in range(times))
         (tmp_path / name / "a.py").write_text(text, encoding="utf-8")
-    four = changes.draw(tmp_path, ["large", "small"], 4, seed=1)
+    four = draws.draw(tmp_path, ["large", "small"], 4, seed=1)
     assert sorted(one.path for one in four) == ["large/a.py"] * 3 + ["small/a.py"]
-    eight = changes.draw(tmp_path, ["large", "small"], 8, seed=1)
+    eight = draws.draw(tmp_path, ["large", "small"], 8, seed=1)
     assert {one.name for one in four} < {one.name for one in eight}
-    assert four == changes.draw(tmp_path, ["large", "small"], 4, seed=1)
-    assert four != changes.draw(tmp_path, ["large", "small"], 4, seed=2)
+    assert four == draws.draw(tmp_path, ["large", "small"], 4, seed=1)
+    assert four != draws.draw(tmp_path, ["large", "small"], 4, seed=2)
 
 
 def test_a_run_tells_what_is_noticed_goes_on_and_tries_survivors_again(changes, toy):
@@ -207,3 +214,12 @@ def test_a_run_tells_what_is_noticed_goes_on_and_tries_survivors_again(changes, 
     assert (second[edge]["outcome"], second[edge]["by"]) == ("equivalent", "both give the most")
     assert second[taken] == first[taken]
     assert second[seven]["by"] == "tests/inner/test_clip.py::test_seven_is_kept"
+
+
+def test_all_changes_to_a_place_can_be_asked_for(draws, toy):
+    place = "src/toy/inner/clip.py"
+    kinds = {one.kind for one in draws.at_places(toy, [f"{place}:11"])}
+    assert kinds == {"another function", "returns None"}
+    assert len(draws.at_places(toy, [place])) > 15
+    with pytest.raises(SystemExit, match="nothing is changed at src/toy/inner/clip.py:2"):
+        draws.at_places(toy, [f"{place}:2"])

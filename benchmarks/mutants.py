@@ -15,6 +15,8 @@ import argparse
 import hashlib
 import importlib.util
 import json
+import signal
+import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,6 +84,7 @@ def main() -> None:
     if importlib.util.find_spec("coverage") is None:
         raise SystemExit("coverage is missing: make install, or pip install coverage.")
     root, console = asked.root.resolve(), Console()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the copy is cleared away
     output = root / asked.output
     output.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="mutants-") as folder, bar(console) as progress:

@@ -28,7 +28,9 @@ NAMES = {
 LOGS = {"debug", "info", "warning", "exception", "log"}
 # What these are given is for people to read, or for a type checker.
 SAID = LOGS | {"say", "say_once", "warn", "error", "cast", "TypeVar", "NewType", "getLogger"}
-TEXT_KEYWORDS = {"help", "description", "title", "summary", "metavar", "stacklevel"}
+# Texts; and what matters where the program is wrong, or on another machine.
+LEFT_KEYWORDS = {"help", "description", "title", "summary", "metavar", "stacklevel"}
+LEFT_KEYWORDS |= {"strict", "encoding"}
 TYPING_DECORATORS = {"overload", "override", "abstractmethod"}
 # A test on one machine cannot tell what happens on another.
 MACHINE = ("TYPE_CHECKING", "sys.platform", "sys.version_info", "os.name")
@@ -175,7 +177,7 @@ class _Changes:
                 return
             yield from self._keywords_dropped(node, lines)
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.keyword) and child.arg in TEXT_KEYWORDS:
+            if isinstance(child, ast.keyword) and child.arg in LEFT_KEYWORDS:
                 continue
             yield from self.of_expression(child, lines)
 
@@ -206,7 +208,7 @@ class _Changes:
 
     def _keywords_dropped(self, node: ast.Call, lines: tuple[int, ...]) -> Iterator[Mutant]:
         for keyword in node.keywords:
-            if keyword.arg is None or keyword.arg in TEXT_KEYWORDS:
+            if keyword.arg is None or keyword.arg in LEFT_KEYWORDS:
                 continue
             rest = [one for one in node.keywords if one is not keyword]
             text = _with(node, keywords=rest)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 
 import pytest
+
+from densepath.data.spawning import check_main_file
+from densepath.errors import UsageError
 
 TRAINING = """
 import multiprocessing, sys
@@ -63,3 +67,11 @@ def test_a_file_without_a_guard_is_told_of_the_guard_and_not_of_memory(tmp_path,
 def test_a_file_with_a_guard_or_with_forked_workers_works(tmp_path, method, call):
     (line,) = run(tmp_path, method, call)
     assert line.endswith(" batches")
+
+
+def test_a_worker_that_begins_its_parents_work_anew_is_told_so_at_once(monkeypatch):
+    """Whatever file that work is in, and before anything is looked up in it."""
+    check_main_file()
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(UsageError, match="a worker process began its parent's work anew"):
+        check_main_file()

@@ -188,3 +188,18 @@ def test_floats_a_little_beyond_0_to_1_and_0_to_255_are_cut():
     np.testing.assert_array_equal(
         open_image(floats(-3, 0, 99.6, 259))[:, :, 0], [[0, 0], [100, 255]]
     )
+
+
+@pytest.mark.parametrize(
+    ("tag", "data", "said"),
+    [
+        ((277, 1), tiff(16, 3, 1, bytes(8)), "1 channel of 16-bit floats"),
+        ((339, 1), tiff(12, 1, 1, bytes(6)), "1 channel of 12-bit unsigned integers"),
+    ],
+)
+def test_a_tag_that_a_tiff_leaves_out_has_the_value_of_its_standard(tag, data, said):
+    """TIFF 6.0: one channel, and unsigned integers."""
+    entry = struct.pack("<HHII", tag[0], 3, 1, tag[1])
+    assert data.count(entry) == 1
+    left_out = data.replace(entry, struct.pack("<HHII", 65_000, 3, 1, 9))
+    assert said in reason(left_out)

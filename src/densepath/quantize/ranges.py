@@ -78,7 +78,7 @@ class Observer:
         return (np.arange(2 * BINS) + 0.5 - BINS) / BINS * self._reach
 
     def _percentile(self, low: float, high: float) -> tuple[float, float]:
-        """The range that `PERCENTILE` of the values lie in, the rest shared by both ends."""
+        """The range that leaves out, at either end, what is beyond `PERCENTILE` of the values."""
         cumulated = np.cumsum(self._counts) / self._counts.sum()
         tail = (100 - PERCENTILE) / 100
         centres = self._centres()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from densepath.data.options import DataOptions
-from densepath.data.record import Part, Record
+from densepath.data.record import Part, Record, _below, _prefixes
 from densepath.errors import DatasetError
 from densepath.weights.trained_on import TrainedOn
 
@@ -236,3 +236,20 @@ def test_a_damaged_text_is_a_value_error(old, new):
     assert old in text
     with pytest.raises(ValueError, match=r"."):
         TrainedOn.from_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("/sets/a/train/dark/1.png", "dark/1.png"),
+        ("/sets/a/val/1.png", "val/1.png"),
+        ("/sets/a.png", "/sets/a.png"),
+        ("/sets/ab/1.png", "/sets/ab/1.png"),
+        ("elsewhere/1.png", "elsewhere/1.png"),
+        ("photos/1.png", "1.png"),
+        ("photos.png", "photos.png"),
+    ],
+)
+def test_a_name_is_kept_below_the_innermost_folder_or_whole_outside_of_all(name, kept):
+    folders = [Path("/sets/a"), Path("/sets/a/train"), Path("photos"), Path()]
+    assert _below(_prefixes(folders), name) == kept

@@ -1,0 +1,85 @@
+"""A predictor: what it closes, which engine it names, and what is read ahead of the answers."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+import densepath
+from densepath.engines.null import NullEngine
+from densepath.images.preprocess import Preprocess
+from densepath.images.reading import ReadImage
+from densepath.models.build import build_model
+from densepath.predict import flow
+from densepath.predict.predictor import Predictor
+from densepath.weights.checkpoint import Checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    torch.manual_seed(0)
+    model = build_model("densenet_bc_22_12", num_classes=3).eval()
+    return Checkpoint.of(model, preprocess=Preprocess((16, 16)), labels=list("abc"))
+
+
+def test_a_with_statement_closes_the_engine_whatever_happens_in_it(monkeypatch):
+    closed = []
+    monkeypatch.setattr(NullEngine, "close", lambda engine: closed.append(engine))
+    engine = NullEngine(2)
+    with Predictor(engine, Preprocess((4, 4)), ["dark", "light"]) as predictor:
+        assert predictor.engine is engine
+        assert closed == []
+    assert closed == [engine]
+    with (
+        pytest.raises(KeyError),
+        Predictor(engine, Preprocess((4, 4)), ["dark", "light"]),
+    ):
+        raise KeyError
+    assert closed == [engine, engine]
+
+
+@pytest.mark.parametrize(("asked", "reason"), [({"engine": "eager"}, "as asked"), ({}, "")])
+def test_a_loaded_predictor_says_which_engine_it_is_and_why(checkpoint, asked, reason):
+    with densepath.load(checkpoint, **asked) as predictor:
+        assert predictor.choice is not None
+        assert predictor.choice.engine == predictor.engine.info.name
+        assert predictor.choice.reason
+        assert reason in predictor.choice.reason
+
+
+def test_answers_that_nobody_waits_for_are_not_read_for(monkeypatch):
+    """Of seven images two are being read when the first answer is taken and the rest given up."""
+    given_up, two_read = threading.Event(), threading.Event()
+    begun: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            assert two_read.wait(60)
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            given_up.set()
+            super().shutdown(wait=wait)
+
+    def read(number):
+        begun.append(number)
+        if len(begun) == 3:
+            two_read.set()
+        if number:
+            assert given_up.wait(60)
+        return ReadImage(str(number), None)
+
+    monkeypatch.setattr(flow, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(flow, "usable_cores", lambda: 1)
+    answers = flow.flow(
+        itertools.count(),
+        read=read,
+        answer=lambda images: [image.name for image in images],
+        batch_size=64,
+        streams=1,
+    )
+    assert next(answers) == "0"
+    answers.close()
+    assert sorted(begun) == [0, 1, 2]

@@ -51,13 +51,17 @@ class Recording:
                 passing = {one for one in tests if one in found["seconds"]}
                 self.tests.setdefault(path, {}).setdefault(int(line), set()).update(passing)
 
+    def run_by(self, path: str, lines: tuple[int, ...]) -> set[str]:
+        """The tests that run one of the lines; none: those that run the file."""
+        known = self.tests.get(path, {})
+        chosen = known.values() if not lines else (known.get(line, set()) for line in lines)
+        return set[str]().union(*chosen)
+
     def concern(self, path: str, lines: tuple[int, ...], most_seconds: float) -> list[str]:
         """The tests that run one of the lines, or else the file, or else stand in its folder; those
         of its folder first, then the fastest, as many as take `most_seconds`.
         """
-        known = self.tests.get(path, {})
-        tests = set[str]().union(*(known.get(line, ()) for line in lines))
-        tests = tests or set[str]().union(*known.values())
+        tests = self.run_by(path, lines) or self.run_by(path, ())
         folder = f"tests/{Path(path).relative_to('src').parts[1]}/"
         tests = tests or {test for test in self.seconds if test.startswith(folder)}
         order = sorted(tests, key=lambda one: (not one.startswith(folder), self.seconds[one], one))

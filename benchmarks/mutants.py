@@ -46,7 +46,7 @@ class Result:
         where: its file and line.
         change: what sort of change, before → after.
         outcome: "failed", "timeout", "crashed": noticed; "survived"; "equivalent"; "no test".
-        by: the test that failed, or why it is equivalent.
+        by: the test that failed, why it is equivalent, or that no recorded test runs its lines.
         tests: how many tests concern it.
         key: of the file and the tests as they were.
     """
@@ -185,6 +185,8 @@ class Run:
         finally:
             path.write_bytes(source)
         outcome = {"passed": "survived", "none": "no test"}.get(answer["outcome"])
+        if outcome == "survived" and not self.recording.run_by(mutant.path, mutant.lines):
+            answer["by"] = "no test is seen to run it"
         return {"outcome": outcome or answer["outcome"], "by": answer["by"]}
 
     def _key(self, mutant: Mutant, tests: list[str]) -> str:

@@ -268,7 +268,7 @@ def test_of_two_tabs_one_brings_the_new_version_and_the_other_is_told(site, tab)
     tab.keep()
     tab.visit(site.address)
     site.change("style.css")
-    tab.run(f"window.other = window.open('{site.address}', '_blank') && null")
+    other = tab.send("Target.createTarget", url=site.address, background=True)["targetId"]
     waiting = "navigator.serviceWorker.getRegistration().then(({ waiting }) => waiting"
     tab.wait_for(f"{waiting} !== null)")
     tab.run(f"{waiting}.postMessage('answer from now on'))")  # As the other's button does.
@@ -278,6 +278,7 @@ def test_of_two_tabs_one_brings_the_new_version_and_the_other_is_told(site, tab)
     tab.click("reload")
     tab.reloaded()
     assert NEW in tab.file("style.css")
+    tab.send("Target.closeTarget", targetId=other)
 
 
 @pytest.mark.parametrize("name", ["style.css", "vendor/ort-wasm-simd-threaded.mjs", "missing"])

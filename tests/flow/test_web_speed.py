@@ -124,10 +124,10 @@ def test_medians_are_of_the_last_hundred_and_a_rate_is_of_the_images_given_toget
     assert found["one"] == [{"medians": {"network": 1000}, "num": 1}, ""]
     figures, rate = found["two"]
     assert figures == {"medians": {"network": 501}, "num": 2}
-    assert rate.startswith("2 images in ")
+    assert rate.startswith("2\xa0images in ")
     figures, rate = found["many"]
     assert figures == {"medians": {"network": median(range(50, 150))}, "num": 100}
-    assert rate.startswith("150 images in ")
+    assert rate.startswith("150\xa0images in ")
 
 
 def test_images_that_are_refused_count_nowhere(page, folder):

@@ -3,12 +3,13 @@
 Run: python benchmarks/serving_chaos.py BUNDLE --kills 20 --seed 1
 
 Two workers serve three models: a folder, a link (`current -> v1`) and one that is only unloaded and
-loaded. Clients ask without end. In every round the disk changes, an order comes, and one worker is
-killed at a random moment. The rules: an answer's logits are those of a bundle that the model could
-have had while it was asked; whatever is not answered is refused (404, 429, 503), or was with the
-worker that was killed; after every round both workers say the same of all models, that is what the
-orders made of them, and the gauges are those of two workers; in the end as many images are counted
-as clients saw answered, or at most as many more as were lost on the way.
+loaded. Clients ask without end. In every round a bundle is damaged, replaced or unloaded, each as
+often, and one worker is killed at a random moment. The rules: an answer's logits are those of a
+bundle that the model could have had while it was asked; whatever is not answered is refused (404,
+429, 503), or was with the worker that was killed; after every round both workers say the same of
+all models, that is what the orders made of them, and the gauges are those of two workers; in the
+end as many images are counted as clients saw answered, or at most as many more as were lost on the
+way.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ START_S, SETTLE_S, ROUND_S = 300, 300, 1.5
 REFUSALS = {404, 429, 503}
 CLOSE = 1e-3  # of logits, relative to the largest: batches of other sizes add up otherwise
 ABSENT, DAMAGED = "absent", "damaged"
+REPLACED, UNLOADED = "replaced", "unloaded"
+HAPPENINGS = (DAMAGED, REPLACED, UNLOADED)  # each once before any comes again
+ORDERED = 2 / 3  # of the damaged and replaced ones, to be loaded
 FIRST, SECOND = "v1", "v2"
 ASKED_TWICE = 24  # connections of their own reach both workers
 
@@ -205,6 +209,7 @@ class Chaos:
         self.done: Counter[str] = Counter()
         self.broken: list[str] = []
         self._ended = threading.Event()
+        self._deck: list[str] = []
 
     def run(self, kills: int, clients: int) -> None:
         """So many rounds, each with a kill, under the load of the clients."""
@@ -241,27 +246,37 @@ class Chaos:
         return "nobody's"
 
     def _round(self) -> None:
-        """The disk changes, an order comes, and at some moment a worker is killed."""
-        rng, model = self._rng, self._rng.choice(self._disk.models)
-        wait_s = rng.uniform(0, ROUND_S)
+        """Something happens to a model, and at some moment a worker is killed."""
+        rng = self._rng
+        for model in self._disk.models:
+            if model.state == ABSENT:  # since the last round
+                self._order(model, "load")
+        wait_s, killer = rng.uniform(0, ROUND_S), random.Random(rng.random())
         alarm = threading.Timer(wait_s, lambda: self.kills.append(self._server.kill_one(killer)))
-        killer = random.Random(rng.random())
         alarm.start()
-        if model.name != "other":
-            what = rng.choice((FIRST, SECOND, DAMAGED, DAMAGED))
-            self._disk.put(model, what, rng)
-            self.done[f"disk: {what}"] += 1
-        time.sleep(rng.uniform(0, ROUND_S))
-        order = rng.choice(("load", "load", "unload", ""))
-        if order:
-            self._order(model, order)
-        alarm.join()
-        if model.disk == model.state:
+        if not self._deck:
+            self._deck = rng.sample(HAPPENINGS, len(HAPPENINGS))
+        happening = self._deck.pop()
+        self.done[f"round: {happening}"] += 1
+        if happening == UNLOADED:
+            model = rng.choice(self._disk.models)
+            time.sleep(rng.uniform(0, ROUND_S))
+            self._order(model, "unload")
+            alarm.join()
             return
-        is_other = model.name == "other"
-        if model.disk == DAMAGED or (rng.random() < 0.5 and not is_other):
-            # Else nobody could replace the dead one.
-            self._disk.put(model, FIRST if model.state == ABSENT else model.state, rng)
+        model = rng.choice([model for model in self._disk.models if model.name != "other"])
+        fresh = SECOND if model.state == FIRST else FIRST
+        self._disk.put(model, DAMAGED if happening == DAMAGED else fresh, rng)
+        time.sleep(rng.uniform(0, ROUND_S))
+        if rng.random() < ORDERED:
+            self._order(model, "load")
+        alarm.join()
+        self._make_whole(model)
+
+    def _make_whole(self, model: Served) -> None:
+        """The disk has what the workers hold, or they load what it has: a dead one is replaced."""
+        if model.disk == DAMAGED or (model.disk != model.state and self._rng.random() < 0.5):
+            self._disk.put(model, model.state, self._rng)
         if model.disk != model.state:
             self._order(model, "load")
 

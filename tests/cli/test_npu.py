@@ -122,7 +122,7 @@ def test_a_program_with_layers_on_the_cpu_says_in_every_form_what_is_not_counted
 
 def test_a_program_that_does_not_fit_is_written_and_ends_with_1(run, tmp_path):
     small = ("--target", "ethos-u55-64", "--sram-kib", 100, "-o", tmp_path / "p")
-    wanted = r"needs 166 KiB of SRAM, and there are 100"
+    wanted = r"needs 169 KiB of SRAM, and there are 100"
     for more in ((), ("--overwrite", "--json")):
         code, out, err = run("compile", "int8", *small, *more)
         assert (code, wanted in err) == (1, True)
@@ -178,8 +178,8 @@ def test_outputs_go_through_links_and_to_standard_output_with_tables_beside_them
     compiling = ("compile", "int8", "--target", "ethos-u85-256", "-o", tmp_path / "current")
     assert run(*compiling).returncode == 0
     done = run(*compiling, "--overwrite", "--c-array", "-")
-    assert done.stdout.startswith(b"// ")
-    assert done.stdout.rstrip().endswith(b";")
+    assert done.stdout.startswith(b"/* ")
+    assert done.stdout.endswith(b"};\n")
     assert b"operators on the NPU" in done.stderr
     assert (tmp_path / "current").is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "v1"]
@@ -202,6 +202,30 @@ def test_outputs_go_through_links_and_to_standard_output_with_tables_beside_them
         tmp_path / "file",
     )
     assert b"it is a file; name a folder" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX paths")
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("-", "standard output: it is no folder"),
+        ("/dev/stderr", "standard error: it is no folder"),
+        ("pipe", "it is a pipe; name a folder"),
+        ("file", "it is a file; name a folder"),
+        ("dangling", "there is no folder"),
+        ("photos", "something else than test vectors"),
+    ],
+)
+def test_where_no_vectors_can_stand_is_told_before_the_program_is_opened(
+    run, tmp_path, output, message
+):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to("none/v")
+    named = output if output in ("-", "photos") or "/" in output else tmp_path / output
+    code, out, err = run("vectors", "none", "photos", "-o", named)
+    assert (code, out) == (1, "")
+    assert message in err
 
 
 @pytest.mark.parametrize(

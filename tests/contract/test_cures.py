@@ -49,8 +49,8 @@ SAID_BY = {
     "cli/import_.py": ("import",),
     "cli/ladder.py": ("ladder",),
     "cli/models.py": ("models",),
-    "cli/npu_vectors.py": ("npu vectors",),
     "cli/npu.py": ("npu compile", "npu simulate", "npu profile"),
+    "cli/npu_vectors.py": ("npu vectors",),
     "cli/predict.py": ("predict",),
     "cli/preprocess_options.py": ("import", "convert"),
     "cli/quantize.py": ("quantize",),
@@ -68,6 +68,7 @@ SAID_BY = {
     "exporting/convert.py": ("convert",),
     "npu": ("npu compile",),
     "npu/board.py": ("npu vectors",),
+    "npu/vectors.py": ("npu vectors",),
     "quantize": ("quantize",),
     "serving": ("serve",),
     "training": ("train",),
@@ -135,7 +136,8 @@ def texts_of(path: Path) -> Iterator[Text]:
 
 def parts_of(words: str) -> tuple[list[str], str]:
     """The commands in a text, each to the end of its sentence without `densepath`; and the rest."""
-    text = re.sub(r"(?<=\S)\n *(?=\S)", " ", words) if "`" in words else words
+    joined = r"(?<=\S)(?<!```)\n *(?=\S)(?!```)"  # a command between fences is a line of its own
+    text = re.sub(joined, " ", words) if "`" in words else words
     commands, rest, end = [], "", 0
     for found in COMMAND.finditer(text):
         command = END.split(found[1].strip())[0]
@@ -151,6 +153,9 @@ def test_the_command_in_a_text_ends_with_its_sentence():
         ["export X --to a -o D", "npu targets"],
         "Make one: . Or `` lists --all of it.",
     )
+    assert parts_of("See\n\n```\ndensepath predict X --top-k 3\n```\n`--a` and\n`--b`")[0] == [
+        "predict X --top-k 3"
+    ]
     assert parts_of("this densepath reads version 1: --x") == (
         [],
         "this densepath reads version 1: --x",

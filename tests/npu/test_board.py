@@ -35,6 +35,7 @@ from densepath.npu.c_source import (
     write_c_array,
 )
 from densepath.npu.compile import compile_program
+from densepath.npu.fitting import why_unfit
 from densepath.npu.layout import read_layout
 from densepath.npu.program import COMPILED, Program
 from densepath.npu.simulate import differing_layers, read_pixels, simulate, simulate_integers
@@ -154,6 +155,37 @@ def test_each_part_lies_in_the_memory_of_the_mode_and_the_driver_is_told(
     keys = ("NPU_QCONFIG", "NPU_REGIONCFG_0", "NPU_REGIONCFG_1", "NPU_REGIONCFG_2")
     assert " ".join(f"-D{key}={value}" for key, value in zip(keys, options, strict=True)) in readme
     assert made.about["layout"]["arena_memory"] == arena
+
+
+@pytest.mark.parametrize(("name", "mode"), MODES)
+def test_a_program_fits_where_all_of_it_that_lies_in_sram_does(
+    bundle, programs, tmp_path, name, mode
+):
+    made = programs(name, mode)
+    estimate, numbers = made.about["estimate"], defined(made.folder)
+    program = (made.folder / COMPILED).stat().st_size
+    in_sram = {"Sram_Only": program + numbers["ARENA_BYTES"], "Shared_Sram": numbers["ARENA_BYTES"]}
+    needed = in_sram.get(mode, numbers["FAST_BYTES"])
+    everything = program + numbers["ARENA_BYTES"] + numbers["FAST_BYTES"]
+    assert estimate["memory_bytes"]["sram"] == needed
+    assert sum(estimate["memory_bytes"].values()) == everything
+    for board, fits in ((needed, True), (needed - 1, False)):
+        target = find_target(name, memory_mode=mode, sram_bytes=board)
+        about = compile_program(bundle, target, tmp_path / "p", overwrite=True).about
+        assert about["estimate"]["fits"] is fits
+
+
+def test_a_program_that_is_too_large_beside_its_weights_is_told_to_put_them_outside(
+    bundle, tmp_path
+):
+    said = {}
+    for size in (200 << 10, 100 << 10):
+        target = find_target("ethos-u65-256", memory_mode="Sram_Only", sram_bytes=size)
+        about = compile_program(bundle, target, tmp_path / "p", overwrite=True).about
+        said[size] = why_unfit(about)
+    outside = "--target ethos-u65-256 --memory-mode Shared_Sram --sram-kib"
+    assert f"{outside} 200 -o DIR" in said[200 << 10]
+    assert outside not in said[100 << 10]  # the features alone are more
 
 
 def test_a_program_with_layers_on_the_cpu_registers_them_and_no_others(photographs, tmp_path):
@@ -405,8 +437,48 @@ def test_vectors_are_replaced_only_when_asked_and_nothing_else_ever(program, pho
     (tmp_path / "other" / "thesis.txt").write_text("dear to me")
     with pytest.raises(OutputError, match="something else than test vectors"):
         write_vectors(program, photographs[:1], tmp_path / "other", overwrite=True)
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="it is a file; name a folder"):
         write_vectors(program, photographs[:1], tmp_path / "other" / "thesis.txt")
+
+
+def test_old_vectors_stand_until_the_new_ones_are_whole(
+    program, photographs, tmp_path, monkeypatch
+):
+    folder = tmp_path / "v"
+    write_vectors(program, photographs[:3], folder)
+    (folder / "build").mkdir()
+    (folder / "build" / "main.o").write_bytes(b"mine")
+    (folder / "newest").symlink_to("0002_input.bin")
+    before = {path.name for path in folder.iterdir()}
+
+    def full(path, values):
+        raise OutputError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(making, "write_json", full)
+    with pytest.raises(OutputError, match=re.escape(f"cannot write {folder / INDEX}: No space")):
+        write_vectors(program, photographs[:1], folder, overwrite=True)
+    assert {path.name for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["v"]
+    monkeypatch.undo()
+    write_vectors(program, photographs[:1], folder, overwrite=True)
+    assert (folder / "build" / "main.o").read_bytes() == b"mine"
+    assert (folder / "newest").is_symlink()
+    assert not (folder / "0002_input.bin").exists()
+
+
+def test_vectors_go_to_what_a_link_names_and_into_a_folder_that_is_empty(
+    program, photographs, tmp_path, monkeypatch
+):
+    (tmp_path / "current").symlink_to("v1")
+    write_vectors(program, photographs[:1], tmp_path / "current")
+    write_vectors(program, photographs[1:2], tmp_path / "current", overwrite=True)
+    assert (tmp_path / "current").is_symlink()
+    assert (tmp_path / "v1" / INDEX).is_file()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    write_vectors(program, photographs[:1], ".")
+    assert (tmp_path / "here" / INDEX).is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "here", "v1"]
 
 
 def test_an_image_that_cannot_be_read_has_no_vector_and_is_named(program, photographs, tmp_path):

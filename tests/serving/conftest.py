@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,15 @@ class Server:
         return code
 
 
-def start_server(folder: Path, *words: str, environment: dict[str, str] | None = None) -> Server:
+def start_server(
+    folder: Path,
+    *words: str,
+    environment: dict[str, str] | None = None,
+    program: Sequence[str | Path] = (PROGRAM,),
+) -> Server:
     """A server in `folder`, once it answers."""
     process = subprocess.Popen(
-        [PROGRAM, "serve", *words, "--port", "0", "--grpc-port", "0"],
+        [*program, "serve", *words, "--port", "0", "--grpc-port", "0"],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

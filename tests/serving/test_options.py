@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import gzip
+import os
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -312,3 +315,37 @@ def test_several_workers_need_one_folder_that_can_be_written(monkeypatch, tmp_pa
     monkeypatch.setattr(metrics, "SHARED_MEMORY", str(tmp_path / "neither"))
     with pytest.raises(OutputError, match=r"set TMPDIR to a folder that can, or .* --workers 1"):
         metrics.make_shared_folder()
+
+
+def test_the_counters_of_a_server_that_was_killed_go_with_the_next_start(monkeypatch, tmp_path):
+    """Those of a living one, and what is not ours, stay."""
+    import subprocess
+    import tempfile
+
+    from densepath.serving.core import metrics
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = (
+        "from densepath.serving.core.metrics import make_shared_folder as m; print(m(), flush=True)"
+    )
+    killed = f"{made}; import os; os.kill(os.getpid(), 9)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", killed], env=environment, capture_output=True, text=True
+    )
+    left = Path(run.stdout.strip())
+    (left / "counter_1.db").write_bytes(b"1")
+    living = subprocess.Popen(
+        [sys.executable, "-c", f"{made}; input()"],
+        env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    others = Path(living.stdout.readline().strip())
+    assert left.parent == others.parent == tmp_path
+    assert not left.exists()
+    (tmp_path / "densepath-metrics-of-mine").mkdir()
+    ours = Path(metrics.make_shared_folder())
+    living.communicate("\n", timeout=60)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        ours.name, others.name, "densepath-metrics-of-mine",
+    }  # fmt: skip
+    assert ours.stat().st_mode & 0o777 == 0o700

@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from densepath.cli import export as exporting
+from densepath.cli import outputs
 from densepath.cli.console import NAMED_FAILURES, note, note_unreadable, print_json
 from densepath.wording import counted
 
@@ -27,7 +28,10 @@ def vectors(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder of the vectors, a new one.")
+        Path,
+        typer.Option(
+            "--output", "-o", parser=outputs.path, help="The folder of the vectors, a new one."
+        ),
     ],
     num_images: Annotated[
         int, typer.Option(min=1, help="How many images at most, the first ones.")
@@ -52,8 +56,9 @@ def vectors(
     from densepath.images.find import find_images, name_of
     from densepath.images.image_files import PassedOver
     from densepath.npu.program import Program
-    from densepath.npu.vectors import write_vectors
+    from densepath.npu.vectors import check_vectors, write_vectors
 
+    check_vectors(output, overwrite=overwrite)
     opened = Program.open(program)
     passed_over = PassedOver()
     found = map(name_of, find_images(images, passed_over=passed_over))

@@ -257,7 +257,7 @@ VECTORS = """## Test vectors
 densepath npu vectors THIS_FOLDER photos/ -o vectors --check
 ```
 
-writes the input and the expected output of each image, byte for byte, and with `--check` compares
-the latter with TensorFlow Lite Micro's interpreter. With `-DDENSEPATH_TEST_VECTORS`, `-I vectors`
-and `vectors/vectors.S`, `main.cc` runs them all and prints how many outputs are equal.
+writes the input and the expected output of each image, byte for byte; the last option compares the
+latter with TensorFlow Lite Micro's interpreter before. With `-DDENSEPATH_TEST_VECTORS`,
+`-I vectors` and `vectors/vectors.S`, `main.cc` runs them all and prints how many outputs are equal.
 """

@@ -65,10 +65,11 @@ def compile_program(
         shutil.copy(Path(scratch) / "program_vela.tflite", folder / COMPILED)
         shutil.copy(_only(Path(scratch), "*_per-layer.csv"), folder / LAYERS)
         layers = read_layers(folder / LAYERS, folder / COMPILED)
-        estimate = read_estimate(_only(Path(scratch), "*_summary_*.csv"), target.sram_bytes)
+        layout = read_layout(folder / COMPILED, target)
+        summary = _only(Path(scratch), "*_summary_*.csv")
+        estimate = read_estimate(summary, layout.memory_bytes(), target.sram_bytes)
         about = _describe(bundle, target, layers, said)
         about["estimate"] = {**estimate.to_dict(), "not_counted": asdict(NotCounted.of(layers))}
-        layout = read_layout(folder / COMPILED, target)
         about["layout"] = layout.to_dict()
         write_board(folder, about, layout)
         hashed = (path for path in sorted(folder.iterdir()) if path.name not in TO_CHANGE)

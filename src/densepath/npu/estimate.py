@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from densepath.errors import EngineError
+from densepath.npu.layout import MEMORY_NAMES
 from densepath.npu.on_cpu import Work, work_on_cpu
 from densepath.wording import counted, percent
 
@@ -27,7 +28,6 @@ AREAS = {
 # In the place of these, of a layer that the CPU runs.
 ON_CPU = "CPU"
 KIB = 1024
-MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Estimate:
     Attributes:
         inference_ms: of one image.
         cycles: in all.
-        memory_bytes: that is used, an entry a memory.
+        memory_bytes: that a board has to have, an entry a memory, by what lies where.
         traffic_bytes: that is moved for one image, an entry a memory.
         sram_limit_bytes: of the SRAM that there is for it.
         macs: multiply-accumulates of one image.
@@ -129,8 +129,13 @@ class Estimate:
         return {**asdict(self), "fits": self.fits}
 
 
-def read_estimate(summary: Path, sram_bytes: int) -> Estimate:
-    """The totals of Vela's summary file, for a board with so much SRAM.
+def read_estimate(summary: Path, memory_bytes: dict[str, int], sram_bytes: int) -> Estimate:
+    """The totals of Vela's summary file.
+
+    Args:
+        summary: Vela's file; its own sizes of memories leave out what it calls other than it lies.
+        memory_bytes: that the program needs, see `Layout.memory_bytes`.
+        sram_bytes: of the board.
 
     Raises:
         EngineError: it is not as expected.
@@ -141,8 +146,8 @@ def read_estimate(summary: Path, sram_bytes: int) -> Estimate:
         return Estimate(
             inference_ms=1e3 * float(row["inference_time"]),
             cycles=int(float(row["cycles_total"])),
-            memory_bytes={n: int(KIB * float(row[f"{n}_memory_used"])) for n in MEMORIES},
-            traffic_bytes={n: int(float(row[f"{n}_total_bytes"])) for n in MEMORIES},
+            memory_bytes=memory_bytes,
+            traffic_bytes={n: int(float(row[f"{n}_total_bytes"])) for n in MEMORY_NAMES.values()},
             sram_limit_bytes=min(sram_bytes, int(KIB * float(row["arena_cache_size"]))),
             macs=int(float(row["nn_macs"])),
         )

@@ -13,6 +13,8 @@ SHARES = {f"Dedicated_Sram_{size}KB": size for size in (256, 384, 512)}
 MORE_SRAM = (*SHARES, "Dedicated_Sram", "Shared_Sram")
 # The mode whose weights lie beside the NPU.
 ON_CHIP = "Sram_Only"
+# The same with weights in a flash or DRAM.
+WEIGHTS_OUTSIDE = "Shared_Sram"
 # A system with faster DRAM, of Vela's configuration file.
 FASTER = {
     "Ethos_U65_Mid_End": "Ethos_U65_High_End",
@@ -56,6 +58,9 @@ def why_unfit(about: dict[str, Any]) -> str | None:
     if SHARES.get(target["memory_mode"], needed) >= needed:
         named = f"{_options(target)} --sram-kib {needed}"
         cures.append(f"On a board that has as much: {_compile(named)}.")
+    if _fits_without_program(about):
+        moved = f"{_options({**target, 'memory_mode': WEIGHTS_OUTSIDE})} --sram-kib {there}"
+        cures.append(f"With the program outside the SRAM: {_compile(moved)}.")
     options = _features_in_dram(target, there)
     if options:
         cures.append(f"With features in DRAM: {_compile(options)}.")
@@ -64,6 +69,14 @@ def why_unfit(about: dict[str, Any]) -> str | None:
         "quantised and compiled in its place."
     )
     return f"it needs {needed:,} KiB of SRAM, and there are {there:,}. {' '.join(cures)}"
+
+
+def _fits_without_program(about: dict[str, Any]) -> bool:
+    """Whether the SRAM is too small just because the program, weights and all, lies in it."""
+    layout = about.get("layout")
+    if layout is None or about["target"]["memory_mode"] != ON_CHIP:
+        return False
+    return bool(layout["arena_bytes"] <= about["estimate"]["sram_limit_bytes"])
 
 
 def _compile(options: str) -> str:

@@ -19,6 +19,13 @@ NPU_OPERATOR = "ethos-u"
 # Source: TensorFlow Lite Micro, `kernels/ethos_u/ethosu.cc`.
 COMMANDS, WEIGHTS, SCRATCH, FAST = range(4)
 MEMORIES = {"Sram": "SRAM", "Dram": "DRAM", "OffChipFlash": "flash", "OnChipFlash": "on-chip flash"}
+# The same, as the files of Vela's estimates and the description of a program call them.
+MEMORY_NAMES = {
+    "SRAM": "sram",
+    "DRAM": "dram",
+    "on-chip flash": "on_chip_flash",
+    "flash": "off_chip_flash",
+}
 ALIGNMENT = 32
 # What TensorFlow Lite Micro keeps in the arena beside the tensors. It needs about 0.8 KB for a
 # program of one operator and 0.3 KB for each further one, measured on a PC with pointers twice as
@@ -53,6 +60,17 @@ class Layout:
     program_port: int
     arena_port: int
     operators: tuple[str, ...]
+
+    def memory_bytes(self) -> dict[str, int]:
+        """What a board has to have of each memory, by Vela's names for them."""
+        needed = dict.fromkeys(MEMORY_NAMES.values(), 0)
+        for memory, size in (
+            (self.program_memory, self.program_bytes),
+            (self.arena_memory, self.arena_bytes),
+            (self.fast_memory, self.fast_bytes),
+        ):
+            needed[MEMORY_NAMES[memory]] += size
+        return needed
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -123,5 +141,4 @@ def _port(target: Target, use: str) -> int:
 
 def _memory(target: Target, port: int) -> str:
     """The kind of memory that the system has at a port."""
-    kind = vela_config()[SYSTEM + target.system_config][f"axi{port}_port"]
-    return MEMORIES.get(kind, kind)
+    return MEMORIES[vela_config()[SYSTEM + target.system_config][f"axi{port}_port"]]

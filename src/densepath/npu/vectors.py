@@ -7,6 +7,7 @@ files. A vector is two of them: `0000_input.bin` and `0000_output.bin`; `vectors
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import DataError, EngineError, OutputError
-from densepath.files import sha256, write_atomically, write_json, write_text
+from densepath.files import sha256, write_json, write_text
+from densepath.folders import contents, write_folder
 from densepath.names import readable
 from densepath.npu.c_source import vectors_header, vectors_source
 from densepath.npu.program import COMPILED, Program
 from densepath.npu.simulate import Layer, read_pixels, simulate_integers
+from densepath.outputs import check_folder
 from densepath.predict.answers import answer
 from densepath.wording import counted, first_of
 
@@ -75,23 +78,29 @@ def write_vectors(
         OutputError: the files cannot be written, or something else is in the folder.
     """
     folder = Path(folder)
-    _check_folder(folder, overwrite=overwrite)
+    check_vectors(folder, overwrite=overwrite)
     names, pixels, unreadable = _read(program, images)
     outputs = _simulate(program, pixels, names, check=check, say=say)
     index = _describe(program, pixels, outputs, names)
     say("writing the vectors")
-    _write(folder, index, pixels, outputs.values)
+    with write_folder(folder, last=(INDEX,)) as (made, put):
+        _write(made, index, pixels, outputs.values)
+        _keep_others(folder, made)
+        put()
     return Vectors(folder, index, unreadable)
 
 
-def _check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Raise OutputError unless the folder is new, empty, or has vectors that may be replaced."""
+def check_vectors(folder: Path, *, overwrite: bool) -> None:
+    """Returns when vectors may be written to `folder`: nothing, an empty folder, old vectors.
+
+    Raises:
+        OutputError: something else stands there, vectors that may not be overwritten, or nothing
+            can be written there.
+    """
+    check_folder(folder)
     has_vectors = (folder / INDEX).is_file()
-    try:
-        if folder.exists() and not has_vectors and any(folder.iterdir()):
-            raise OutputError(f"{folder} is something else than test vectors; name a new folder.")
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+    if folder.is_dir() and not has_vectors and contents(folder):
+        raise OutputError(f"{folder} is something else than test vectors; name a new folder.")
     if has_vectors and not overwrite:
         raise OutputError(f"{folder} has test vectors already; --overwrite replaces them.")
 
@@ -186,19 +195,23 @@ def _describe(
 def _write(
     folder: Path, index: dict[str, Any], pixels: NDArray[np.uint8], outputs: NDArray[Any]
 ) -> None:
-    """The vectors, and last the index; older vectors are gone."""
-    old = list(folder.glob("*.bin")) if folder.is_dir() else []
-    for path in (folder / INDEX, *(path for path in old if _VECTOR.fullmatch(path.name))):
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+    """`folder` has the vectors, their sources and the index."""
     listed = index["vectors"]
     for vector, source, expected in zip(listed, pixels, outputs, strict=True):
         for name, values in (("input", source), ("output", expected)):
-            with write_atomically(folder / vector[name]) as temporary:
-                temporary.write_bytes(values.tobytes())
+            (folder / vector[name]).write_bytes(values.tobytes())
     write_text(folder / HEADER, vectors_header(len(listed)))
     files = [[one[name] for one in listed] for name in ("input", "output")]
     write_text(folder / SOURCE, vectors_source(*files))
     write_json(folder / INDEX, index)
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """What stands in the old folder and is no part of test vectors stands in the new one, too."""
+    for path in contents(old) if old.is_dir() else ():
+        if path.name in (INDEX, HEADER, SOURCE) or _VECTOR.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, new / path.name, symlinks=True)
+        else:
+            shutil.copy2(path, new / path.name, follow_symlinks=False)

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from tempfile import mkdtemp
+from pathlib import Path
+from tempfile import gettempdir
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
@@ -18,6 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from densepath.errors import OutputError
 from densepath.serving.core.batcher import RowAnswer
 from densepath.serving.core.errors import InternalError, LateError, RequestError
+from densepath.temporaries import remove_leftovers, temporary_in
 
 # prometheus_client's files of several processes; `workers.py` sets it before they start.
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -54,15 +56,22 @@ def outcome_of(error: BaseException) -> str:
 def make_shared_folder() -> str:
     """A new folder for the counters of several workers: temporary, or in shared memory.
 
+    What servers that were killed have left there is removed.
+
     Raises:
         OutputError: none can be written.
     """
     tried = None
-    for parent in (None, SHARED_MEMORY):  # a container's only writable place is often the latter
+    for find_parent in (gettempdir, lambda: SHARED_MEMORY):  # the latter is all a container has
         try:
-            return mkdtemp(prefix="densepath-metrics-", dir=parent)
+            parent = Path(find_parent())
+            remove_leftovers(parent)
+            folder = temporary_in(parent.absolute(), "metrics")
+            folder.mkdir(mode=0o700)
         except OSError as error:
             tried = tried or error
+        else:
+            return str(folder)
     raise OutputError(
         "several workers share their counters in a temporary folder, and none can be written "
         f"({tried.strerror if tried else ''}): set TMPDIR to a folder that can, or serve with "

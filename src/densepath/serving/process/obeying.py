@@ -1,11 +1,12 @@
 """Orders that all workers obey: one after another, and each step by all before the next.
 
-A worker that dies meanwhile is not waited for; the one that takes its place starts from what came
-of the order.
+A worker that dies meanwhile, or is ended since it answers no more (`pulse.py`), is not waited for;
+the one that takes its place starts from what came of the order.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -24,7 +25,9 @@ class Watched:
         given, opened: what it was told to hold, and what it does; None until it has opened it.
         is_welcome: it may take requests, and obeys orders.
         is_ready: it takes requests.
-        is_stale: it was ended, for what it was given is out of date.
+        is_stale: it was ended: what it was given is out of date, or it answered no more.
+        asked, is_asked: when it was asked whether it is there, and that it has not said so yet.
+        told: when it was told to do a step of an order; None once it has.
     """
 
     process: BaseProcess
@@ -35,6 +38,9 @@ class Watched:
     is_welcome: bool = False
     is_ready: bool = False
     is_stale: bool = False
+    asked: float = 0.0
+    is_asked: bool = False
+    told: float | None = None
 
     def tell(self, *message: Any) -> bool:
         """Whether it can be told; one that cannot is as good as dead."""
@@ -69,12 +75,13 @@ class Orders:
 
     def hear(self, worker: Watched, said: str | None) -> None:
         """The worker has done its step, or says why not."""
+        worker.told = None
         if worker in self._left:
             self._left.remove(worker)
             self._said = self._said or said
 
     def forget(self, worker: Watched) -> None:
-        """The worker has died."""
+        """The worker has died, or is about to."""
         if worker in self._left:
             self._left.remove(worker)
 
@@ -97,4 +104,6 @@ class Orders:
             return True
         welcome = [worker for worker in workers if worker.is_welcome]
         self._left = [worker for worker in welcome if worker.tell(*message)]
+        for worker in self._left:
+            worker.told = time.monotonic()
         return not self._left and self.go_on(workers)

@@ -6,6 +6,7 @@ It opens what the others hold, says so, and takes requests once it is told to.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     from densepath.serving.core.service import Service
 
 # Said by a worker: it holds the models, answers, cannot start, was asked for something by a client,
-# has done what it was told.
+# has done what it was told, is there.
 OPENED, READY, FAILED, ORDER, OBEYED = "opened", "ready", "failed", "order", "obeyed"
-# Said to a worker: take requests; what becomes of a model; what became of a client's order.
+HERE = "here"
+# Said to a worker: take requests; what becomes of a model; what became of a client's order; say
+# that you are there.
 GO, PREPARE, TAKE, DROP, UNLOAD, DONE = "go", "prepare", "take", "drop", "unload", "done"
+ARE_YOU_THERE = "are you there"
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,9 @@ class _Worker:
             return
         if kind == GO:
             self._go.set()
+        elif kind == ARE_YOU_THERE:
+            with contextlib.suppress(OSError):  # the supervisor is gone, as comes next
+                self._pipe.send((HERE,))
         elif kind == DONE:
             done = self._waiting.pop(0)
             if not done.done():  # else the client has gone

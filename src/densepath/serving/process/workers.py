@@ -24,10 +24,12 @@ from densepath.serving.core.logs import log
 from densepath.serving.core.metrics import SHARED_FOLDER, forget_worker, make_shared_folder
 from densepath.serving.core.settings import ModelSource, Settings
 from densepath.serving.process.obeying import Orders, Watched
+from densepath.serving.process.pulse import ASK_S, Pulse
 from densepath.serving.process.wanted import Wanted
 from densepath.serving.process.worker import (
     FAILED,
     GO,
+    HERE,
     OBEYED,
     OPENED,
     ORDER,
@@ -77,7 +79,7 @@ class _Supervisor:
         self._settings, self._wanted = settings, Wanted(sources)
         self._listening, self._announce = listening, announce
         self._workers: list[Watched] = []
-        self._orders = Orders(self._wanted)
+        self._orders, self._pulse = Orders(self._wanted), Pulse()
         self._failures, self._try_at, self._announced = 0, 0.0, False
         self._why_not = ""
         self._signals: list[int] = []
@@ -107,14 +109,16 @@ class _Supervisor:
         for worker in self._workers:
             watched += [worker.pipe, worker.process.sentinel]
         is_lacking = len(self._workers) < self._settings.workers
-        timeout = max(0.0, self._try_at - time.monotonic()) if is_lacking else None
-        for thing in wait(watched, timeout):
+        timeout = max(0.0, self._try_at - time.monotonic()) if is_lacking else ASK_S
+        for thing in wait(watched, min(timeout, ASK_S)):
             if thing is self._woken:
                 self._woken.recv(64)
         for worker in list(self._workers):
             self._hear(worker)
             if not worker.process.is_alive():
                 self._bury(worker)
+        for worker in self._pulse.feel(self._workers, opening_too=self._announced):
+            self._orders.forget(worker)
         self._welcome()
         while self._orders.go_on(self._workers):
             self._try_at = 0.0  # who could not be replaced may be now
@@ -208,7 +212,9 @@ class _Supervisor:
 
     def _understand(self, worker: Watched, kind: str, *rest: Any) -> None:
         """As `_hear`, of one message."""
-        if kind == OPENED:
+        if kind == HERE:
+            worker.is_asked = False
+        elif kind == OPENED:
             worker.opened = rest[0]
         elif kind == READY:
             worker.is_ready = True

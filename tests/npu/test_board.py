@@ -17,12 +17,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("ethosu", reason="Vela comes with make install-npu")
 pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
 
 from densepath.errors import BundleError, DataError, EngineError, OutputError
 from densepath.exporting.parity_images import write_photographs
+from densepath.images.preprocess import Preprocess
+from densepath.models.build import build_model
+from densepath.models.spec import DPNArch, ModelSpec
 from densepath.npu import vectors as making
 from densepath.npu.board import write_board
 from densepath.npu.c_source import (
@@ -41,8 +45,10 @@ from densepath.npu.program import COMPILED, Program
 from densepath.npu.simulate import differing_layers, read_pixels, simulate, simulate_integers
 from densepath.npu.targets import find_target
 from densepath.npu.tflite import read_network
+from densepath.npu.tflm_reference import MOST_INPUTS
 from densepath.npu.vectors import INDEX, write_vectors
 from densepath.quantize.quantize import quantize
+from densepath.weights.checkpoint import Checkpoint
 
 STAND_INS = Path(__file__).parent / "board"
 SHIPPED = "cifar10/densenet_bc_22_12"
@@ -504,6 +510,25 @@ def test_twenty_vectors_are_those_of_tensorflow_lite_micro(program, photographs,
     images = [*photographs, noise, dark]
     made = write_vectors(program, images, tmp_path / "v", check=True)
     assert len(made) == len(images) >= 20
+
+
+@needs_micro
+def test_a_stage_of_more_blocks_than_tensorflow_lite_micro_concatenates_is_compared(
+    photographs, tmp_path
+):
+    torch.manual_seed(0)
+    spec = ModelSpec("deep", DPNArch(8, 3, 8, 2, (23,), (4,), 1, stem="small"), 16, "none")
+    model = build_model(spec, num_classes=2)
+    checkpoint = Checkpoint.of(model, preprocess=Preprocess((16, 16)), labels=["a", "b"])
+    checkpoint.save(tmp_path / "deep.safetensors")
+    bundle = quantize(
+        *(tmp_path / "deep.safetensors", tmp_path / "b"),
+        **{"data": photographs[0].parent, "num_images": 4, "purpose": "npu", "method": "minmax"},
+    )
+    made = compile_program(bundle, find_target("ethos-u65-256"), tmp_path / "p")
+    joined = [o for o in read_network(made.model).operators if o.kind == "CONCATENATION"]
+    assert max(len(one.inputs) for one in joined) > 2 * MOST_INPUTS
+    assert len(write_vectors(made, photographs[:2], tmp_path / "v", check=True)) == 2
 
 
 @needs_micro

@@ -21,7 +21,7 @@ from densepath.evaluation.ladder import measure_ladder
 from densepath.exporting.parity_images import write_photographs
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
-from densepath.models.spec import DPNArch, ModelSpec
+from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
 from densepath.npu import vela
 from densepath.npu.compile import compile_program
 from densepath.npu.figure import _draw
@@ -139,6 +139,34 @@ def test_a_stem_and_a_classifier_in_float_have_the_bytes_of_the_reference_kernel
         keep_float=("features.conv0", "classifier"),
     )
     assert same_in_every_layer(tmp_path / "x.tflite", seed=1)
+
+
+@pytest.mark.parametrize("stem_width", [5, 8])
+def test_layers_that_see_one_channel_each_are_kept_in_float(photographs, tmp_path, stem_width):
+    """A gray image's stem and groups of one channel are depthwise convolutions in LiteRT."""
+    torch.manual_seed(0)
+    made = {
+        "gray": ModelSpec("gray", DenseNetArch(4, (2,), stem_width, stem="small"), 16, "none"),
+        "groups": ModelSpec(
+            "groups", DPNArch(stem_width, 3, 8, 8, (1,), (4,), 1, stem="small"), 16, "none"
+        ),
+    }
+    for name, spec in made.items():
+        colours = 1 if name == "gray" else 3
+        model = build_model(spec, num_classes=2, in_channels=colours)
+        size = Preprocess((16, 24), mean=(0.5,) * colours, std=(0.25,) * colours)
+        checkpoint = Checkpoint.of(model, preprocess=size, labels=["a", "b"])
+        calibration, _ = draw_calibration(photographs, size, num_images=4, num_held_out=0, seed=0)
+        names = list(dict.fromkeys(layer.name for layer in list_layers(checkpoint)))
+        path = tmp_path / f"{name}-{stem_width}.tflite"
+        write_litert(checkpoint, path, calibration=calibration, keep_float=names)
+        kinds = {
+            one.kind
+            for one in read_network(path).operators
+            if one.outputs[0].dtype == np.dtype("float32")
+        }
+        assert "DEPTHWISE_CONV_2D" in kinds, name
+        assert same_in_every_layer(path), name
 
 
 def test_float_layers_are_written_with_the_scale_of_plain_numbers(program, photographs, tmp_path):

@@ -148,6 +148,7 @@ def test_a_watcher_hears_of_models_that_go_and_of_the_end(start):
         stopping.start()
         assert next(whole).status == NOT_SERVING
         assert list(whole) == []  # the stream ends: nobody waits for it
+        assert list(other) == []  # of what is unknown there is nothing new
         stopping.join(30)
     assert server.process.returncode == 0
 
@@ -202,6 +203,21 @@ def test_reflection_tells_a_client_without_files_what_it_may_call(channel, versi
         call(channel, request.SerializeToString(), "ModelMetadata")
     )
     assert answer.name == "gray"
+
+
+@pytest.mark.parametrize("of", [f"{SERVICE}.ModelInfer", "grpc.health.v1.Health.Watch"])
+def test_reflection_finds_a_method_by_its_name(channel, of):
+    """As `grpcurl describe` asks; what is no method there is not found."""
+    from grpc_reflection.v1alpha import reflection_pb2
+
+    question = reflection_pb2.ServerReflectionRequest
+    found = reflected(channel, question(file_containing_symbol=of))
+    service = reflected(channel, question(file_containing_symbol=of.rpartition(".")[0]))
+    assert found.file_descriptor_response == service.file_descriptor_response
+    assert found.file_descriptor_response.file_descriptor_proto
+    for name in (f"{of}s", f"{of}.more", "nothing", ""):
+        answer = reflected(channel, question(file_containing_symbol=name))
+        assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
 def test_health_is_open_and_reflection_behind_the_key(start, tmp_path):

@@ -349,3 +349,28 @@ def test_the_counters_of_a_server_that_was_killed_go_with_the_next_start(monkeyp
         ours.name, others.name, "densepath-metrics-of-mine",
     }  # fmt: skip
     assert ours.stat().st_mode & 0o777 == 0o700
+
+
+def test_ctrl_c_while_libraries_are_imported_is_no_traceback(bundles):
+    """pydantic turns it into a SchemaError; here what is imported does the same on purpose."""
+    import subprocess
+
+    program = """
+import os, sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pydantic":
+            try:
+                os.kill(os.getpid(), 2)
+            except KeyboardInterrupt:
+                raise RuntimeError("this is an error of mine")
+sys.meta_path.insert(0, Interrupting())
+from densepath.__main__ import main
+main()
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program, "serve", "colour", "--port", "0", "--grpc-port", "0"],
+        cwd=bundles, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 130, run.stderr
+    assert "Traceback" not in run.stderr

@@ -7,7 +7,8 @@ rounded), so that the bytes are theirs. A board whose compiler fuses product and
 rounding, or whose library adds in another order, may differ in the last place of such a sum, and
 hence by one step in a byte that is made of it.
 
-Source: TensorFlow `lite/kernels/internal/reference/{conv,fully_connected,dequantize,quantize}.h`.
+Source: TensorFlow `lite/kernels/internal/reference/`: `conv.h`, `depthwiseconv_float.h`,
+`fully_connected.h`, `dequantize.h`, `quantize.h`.
 """
 
 from __future__ import annotations
@@ -75,6 +76,27 @@ def prepare_float_convolution(operator: Operator) -> Layer:
             for group in range(groups)
         ]
         return finish(np.concatenate(parts, axis=1)).reshape(output.shape)
+
+    return run
+
+
+def prepare_float_depthwise(operator: Operator) -> Layer:
+    """DEPTHWISE_CONV_2D of float32 [N, H, W, C] → [N, h, w, C · depth multiplier]."""
+    source, weights = image_and_weights(operator)
+    output = operator.outputs[0]
+    _, height, width, count = weights.shape
+    kernel = _constant(operator, 1).reshape(height * width, count)
+    times = count // source.shape[3]
+    finish = _finisher(operator)
+    pads, window = find_window(source.shape, output.shape, (height, width), operator.options)
+
+    def run(image: Floats) -> Floats:
+        patches = find_patches(pad_image(image, pads), window)
+        terms = patches.reshape(-1, height * width, source.shape[3])
+        sums = np.zeros((len(terms), count), np.float32)
+        for place, factors in enumerate(kernel):
+            sums += np.repeat(terms[:, place], times, axis=1) * factors
+        return finish(sums).reshape(output.shape)
 
     return run
 

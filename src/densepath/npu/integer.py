@@ -50,6 +50,7 @@ PREPARERS: Mapping[str, Callable[[Operator], Layer]] = {
 # The same of operators with a float32 tensor: what `--keep-float` makes.
 FLOAT_PREPARERS: Mapping[str, Callable[[Operator], Layer]] = {
     "CONV_2D": floating.prepare_float_convolution,
+    "DEPTHWISE_CONV_2D": floating.prepare_float_depthwise,
     "FULLY_CONNECTED": floating.prepare_float_fully_connected,
     "DEQUANTIZE": floating.prepare_dequantisation,
     "QUANTIZE": floating.prepare_quantisation,

@@ -26,6 +26,8 @@ from densepath.images.preprocess import Preprocess
 from densepath.npu.program import Program
 from densepath.predict.answers import Prediction, answer
 
+# The most that is told of why it failed.
+REASON = 300
 Kernels = Literal["densepath", "litert", "tflm"]
 # What the kernels of others come in: the module, and the package that brings it.
 PACKAGES = {
@@ -221,7 +223,7 @@ def _run(
             raise EngineError(f"the simulator did not end in {SECONDS} s.") from None
         if done.returncode or not target.is_file():
             said = [line for line in done.stderr.splitlines() if line.strip()]
-            why = said[-1] if said else f"it ended with the code {done.returncode}"
+            why = said[-1][:REASON] if said else f"it ended with the code {done.returncode}"
             raise EngineError(f"the simulator failed on {model.name}: {why}")
         with np.load(target) as made:
             layers = {

@@ -5,6 +5,8 @@ It has no Ethos-U: it runs the INT8 network that was compiled, not the compiled 
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ from densepath.npu.tflite import Network
 
 # What the interpreter needs in the arena beside the tensors; on a PC there is no need to be exact.
 RUNTIME_BYTES = 4 << 20
+# What its CONCATENATION takes at most; an NPU takes any number.
+# Source: TensorFlow Lite Micro, `kernels/concatenation.cc`, kMaxInputNum.
+MOST_INPUTS = 10
 
 
 class TFLMReference:
@@ -33,8 +38,8 @@ class TFLMReference:
         self.network = network
         flowing = sum(tensor.nbytes for tensor in network.tensors if tensor.data is None)
         try:
-            self._interpreter: Any = runtime.Interpreter.from_file(
-                str(network.path), arena_size=flowing + RUNTIME_BYTES
+            self._interpreter: Any = runtime.Interpreter.from_bytes(
+                split_concatenations(network.path), arena_size=2 * flowing + RUNTIME_BYTES
             )
         except (ValueError, RuntimeError) as error:
             raise EngineError(
@@ -55,3 +60,36 @@ class TFLMReference:
             raise EngineError(
                 f"TensorFlow Lite Micro failed on {self.network.path.name}: {error}"
             ) from error
+
+
+def split_concatenations(path: Path) -> bytes:
+    """The file, no CONCATENATION of which has more than `MOST_INPUTS` inputs.
+
+    A longer one, such as a DPN's of a stage's blocks, joins its first inputs in a step before: its
+    inputs have one scale, so that this copies the same bytes.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model: Any = flatbuffer_utils.read_model(str(path))
+    graph, steps = model.subgraphs[0], []
+    codes = [max(one.builtinCode, one.deprecatedBuiltinCode) for one in model.operatorCodes]
+    for step in graph.operators:
+        while (
+            codes[step.opcodeIndex] == schema.BuiltinOperator.CONCATENATION
+            and len(step.inputs) > MOST_INPUTS
+        ):
+            before = copy.copy(step)
+            before.inputs, rest = step.inputs[:MOST_INPUTS], step.inputs[MOST_INPUTS:]
+            before.outputs = [len(graph.tensors)]
+            joined = copy.copy(graph.tensors[step.outputs[0]])
+            parts = [graph.tensors[index].shape for index in before.inputs]
+            joined.shape, axis = np.array(joined.shape, np.int32), step.builtinOptions.axis
+            joined.shape[axis] = sum(shape[axis] for shape in parts)
+            joined.name = joined.name + b"_first"
+            graph.tensors.append(joined)
+            steps.append(before)
+            step.inputs = [*before.outputs, *rest]
+        steps.append(step)
+    graph.operators = steps
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))

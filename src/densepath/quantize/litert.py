@@ -138,6 +138,7 @@ def _quantize(network: bytes, ranges: dict[str, Range], keep_float: list[str]) -
         for name in keep_float:
             for step in (
                 qtyping.TFLOperationName.CONV_2D,
+                qtyping.TFLOperationName.DEPTHWISE_CONV_2D,
                 qtyping.TFLOperationName.FULLY_CONNECTED,
             ):
                 whole.update_quantization_recipe(

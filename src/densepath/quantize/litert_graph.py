@@ -71,11 +71,17 @@ class LiteRtGraph:
         return [self._output_of(weight) for weight in weights]
 
     def _output_of(self, weight: NDArray[np.float32]) -> str:
-        """The name of what the step with these weights gives."""
+        """The name of what the step with these weights gives.
+
+        A convolution whose outputs see one channel each (all of a gray image's are such) is a
+        depthwise one, whose weights have the outputs last.
+        """
+        orders = [weight, np.moveaxis(weight, 0, -1)] if weight.shape[-1] == 1 else [weight]
+        wanted = {order.tobytes() for order in orders}
         for step in self._graph.operators:
             for tensor in step.inputs[1:2]:
                 data = self._model.buffers[self._graph.tensors[tensor].buffer].data
-                if data is not None and bytes(data) == weight.tobytes():
+                if data is not None and bytes(data) in wanted:
                     return str(self._graph.tensors[step.outputs[0]].name.decode())
         raise LookupError("no step of the network has these weights")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from densepath.errors import MissingPackageError, UsageError
@@ -54,7 +56,8 @@ def _serve(
 
             supervise(settings, sources, listening, announce)
             return
-        from densepath.serving.process.server import describe, serve
+        with _interrupted_afterwards():
+            from densepath.serving.process.server import describe, serve
 
         port = listening.getsockname()[1]
         asyncio.run(
@@ -65,6 +68,19 @@ def _serve(
                 ready=lambda service: announce(describe(service, port)),
             )
         )
+
+
+@contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """A Ctrl-C meanwhile comes at the end: pydantic takes it for an error of its own."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _check_packages() -> None:

@@ -106,8 +106,27 @@ class _Health(health_pb2_grpc.HealthServicer):
                     yield Status(status=status)
                     last = status
                 await asyncio.sleep(LOOK_S)
-            if last != Status.NOT_SERVING:
+            if last == Status.SERVING:
                 yield Status(status=Status.NOT_SERVING)
+
+
+class _Symbols:
+    """A pool that finds methods, too: `grpcurl describe SERVICE.METHOD` asks for them."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def FindFileContainingSymbol(self, name: str) -> Any:  # noqa: N802
+        """The file; KeyError where there is no such thing."""
+        try:
+            return self._pool.FindFileContainingSymbol(name)
+        except KeyError:
+            service, _, method = name.rpartition(".")
+            found = self._pool.FindServiceByName(service)
+            return found.methods_by_name[method].containing_service.file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
 
 
 class _Reflection(reflection.aio.ReflectionServicer):
@@ -116,7 +135,7 @@ class _Reflection(reflection.aio.ReflectionServicer):
     def __init__(self, service: Service, streams: _Streams) -> None:
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         files = (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
-        super().__init__(names, pool=pool(*(file.serialized_pb for file in files)))
+        super().__init__(names, pool=_Symbols(pool(*(file.serialized_pb for file in files))))
         self._service, self._streams = service, streams
 
     async def ServerReflectionInfo(  # noqa: N802

@@ -30,13 +30,7 @@ def read_pdparams(path: Path) -> Any:
         UnsafeFileError: the file asks for code to be run.
         WeightsError: it is no such file, or is damaged.
     """
-    content = path.read_bytes()
-    if content[:1] == b"\0":
-        raise WeightsError(
-            f"{path} is in Paddle's binary form; save it again with "
-            "paddle.save(layer.state_dict(), ...)."
-        )
-    values = read_pickle(content, str(path))
+    values = read_pickle(path.read_bytes(), str(path))
     if isinstance(values, dict):
         values.pop(STRUCTURE_KEY, None)
         _join_slices(values, path)

@@ -9,6 +9,7 @@ import densepath
 from densepath.errors import CheckpointError, UnknownNameError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
+from densepath.models.layers import DropPath
 from densepath.weights.adapt import adapt_first_layer, adapt_preprocess
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
@@ -139,3 +140,18 @@ def test_weights_with_switches_of_their_own_keep_them(tmp_path):
     loaded = densepath.create_model("dpn68", weights=tmp_path / "x.safetensors")
     assert {m.eps for m in loaded.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {1e-5}
     assert loaded.spec.arch.bn_eps == 1e-5
+
+
+def test_weights_take_the_rates_of_dropout_and_drop_path_that_are_asked_for(folder):
+    def rates(kind, **asked):
+        model = densepath.create_model(TINY, weights=folder, **asked)
+        return {
+            part.p if kind is torch.nn.Dropout else part.rate
+            for part in model.modules()
+            if isinstance(part, kind)
+        }
+
+    for dropout, path in ((0.0, 0.0), (0.25, 0.0), (0.0, 0.5), (0.25, 0.5)):
+        asked = {"drop_rate": dropout, "drop_path_rate": path}
+        assert rates(torch.nn.Dropout, **asked) == {dropout}
+        assert max(rates(DropPath, **asked)) == path

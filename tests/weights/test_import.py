@@ -23,6 +23,7 @@ from densepath.errors import (
     UsageError,
     WeightsError,
 )
+from densepath.models.build import build_model
 from densepath.models.catalogue import find_spec
 from densepath.weights import paddle
 from densepath.weights.formula import formula_tensor
@@ -332,3 +333,14 @@ def test_a_whole_pickled_model_is_refused(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pth")
     with pytest.raises(UnsafeFileError, match=r"asks for torch\.nn\.modules\.linear\.Linear"):
         import_weights(tmp_path / "x.pth", SMALL)
+
+
+def test_a_file_without_its_classifier_is_measured_against_1000_classes_and_3_channels(tmp_path):
+    """What is there is not called wrong for what is missing."""
+    values = build_model("densenet121").state_dict()
+    for missing in ("classifier.weight", "features.conv0.weight"):
+        torch.save({k: v for k, v in values.items() if k != missing}, tmp_path / "x.pth")
+        with pytest.raises(KeyMismatchError) as caught:
+            import_weights(tmp_path / "x.pth", "densenet121")
+        assert missing in str(caught.value)
+        assert "classifier.bias" not in str(caught.value)

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, get_args
 from densepath.engines.engine import Engine
 from densepath.errors import MissingPackageError, UnknownNameError, UsageError
 from densepath.export.describe import input_shape
+from densepath.export.onnx import OPSET
 from densepath.export.program import export_program
 from densepath.export.rewrite import STEPS
 from densepath.extras import find_missing, note_left_out
@@ -35,12 +36,14 @@ class Task:
         calibration: the images that ranges are measured on.
         keep_float: names of modules that stay in float32.
         scratch: a folder for what is made on the way.
+        opset: ONNX's set of operators.
     """
 
     checkpoint: Checkpoint
     calibration: Calibration
     keep_float: tuple[str, ...]
     scratch: Path
+    opset: int = OPSET
 
 
 # A method's name, the folder of its files, and the file of each part.
@@ -147,7 +150,7 @@ def _write_onnx(task: Task, methods: Sequence[str]) -> Iterator[Written]:
     checkpoint, size = task.checkpoint, task.checkpoint.preprocess.size
     plain, steps = _folder(task, "onnx"), (*STEPS, "depthwise")
     program = export_program(checkpoint, size, steps=steps)
-    parts = write_onnx(program, checkpoint.preprocess, plain)
+    parts = write_onnx(program, checkpoint.preprocess, plain, task.opset)
     kept = choose_layers(list_layers(checkpoint, steps), task.keep_float)
     for method, path in onnxruntime.quantize_onnx(
         *(plain / parts["model"], plain, task.calibration), methods=methods, keep_float=kept

@@ -16,6 +16,7 @@ from densepath.bundle.bundle import Bundle, check_target, write_bundle
 from densepath.engines.engine import Logits
 from densepath.errors import ParityError
 from densepath.export.describe import Parts, describe
+from densepath.export.onnx import check_opset
 from densepath.files import write_json, write_text
 from densepath.names import several
 from densepath.quantize.calibration import Calibration, draw_calibration
@@ -59,6 +60,7 @@ def quantize(
     keep_float: KeepFloat = (),
     sensitivity: bool = False,
     functions: str | Path | None = None,
+    opset: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
     say: Say = lambda step: None,
@@ -81,6 +83,7 @@ def quantize(
         sensitivity: measure what 8 bits do to each layer, and draw it.
         functions: a Python file with a function `preprocess` or `evaluate`, see
             `user_functions.py`.
+        opset: ONNX's set of operators, as in the export.
         seed: draws the images.
         overwrite: a bundle that stands at `output` is replaced.
         say: is told of each step.
@@ -95,6 +98,7 @@ def quantize(
     """
     check_target(Path(output), overwrite=overwrite)
     forms = choose_forms(purpose, to and several(to))
+    opset = check_opset(opset, [form.format for form in forms])
     methods = {form.format: choose_methods(form, method) for form in forms}
     own = load_user_functions(functions) if functions is not None else UserFunctions()
     checkpoint = open_checkpoint(subject)
@@ -120,7 +124,7 @@ def quantize(
         tempfile.TemporaryDirectory(prefix="densepath-") as scratch,
         write_bundle(output, overwrite=overwrite) as (folder, seal),
     ):
-        task = Task(checkpoint, calibration, tuple(kept), Path(scratch))
+        task = Task(checkpoint, calibration, tuple(kept), Path(scratch), opset)
         judge = _Judge(checkpoint, judged_on, expected, own.evaluate)
         parts: Parts = {}
         reports = []

@@ -46,6 +46,7 @@ def convert(
     mean: options.Mean = None,
     std: options.Std = None,
     dynamic_size: exporting.DynamicSize = False,
+    opset: exporting.Opset = None,
     images: exporting.ImagesOption = None,
     num_images: exporting.NumImages = 50,
     batch_sizes: exporting.BatchSizes = "1,4,8",
@@ -74,6 +75,7 @@ def convert(
             to=exporting.split_names(to),  # type: ignore[arg-type]
             preprocess=changes,
             dynamic_size=dynamic_size,
+            opset=opset,
             images=images,
             num_images=num_images,
             batch_sizes=exporting.split_numbers(batch_sizes),

@@ -7,8 +7,10 @@ wait there whenever the machine, or the reading of images, keeps one of them fro
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,12 +25,17 @@ from densepath.engines.modes import Mode, Spread, SpreadEngine, count_streams
 from densepath.errors import UnknownNameError
 from densepath.models.build import Model
 from densepath.models.device import find_device
+from densepath.notes import say_once
 
 _TYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Pixels of a batch that is quick, on a CPU for each thread: the maps of 8 images of 224 × 224 still
 # profit from the caches; a GPU wants more work at once.
 _BATCH_PIXELS = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
 _LARGEST_BATCH = 256
+ONE_THREAD = (
+    "PyTorch computes with one thread here: this process was forked from one that had imported "
+    "it. Processes that multiprocessing.get_context('spawn') starts have all."
+)
 
 
 class EagerEngine(SpreadEngine):
@@ -132,6 +139,20 @@ class EagerEngine(SpreadEngine):
                 raise
         middle = len(images) // 2
         return torch.cat([self._halving(images[:middle]), self._halving(images[middle:])])
+
+
+def settle_in_child() -> None:
+    """Let PyTorch compute in a forked process whose parent it has computed in.
+
+    OpenMP's threads stayed in the parent, and it would wait for them: one thread has to do. MKL's
+    own memory manager keeps a lock for each thread, which may have been held when the process was
+    forked; it is switched off.
+    """
+    torch.set_num_threads(1)
+    library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+    if hasattr(library, "mkl_serv_disable_fast_mm"):  # where PyTorch was built with MKL
+        library.mkl_serv_disable_fast_mm()
+    say_once(ONE_THREAD)
 
 
 def grad_cam(

@@ -19,7 +19,6 @@ from densepath.engines.predictor import Predictor
 from densepath.engines.source import Source, name_of_checkpoint
 from densepath.errors import UnknownNameError, UsageError, check_count
 from densepath.models.spec import to_sides
-from densepath.notes import say_once
 from densepath.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
     from densepath.weights.checkpoint import Checkpoint
 
 TestPooling = Literal["mean", "mean_max"]
-ONE_THREAD = (
-    "PyTorch computes with one thread here: this process was forked from one that had imported "
-    "it. Processes that multiprocessing.get_context('spawn') starts have all."
-)
 
 
 def load(
@@ -241,12 +236,10 @@ def _open_checkpoint(
     import torch
 
     from densepath.engines.compiled import CompiledEngine
-    from densepath.engines.eager import EagerEngine
+    from densepath.engines.eager import EagerEngine, settle_in_child
 
     if forks.is_inherited("torch"):
-        # OpenMP's threads stayed in the parent, and PyTorch would wait for them.
-        torch.set_num_threads(1)
-        say_once(ONE_THREAD)
+        settle_in_child()
     elif wish.threads is not None:
         torch.set_num_threads(wish.threads)
     model = checkpoint.to_model()

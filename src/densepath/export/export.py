@@ -17,6 +17,7 @@ from densepath.bundle.bundle import Bundle, check_target, write_bundle
 from densepath.errors import MissingPackageError, UnknownNameError, UsageError, check_count
 from densepath.export.describe import describe, input_shape
 from densepath.export.measure import measure_parity
+from densepath.export.onnx import OPSET, check_opset
 from densepath.export.parity import Parity, check_parity
 from densepath.export.parity_images import collect_images
 from densepath.export.program import export_program
@@ -49,6 +50,7 @@ def export(
     to: Sequence[Format] | None = None,
     size: int | tuple[int, int] | None = None,
     dynamic_size: bool = False,
+    opset: int | None = None,
     images: Sequence[str | Path] | None = None,
     num_images: int = 50,
     batch_sizes: Sequence[int] = DEFAULT_BATCH_SIZES,
@@ -64,6 +66,7 @@ def export(
         to: the formats; by default those of `DEFAULT_FORMATS` whose packages are installed.
         size: side of the images in pixels, or height and width; the checkpoint's by default.
         dynamic_size: the graphs take images of any size; `size` is what preprocessing makes.
+        opset: ONNX's set of operators, of `onnx.OPSETS`; 20 by default.
         images: files, folders or zip archives to compare answers on; by default photographs that
             come with scikit-learn.
         num_images: how many of them at most, taken evenly.
@@ -86,6 +89,7 @@ def export(
     if failed is not None:
         check_folder(failed)
     check_packages(formats)
+    opset = check_opset(opset, formats)
     checkpoint = open_checkpoint(subject)
     if size is not None:
         checkpoint = _at_size(checkpoint, size)
@@ -93,7 +97,9 @@ def export(
         collect_images(images and several(images), num_images) as chosen,
         write_bundle(output, overwrite=overwrite) as (folder, seal),
     ):
-        parts = write_formats(checkpoint, folder, formats, dynamic_size=dynamic_size, say=say)
+        parts = write_formats(
+            checkpoint, folder, formats, dynamic_size=dynamic_size, opset=opset, say=say
+        )
         parity = measure_parity(
             *(checkpoint, folder, parts, chosen, batch_sizes), dynamic_size=dynamic_size, say=say
         )
@@ -175,6 +181,7 @@ def write_formats(
     formats: Sequence[Format],
     *,
     dynamic_size: bool = False,
+    opset: int = OPSET,
     say: Say = lambda step: None,
 ) -> dict[str, dict[str, str]]:
     """The files of these formats are in `folder`; the names of the parts, a format each.
@@ -191,7 +198,7 @@ def write_formats(
     parts: dict[str, dict[str, str]] = {}
     for name in formats:
         say(f"writing {name}")
-        parts[name] = _write_format(name, checkpoint, program, folder, dynamic_size)
+        parts[name] = _write_format(name, checkpoint, program, folder, dynamic_size, opset)
     return parts
 
 
@@ -201,6 +208,7 @@ def _write_format(
     program: ExportedProgram | None,
     folder: Path,
     dynamic_size: bool,
+    opset: int,
 ) -> dict[str, str]:
     """One format's files; each runtime is imported only here."""
     if name == "torch":
@@ -211,7 +219,7 @@ def _write_format(
     if name == "onnx":
         from densepath.export.onnx import write_onnx
 
-        return write_onnx(program, checkpoint.preprocess, folder)
+        return write_onnx(program, checkpoint.preprocess, folder, opset)
     if name == "openvino":
         from densepath.export.openvino import write_openvino
 

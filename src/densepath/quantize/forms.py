@@ -16,6 +16,7 @@ from densepath.engines.litert import Kernels
 from densepath.engines.modes import Mode
 from densepath.errors import MissingPackageError, UnknownNameError, UsageError
 from densepath.export.describe import input_shape
+from densepath.export.onnx import OPSET
 from densepath.export.program import export_program
 from densepath.export.rewrite import STEPS
 from densepath.extras import find_missing, note_left_out
@@ -37,12 +38,14 @@ class Task:
         calibration: the images that ranges are measured on.
         keep_float: names of modules that stay in float32.
         scratch: a folder for what is made on the way.
+        opset: ONNX's set of operators.
     """
 
     checkpoint: Checkpoint
     calibration: Calibration
     keep_float: tuple[str, ...]
     scratch: Path
+    opset: int = OPSET
 
 
 # A method's name, the folder of its files, and the file of each part.
@@ -153,7 +156,7 @@ def _write_onnx(task: Task, methods: Sequence[str]) -> Iterator[Written]:
     checkpoint, size = task.checkpoint, task.checkpoint.preprocess.size
     plain, steps = _folder(task, "onnx"), (*STEPS, "depthwise")
     program = export_program(checkpoint, size, steps=steps)
-    parts = write_onnx(program, checkpoint.preprocess, plain)
+    parts = write_onnx(program, checkpoint.preprocess, plain, task.opset)
     kept = choose_layers(list_layers(checkpoint, steps), task.keep_float)
     for method, path in onnxruntime.quantize_onnx(
         *(plain / parts["model"], plain, task.calibration), methods=methods, keep_float=kept

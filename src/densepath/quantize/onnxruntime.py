@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from densepath.errors import EngineError, MissingPackageError
+from densepath.export.onnx import save_onnx
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.layers import Layer
 from densepath.quantize.ranges import RANGE_METHODS, Observer
@@ -74,7 +75,7 @@ def quantize_onnx(
     excluded = _graph_names(model, keep_float)
     for method in methods:
         path = output / f"model-{method}.onnx"
-        onnx.save(_quantize(model, observers, method, excluded), str(path))
+        save_onnx(_quantize(model, observers, method, excluded), path)
         yield method, path
 
 
@@ -143,6 +144,7 @@ def _quantize(
             {"WeightSymmetric": True, "ActivationSymmetric": False},
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()  # as the format asks for, and other runtimes do
     made: ModelProto = quantizer.model.model
     return made
 

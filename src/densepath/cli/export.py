@@ -40,6 +40,14 @@ Size: TypeAlias = Annotated[
 DynamicSize: TypeAlias = Annotated[
     bool, typer.Option("--dynamic-size", help="The graphs take images of any size.")
 ]
+Opset: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="18..25",
+        help="ONNX's set of operators: a lower one for older runtimes. [default: 20]",
+        show_default=False,
+    ),
+]
 ImagesOption: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(
@@ -83,6 +91,7 @@ def export(
     to: To = None,
     size: Size = None,
     dynamic_size: DynamicSize = False,
+    opset: Opset = None,
     images: ImagesOption = None,
     num_images: NumImages = 50,
     batch_sizes: BatchSizes = "1,4,8",
@@ -106,6 +115,7 @@ def export(
             to=None if to is None else split_names(to),
             size=size,
             dynamic_size=dynamic_size,
+            opset=opset,
             images=images,
             num_images=num_images,
             batch_sizes=split_numbers(batch_sizes),

@@ -7,8 +7,10 @@ wait there whenever the machine, or the reading of images, keeps one of them fro
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -155,14 +157,26 @@ def open_engine(row: Runtime, opening: Opening) -> EagerEngine:
 def to_network(opening: Opening) -> Model:
     """The network of PyTorch's engines; torch's threads are set for the whole process."""
     if forks.is_inherited("torch"):
-        # OpenMP's threads stayed in the parent, and PyTorch would wait for them.
-        torch.set_num_threads(1)
-        say_once(ONE_THREAD)
+        settle_in_child()
     elif opening.threads is not None:
         torch.set_num_threads(opening.threads)
     model = opening.read_checkpoint().to_model()
     model.test_pooling = "mean_max" if opening.mean_max else "mean"
     return model
+
+
+def settle_in_child() -> None:
+    """Let PyTorch compute in a forked process whose parent it has computed in.
+
+    OpenMP's threads stayed in the parent, and it would wait for them: one thread has to do. MKL's
+    own memory manager keeps a lock for each thread, which may have been held when the process was
+    forked; it is switched off.
+    """
+    torch.set_num_threads(1)
+    library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+    if hasattr(library, "mkl_serv_disable_fast_mm"):  # where PyTorch was built with MKL
+        library.mkl_serv_disable_fast_mm()
+    say_once(ONE_THREAD)
 
 
 def grad_cam(

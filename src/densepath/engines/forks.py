@@ -9,8 +9,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import time
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
 
 from densepath.errors import EngineError
@@ -28,6 +32,10 @@ class Forked(Protocol):
     def on_fork(self) -> None:
         """Called in the child, before anything else runs there."""
 
+
+# Of the last threads that ended, where Linux shows that they have not yet.
+_ending: deque[Path] = deque(maxlen=256)
+MOST_SECONDS = 1.0
 
 _told: weakref.WeakSet[Forked] = weakref.WeakSet()
 # Modules that an ancestor of this process had imported, and devices that its engines were on.
@@ -54,6 +62,17 @@ def is_inherited(module: str) -> bool:
 def has_inherited_gpu() -> bool:
     """Whether a process that this one was forked from had an engine on a GPU."""
     return any(not device.startswith("cpu") for device in _ancestors_devices)
+
+
+def end_threads(pool: ThreadPoolExecutor) -> None:
+    """Shut the pool down: what it has begun is finished, the rest dropped.
+
+    Python waits for a thread's last line of Python only. What a runtime then does at its end, with
+    locks of its own, must not be cut off by a fork: the child would wait for those locks.
+    """
+    threads = list(pool._threads)
+    pool.shutdown(wait=True, cancel_futures=True)
+    _ending.extend(Path(f"/proc/self/task/{thread.native_id}") for thread in threads)
 
 
 def keep_for_ever(one: object) -> None:
@@ -97,8 +116,20 @@ def in_one_process(answers: Iterable[Answer]) -> Iterator[Answer]:
             )
 
 
+def _before() -> None:
+    """Wait for threads that are about to end; not for long, for the number may be another's."""
+    deadline = time.monotonic() + MOST_SECONDS
+    while _ending and time.monotonic() < deadline:
+        if _ending[-1].exists():
+            time.sleep(0.001)
+        else:
+            _ending.pop()
+    _ending.clear()
+
+
 def _in_child() -> None:
     """What the child knows of its ancestors."""
+    _ending.clear()
     _modules.update(sys.modules)
     _ancestors_devices.update(_devices)
     for one in list(_told):
@@ -106,4 +137,4 @@ def _in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(before=_before, after_in_child=_in_child)

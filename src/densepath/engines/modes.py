@@ -140,7 +140,7 @@ class Spread:
             self._closed = True
             self._changed.wait_for(lambda: not self._running)
         if self._pool is not None:
-            self._pool.shutdown()
+            forks.end_threads(self._pool)
         self._run_part, self._build_alone, self._alone = _closed, None, None
 
     @contextmanager

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from densepath.bundle.formats import FORMATS
 from densepath.bundle.manifest import WEIGHTS_OF, File, Manifest, Tensor
+from densepath.exporting.onnx import read_versions
 from densepath.files import sha256
 from densepath.version import __version__
 from densepath.weights.checkpoint import Checkpoint
@@ -60,7 +61,7 @@ def describe(
         formats=parts,
         files=files,
         source=_source(subject, checkpoint),
-        tools=_tools(),
+        tools=_tools() | _versions_of_onnx(folder, parts),
         parity=parity,
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         quantization=quantization,
@@ -98,6 +99,11 @@ def _source(subject: str | Path | Checkpoint, checkpoint: Checkpoint) -> dict[st
     path = Path(subject)
     file = checkpoint_in(path) if path.is_dir() else path
     return {"subject": path.resolve().name, "sha256": sha256(file), "provenance": provenance}
+
+
+def _versions_of_onnx(folder: Path, parts: Parts) -> dict[str, str]:
+    """What a runtime must know to read the ONNX graph; empty without one."""
+    return read_versions(folder / parts["onnx"]["model"]) if "onnx" in parts else {}
 
 
 def _tools() -> dict[str, str]:

@@ -17,6 +17,7 @@ from densepath.errors import MissingPackageError, UnknownNameError, UsageError, 
 from densepath.exporting.describe import describe
 from densepath.exporting.job import Job, Say
 from densepath.exporting.measure import measure_parity
+from densepath.exporting.onnx import OPSET, check_opset
 from densepath.exporting.parity import Parity, check_parity
 from densepath.exporting.parity_images import collect_images
 from densepath.extras import find_missing, note_left_out
@@ -36,6 +37,7 @@ def export(
     to: Sequence[str] | None = None,
     size: int | tuple[int, int] | None = None,
     dynamic_size: bool = False,
+    opset: int | None = None,
     images: Sequence[str | Path] | None = None,
     num_images: int = 50,
     batch_sizes: Sequence[int] = DEFAULT_BATCH_SIZES,
@@ -51,6 +53,7 @@ def export(
         to: the formats; by default onnx, openvino and torch, where their packages are installed.
         size: side of the images in pixels, or height and width; the checkpoint's by default.
         dynamic_size: the graphs take images of any size; `size` is what preprocessing makes.
+        opset: ONNX's set of operators, of `onnx.OPSETS`; 20 by default.
         images: files, folders or zip archives to compare answers on; by default photographs that
             come with scikit-learn.
         num_images: how many of them at most, taken evenly.
@@ -73,6 +76,7 @@ def export(
     if failed is not None:
         check_folder(failed)
     check_packages(formats)
+    opset = check_opset(opset, formats)
     checkpoint = open_checkpoint(subject)
     if size is not None:
         checkpoint = _at_size(checkpoint, size)
@@ -80,7 +84,9 @@ def export(
         collect_images(images and several(images), num_images) as chosen,
         write_bundle(output, overwrite=overwrite) as (folder, seal),
     ):
-        parts = write_formats(checkpoint, folder, formats, dynamic_size=dynamic_size, say=say)
+        parts = write_formats(
+            checkpoint, folder, formats, dynamic_size=dynamic_size, opset=opset, say=say
+        )
         parity = measure_parity(
             *(checkpoint, folder, parts, chosen, batch_sizes), dynamic_size=dynamic_size, say=say
         )
@@ -163,6 +169,7 @@ def write_formats(
     formats: Sequence[str],
     *,
     dynamic_size: bool = False,
+    opset: int = OPSET,
     say: Say = lambda step: None,
 ) -> dict[str, dict[str, str]]:
     """The files of these formats are in `folder`; the names of the parts, a format each.
@@ -171,7 +178,7 @@ def write_formats(
         MissingPackageError: what a format needs is not installed.
         EngineError: the package of AOTInductor cannot be compiled here.
     """
-    job = Job(checkpoint, folder, dynamic_size, say)
+    job = Job(checkpoint, folder, dynamic_size, opset, say)
     parts: dict[str, dict[str, str]] = {}
     for name in formats:
         say(f"writing {name}")

@@ -29,12 +29,14 @@ class Job:
         checkpoint: the network, at the size that its preprocessing makes.
         folder: for the files.
         dynamic_size: the graphs take images of any size.
+        opset: ONNX's set of operators.
         say: is told of each step.
     """
 
     checkpoint: Checkpoint
     folder: Path
     dynamic_size: bool = False
+    opset: int | None = None
     say: Say = lambda step: None
 
     @property

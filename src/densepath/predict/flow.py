@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from densepath.engines import forks
 from densepath.engines.cores import usable_cores
 from densepath.images.reading import ReadImage
 
@@ -119,7 +120,7 @@ def workers(read: Read, streams: int) -> Iterator[Start]:
     try:
         yield start
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        forks.end_threads(pool)
 
 
 def batches(items: Iterable[Any], batch_size: int, streams: int) -> Iterator[list[Any]]:

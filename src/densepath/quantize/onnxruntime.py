@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from densepath.errors import EngineError, MissingPackageError
+from densepath.exporting.onnx import save_onnx
 from densepath.exporting.program import export_program
 from densepath.exporting.rewrite import STEPS
 from densepath.quantize.calibration import Calibration
@@ -51,7 +52,7 @@ def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
     checkpoint, size = task.checkpoint, task.checkpoint.preprocess.size
     plain, steps = task.folder("onnx"), (*STEPS, "depthwise")
     program = export_program(checkpoint, size, steps=steps)
-    parts = write_onnx(program, checkpoint.preprocess, plain)
+    parts = write_onnx(program, checkpoint.preprocess, plain, task.opset)
     kept = choose_layers(list_layers(checkpoint, steps), task.keep_float)
     for method, path in quantize_onnx(
         *(plain / parts["model"], plain, task.calibration), methods=methods, keep_float=kept
@@ -96,7 +97,7 @@ def quantize_onnx(
     excluded = _graph_names(model, keep_float)
     for method in methods:
         path = output / f"model-{method}.onnx"
-        onnx.save(_quantize(model, observers, method, excluded), str(path))
+        save_onnx(_quantize(model, observers, method, excluded), path)
         yield method, path
 
 
@@ -165,6 +166,7 @@ def _quantize(
             {"WeightSymmetric": True, "ActivationSymmetric": False},
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()  # as the format asks for, and other runtimes do
     made: ModelProto = quantizer.model.model
     return made
 

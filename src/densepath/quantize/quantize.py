@@ -20,6 +20,7 @@ from densepath.engines.litert import Kernels
 from densepath.engines.opening import Opening, open_runtime
 from densepath.errors import ParityError
 from densepath.exporting.describe import Parts, describe
+from densepath.exporting.onnx import check_opset
 from densepath.files import write_json, write_text
 from densepath.names import several
 from densepath.quantize.calibration import Calibration, draw_calibration
@@ -59,6 +60,7 @@ def quantize(
     sensitivity: bool = False,
     functions: str | Path | None = None,
     reading: Mapping[str, Any] | None = None,
+    opset: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
     say: Say = lambda step: None,
@@ -83,6 +85,7 @@ def quantize(
             `user_functions.py`.
         reading: fields of DataOptions, such as a table's columns; with any of them `data` is a
             data set.
+        opset: ONNX's set of operators, as in the export.
         seed: draws the images.
         overwrite: a bundle that stands at `output` is replaced.
         say: is told of each step.
@@ -97,6 +100,7 @@ def quantize(
     """
     check_target(Path(output), overwrite=overwrite)
     forms = choose_forms(purpose, to and several(to))
+    opset = check_opset(opset, list(forms))
     methods = {name: choose_methods(name, form, method) for name, form in forms.items()}
     own = load_user_functions(functions) if functions is not None else UserFunctions()
     checkpoint = open_checkpoint(subject)
@@ -123,7 +127,7 @@ def quantize(
         tempfile.TemporaryDirectory(prefix="densepath-") as scratch,
         write_bundle(output, overwrite=overwrite) as (folder, seal),
     ):
-        task = Task(checkpoint, calibration, tuple(kept), Path(scratch))
+        task = Task(checkpoint, calibration, tuple(kept), Path(scratch), opset)
         judge = _Judge(checkpoint, judged_on, expected, own.evaluate, purpose)
         parts: Parts = {}
         reports = []

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from densepath.exporting.onnx import OPSET
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.layers import choose_layers, list_layers
 from densepath.weights.checkpoint import Checkpoint
@@ -23,12 +24,14 @@ class Task:
         calibration: the images that ranges are measured on.
         keep_float: names of modules that stay in float32.
         scratch: a folder for what is made on the way.
+        opset: ONNX's set of operators.
     """
 
     checkpoint: Checkpoint
     calibration: Calibration
     keep_float: tuple[str, ...]
     scratch: Path
+    opset: int = OPSET
 
     def kept_names(self) -> list[str]:
         """The convolutions that stay in float32, each by its own name."""

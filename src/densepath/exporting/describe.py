@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from densepath.bundle.formats import FORMATS
 from densepath.bundle.manifest import WEIGHTS_OF, File, Manifest, Tensor
+from densepath.exporting.job import input_shape
 from densepath.exporting.onnx import read_versions
 from densepath.files import sha256
 from densepath.version import __version__
@@ -66,12 +67,6 @@ def describe(
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         quantization=quantization,
     )
-
-
-def input_shape(checkpoint: Checkpoint, dynamic_size: bool) -> tuple[int | None, ...]:
-    """Of the model graph's images, None where any size is taken."""
-    sides = (None, None) if dynamic_size else checkpoint.preprocess.size
-    return (None, checkpoint.in_channels, *sides)
 
 
 def _formats_of(name: str, parts: Parts) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from densepath.exporting.describe import input_shape
 from densepath.weights.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -52,3 +51,9 @@ class Job:
         self.say("tracing the network")
         size = self.checkpoint.preprocess.size
         return export_program(self.checkpoint, size, dynamic_size=self.dynamic_size)
+
+
+def input_shape(checkpoint: Checkpoint, dynamic_size: bool) -> tuple[int | None, ...]:
+    """Of the model graph's images, None where any size is taken."""
+    sides = (None, None) if dynamic_size else checkpoint.preprocess.size
+    return (None, checkpoint.in_channels, *sides)

@@ -16,7 +16,7 @@ from typing import Any
 
 from densepath.engines.openvino import import_openvino, shared_core
 from densepath.errors import EngineError, MissingPackageError, UnknownNameError
-from densepath.exporting.describe import input_shape
+from densepath.exporting.job import input_shape
 from densepath.exporting.program import export_program
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.layers import Layer, choose_layers, list_layers

@@ -268,7 +268,7 @@ def test_the_compiled_description_is_that_of_the_proto_file(tmp_path):
     from importlib.resources import files as resources
 
     protoc = pytest.importorskip("grpc_tools.protoc")
-    folder = resources("densepath.serving")
+    folder = resources("densepath.serving.v2")
     target = tmp_path / "compiled.binpb"
     words = ["protoc", f"-I{folder}", f"--descriptor_set_out={target}", "open_inference.proto"]
     assert protoc.main(words) == 0

@@ -147,8 +147,7 @@ class RunFolder:
         """
         if not is_run_folder(self.path):
             write_recipe(self.path / RECIPE_NAME, self.recipe, self._headline())
-        if self.memory is not None and self.memory.trained_on is not None:
-            self.memory.record.save(self.path / RECORD_NAME)
+        self._keep_record()
         write_json(self.path / "environment.json", describe_environment(self.start_info))
         self.log("started" if not resume else "started again")
 
@@ -164,7 +163,13 @@ class RunFolder:
         if planned != self.recipe.epochs:
             self.log(f"goes on to {counted(self.recipe.epochs, 'epoch')}; planned: {planned}")
         if places:
+            self._keep_record()
             self.log(f"its images are elsewhere now: {'; '.join(places)}")
+
+    def _keep_record(self) -> None:
+        """The record of the images says where they are."""
+        if self.memory is not None and self.memory.trained_on is not None:
+            self.memory.record.save(self.path / RECORD_NAME)
 
     def _headline(self) -> str:
         """The comment over the recipe."""

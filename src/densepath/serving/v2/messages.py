@@ -21,7 +21,7 @@ SERVICE = f"{PACKAGE}.GRPCInferenceService"
 @cache
 def pool(*serialized: bytes) -> DescriptorPool:
     """What `open_inference.binpb` describes, and these other files."""
-    compiled = files("densepath.serving") / "open_inference.binpb"
+    compiled = files("densepath.serving.v2") / "open_inference.binpb"
     made = DescriptorPool()
     for file in FileDescriptorSet.FromString(compiled.read_bytes()).file:
         made.Add(file)

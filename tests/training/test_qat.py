@@ -393,3 +393,12 @@ def test_the_state_of_a_plain_training_has_no_ranges_and_no_start_scores(float_r
     with safe_open(str(float_run / "state/state.safetensors"), framework="pt") as file:
         assert not [name for name in file.keys() if name.startswith("quantised.")]  # noqa: SIM118
         assert json.loads(file.metadata()["densepath_state"])["position"]["start"] == {}
+
+
+def test_a_range_that_begins_or_ends_at_zero_keeps_all_of_its_numbers():
+    """0 is then the first or the last of the 256, and no number lies on its other side."""
+    ranges = Ranges([0, 1, 2])
+    ranges.update([torch.tensor(r) for r in ([0.0, 5.1], [-5.1, 0.0], [0.5, 2.55])])
+    scales, zero_points = ranges.grids()
+    assert zero_points.tolist() == [0, 255, 0]
+    assert scales.tolist() == pytest.approx([5.1 / 255, 5.1 / 255, 2.55 / 255])

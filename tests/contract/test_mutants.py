@@ -221,5 +221,5 @@ def test_all_changes_to_a_place_can_be_asked_for(draws, toy):
     kinds = {one.kind for one in draws.at_places(toy, [f"{place}:11"])}
     assert kinds == {"another function", "returns None"}
     assert len(draws.at_places(toy, [place])) > 15
-    with pytest.raises(SystemExit, match=r"nothing is changed at src/toy/inner/clip.py:2"):
+    with pytest.raises(SystemExit, match=r"nothing is changed at src/toy/inner/clip\.py:2"):
         draws.at_places(toy, [f"{place}:2"])

@@ -42,7 +42,10 @@ def test_a_with_statement_closes_the_engine_whatever_happens_in_it(monkeypatch):
     assert closed == [engine, engine]
 
 
-@pytest.mark.parametrize(("asked", "reason"), [({"engine": "eager"}, "as asked"), ({}, "")])
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [({"engine": "eager"}, "as asked"), ({"engine": "native"}, "as asked"), ({}, "")],
+)
 def test_a_loaded_predictor_says_which_engine_it_is_and_why(checkpoint, asked, reason):
     with densepath.load(checkpoint, **asked) as predictor:
         assert predictor.choice is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import random
+import hashlib
 from itertools import islice
 from pathlib import Path
 
@@ -48,22 +48,28 @@ def draw(root: Path, folders: list[str], count: int, seed: int) -> list[Mutant]:
         sources |= here
     drawn: list[tuple[float, Mutant]] = []
     for folder, number in _shares(sizes, count).items():
-        shuffled = _shuffled(pools[folder], random.Random(f"{seed} {folder}"))
+        shuffled = _shuffled(pools[folder], seed)
         real = (one for one in shuffled if changes_the_program(one, sources[one.path]))
         chosen = list(islice(real, number))
         drawn += [((at + 0.5) / number, one) for at, one in enumerate(chosen)]
     return [one for _, one in sorted(drawn, key=lambda pair: pair[0])]
 
 
-def _shuffled(pool: list[Mutant], dice: random.Random) -> list[Mutant]:
-    """All of a folder: lines in a drawn order, of each one change, then of each a second, ..."""
+def _shuffled(pool: list[Mutant], seed: int) -> list[Mutant]:
+    """All of a folder: lines in a drawn order, of each one change, then of each a second, ...
+
+    A line keeps its place among the others when the folder changes elsewhere.
+    """
+
+    def drawn(mutant: Mutant) -> bytes:
+        return hashlib.sha256(f"{seed} {mutant.name}".encode()).digest()
+
     by_line: dict[tuple[str, int], list[Mutant]] = {}
     for mutant in pool:
         by_line.setdefault((mutant.path, mutant.line), []).append(mutant)
-    lines = list(by_line.values())
-    dice.shuffle(lines)
-    for line in lines:
-        dice.shuffle(line)
+    lines = sorted(by_line.values(), key=lambda line: drawn(line[0]))
+    # Drawn anew: the first of a line is where the line stands, not the first to be taken.
+    lines = [sorted(line, key=lambda one: drawn(one)[::-1]) for line in lines]
     deepest = max(map(len, lines), default=0)
     return [line[turn] for turn in range(deepest) for line in lines if turn < len(line)]
 

@@ -223,3 +223,14 @@ def test_all_changes_to_a_place_can_be_asked_for(draws, toy):
     assert len(draws.at_places(toy, [place])) > 15
     with pytest.raises(SystemExit, match=r"nothing is changed at src/toy/inner/clip\.py:2"):
         draws.at_places(toy, [f"{place}:2"])
+
+
+def test_what_is_drawn_stays_when_a_line_is_added_elsewhere(draws, tmp_path):
+    lines = [f"def f{at}(a):\n    return a + {at} < {at} * a\n" for at in range(40)]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x.py").write_text("".join(lines), encoding="utf-8")
+    before = {one.name for one in draws.draw(tmp_path, ["a"], 20, seed=1)}
+    lines.insert(3, "def more(a):\n    return a + 77 < 78 * a\n")
+    (tmp_path / "a/x.py").write_text("".join(lines), encoding="utf-8")
+    after = {one.name for one in draws.draw(tmp_path, ["a"], 20, seed=1)}
+    assert len(before & after) >= 19

@@ -1,4 +1,4 @@
-// Logits become named, sorted classes, as in densepath's `predictions.py`.
+// Logits become named, sorted classes, as in densepath's `predict/answers.py`.
 
 const NOT_A_NUMBER = "the network's answer is not a number";
 const DIGITS = 1e6;

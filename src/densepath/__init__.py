@@ -82,7 +82,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'densepath' has no attribute {name!r}; it has {__all__}")
     home = importlib.import_module(_HOMES[name])
-    # `export` and `quantize` are folders, too: packages that can be called.
+    # `quantize` is a folder, too: a package that can be called.
     return home if home.__name__ == f"densepath.{name}" else getattr(home, name)
 
 

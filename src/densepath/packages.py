@@ -1,7 +1,7 @@
-"""Packages that are functions, too: `densepath.export` and `densepath.quantize`.
+"""Packages that are functions, too: `densepath.quantize`.
 
-Both are public functions, and once a module of theirs is imported Python gives the name to the
-package; so the package can be called.
+It is a public function, and once a module in the folder of that name is imported Python gives the
+name to the package; so the package can be called.
 """
 
 from __future__ import annotations

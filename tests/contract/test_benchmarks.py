@@ -26,6 +26,11 @@ def test_a_benchmark_says_what_it_takes(script):
     assert "Run: " in run.stdout
 
 
+def test_every_benchmark_is_on_its_page():
+    page = (BENCHMARKS.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert [script.name for script in SCRIPTS if f"`{script.name}`" not in page] == []
+
+
 def test_cold_starts_go_on_from_the_rounds_that_there_are(tmp_path, monkeypatch, capsys):
     """The whole of a script: its results, what a second start adds, and the page."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -165,7 +166,7 @@ MADE = re.compile(r"(?:-o|--output)[ =]'?([\w/-]+)|(?:export\([^,]*, |output=)\"
 def test_a_page_makes_what_it_starts_from_or_says_where_it_is_made(page):
     """Whoever begins at any page in an empty folder comes to its end."""
     text = page.read_text(encoding="utf-8")
-    told = max(text.find("](start.md)"), text.find("](docs/start.md)"))
+    told = text.find("](docs/start.md)" if page.parent == ROOT else "](start.md)")
     made: set[str] = set()
     for match in BLOCK.finditer(text):
         if 0 <= told < match.start():
@@ -315,3 +316,20 @@ def test_the_server_of_the_page_answers_the_request_of_the_page(at_work, environ
     finally:
         server.terminate()
         server.communicate(timeout=60)
+
+
+# What a page's script in the browser is called, in place of the package.
+IN_THE_BROWSER = ("web.md",)
+
+
+def test_what_the_pages_call_by_its_module_is_there():
+    """`densepath.a.b` in any page leads to a module, or to what is in one."""
+    for page in PAGES:
+        if page.name in IN_THE_BROWSER:
+            continue
+        text = page.read_text(encoding="utf-8")
+        for name in set(re.findall(r"\bdensepath(?:\.[A-Za-z]\w*)+(?![\w./-]*\.\w)", text)):
+            try:
+                pkgutil.resolve_name(name)
+            except (ImportError, AttributeError):
+                pytest.fail(f"{page.name}: there is no {name}")

@@ -165,6 +165,7 @@ def test_the_notices_name_what_others_made():
             "src/densepath/serving/v2/open_inference.proto",
         ),
         *("src/densepath/weights/shipped/cifar10/", "tests/parity/logits", "docs/images"),
+        *("tests/parity/files", "tests/npu/board", "deploy/web/licences.txt"),
     ):
         assert name in notice
         assert (ROOT / name).exists()

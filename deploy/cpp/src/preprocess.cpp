@@ -162,7 +162,7 @@ struct Neighbours {
   }
 };
 
-/// OpenCV's `INTER_LINEAR`: `_resize_like_opencv` in preprocess.py.
+/// OpenCV's `INTER_LINEAR`: `_resize_like_opencv` in images/preprocess.py.
 Pixels resize_like_opencv(const Image& image, const Place& at) {
   const Neighbours rows(at.rows), columns(at.columns);
   const std::size_t c = image.channels;

@@ -2,8 +2,8 @@
 
 On the line: between Checkpoint and Engine. Exporting, quantising, choosing, opening, comparing, the
 ladder, the command line's choices, the manifest's checks and the docs' tables go through these
-rows. A new one is a file and a row (docs/engines.md, "Adding one"). Nothing here imports torch or a
-runtime: functions stand as `"module:name"`, and are imported by who calls them.
+rows. A new one is a file and a row (docs/architecture.md, "Adding one"). Nothing here imports torch
+or a runtime: functions stand as `"module:name"`, and are imported by who calls them.
 """
 
 from __future__ import annotations

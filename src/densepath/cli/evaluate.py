@@ -1,4 +1,4 @@
-"""`densepath evaluate`: a checkpoint and a labelled data set in, a report out."""
+"""`densepath evaluate`: a network in any form and a labelled data set in, a report out."""
 
 from __future__ import annotations
 

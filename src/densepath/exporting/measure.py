@@ -1,8 +1,8 @@
 """From image file to five best classes: each format of a bundle beside the checkpoint's network.
 
 The reference is the checkpoint's own network as PyTorch runs it, not rewritten, on images that
-`preprocess.py` resized. Each format is run by each engine that reads it, with that preprocessing
-and, where the format has one, with its own preprocess graph.
+`images/preprocess.py` resized. Each format is run by each engine that reads it, with that
+preprocessing and, where the format has one, with its own preprocess graph.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class _Resized:
     """The images as the network takes them.
 
     Attributes:
-        pillow: for each preprocessing float32 [1, C, H, W] of each image, by `preprocess.py`.
+        pillow: for each preprocessing float32 [1, C, H, W] of each image, by
+            `images/preprocess.py`.
         graphs: the same by the graph of each format, for the first preprocessing.
         names: of the images, in order.
         unreadable: the others, with the reason.

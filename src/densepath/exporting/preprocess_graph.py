@@ -1,4 +1,4 @@
-"""The arithmetic of `preprocess.py` as a graph, said once for every runtime.
+"""The arithmetic of `images/preprocess.py` as a graph, said once for every runtime.
 
 On the line: Preprocess → graph (uint8 image of any size → model input) → Bundle. A runtime's file
 (`preprocess_onnx.py`, `preprocess_openvino.py`) brings the operations; this file says in which

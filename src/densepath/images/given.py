@@ -1,7 +1,7 @@
 """What a caller hands in → one image after another, each with its name.
 
 One place decides what one image is and what many are; `Predictor.predict` and `explain` ask here.
-Names (files, folders, patterns, lists) go the command line's way, through `image_paths.py`.
+Names (files, folders, patterns, lists) go the command line's way, through `find.py`.
 """
 
 from __future__ import annotations

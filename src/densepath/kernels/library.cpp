@@ -1,4 +1,4 @@
-// The library that `native.py` calls: a network from tensors, logits from images.
+// The library that `engines/native.py` calls: a network from tensors, logits from images.
 #include <exception>
 #include <string>
 
@@ -12,7 +12,7 @@ namespace {
 
 thread_local std::string failure;
 
-// `numbers` as `native.py` lists them.
+// `numbers` as `engines/native.py` lists them.
 Arch read_arch(const int32_t* numbers, double bn_eps) {
   Arch arch;
   arch.dual = *numbers++ != 0;

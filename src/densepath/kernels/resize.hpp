@@ -1,6 +1,6 @@
 // Pillow's antialiased resizing of uint8 images, bit by bit, by vectors and of the crop alone.
 //
-// Weights are whole multiples of 2⁻²² and come from `resize.py` or `deploy/cpp/src/preprocess.cpp`,
+// Weights are whole multiples of 2⁻²² and come from `images/resize.py` or `deploy/cpp/src/preprocess.cpp`,
 // which compute them as Pillow does.
 // Source: Pillow 13 `src/libImaging/Resample.c`.
 #pragma once

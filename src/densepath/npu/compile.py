@@ -1,4 +1,4 @@
-"""`densepath.npu.compile_program`: an INT8 bundle becomes a program for an NPU."""
+"""`compile_program`: an INT8 bundle becomes a program for an NPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`densepath.npu.profile`: which layers of a program cost what, why, and what to change."""
+"""`profile`: which layers of a program cost what, why, and what to change."""
 
 from __future__ import annotations
 

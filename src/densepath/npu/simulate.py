@@ -1,4 +1,4 @@
-"""`densepath.npu.simulate`: an image through the program's integers, byte for byte as on the NPU.
+"""`simulate`: an image through the program's integers, byte for byte as on the NPU.
 
 Vela keeps the arithmetic of the INT8 network that it compiles: so that network is run, by our own
 executor of its integers, in a process of its own. LiteRT's reference kernels are an independent

@@ -1,4 +1,4 @@
-"""`densepath.npu.write_vectors`: images as a board gets them, and the bytes it must answer with.
+"""`write_vectors`: images as a board gets them, and the bytes it must answer with.
 
 On the line: the simulator gives the answers; a board's firmware, or whoever tests one, reads the
 files. A vector is two of them: `0000_input.bin` and `0000_output.bin`; `vectors.json` lists all.

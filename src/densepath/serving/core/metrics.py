@@ -21,7 +21,7 @@ from densepath.serving.core.batcher import RowAnswer
 from densepath.serving.core.errors import InternalError, LateError, RequestError
 from densepath.temporaries import remove_leftovers, temporary_in
 
-# prometheus_client's files of several processes; `workers.py` sets it before they start.
+# prometheus_client's files of several processes; `process/workers.py` sets it before they start.
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SHARED_MEMORY = "/dev/shm"
 MODEL = ("model", "version")

@@ -85,7 +85,7 @@ async def infer(
         asked_s: the client's time limit, where the protocol has told one.
 
     Raises:
-        RequestError: one of the statuses of `errors.py`.
+        RequestError: one of the statuses of `core/errors.py`.
     """
     deadline = service.deadline(_asked_s(request.parameters, asked_s))
     top_k = _top_k(request.parameters)

@@ -58,10 +58,11 @@ class Counting:
 
 
 # Whole tensors, signed. TensorRT's calibrator has 2,048 bins of magnitudes (S. Migacz, 8-bit
-# inference with TensorRT, GTC 2017), here on either side of 0; 99.999 is of its usual percentiles
-# (H. Wu et al., arXiv:2004.09602, table 5).
+# inference with TensorRT, GTC 2017), here on either side of 0; 99.999 is of the percentiles that
+# H. Wu et al. compare (arXiv:2004.09602).
 ONNX = Counting("symmetric", 4096, percentile=99.999, inset=0.5, most_values=65_536, least=SMALLEST)
-# Channels of what a ReLU gave: a hundredth of a tensor's values, so a wider tail and a bin a level.
+# Channels of what a ReLU gave: each has far fewer values than a tensor, so a wider tail, and two
+# kilobytes of bins, one a level.
 NATIVE = Counting("positive", 256, percentile=99.99)
 # Whole tensors, by an interpreter that is run twice: one value in a million at either end.
 LITERT = Counting("extremes", 4096, percentile=99.9999)
@@ -154,8 +155,8 @@ class Observer:
     def _places(self, values: NDArray[Any]) -> NDArray[Any]:
         """The bin of each value, not yet whole.
 
-        In float32, and by a division or a product of its own a span: another rounding would move
-        a few values to the next bin, and a written network's bytes with them.
+        In float32, by a division or by a factor as the span has always been counted: the other
+        rounds a few values into the next bin, which changes the bytes of written networks.
         """
         bins = self.counting.bins
         if self.counting.span == "symmetric":

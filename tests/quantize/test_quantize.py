@@ -27,7 +27,6 @@ from densepath.quantize import quantize as quantizing
 from densepath.quantize.calibration import Calibration, draw_calibration
 from densepath.quantize.layers import choose_layers, list_layers
 from densepath.quantize.quantize import quantize
-from densepath.quantize.ranges import RANGE_METHODS, SHARES, Observer
 from densepath.quantize.scoring import float_logits, score, signal_to_noise
 from densepath.quantize.sensitivity import measure_sensitivity, worst_layers
 from densepath.quantize.user_functions import load_user_functions
@@ -187,61 +186,6 @@ def test_a_file_of_functions_that_is_wrong_is_told_by_its_name(tmp_path, code, m
         load_user_functions(file).evaluate(np.zeros((1, 2), np.float32), ["a"])
     with pytest.raises(UsageError, match="no such Python file"):
         load_user_functions(tmp_path / "none.py")
-
-
-# Ranges
-
-
-def observed(*maps):
-    observer = Observer()
-    for values in maps:
-        observer.see(np.asarray(values, np.float32))
-    return observer
-
-
-def test_minimum_and_maximum_are_those_of_all_images_and_hold_zero():
-    assert observed([-1, 2], [-3, 1]).range("minmax") == (-3, 2)
-    assert observed([1, 2]).range("minmax") == (0, 2)
-    low, high = observed([-2, -1]).range("minmax")
-    assert low == -2
-    assert 0 < high < 1e-6
-
-
-@pytest.mark.parametrize("method", RANGE_METHODS)
-def test_a_range_lies_within_the_extremes_and_does_not_depend_on_the_order(method):
-    maps = np.random.default_rng(0).normal(size=(6, 4000)).astype(np.float32)
-    low, high = observed(*maps).range(method)
-    assert maps.min() <= low < 0 < high <= maps.max()
-    backwards = observed(*maps[::-1]).range(method)
-    assert backwards == pytest.approx((low, high), rel=0.02)
-
-
-@pytest.mark.parametrize("method", ["percentile", "mse", "entropy"])
-def test_one_value_far_away_does_not_take_the_levels_of_all_others(method):
-    values = np.random.default_rng(0).uniform(0, 1, 400_000).astype(np.float32)
-    values[7] = 30.0
-    observer = Observer()
-    for part in np.split(values, 10):
-        observer.see(part)
-    assert observer.range("minmax")[1] == 30
-    assert observer.range(method)[1] < 25
-
-
-def test_the_squared_error_that_mse_minimises_is_that_of_the_values():
-    values = np.abs(np.random.default_rng(3).standard_t(3, 60_000)).astype(np.float32)
-    observer = observed(values)
-
-    def error(high):
-        step = high / 255
-        return ((np.round(np.clip(values, 0, high) / step) * step - values) ** 2).sum()
-
-    tried = [error(values.max() * share) for share in SHARES]
-    assert error(observer.range("mse")[1]) <= 1.02 * min(tried) < error(values.max())
-
-
-def test_an_unknown_range_method_names_the_choices():
-    with pytest.raises(UnknownNameError, match="entropy, minmax, mse, percentile"):
-        observed([1]).range("median")
 
 
 # Scores

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,8 +25,8 @@ from densepath.quantize.edge_network import (
 from densepath.quantize.task import Task, Written
 from densepath.weights.checkpoint import Checkpoint
 
-Method = Literal["histogram", "minmax"]
-METHODS: tuple[Method, ...] = get_args(Method)
+# torchao's observers, not ours.
+METHODS = ("histogram", "minmax")
 # The least scale of an activation, XNNPACKQuantizer's own.
 LEAST_SCALE = 2.0**-12
 
@@ -38,7 +38,7 @@ def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
         write_executorch(
             *(task.checkpoint, folder / "model.pte"),
             calibration=task.calibration,
-            method=method,  # type: ignore[arg-type]
+            method=method,
             keep_float=task.kept_names(),
         )
         yield method, folder, {"model": "model.pte"}
@@ -49,7 +49,7 @@ def write_executorch(
     path: Path,
     *,
     calibration: Calibration | None,
-    method: Method = "histogram",
+    method: str = METHODS[0],
     keep_float: Collection[str] = (),
 ) -> None:
     """`path` is the checkpoint's network as a `.pte` program; the same input gives the same bytes.
@@ -96,7 +96,7 @@ def _quantize(
     network: nn.Module,
     image: torch.Tensor,
     calibration: Calibration,
-    method: Method,
+    method: str,
     keep_float: list[str],
 ) -> nn.Module:
     """The network with quantised weights and the ranges of activations in it."""
@@ -113,7 +113,7 @@ def _quantize(
     return convert_pt2e(prepared)
 
 
-def _configuration(method: Method) -> Any:
+def _configuration(method: str) -> Any:
     """XNNPACKQuantizer's types, with the observer of the method."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         get_symmetric_quantization_config,

@@ -12,23 +12,23 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
 from torch import nn
 
 from densepath.engines.native_output import quiet_native_output
-from densepath.errors import EngineError, MissingPackageError, UnknownNameError
+from densepath.errors import EngineError, MissingPackageError
 from densepath.files import write_atomically
 from densepath.quantize.calibration import Calibration, check_calibration
 from densepath.quantize.edge_network import PixelNetwork, build_edge_network, find_rewritten
 from densepath.quantize.litert_graph import LiteRtGraph
-from densepath.quantize.litert_ranges import Method, Range, measure_ranges
+from densepath.quantize.litert_ranges import METHODS, measure_ranges
+from densepath.quantize.observer import check_method
+from densepath.quantize.sharing import Range
 from densepath.quantize.task import Task, Written
 from densepath.weights.checkpoint import Checkpoint
 
-METHODS: tuple[Method, ...] = get_args(Method)
 # What these packages say of their own code, and no user can mend.
 OWN_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
@@ -43,7 +43,7 @@ def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
         write_litert(
             *(task.checkpoint, folder / "model.tflite"),
             calibration=task.calibration,
-            method=method,  # type: ignore[arg-type]
+            method=method,
             keep_float=task.kept_names(),
         )
         yield method, folder, {"model": "model.tflite"}
@@ -54,7 +54,7 @@ def write_litert(
     path: Path,
     *,
     calibration: Calibration | None,
-    method: Method = "minmax",
+    method: str = "minmax",
     keep_float: Collection[str] = (),
 ) -> None:
     """`path` is the checkpoint's network as a `.tflite` file; the same input gives the same bytes.
@@ -67,7 +67,7 @@ def write_litert(
         checkpoint: the network, of its preprocessing's size.
         path: the file.
         calibration: images that ranges of activations are measured on; None for float32.
-        method: how a range comes of the values; see `litert_ranges.py`.
+        method: of `METHODS`: how a range comes of the values; see `observer.py`.
         keep_float: convolutions that compute in float32 in the midst of the integers, by their
             names in `checkpoint.to_model()`.
 
@@ -79,8 +79,7 @@ def write_litert(
         EngineError: the converter failed.
         OutputError: the file cannot be written.
     """
-    if method not in METHODS:
-        raise UnknownNameError("method", method, METHODS)
+    chosen = check_method(method, METHODS)
     check_calibration(calibration, checkpoint.preprocess, keep_float)
     kept = find_rewritten(checkpoint, keep_float)
     network = build_edge_network(checkpoint.to_model())
@@ -91,7 +90,7 @@ def write_litert(
         weights = [_weights(layers[part]) for parts in kept.values() for part in parts]
         steps = graph.outputs_of(weights)
         made = graph.to_bytes()
-        graph = LiteRtGraph(_quantize(made, measure_ranges(made, calibration, method), steps))
+        graph = LiteRtGraph(_quantize(made, measure_ranges(made, calibration, chosen), steps))
         graph.take_bytes()
     with write_atomically(path) as temporary:
         temporary.write_bytes(graph.to_bytes())

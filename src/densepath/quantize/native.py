@@ -27,20 +27,14 @@ from densepath.models.plan import Layer, plan
 from densepath.models.spec import ModelSpec
 from densepath.names import to_json
 from densepath.quantize.calibration import Calibration
-from densepath.quantize.statistics import (
-    LEVELS,
-    METHODS,
-    ChannelStatistics,
-    Method,
-    check_method,
-    measure_statistics,
-    quant_layers,
-)
+from densepath.quantize.observer import HIGHEST_LEVEL, Observer, RangeMethod, check_method
+from densepath.quantize.statistics import observe_inputs, quant_layers
 from densepath.quantize.task import Task, Written
 from densepath.weights.checkpoint import METADATA_KEY, Checkpoint
 
 __all__ = ["METHODS", "measure_ranges", "write_native"]
 
+METHODS: tuple[RangeMethod, ...] = ("minmax", "percentile", "mse")
 FILE_NAME = "model-int8.safetensors"  # in a bundle
 FORMAT = "int8-1"  # in the place of a float checkpoint's format number
 MOST_WEIGHT = 127
@@ -79,9 +73,9 @@ def measure_ranges(
     Raises:
         UnknownNameError: no such method.
     """
-    chosen = check_method(method)
-    found = measure_statistics(checkpoint, calibration)
-    return {name: one.limits(chosen).astype(np.float32) for name, one in found.items()}
+    chosen = check_method(method, METHODS)
+    found = observe_inputs(checkpoint, calibration)
+    return {name: one.limits(chosen)[1].astype(np.float32) for name, one in found.items()}
 
 
 def write_native(
@@ -100,11 +94,11 @@ def write_native(
     """
     from safetensors.numpy import save_file
 
-    chosen, kept = check_method(method), set(keep_float)
+    chosen, kept = check_method(method, METHODS), set(keep_float)
     names = layer_names(checkpoint.spec)
     for name in sorted(kept - set(names)):
         raise UnknownNameError("layer", name, names)
-    tensors = _quantise(checkpoint, measure_statistics(checkpoint, calibration), chosen, kept)
+    tensors = _quantise(checkpoint, observe_inputs(checkpoint, calibration), chosen, kept)
     description = checkpoint._describe() | {
         "format": FORMAT,
         "quantization": {
@@ -126,7 +120,7 @@ def layer_names(spec: ModelSpec) -> list[str]:
 
 
 def _quantise(
-    checkpoint: Checkpoint, found: dict[str, ChannelStatistics], method: Method, kept: set[str]
+    checkpoint: Checkpoint, found: dict[str, Observer], method: RangeMethod, kept: set[str]
 ) -> Tensors:
     """The tensors of the file: of INT8 layers their numbers, of others what they were."""
     network = _Floats(checkpoint)
@@ -193,12 +187,12 @@ class _Rounded:
 
 
 def _quantise_layer(
-    network: _Floats, layer: Layer, found: ChannelStatistics, method: Method
+    network: _Floats, layer: Layer, found: Observer, method: RangeMethod
 ) -> Tensors:
     """A convolution that reads levels ≥ 0."""
-    limits = found.limits(method)
+    _, limits = found.limits(method)
     widest = limits.max()
-    step = np.maximum(limits, LEAST_RANGE * widest if widest > 0 else 1.0) / LEVELS
+    step = np.maximum(limits, LEAST_RANGE * widest if widest > 0 else 1.0) / HIGHEST_LEVEL
     weight, bias = network.folded(layer)
     channels = _inputs_of_outputs(weight, len(step))
     mean, square = found.mean / step, found.mean_square / step**2
@@ -250,7 +244,7 @@ def _quantise_stem(network: _Floats, layer: Layer, preprocess: Preprocess) -> Te
     0 of a normalised image, which the border holds, is the pixel `zero`, whole but for rounding.
     """
     std, mean = np.array(preprocess.std), np.array(preprocess.mean)
-    step, zero = 1 / (LEVELS * std), LEVELS * mean
+    step, zero = 1 / (HIGHEST_LEVEL * std), HIGHEST_LEVEL * mean
     weight, bias = network.folded(layer)
     spread = np.full(len(mean), 128.0**2)
     channels = _inputs_of_outputs(weight, len(mean))

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,13 +22,12 @@ from densepath.exporting.program import export_program
 from densepath.exporting.rewrite import STEPS
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.layers import Layer, choose_layers, list_layers
-from densepath.quantize.ranges import RANGE_METHODS, Observer
+from densepath.quantize.observer import ONNX, RANGE_METHODS, Observer, RangeMethod, check_method
+from densepath.quantize.sharing import share_ranges
 from densepath.quantize.task import Task, Written
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-Range: TypeAlias = tuple[float, float]
 
 METHODS = RANGE_METHODS
 # What is quantised; the last average and the classifier, too.
@@ -92,10 +91,11 @@ def quantize_onnx(
         from onnxruntime.quantization import QuantFormat  # noqa: F401
     except ImportError:
         raise MissingPackageError("onnxruntime", "onnx") from None
+    chosen = [check_method(method, METHODS) for method in methods]
     model = onnx.load(str(graph))
     observers = _observe(model, calibration)
     excluded = _graph_names(model, keep_float)
-    for method in methods:
+    for method in chosen:
         path = output / f"model-{method}.onnx"
         save_onnx(_quantize(model, observers, method, excluded), path)
         yield method, path
@@ -127,17 +127,19 @@ def _observe(model: ModelProto, calibration: Calibration) -> dict[str, Observer]
         raise EngineError(f"ONNX Runtime cannot calibrate the network: {error}.") from error
     image_name = session.get_inputs()[0].name
     names = [image_name, *(output.name for output in session.get_outputs())]
-    observers = {name: Observer() for name in names}
+    observers = {name: Observer(ONNX) for name in names}
     for batch in calibration.batches():
         values = [batch, *session.run(None, {image_name: batch})]
         for name, value in zip(names, values, strict=True):
             if isinstance(value, np.ndarray) and value.dtype == np.float32 and value.size:
                 observers[name].see(value)
-    return {name: observer for name, observer in observers.items() if np.isfinite(observer.low)}
+    return {
+        name: observer for name, observer in observers.items() if np.isfinite(observer.low).all()
+    }
 
 
 def _quantize(
-    model: ModelProto, observers: dict[str, Observer], method: str, excluded: list[str]
+    model: ModelProto, observers: dict[str, Observer], method: RangeMethod, excluded: list[str]
 ) -> ModelProto:
     """The graph with quantised weights and QDQ nodes."""
     import onnx
@@ -146,9 +148,10 @@ def _quantize(
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     measured = {name: observer.range(method) for name, observer in observers.items()}
+    joined = [(*node.output, *node.input) for node in model.graph.node if node.op_type == "Concat"]
     ranges = {
         name: tuple(np.array(end, np.float32) for end in ends)
-        for name, ends in _share_ranges(model, measured).items()
+        for name, ends in share_ranges(measured, joined).items()
     }
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -169,31 +172,6 @@ def _quantize(
         quantizer.model.topological_sort()  # as the format asks for, and other runtimes do
     made: ModelProto = quantizer.model.model
     return made
-
-
-def _share_ranges(model: ModelProto, ranges: dict[str, Range]) -> dict[str, Range]:
-    """Ranges that are the same for all that a dense block concatenates.
-
-    Features then pass from layer to layer as they are; with a range for each Concat they would be
-    rounded anew at every layer.
-    """
-    parent = {name: name for name in ranges}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    for node in model.graph.node:
-        if node.op_type == "Concat":
-            names = [name for name in (*node.input, *node.output) if name in parent]
-            for name in names[1:]:
-                parent[root(name)] = root(names[0])
-    widest: dict[str, Range] = {}
-    for name, (low, high) in ranges.items():
-        kept = widest.get(root(name), (low, high))
-        widest[root(name)] = (min(low, kept[0]), max(high, kept[1]))
-    return {name: widest[root(name)] for name in ranges}
 
 
 @contextmanager

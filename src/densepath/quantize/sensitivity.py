@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from densepath.models.build import Model
 from densepath.quantize.calibration import Calibration
+from densepath.quantize.observer import HIGHEST_LEVEL
 from densepath.quantize.scoring import signal_to_noise
 from densepath.weights.checkpoint import Checkpoint
 
 # So many images tell the layers apart.
 MOST_IMAGES = 16
-WEIGHT_LEVELS, ACTIVATION_LEVELS = 127, 255
+MOST_WEIGHT = 127
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _rounded(model: Model, name: str) -> Iterator[None]:
     conv = model.get_submodule(name)
     assert isinstance(conv, nn.Conv2d)
     kept = conv.weight.data
-    scale = kept.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / WEIGHT_LEVELS
+    scale = kept.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / MOST_WEIGHT
     conv.weight.data = (kept / scale).round() * scale
     handle = conv.register_forward_pre_hook(lambda _, inputs: (_round_activation(inputs[0]),))
     try:
@@ -79,5 +80,5 @@ def _rounded(model: Model, name: str) -> Iterator[None]:
 def _round_activation(x: Tensor) -> Tensor:
     """The values in 256 steps between their extremes, with 0 among them."""
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 1e-12)
-    step = (high - low) / ACTIVATION_LEVELS
+    step = (high - low) / HIGHEST_LEVEL
     return ((x / step).round() * step).clamp(low, high)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, TypeAlias, get_args
 
-Precision = Literal["float32", "bfloat16", "int8"]
+from densepath.choices import FloatPrecision
+
+Precision = Literal[FloatPrecision, "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Purpose = Literal["server", "edge", "npu"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)

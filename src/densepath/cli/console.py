@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,11 @@ def stderr() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def print_lines(lines: Iterable[str], console: Console) -> None:
+    """Lines of text, as they stand and as long as they are."""
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from densepath.cli import export as exporting
-from densepath.cli import preprocess_options as options
+from densepath.choices import PARITY_IMAGES
+from densepath.cli import options
+from densepath.cli import preprocess_options as preprocessing
+from densepath.cli.bundle_report import report_bundle
 from densepath.cli.console import note
+from densepath.cli.progress import show_steps
 
 
 def convert(
-    file: Annotated[
-        Path,
-        typer.Argument(help="A .pdparams, .ckpt, .pth or .safetensors file.", metavar="FILE"),
-    ],
-    output: exporting.Output,
+    file: options.WeightsFile,
+    output: options.BundleFolder,
     model: Annotated[
         str | None,
         typer.Option(
@@ -28,31 +27,23 @@ def convert(
     to: Annotated[
         str, typer.Option(help="Formats, commas between: onnx, openvino, torch, aoti.")
     ] = "onnx",
-    source: Annotated[
-        str | None,
-        typer.Option(help="Published weights whose preprocessing it has, as paddle/DPN92."),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="Text file of class names, a `name` or `number name` a line."),
-    ] = None,
-    multi_label: Annotated[
-        bool, typer.Option("--multi-label", help="Each class is a yes or no of its own.")
-    ] = False,
-    size: options.Size = None,
-    resize_short: options.ResizeShort = None,
-    crop_pct: options.CropPct = None,
-    interpolation: options.Interpolation = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    dynamic_size: exporting.DynamicSize = False,
-    opset: exporting.Opset = None,
-    images: exporting.ImagesOption = None,
-    num_images: exporting.NumImages = 50,
-    batch_sizes: exporting.BatchSizes = "1,4,8",
-    overwrite: exporting.Overwrite = False,
-    keep_failed: exporting.Failed = None,
-    json: exporting.Json = False,
+    source: options.Source = None,
+    labels: options.Labels = None,
+    multi_label: options.MultiLabel = False,
+    size: preprocessing.Size = None,
+    resize_short: preprocessing.ResizeShort = None,
+    crop_pct: preprocessing.CropPct = None,
+    interpolation: preprocessing.Interpolation = None,
+    mean: preprocessing.Mean = None,
+    std: preprocessing.Std = None,
+    dynamic_size: options.DynamicSize = False,
+    opset: options.Opset = None,
+    images: options.ParityImages = None,
+    num_images: options.NumImages = PARITY_IMAGES,
+    batch_sizes: options.BatchSizes = options.BATCH_SIZES,
+    overwrite: options.Overwrite = False,
+    keep_failed: options.KeepFailed = None,
+    json: options.Json = False,
 ) -> None:
     """Convert weights of PaddleClas, MindCV, timm or torchvision to ONNX or another format.
 
@@ -63,8 +54,8 @@ def convert(
     from densepath.data.label_names import read_label_names
     from densepath.exporting.convert import convert as convert_file
 
-    changes = options.read_changes(size, resize_short, crop_pct, interpolation, mean, std)
-    with exporting.progress() as say:
+    changes = preprocessing.read_changes(size, resize_short, crop_pct, interpolation, mean, std)
+    with show_steps("reading the weights") as say:
         bundle = convert_file(
             file,
             output,
@@ -72,13 +63,13 @@ def convert(
             source=source,
             labels=read_label_names(labels) if labels else None,
             multi_label=multi_label,
-            to=exporting.split_names(to),
+            to=options.split_names(to),
             preprocess=changes,
             dynamic_size=dynamic_size,
             opset=opset,
             images=images,
             num_images=num_images,
-            batch_sizes=exporting.split_numbers(batch_sizes),
+            batch_sizes=options.split_numbers(batch_sizes),
             overwrite=overwrite,
             failed=keep_failed,
             say=say,
@@ -86,6 +77,8 @@ def convert(
     manifest = bundle.manifest
     for said in manifest.source["provenance"]["notes"]:
         note(said)
-    exporting.report(bundle, json=json)
+    report_bundle(bundle, json=json)
     if not json:
-        options.note_preprocess(manifest.preprocess, manifest.source["provenance"]["preprocess"])
+        preprocessing.note_preprocess(
+            manifest.preprocess, manifest.source["provenance"]["preprocess"]
+        )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from densepath.cli import outputs
+from densepath.cli import options, outputs
 from densepath.cli.console import note, print_json
 from densepath.cli.data_options import DataSettings, read_data_options
 from densepath.descriptors import stream_name
@@ -41,7 +41,7 @@ def inspect(
             show_default=False,
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="All counts as one JSON object.")] = False,
+    json: options.Json = False,
 ) -> None:
     """Say how a data set is understood: splits, classes, copies, and what is left out.
 
@@ -54,8 +54,8 @@ def inspect(
     from densepath.wording import literal
 
     console = outputs.console_beside({"--output": output}, json=json)
-    name, options = read_data_options(source, settings, seed=seed)
-    splits = open_splits(name, options=options)
+    name, reading = read_data_options(source, settings, seed=seed)
+    splits = open_splits(name, options=reading)
     found = inspect_splits(splits)
     if json:
         print_json(found.to_dict())

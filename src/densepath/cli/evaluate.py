@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from densepath.cli import outputs
+from densepath.choices import EVALUATION_BATCH_SIZE, THRESHOLD, OnError
+from densepath.cli import options, outputs
 from densepath.cli.console import note, note_unreadable, print_json, stdout
 from densepath.cli.data_options import DataSettings, read_data_fields
-from densepath.cli.options import EngineName
-from densepath.cli.predict import OnError, Pooling, Precision
 
 if TYPE_CHECKING:
     from densepath.evaluation.report import Report
-
-
-class SplitName(StrEnum):
-    """A part of a data set."""
-
-    train = "train"
-    validation = "validation"
-    test = "test"
-
-
-class MissingClassesName(StrEnum):
-    """What a data set without some of the checkpoint's classes is."""
-
-    refuse = "refuse"
-    allow = "allow"
 
 
 def evaluate(
@@ -49,13 +32,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    split: Annotated[
-        SplitName | None,
-        typer.Option(
-            help="The part of the data set. [default: test images, else those held out, else all]",
-            show_default=False,
-        ),
-    ] = None,
+    split: options.SplitOf = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -64,25 +41,14 @@ def evaluate(
     ] = None,
     on_error: Annotated[
         OnError, typer.Option(help="An unreadable image: leave it out and name it, or stop there.")
-    ] = OnError.fail,
-    missing_classes: Annotated[
-        MissingClassesName,
-        typer.Option(help="A data set that lacks some of the checkpoint's classes."),
-    ] = MissingClassesName.refuse,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Side of the network's input in pixels; the checkpoint's by default."
-        ),
-    ] = None,
-    crop_pct: Annotated[
-        float | None,
-        typer.Option(help="Share of the short side that the crop keeps; the checkpoint's."),
-    ] = None,
-    test_pooling: Annotated[
-        Pooling, typer.Option(help="mean-max is for sizes above the training size.")
-    ] = Pooling.mean,
-    threshold: Annotated[float, typer.Option(help="Of the scores of a multi-label network.")] = 0.5,
+    ] = "fail",
+    missing_classes: options.Missing = "refuse",
+    size: options.Size = None,
+    crop_pct: options.CropPct = None,
+    test_pooling: options.Pooling = "mean",
+    threshold: Annotated[
+        float, typer.Option(help="Of the scores of a multi-label network.")
+    ] = THRESHOLD,
     data_root: Annotated[
         Path | None,
         typer.Option(help="The folder that a list's or CSV's paths start from; its own."),
@@ -95,16 +61,14 @@ def evaluate(
     ] = None,
     split_column: Annotated[str | None, typer.Option(help="Its column of splits.")] = None,
     settings: DataSettings = None,
-    engine: Annotated[
-        EngineName, typer.Option(help="What runs the network; auto says what it chose and why.")
-    ] = "auto",
-    precision: Annotated[
-        Precision, typer.Option(help="The type of the arithmetic.")
-    ] = Precision.float32,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of one run.")] = 32,
+    engine: options.Engine = "auto",
+    precision: options.Precision = "float32",
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images of one run.")
+    ] = EVALUATION_BATCH_SIZE,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="The report as one JSON object.")] = False,
+    device: options.Device = "auto",
+    json: options.Json = False,
 ) -> None:
     """Measure a network on labelled images: accuracy, each class, confusion, calibration.
 
@@ -122,17 +86,17 @@ def evaluate(
     report = evaluate_subject(
         subject,
         data,
-        split=split.value if split is not None else None,
+        split=split,
         size=size,
         crop_share=crop_pct,
-        test_pooling="mean_max" if test_pooling is Pooling.mean_max else "mean",
+        test_pooling=options.to_pooling(test_pooling),
         batch_size=batch_size,
         workers=workers,
         engine=engine,
-        precision=precision.value,
+        precision=precision,
         device=device,
-        on_error=on_error.value,
-        missing_classes=missing_classes.value,
+        on_error=on_error,
+        missing_classes=missing_classes,
         threshold=threshold,
         data_root=data_root,
         reading=read_data_fields(

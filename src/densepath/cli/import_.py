@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from densepath.cli import outputs
-from densepath.cli import preprocess_options as options
+from densepath.cli import options, outputs
+from densepath.cli import preprocess_options as preprocessing
 from densepath.cli.console import note, print_json
 from densepath.descriptors import stream_name
 from densepath.errors import UsageError
@@ -16,10 +16,7 @@ from densepath.wording import counted
 
 
 def import_(
-    file: Annotated[
-        Path,
-        typer.Argument(help="A .pdparams, .ckpt, .pth or .safetensors file.", metavar="FILE"),
-    ],
+    file: options.WeightsFile,
     model: Annotated[str, typer.Option(help="The catalogue's model that the file is of.")],
     output: Annotated[
         Path,
@@ -30,24 +27,16 @@ def import_(
             help="The checkpoint to write, a .safetensors file.",
         ),
     ],
-    source: Annotated[
-        str | None,
-        typer.Option(help="Published weights whose preprocessing it has, as paddle/DPN92."),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="Text file of class names, a `name` or `number name` a line."),
-    ] = None,
-    multi_label: Annotated[
-        bool, typer.Option("--multi-label", help="Each class is a yes or no of its own.")
-    ] = False,
-    size: options.Size = None,
-    resize_short: options.ResizeShort = None,
-    crop_pct: options.CropPct = None,
-    interpolation: options.Interpolation = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    source: options.Source = None,
+    labels: options.Labels = None,
+    multi_label: options.MultiLabel = False,
+    size: preprocessing.Size = None,
+    resize_short: preprocessing.ResizeShort = None,
+    crop_pct: preprocessing.CropPct = None,
+    interpolation: preprocessing.Interpolation = None,
+    mean: preprocessing.Mean = None,
+    std: preprocessing.Std = None,
+    json: options.Json = False,
 ) -> None:
     """Convert weights of PaddleClas, MindCV, timm or torchvision; nothing in them is executed.
 
@@ -71,7 +60,9 @@ def import_(
         source=source,
         labels=names,
         multi_label=multi_label,
-        preprocess=options.read_changes(size, resize_short, crop_pct, interpolation, mean, std),
+        preprocess=preprocessing.read_changes(
+            size, resize_short, crop_pct, interpolation, mean, std
+        ),
         say=note,
     )
     checkpoint.save(output)
@@ -92,4 +83,4 @@ def import_(
             f"{counted(checkpoint.num_classes, 'class')}, "
             f"{counted(len(checkpoint.tensors), 'tensor')} from {file.name}"
         )
-        options.note_preprocess(checkpoint.preprocess, checkpoint.provenance["preprocess"])
+        preprocessing.note_preprocess(checkpoint.preprocess, checkpoint.provenance["preprocess"])

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from densepath.cli import export as exporting
-from densepath.cli import outputs
+from densepath.choices import SIMULATED_IMAGES, OnError
+from densepath.cli import options, outputs
 from densepath.cli.console import note, print_json, stdout
 from densepath.cli.data_options import DataSettings, read_data_fields
-from densepath.cli.evaluate import MissingClassesName
-from densepath.cli.predict import OnError
+from densepath.cli.progress import show_steps
 
 NAMES = ("form", "engine", "precision")
 
@@ -27,27 +26,18 @@ def ladder(
         ),
     ],
     data: Annotated[str, typer.Option(help="A labelled data set.", metavar="DATA")],
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the data set: train, validation or test. [default: as in `evaluate`]",
-            show_default=False,
-        ),
-    ] = None,
+    split: options.SplitOf = None,
     images: Annotated[
         int | None,
         typer.Option(min=1, help="So many of them, taken evenly; all by default."),
     ] = None,
     simulated: Annotated[
         int, typer.Option(min=1, help="Of these, those that an NPU's simulator answers.")
-    ] = 500,
+    ] = SIMULATED_IMAGES,
     on_error: Annotated[
         OnError, typer.Option(help="An unreadable image: leave it out and count it, or stop there.")
-    ] = OnError.fail,
-    missing_classes: Annotated[
-        MissingClassesName,
-        typer.Option(help="A data set that lacks some of the network's classes."),
-    ] = MissingClassesName.refuse,
+    ] = "fail",
+    missing_classes: options.Missing = "refuse",
     settings: DataSettings = None,
     output: Annotated[
         Path | None,
@@ -59,7 +49,7 @@ def ladder(
             show_default=False,
         ),
     ] = None,
-    json: exporting.Json = False,
+    json: options.Json = False,
 ) -> None:
     """Compare a network's forms: top-1, top-5, agreement, signal to noise, size and latency.
 
@@ -71,15 +61,16 @@ def ladder(
 
     if output is not None:
         check_folder(output)
-    with exporting.progress() as say:
+    with show_steps("opening the first form") as say:
         made = measure_ladder(
-            *(subjects, data),
-            split=split,  # type: ignore[arg-type]
+            subjects,
+            data,
+            split=split,
             num_images=images,
             num_simulated=simulated,
             reading=read_data_fields(settings),
-            missing_classes=missing_classes.value,
-            on_error=on_error.value,
+            missing_classes=missing_classes,
+            on_error=on_error,
             say=say,
         )
         if output is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from densepath.cli import options
 from densepath.cli.console import note, print_json, stdout
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def models(
             help="Each layer in place of the sums, under its name in quantisation and profiles.",
         ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    json: options.JsonLines = False,
 ) -> None:
     """List the models: their size, what an image costs, memory for training, and accuracy.
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import typer
 
-from densepath.cli import export as exporting
-from densepath.cli import outputs
+from densepath.cli import options, outputs
 from densepath.cli.console import NAMED_FAILURES, note, note_unreadable, print_json
+from densepath.cli.progress import show_steps
 from densepath.wording import counted
-
-ProgramFolder: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="PROGRAM", help="A folder that `npu compile` wrote.")
-]
 
 
 def vectors(
-    program: ProgramFolder,
+    program: options.ProgramFolder,
     images: Annotated[
         list[str],
         typer.Argument(
@@ -42,10 +38,8 @@ def vectors(
             "--check", help="Compare with TensorFlow Lite Micro's interpreter before writing."
         ),
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the vectors that stand there.")
-    ] = False,
-    json: exporting.Json = False,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
 ) -> None:
     """Write test vectors of a program: input bytes, the bytes that a board must answer, an index.
 
@@ -64,7 +58,7 @@ def vectors(
     found = map(name_of, find_images(images, passed_over=passed_over))
     chosen = list(itertools.islice(found, num_images))
     more = next(found, None) is not None
-    with exporting.progress() as say:
+    with show_steps("reading the images") as say:
         made = write_vectors(opened, chosen, output, check=check, overwrite=overwrite, say=say)
     if passed_over:
         note(str(passed_over))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from densepath import choices
 from densepath.cli.console import note
 from densepath.errors import UsageError
 
@@ -15,14 +15,6 @@ if TYPE_CHECKING:
     from densepath.weights.preprocess_changes import PreprocessChanges
 
 NONE = "none"
-
-
-class InterpolationName(StrEnum):
-    """How an image is resized."""
-
-    bilinear = "bilinear"
-    bicubic = "bicubic"
-    cv2_bilinear = "cv2_bilinear"
 
 
 Size: TypeAlias = Annotated[
@@ -48,7 +40,7 @@ CropPct: TypeAlias = Annotated[
     ),
 ]
 Interpolation: TypeAlias = Annotated[
-    InterpolationName | None,
+    choices.Interpolation | None,
     typer.Option(help="Pillow's bilinear or bicubic, or OpenCV's bilinear.", show_default=False),
 ]
 Mean: TypeAlias = Annotated[
@@ -69,7 +61,7 @@ def read_changes(
     size: str | None,
     resize_short: str | None,
     crop_pct: float | None,
-    interpolation: InterpolationName | None,
+    interpolation: choices.Interpolation | None,
     mean: str | None,
     std: str | None,
 ) -> PreprocessChanges:
@@ -86,7 +78,7 @@ def read_changes(
         size=sides if sides is None or len(sides) > 1 else sides[0],  # type: ignore[arg-type]
         resize_short="none" if resize_short == NONE else short,
         crop_share=crop_pct,
-        interpolation=None if interpolation is None else interpolation.value,
+        interpolation=interpolation,
         mean=None if mean is None else _numbers("--mean", mean),
         std=None if std is None else _numbers("--std", std),
     )

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from densepath.bundle.formats import Purpose, quantised
-from densepath.cli import export as exporting
+from densepath.choices import CALIBRATION_IMAGES, HELD_OUT_IMAGES
+from densepath.cli import options
 from densepath.cli.console import note, print_json, stdout
 from densepath.cli.data_options import DataSettings, read_data_fields
+from densepath.cli.progress import show_steps
 from densepath.wording import first_of, percent
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def quantize(
             help="A run folder, a checkpoint file, a published name or a bundle with torch.",
         ),
     ],
-    output: exporting.Output,
+    output: options.BundleFolder,
     data: Annotated[
         str,
         typer.Option(
@@ -35,10 +37,10 @@ def quantize(
     ],
     images: Annotated[
         int, typer.Option(min=1, help="How many of them ranges are measured on.")
-    ] = 200,
+    ] = CALIBRATION_IMAGES,
     held_out: Annotated[
         int, typer.Option(min=0, help="How many others the methods are compared on.")
-    ] = 100,
+    ] = HELD_OUT_IMAGES,
     purpose: Annotated[
         Purpose, typer.Option("--for", help="What it is for; says which formats are written.")
     ] = "server",
@@ -73,10 +75,10 @@ def quantize(
         ),
     ] = None,
     settings: DataSettings = None,
-    opset: exporting.Opset = None,
+    opset: options.Opset = None,
     seed: Annotated[int, typer.Option(help="Draws the images.")] = 0,
-    overwrite: exporting.Overwrite = False,
-    json: exporting.Json = False,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
 ) -> None:
     """Quantise a network to INT8 with calibration images, and say how its answers compare.
 
@@ -87,8 +89,8 @@ def quantize(
     """
     from densepath.quantize.quantize import quantize as quantize_network
 
-    kept = exporting.split_names(keep_float or "")
-    with exporting.progress() as say:
+    kept = options.split_names(keep_float or "")
+    with show_steps("opening the checkpoint") as say:
         bundle = quantize_network(
             subject,
             output,
@@ -96,7 +98,7 @@ def quantize(
             num_images=images,
             num_held_out=held_out,
             purpose=purpose,
-            to=None if to is None else exporting.split_names(to),
+            to=None if to is None else options.split_names(to),
             method=method,
             keep_float="auto" if kept == ["auto"] else kept,
             sensitivity=sensitivity,
@@ -107,11 +109,11 @@ def quantize(
             overwrite=overwrite,
             say=say,
         )
-    report(bundle, json=json)
+    _report(bundle, json=json)
 
 
-def report(bundle: Bundle, *, json: bool) -> None:
-    """What the bundle holds, and how its answers compare."""
+def _report(bundle: Bundle, *, json: bool) -> None:
+    """Print what the bundle holds, and how its answers compare."""
     manifest = bundle.manifest
     said = manifest.quantization or {}
     for line in said["calibration"].get("notes", ()):

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from densepath.choices import LogFormat, LogLevel
 from densepath.cli.console import note
 from densepath.cli.options import EngineName
+from densepath.serving.core.settings import MEGABYTE, Settings
 
 KEY_VARIABLE = "DENSEPATH_API_KEY"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-MEGABYTE = 1_000_000
-MOST_IMAGES = 32
-
-
-class LogFormat(StrEnum):
-    """How the log's lines look."""
-
-    json = "json"
-    text = "text"
-
-
-class LogLevel(StrEnum):
-    """The least that is logged."""
-
-    debug = "debug"
-    info = "info"
-    warning = "warning"
-    error = "error"
+DEFAULTS = Settings()
 
 
 def serve(
@@ -45,16 +29,18 @@ def serve(
     ],
     host: Annotated[
         str, typer.Option(help="The address to listen on; 0.0.0.0 is all of this machine's.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of REST; 0 is any free one.")] = 8080,
+    ] = DEFAULTS.host,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of REST; 0 is any free one.")
+    ] = DEFAULTS.port,
     grpc_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Of gRPC; 0 is any free one.")
-    ] = 8081,
+        int | None, typer.Option(min=0, max=65535, help="Of gRPC; 0 is any free one.")
+    ] = DEFAULTS.grpc_port,
     no_grpc: Annotated[bool, typer.Option("--no-grpc", help="REST alone.")] = False,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes behind the same ports, each with its network.")
-    ] = 1,
-    engine: Annotated[EngineName, typer.Option(help="What runs the networks.")] = "auto",
+    ] = DEFAULTS.workers,
+    engine: Annotated[EngineName, typer.Option(help="What runs the networks.")] = DEFAULTS.engine,
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="Of a network in a worker; the cores by the workers by default."),
@@ -66,30 +52,37 @@ def serve(
     max_delay_ms: Annotated[
         float,
         typer.Option(min=0, help="How long a batch waits for images that are being read."),
-    ] = 2.0,
+    ] = DEFAULTS.max_delay_s * 1000,
     max_queue: Annotated[
         int,
         typer.Option(min=1, help="Images of a model and worker at once; more are refused (429)."),
-    ] = 64,
+    ] = DEFAULTS.max_queue,
     max_images: Annotated[
         int | None,
-        typer.Option(min=1, help="Of one request; 32 by default, or what the queue holds."),
+        typer.Option(
+            min=1,
+            help=f"Of one request; {DEFAULTS.max_images} by default, or what the queue holds.",
+        ),
     ] = None,
-    max_body_mb: Annotated[float, typer.Option(min=0.001, help="Of one request.")] = 32.0,
+    max_body_mb: Annotated[
+        float, typer.Option(min=0.001, help="Of one request.")
+    ] = DEFAULTS.max_body_bytes / MEGABYTE,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Height × width of an image, by its header.")
-    ] = 50_000_000,
-    max_connections: Annotated[int, typer.Option(min=1, help="At once, of a worker.")] = 512,
+    ] = DEFAULTS.max_pixels,
+    max_connections: Annotated[
+        int, typer.Option(min=1, help="At once, of a worker.")
+    ] = DEFAULTS.max_connections,
     timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds from a request's arrival to its answer.")
-    ] = 30.0,
+    ] = DEFAULTS.timeout_s,
     grace: Annotated[
         float, typer.Option(min=0, help="Seconds for what runs when the server is told to end.")
-    ] = 30.0,
+    ] = DEFAULTS.grace_s,
     linger: Annotated[
         float,
         typer.Option(min=0, help="Seconds in which it is not ready, but takes requests still."),
-    ] = 0.5,
+    ] = DEFAULTS.linger_s,
     api_key_file: Annotated[
         Path | None,
         typer.Option(help=f"A file with the key that clients must send; or set {KEY_VARIABLE}."),
@@ -113,11 +106,11 @@ def serve(
     ] = False,
     log_format: Annotated[
         LogFormat, typer.Option(help="Of the lines on standard error.")
-    ] = LogFormat.json,
+    ] = DEFAULTS.log_format,
     log_level: Annotated[
         LogLevel,
         typer.Option(help="The least that is logged; debug has health checks and /metrics, too."),
-    ] = LogLevel.info,
+    ] = DEFAULTS.log_level,
 ) -> None:
     """Answer images over REST and gRPC, with a page at / and metrics at /metrics.
 
@@ -128,7 +121,6 @@ def serve(
     from densepath.engines.cores import usable_cores
     from densepath.serving.core.settings import (
         MOST_BODY_MB,
-        Settings,
         check_key,
         check_number,
         parse_sources,
@@ -153,7 +145,7 @@ def serve(
         max_batch=max_batch,
         max_delay_s=max_delay_ms / 1000,
         max_queue=max_queue,
-        max_images=max_images or min(MOST_IMAGES, max_queue),
+        max_images=max_images or min(DEFAULTS.max_images, max_queue),
         max_body_bytes=round(max_body_mb * MEGABYTE),
         max_pixels=max_pixels,
         max_connections=max_connections,
@@ -165,8 +157,8 @@ def serve(
         certificate=tls_certificate,
         key=tls_key,
         pages=not no_page,
-        log_format=log_format.value,
-        log_level=log_level.value,
+        log_format=log_format,
+        log_level=log_level,
     )
     if host not in LOOPBACK and key is None:
         note(f"warning: anybody who reaches {host} may use this server; --api-key-file asks a key.")

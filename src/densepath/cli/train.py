@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from densepath.cli import outputs
+from densepath.choices import FloatPrecision, OnError, ProgressStyle
+from densepath.cli import options, outputs
 from densepath.cli.console import note, print_json
 from densepath.training.recipe_names import list_recipes
 from densepath.wording import percent
@@ -19,22 +19,6 @@ if TYPE_CHECKING:
 # What a shell reports for a program that a signal ended: 128 and the signal's number.
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 EXIT_OTHERS_STOPPED = 143
-
-
-class Precision(StrEnum):
-    """The type that convolutions compute in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-
-
-class ProgressStyle(StrEnum):
-    """How progress is shown."""
-
-    auto = "auto"
-    bar = "bar"
-    lines = "lines"
-    none = "none"
 
 
 RECIPE, RUN = "Recipe", "Where it runs"
@@ -118,7 +102,7 @@ def train(
         ),
     ] = None,
     precision: Annotated[
-        Precision | None, typer.Option(help="Type of the arithmetic.", rich_help_panel=RECIPE)
+        FloatPrecision | None, typer.Option(help="Type of the arithmetic.", rich_help_panel=RECIPE)
     ] = None,
     channels_last: Annotated[
         bool | None,
@@ -134,7 +118,7 @@ def train(
         int | None, typer.Option(help="Of every random draw.", rich_help_panel=RECIPE)
     ] = None,
     on_error: Annotated[
-        str | None,
+        OnError | None,
         typer.Option(metavar="skip|fail", help="For unreadable images.", rich_help_panel=RECIPE),
     ] = None,
     resume: Annotated[
@@ -154,8 +138,8 @@ def train(
     ] = None,
     progress: Annotated[
         ProgressStyle, typer.Option(help="On standard error.", rich_help_panel=RUN)
-    ] = ProgressStyle.auto,
-    json: Annotated[bool, typer.Option("--json", help="The result as one JSON object.")] = False,
+    ] = "auto",
+    json: options.Json = False,
 ) -> None:
     """Train a network, or go on with a run folder; Ctrl-C stops it so that it can go on.
 
@@ -163,21 +147,17 @@ def train(
     """
     import os
 
-    from densepath.errors import UsageError
-    from densepath.training.distributed import PeerError, find_ranks, pick_device
+    from densepath.training.distributed import PeerError, find_ranks, said_by_leader
     from densepath.training.recipe_file import merge_flags, parse_settings
-    from densepath.training.run_folder import is_run_folder
-    from densepath.training.signals import StoppedNow, StopRequest
-    from densepath.training.train import plan, train_recipe
+    from densepath.training.signals import StoppedNow
+    from densepath.training.train import train as train_network
 
     flags = {
-        "data.source": data,
-        "epochs": epochs,
         "data.batch_size": batch_size,
         "optimizer.lr": lr,
         "model.weights": weights,
         "model.freeze": freeze,
-        "compute.precision": precision and precision.value,
+        "compute.precision": precision,
         "compute.channels_last": channels_last,
         "compute.compile": compile,
         "seed": seed,
@@ -185,36 +165,26 @@ def train(
     }
     ranks = find_ranks(os.environ)
     try:
-        given = merge_flags(parse_settings(settings or []), flags)
-        planned, folder, resumes = plan(subject, recipe, given, output, resume=resume, qat=qat)
-        pick_device(device, ranks)
-    except UsageError as error:
-        if ranks.leads:
-            raise
-        # Every process finds the same mistake; the leader's message is enough.
-        raise typer.Exit(error.exit_code) from None
-
-    def say(message: str) -> None:
-        if ranks.leads:
-            note(message)
-
-    def advise() -> None:
-        if is_run_folder(folder):
-            say(f"Go on with: densepath train {folder}")
-
-    try:
-        result = train_recipe(
-            planned,
-            folder,
-            resume=resumes,
+        with said_by_leader(ranks):
+            given = merge_flags(parse_settings(settings or []), flags)
+        result = train_network(
+            subject,
+            data=data,
+            epochs=epochs,
+            output=output,
+            recipe=recipe,
+            settings=given,
+            qat=qat,
+            resume=resume,
             device=device,
             workers=workers,
-            progress=progress.value,
-            stop=StopRequest(say, advise=advise, ends_process=True),
+            progress=progress,
+            say=note,
+            ends_process=True,
         )
-    except PeerError:
-        # The process that failed has printed its message.
-        raise typer.Exit(1) from None
+    except PeerError as error:
+        # The process that failed, or the leading one, has printed its message.
+        raise typer.Exit(error.exit_code) from None
     except StoppedNow as stopped:
         raise typer.Exit(EXIT_CODES[stopped.signal]) from None
     _report(result, json, speaks=ranks.leads)

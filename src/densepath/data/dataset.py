@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.choices import Split
 from densepath.errors import UnknownNameError
 from densepath.images.preprocess import Image
 from densepath.wording import first_of
 
-Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Target = int | NDArray[np.float32]
 Indices = Sequence[int] | NDArray[np.int64]

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from densepath.choices import OnError
 from densepath.data.augment import Augment, Box
 from densepath.data.dataset import Dataset
 from densepath.data.randomness import EpochRandomness, shuffled
@@ -35,7 +36,6 @@ from densepath.errors import (
 from densepath.images.preprocess import Image, Preprocess
 
 CURE = "--on-error skip leaves such images out and counts them"
-OnError = Literal["fail", "skip"]
 
 
 @dataclass

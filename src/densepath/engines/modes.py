@@ -11,16 +11,16 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from typing import Literal, NoReturn, TypeAlias, get_args
+from typing import NoReturn, TypeAlias, get_args
 
 import numpy as np
 
+from densepath.choices import Mode
 from densepath.engines import forks
 from densepath.engines.cores import count_threads
 from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
 from densepath.errors import UnknownNameError, UsageError
 
-Mode = Literal["auto", "latency", "throughput"]
 RunPart: TypeAlias = Callable[[Images], Logits]
 
 

@@ -8,18 +8,25 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from densepath.bundle.bundle import is_bundle
 from densepath.bundle.formats import Precision
+from densepath.choices import (
+    EVALUATION_BATCH_SIZE,
+    THRESHOLD,
+    MissingClasses,
+    OnError,
+    TestPooling,
+)
 from densepath.data.dataset import Dataset, Split
 from densepath.data.loader import Batch, EvalLoader
 from densepath.data.sources import LISTS, TABLES
 from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation.forms import Form, is_program, open_form
-from densepath.evaluation.labels import MissingClasses, match_labels
+from densepath.evaluation.labels import match_labels
 from densepath.evaluation.measured import (
     find_overlap,
     find_trained_on,
@@ -31,15 +38,12 @@ from densepath.evaluation.report import Report
 from densepath.images.preprocess import Preprocess
 from densepath.metrics import metrics
 from densepath.metrics.answers import Answers, Predict, collect_answers
-from densepath.predict.load import TestPooling
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
-OnError = Literal["skip", "fail"]
 Say: TypeAlias = Callable[[str], None]
 
 MOST_MISTAKES = 16
-DEFAULT_BATCH_SIZE = 32
 
 
 def evaluate(
@@ -50,14 +54,14 @@ def evaluate(
     size: int | tuple[int, int] | None = None,
     crop_share: float | None = None,
     test_pooling: TestPooling = "mean",
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: int = EVALUATION_BATCH_SIZE,
     workers: int = 0,
     engine: str = "auto",
     precision: Precision = "float32",
     device: str = "auto",
     on_error: OnError = "fail",
     missing_classes: MissingClasses = "refuse",
-    threshold: float = 0.5,
+    threshold: float = THRESHOLD,
     data_root: str | Path | None = None,
     reading: Mapping[str, Any] | None = None,
     progress: bool = False,
@@ -166,9 +170,9 @@ def evaluate_logits(
     *,
     labels: list[str],
     subject: str,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: int = EVALUATION_BATCH_SIZE,
     on_error: OnError = "fail",
-    threshold: float = 0.5,
+    threshold: float = THRESHOLD,
 ) -> Report:
     """The report of anything that turns images into logits: an engine, an exported program.
 
@@ -207,7 +211,7 @@ def make_report(
     *,
     subject: str,
     settings: dict[str, Any],
-    threshold: float = 0.5,
+    threshold: float = THRESHOLD,
     images_per_second: float = math.nan,
 ) -> Report:
     """The answers of a form in figures."""

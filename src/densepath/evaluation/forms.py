@@ -15,12 +15,13 @@ import numpy as np
 
 from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.bundle.formats import Precision, runtimes_of
+from densepath.choices import TestPooling
 from densepath.engines.engine import Images, Logits
 from densepath.errors import UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.npu.program import COMPILED, DESCRIPTION, Program
 from densepath.npu.simulate import simulate_batch
-from densepath.predict.load import TestPooling, load
+from densepath.predict.load import load
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
+from densepath.choices import MissingClasses
 from densepath.errors import LabelMismatchError
 from densepath.text import normal_form
 from densepath.weights.labels import imagenet_labels, imagenet_wnids
 from densepath.wording import first_of
-
-MissingClasses = Literal["refuse", "allow"]
 
 NAMED_AT_MOST = 5
 

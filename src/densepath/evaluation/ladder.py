@@ -18,13 +18,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.choices import SIMULATED_IMAGES, MissingClasses, OnError
 from densepath.data.dataset import Dataset, Split, Subset
-from densepath.data.loader import EvalLoader, OnError
+from densepath.data.loader import EvalLoader
 from densepath.engines.engine import Images, Logits
 from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation.evaluate import make_report
 from densepath.evaluation.forms import Form, open_forms
-from densepath.evaluation.labels import MissingClasses, match_labels
+from densepath.evaluation.labels import match_labels
 from densepath.evaluation.measured import Overlap, find_known, find_overlap, open_measured
 from densepath.evaluation.report import Report
 from densepath.metrics.answers import collect_answers
@@ -177,7 +178,7 @@ def measure_ladder(
     *,
     split: Split | None = None,
     num_images: int | None = None,
-    num_simulated: int = 500,
+    num_simulated: int = SIMULATED_IMAGES,
     timed: bool = True,
     data_root: str | Path | None = None,
     reading: Mapping[str, Any] | None = None,

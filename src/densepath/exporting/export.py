@@ -13,6 +13,7 @@ from pathlib import Path
 
 from densepath.bundle.bundle import Bundle, check_target, write_bundle
 from densepath.bundle.formats import FORMATS, exported, exported_by_default, named
+from densepath.choices import PARITY_BATCH_SIZES, PARITY_IMAGES
 from densepath.errors import MissingPackageError, UnknownNameError, UsageError, check_count
 from densepath.exporting.describe import describe
 from densepath.exporting.job import Job, Say
@@ -27,8 +28,6 @@ from densepath.outputs import check_folder
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
-DEFAULT_BATCH_SIZES = (1, 4, 8)
-
 
 def export(
     subject: str | Path | Checkpoint,
@@ -39,8 +38,8 @@ def export(
     dynamic_size: bool = False,
     opset: int | None = None,
     images: Sequence[str | Path] | None = None,
-    num_images: int = 50,
-    batch_sizes: Sequence[int] = DEFAULT_BATCH_SIZES,
+    num_images: int = PARITY_IMAGES,
+    batch_sizes: Sequence[int] = PARITY_BATCH_SIZES,
     overwrite: bool = False,
     failed: str | Path | None = None,
     say: Say = lambda step: None,

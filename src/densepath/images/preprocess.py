@@ -10,19 +10,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.choices import CropRounding, Interpolation, SideRounding
 from densepath.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-Interpolation = Literal["bilinear", "bicubic", "cv2_bilinear"]
-SideRounding = Literal["truncate", "round"]
-CropRounding = Literal["round", "floor"]
 Image = NDArray[np.uint8]
 Size = tuple[int, int]
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densepath.choices import TestPooling
 from densepath.errors import UsageError
 from densepath.models.fold import scale_and_shift
 from densepath.models.spec import StemPool
-
-TestPooling = Literal["mean", "mean_max"]
 
 
 class StemMaxPool(nn.Module):

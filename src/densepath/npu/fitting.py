@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from densepath.errors import EngineError
 from densepath.npu.targets import DEFAULTS
+
+if TYPE_CHECKING:
+    from densepath.npu.program import Program
 
 KIB = 1024
 # The modes whose features lie in DRAM, and how much SRAM each takes to work in.
@@ -45,6 +49,18 @@ def less_flash(about: dict[str, Any]) -> str:
     if about["target"]["memory_mode"] == ON_CHIP:
         return "fewer classes shorten them"
     return f"fewer classes, or weights on the chip (--memory-mode {ON_CHIP}), shorten them"
+
+
+def check_fits(program: Program) -> None:
+    """Raise unless the program has the memory that it needs on its board.
+
+    Raises:
+        EngineError: it needs more; the message has the cures.
+    """
+    unfit = why_unfit(program.about)
+    if unfit is not None:
+        target = program.about["target"]["name"]
+        raise EngineError(f"{program.folder} does not fit its {target}: {unfit}")
 
 
 def why_unfit(about: dict[str, Any]) -> str | None:

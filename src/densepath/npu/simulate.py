@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.choices import TOP_K
 from densepath.errors import DataError, EngineError, MissingPackageError
 from densepath.files import write_atomically, write_text
 from densepath.images.decode import open_picture
@@ -80,7 +81,7 @@ class Simulation:
 
 
 def simulate(
-    program: Program, source: str | Path, *, top_k: int = 5, kernels: Kernels = "densepath"
+    program: Program, source: str | Path, *, top_k: int = TOP_K, kernels: Kernels = "densepath"
 ) -> Simulation:
     """The answer to an image file, or to a `.bin` file of the input's bytes.
 

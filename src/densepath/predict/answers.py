@@ -16,16 +16,16 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TextIO, TypeAlias
+from typing import Any, NamedTuple, TextIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.choices import TOP_K, AnswerFormat
 from densepath.errors import UnknownNameError, UsageError
 from densepath.names import readable, to_json
 from densepath.wording import percent, printable, shorten
 
-Format = Literal["table", "json", "csv"]
 Writer: TypeAlias = Callable[[Iterable["Prediction"], TextIO, int], None]
 
 SCORE_DIGITS = 6
@@ -141,7 +141,7 @@ def answer(
     paths: Sequence[str],
     labels: Sequence[str],
     *,
-    top_k: int = 5,
+    top_k: int = TOP_K,
     multi_label: bool = False,
 ) -> list[Prediction]:
     """One prediction for each row of logits [N, classes]; of equal scores the lower class first.
@@ -206,7 +206,7 @@ def write_table(predictions: Iterable[Prediction], file: TextIO, top_k: int) -> 
         file.flush()
 
 
-WRITERS: dict[Format, Writer] = {
+WRITERS: dict[AnswerFormat, Writer] = {
     "table": write_table,
     "json": write_json_lines,
     "csv": write_csv,

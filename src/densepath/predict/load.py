@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.bundle.formats import RUNTIMES, Precision, Runtime
+from densepath.choices import TestPooling
 from densepath.engines.choose import Choice, choose
 from densepath.engines.engine import Engine
 from densepath.engines.modes import Mode, count_streams
@@ -26,8 +27,6 @@ from densepath.predict.source import Source, name_of_checkpoint
 
 if TYPE_CHECKING:
     from densepath.weights.checkpoint import Checkpoint
-
-TestPooling = Literal["mean", "mean_max"]
 
 
 def load(

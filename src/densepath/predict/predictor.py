@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.choices import TOP_K
 from densepath.engines import forks
 from densepath.engines.engine import Engine, ExplainingEngine, Images, Logits
 from densepath.errors import UsageError, check_count
@@ -142,7 +143,7 @@ class Predictor:
         self,
         images: Readable | Iterable[Readable],
         *,
-        top_k: int = 5,
+        top_k: int = TOP_K,
         batch_size: int | None = None,
         live: bool = False,
     ) -> Iterator[Prediction]:
@@ -172,7 +173,7 @@ class Predictor:
         images: Readable | Iterable[Readable],
         *,
         target: str | int | None = None,
-        top_k: int = 5,
+        top_k: int = TOP_K,
         batch_size: int | None = None,
         live: bool = False,
     ) -> Iterator[Explanation]:
@@ -206,7 +207,9 @@ class Predictor:
         """One image, read, resized and cropped; or why it cannot be."""
         return read_image(image, name, self.preprocess.channels, self._fit, max_pixels)
 
-    def answer(self, logits: Logits, names: Sequence[str], *, top_k: int = 5) -> list[Prediction]:
+    def answer(
+        self, logits: Logits, names: Sequence[str], *, top_k: int = TOP_K
+    ) -> list[Prediction]:
         """The best classes of each row of logits [N, classes], under the names of its images."""
         return answer(logits, names, self.labels, top_k=top_k, multi_label=self.multi_label)
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 from densepath.bundle.bundle import Bundle, check_target, write_bundle
 from densepath.bundle.formats import Int8, Purpose, named, runtimes_of
+from densepath.choices import CALIBRATION_IMAGES, HELD_OUT_IMAGES
 from densepath.engines.engine import Logits
 from densepath.engines.litert import Kernels
 from densepath.engines.opening import Opening, open_runtime
@@ -36,7 +37,6 @@ from densepath.quantize.user_functions import UserFunctions, load_user_functions
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
-HELD_OUT = 100
 # Of the layers, those that `keep_float="auto"` leaves in float32.
 AUTO_SHARE = 0.03
 # Below this no network answers as the float one does: something is broken.
@@ -51,8 +51,8 @@ def quantize(
     output: str | Path,
     *,
     data: str | Path,
-    num_images: int = 200,
-    num_held_out: int = HELD_OUT,
+    num_images: int = CALIBRATION_IMAGES,
+    num_held_out: int = HELD_OUT_IMAGES,
     purpose: Purpose = "server",
     to: Sequence[str] | None = None,
     method: str = "auto",

@@ -35,7 +35,14 @@ TIMEOUT = timedelta(minutes=30)
 
 
 class PeerError(TrainingError):
-    """Another process of this training failed; that process has said why."""
+    """Another process of this training failed; that process has said why.
+
+    `exit_code` is that of the mistake where every process made the same one.
+    """
+
+    def __init__(self, message: str, exit_code: int = TrainingError.exit_code) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass
@@ -179,6 +186,22 @@ def pick_device(name: str, ranks: Ranks) -> torch.device:
     elif device.type != "cpu":
         raise UsageError(f"device is {name!r}; training runs on cpu and cuda.")
     return device
+
+
+@contextmanager
+def said_by_leader(ranks: Ranks) -> Iterator[None]:
+    """Within, a mistake of the user is found by every process, and the leading one says it.
+
+    Raises:
+        UsageError: the mistake, in the leading process.
+        PeerError: in the others, with its exit code.
+    """
+    try:
+        yield
+    except UsageError as error:
+        if ranks.leads:
+            raise
+        raise PeerError("the leading process says what is wrong.", error.exit_code) from error
 
 
 @contextmanager

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Literal, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
+from densepath.choices import ProgressStyle
 from densepath.metrics.metrics import top5_tells
 from densepath.training.state import Position
 from densepath.wording import counted, percent
 
-Style = Literal["auto", "bar", "lines", "none"]
 SECONDS_BETWEEN_LINES = 30.0
 RATE_SECONDS = 20.0
 
@@ -199,7 +199,7 @@ class Pace:
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-def make_progress(style: Style, num_epochs: int, *, leads: bool) -> Progress:
+def make_progress(style: ProgressStyle, num_epochs: int, *, leads: bool) -> Progress:
     """The progress of that style; `auto` is a bar on a terminal and lines elsewhere."""
     if style == "none" or not leads:
         return NoProgress()

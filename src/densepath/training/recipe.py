@@ -12,9 +12,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from densepath.choices import (
+    CropRounding,
+    FloatPrecision,
+    Interpolation,
+    OnError,
+    SideRounding,
+)
 from densepath.data.options import DataOptions
 
-Interpolation = Literal["bilinear", "bicubic", "cv2_bilinear"]
 FREEZE_PARTS = ("nothing", "stem", "features")
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -103,7 +109,7 @@ class DataSection(Section):
     validation_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     """The part of the training images held out for validation where the set has no such split.
     None: 0.1, and 0 where `evaluate_on` is `test`."""
-    on_error: Literal["fail", "skip"] = "fail"
+    on_error: OnError = "fail"
     """What an unreadable image does; skipped ones are counted."""
 
     @model_validator(mode="before")
@@ -137,9 +143,9 @@ class PreprocessSection(Section):
     """The short side in pixels before the centre crop; 0 resizes straight to `size`."""
     interpolation: Interpolation | None = None
     """Pillow's antialiased `bilinear` or `bicubic`, or OpenCV's plain one as `cv2_bilinear`."""
-    side_rounding: Literal["truncate", "round"] | None = None
+    side_rounding: SideRounding | None = None
     """How the long side is made whole."""
-    crop_rounding: Literal["round", "floor"] | None = None
+    crop_rounding: CropRounding | None = None
     """How the corner of the crop is made whole."""
     mean: tuple[float, ...] | None = None
     """Of values scaled to 0…1, one a channel."""
@@ -236,7 +242,7 @@ class EmaSection(Section):
 class ComputeSection(Section):
     """How the arithmetic is done; changes speed, and results within rounding."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: FloatPrecision = "float32"
     """`bfloat16`: convolutions in bfloat16 by autocast; the evaluation is in float32."""
     channels_last: bool = False
     """NHWC in memory, which CPUs and GPUs convolve faster."""

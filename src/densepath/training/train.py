@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from densepath.choices import ProgressStyle
 from densepath.errors import UnknownNameError, UsageError
 from densepath.models.catalogue import find_spec
 from densepath.training.allocator import keep_freed_memory
 from densepath.training.assemble import Place, assemble, count_cores
-from densepath.training.distributed import find_ranks, pick_device, process_group
+from densepath.training.distributed import (
+    Ranks,
+    find_ranks,
+    pick_device,
+    process_group,
+    said_by_leader,
+)
 from densepath.training.images import part_places
 from densepath.training.loop import run
 from densepath.training.more_epochs import extend
 from densepath.training.parts import Training
-from densepath.training.progress import Style, make_progress
+from densepath.training.progress import Progress, make_progress
 from densepath.training.qat import QAT_RECIPE
 from densepath.training.recipe import Recipe
-from densepath.training.recipe_file import make_recipe, merge_disjoint, merge_flags, read_recipe
+from densepath.training.recipe_file import (
+    make_recipe,
+    merge_disjoint,
+    merge_flags,
+    nest,
+    read_recipe,
+)
 from densepath.training.recipe_names import is_recipe
 from densepath.training.run_folder import is_run_folder, read_run_recipe
 from densepath.training.signals import StopRequest
@@ -83,9 +96,11 @@ def train(
     resume: bool = False,
     device: str = "auto",
     workers: int | None = None,
-    progress: Style = "auto",
+    progress: ProgressStyle = "auto",
+    say: Callable[[str], None] | None = None,
+    ends_process: bool = False,
 ) -> RunResult:
-    """Trains a network and leaves a run folder; blocks until it is done or stopped.
+    """Train a network and leave a run folder; block until it is done or stopped.
 
         densepath.train("densenet_bc_40_12", data="cifar10.zip", epochs=20, output="runs/first")
         densepath.train("runs/first")                          goes on where it stopped
@@ -103,13 +118,17 @@ def train(
         output: the run folder; by default `runs/MODEL-DATA`.
         recipe: a recipe with further settings, by name or file; the arguments here have the
             last word.
-        settings: fields of the recipe by their full names.
+        settings: fields of the recipe by their full names, or nested.
         qat: weights to fine-tune so that INT8 loses next to nothing (quantisation-aware
             training): a published name, a checkpoint file, a run folder or a bundle.
         resume: go on if the run folder already holds this training.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         workers: processes that load images; changes nothing but the speed.
         progress: `auto`, `bar`, `lines` or `none`, on standard error.
+        say: called in the leading process with what a signal brings, and then with how to go on;
+            by default the progress says the first.
+        ends_process: whether the process ends when a training that a signal stops at once has
+            not stopped within seconds.
 
     Raises:
         UsageError: arguments that do not hold together; RecipeError for fields of the recipe.
@@ -117,13 +136,54 @@ def train(
         DivergedError: the loss became NaN, infinite or grew without bound.
         OutputError: the run folder cannot be written.
         StoppedNow: a KeyboardInterrupt; a second signal came, or one before the first step.
+        PeerError: another process has failed, or says what is wrong with the arguments.
     """
+    ranks = find_ranks(os.environ)
+    with said_by_leader(ranks):
+        given = _given(settings or {}, data, epochs)
+        planned, folder, resume = plan(subject, recipe, given, output, resume=resume, qat=qat)
+        place = Place(ranks, pick_device(device, ranks), _pick_workers(workers, ranks.local_size))
+    view = make_progress(progress, planned.epochs, leads=ranks.leads)
+    try:
+        stop = _answer_signals(ranks, folder, view, say, ends_process=ends_process)
+        return _train(planned, folder, place, view, stop, resume=resume)
+    finally:
+        view.close()
+
+
+def _given(
+    settings: Mapping[str, Any], data: str | Path | None, epochs: int | None
+) -> dict[str, Any]:
+    """The fields of the recipe that the arguments give, nested.
+
+    Raises:
+        RecipeError: one is given twice, to different values.
+    """
+    given: dict[str, Any] = {}
+    for name, value in settings.items():
+        given = merge_disjoint(given, nest(name, value))
     source = str(data) if data is not None else None
-    given = merge_flags(merge_flags({}, settings or {}), {"data.source": source, "epochs": epochs})
-    planned, folder, resume = plan(subject, recipe, given, output, resume=resume, qat=qat)
-    return train_recipe(
-        planned, folder, resume=resume, device=device, workers=workers, progress=progress
-    )
+    return merge_flags(given, {"data.source": source, "epochs": epochs})
+
+
+def _answer_signals(
+    ranks: Ranks,
+    folder: Path,
+    view: Progress,
+    say: Callable[[str], None] | None,
+    *,
+    ends_process: bool,
+) -> StopRequest:
+    """How signals are answered: by `say` with how to go on, or else by the progress."""
+    if say is None:
+        return StopRequest(view.say, ends_process=ends_process)
+    speak = say if ranks.leads else lambda message: None
+
+    def advise() -> None:
+        if is_run_folder(folder):
+            speak(f"Go on with: densepath train {folder}")
+
+    return StopRequest(speak, advise=advise, ends_process=ends_process)
 
 
 def plan(
@@ -207,37 +267,21 @@ def _name_or_weights(subject: str) -> dict[str, str]:
         raise
 
 
-def train_recipe(
-    recipe: Recipe,
-    folder: Path,
-    *,
-    resume: bool = False,
-    device: str = "auto",
-    workers: int | None = None,
-    progress: Style = "auto",
-    stop: StopRequest | None = None,
+def _train(
+    recipe: Recipe, folder: Path, place: Place, view: Progress, stop: StopRequest, *, resume: bool
 ) -> RunResult:
-    """As `train`, from a Recipe that is already made; `stop` says how signals are answered."""
-    ranks = find_ranks(os.environ)
-    place = Place(ranks, pick_device(device, ranks), _pick_workers(workers, ranks.local_size))
+    """Train until it is done or stopped, with this machine's threads and memory set for it."""
+    ranks = place.ranks
     _share_threads(ranks.local_size)
     if place.device.type == "cpu":
         keep_freed_memory()
     devices = [place.device] if place.device.type == "cuda" else []
-    view = make_progress(progress, recipe.epochs, leads=ranks.leads)
-    try:
-        with (
-            stop or StopRequest(view.say) as stop,
-            process_group(ranks, place.device),
-            torch.random.fork_rng(devices),
-        ):
-            training = assemble(recipe, place, folder, resume=resume, progress=view, stop=stop)
-            already_finished = training.is_finished
-            run(training)
-            stop.waits_for = "this training is written"
-            return _conclude(training, already_finished=already_finished)
-    finally:
-        view.close()
+    with stop, process_group(ranks, place.device), torch.random.fork_rng(devices):
+        training = assemble(recipe, place, folder, resume=resume, progress=view, stop=stop)
+        already_finished = training.is_finished
+        run(training)
+        stop.waits_for = "this training is written"
+        return _conclude(training, already_finished=already_finished)
 
 
 def _pick_workers(workers: int | None, local_size: int) -> int:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
+from densepath.choices import LogFormat, LogLevel
 from densepath.errors import OutputError, UsageError
-from densepath.images.decode import MAX_PIXELS
 
 LONGEST_S = 86_400.0  # a day: as good as no limit, and what timers can count
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -137,7 +137,7 @@ class Settings:
     max_queue: int = 64
     max_body_bytes: int = 32 * MEGABYTE
     max_images: int = 32
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int = 50_000_000
     timeout_s: float = 30.0
     header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
@@ -148,8 +148,8 @@ class Settings:
     allowed_origins: tuple[str, ...] = ()
     certificate: Path | None = None
     key: Path | None = None
-    log_format: str = "json"
-    log_level: str = "info"
+    log_format: LogFormat = "json"
+    log_level: LogLevel = "info"
     pages: bool = True
 
     def check(self) -> None:

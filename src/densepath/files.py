@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from densepath.errors import OutputError
 from densepath.names import READABLE, to_json
 from densepath.notes import say_once
-from densepath.outputs import cannot_write, find_place, new_folders
+from densepath.outputs import cannot_write, find_place, kind_of, new_folders
 
 CHUNK_BYTES = 1 << 20
 # So many names of a folder are compared with one that is not there.
@@ -93,7 +93,12 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def missing(path: str | Path, kind: str = "file") -> str:
-    """The message for a path where nothing is, with the nearest ones that there are."""
+    """The message for a path where no such thing is, with the nearest ones that there are.
+
+    Where something else is, it says what: a folder, a pipe, a link that leads nowhere.
+    """
+    if os.path.lexists(path):
+        return f"{path} is {kind_of(path)}; name a {kind}."
     near = nearest_paths(path)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return f"{path}: no such {kind}{hint}"

@@ -275,6 +275,14 @@ def _takes_files(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
 
 
+def kind_of(path: str | Path) -> str:
+    """What stands at `path`, in words: a folder, a pipe, a link to what is not there."""
+    try:
+        return _kind(os.stat(path).st_mode)  # noqa: PTH116
+    except OSError:
+        return f"a link to {os.path.realpath(path)}, which is not there"
+
+
 def _kind(mode: int) -> str:
     """What a path of this mode is, in words."""
     kinds = {

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from importlib.resources import files as resource_files
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from densepath.bundle.formats import FORMATS, RUNTIMES, Format, Runtime, named, 
 from densepath.engines.choose import choose
 from densepath.engines.wish import Wish
 from densepath.errors import MissingPackageError, UsageError
+from densepath.exporting.export import check_formats
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.models.spec import DenseNetArch, ModelSpec
+from densepath.quantize.forms import choose_forms
 from densepath.weights.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -162,3 +165,26 @@ def test_the_schema_has_the_formats_of_the_table():
 def test_an_engine_for_int8_alone_is_made_by_quantize(here):
     with pytest.raises(UsageError, match="densepath quantize SUBJECT --data DATA --to litert"):
         densepath.load(here / "tiny.safetensors", engine="litert")
+
+
+@pytest.mark.parametrize(
+    ("verb", "format", "said"),
+    [
+        (
+            "export",
+            "litert",
+            "write the format litert. It comes with a bundle in INT8: densepath",
+        ),
+        ("export", "executorch", "quantize SUBJECT --data DATA --to executorch -o DIR"),
+        ("export", "native", "In float32 the engine native reads torch. It comes with a bundle"),
+        ("quantize", "torch", "float network does: densepath export SUBJECT --to torch -o DIR"),
+        ("quantize", "aoti", "`quantize` does not write the format aoti"),
+        ("export", "onx", "unknown format 'onx'. Did you mean onnx?"),
+        ("quantize", "onx", "unknown INT8 format 'onx'. Did you mean onnx?"),
+    ],
+)
+def test_a_format_of_the_other_verb_is_told_with_the_command_that_writes_it(verb, format, said):
+    check = check_formats if verb == "export" else partial(choose_forms, "server")
+    with pytest.raises(UsageError) as caught:
+        check([format])
+    assert said in str(caught.value)

@@ -193,6 +193,7 @@ def test_what_convert_does_not_take_is_said(run, file, tmp_path):
     for given, reason in (
         (tmp_path / "none.pth", "no such file"),
         (file, "densepath's own checkpoint: `densepath export` takes it"),
+        (tmp_path, "is a folder; name a file that PaddleClas"),
     ):
         code, _, err = run("convert", given, "-o", tmp_path / "b", *QUICK)
         assert code in (1, 2)

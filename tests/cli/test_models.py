@@ -68,6 +68,19 @@ def test_layers_are_listed_by_name_and_sum_up_to_the_model():
     assert densepath("models", "dpn68", "--layers", "--size", "1").returncode == 2
 
 
+def test_layers_of_a_wrong_size_are_an_error_and_nothing_else():
+    run = densepath("models", "densenet_bc_22_12", "densenet121", "--layers", "--size", "16")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "densenet121 needs at least 32 × 32 pixels" in run.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--json",), ("densenet121",)])
+def test_layers_take_no_batch_size(more):
+    run = densepath("models", *more, "--layers", "--batch-size", "64")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "--layers has not: leave it out" in run.stderr
+
+
 def test_models_loads_neither_torch_nor_numpy():
     code = (
         "import sys; sys.argv = ['densepath', 'models']\n"

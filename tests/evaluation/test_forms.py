@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -147,9 +148,35 @@ def test_a_form_whose_weights_are_no_numbers_ends_a_ladder_with_a_reason(here, t
 
 
 def test_forms_are_closed_and_know_their_sizes(here):
-    for form in open_forms(here / "bundle"):
+    for form in open_forms(here / "bundle", name="bundle"):
         with form:
             assert form.size_bytes > 10_000
             assert form.run(np.zeros((2, 3, 32, 32), np.float32)).shape == (2, len(LABELS))
         with pytest.raises(UsageError, match="closed"):
             form.run(np.zeros((1, 3, 32, 32), np.float32))
+
+
+def test_forms_of_one_name_are_told_apart_in_a_ladder(here, tmp_path, monkeypatch):
+    checkpoint = checkpoint_of(3.0)
+    for run in ("first", "second"):
+        checkpoint.save(tmp_path / run / "best.safetensors")
+    shutil.copytree(here / "bundle", tmp_path / "first" / "bundle")
+    monkeypatch.chdir(tmp_path / "first")
+    subjects = ["best.safetensors", "../second/best.safetensors", "bundle/", "../first"]
+    ladder = densepath.measure_ladder(subjects, here / "photos", timed=False)
+    assert [row.name for row in ladder.rows] == [
+        "best.safetensors",
+        "../second/best.safetensors",
+        "bundle, onnx",
+        "bundle, torch",
+        "first",
+    ]
+    alone = densepath.measure_ladder(["."], here / "photos", timed=False)
+    assert alone.rows[0].name == "first"
+
+
+def test_a_bundle_without_images_named_says_where_they_are_known(here):
+    with pytest.raises(UsageError, match="--data SOURCE, for a bundle does not keep what"):
+        densepath.evaluate(here / "bundle")
+    with pytest.raises(UsageError, match="--data SOURCE, for its weights do not say what"):
+        densepath.evaluate(here / "tiny.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,10 +12,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from densepath.errors import CheckpointError, KeyMismatchError, OutputError, UsageError
+from densepath.errors import (
+    CheckpointError,
+    DensepathError,
+    KeyMismatchError,
+    OutputError,
+    UsageError,
+)
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.weights.checkpoint import METADATA_KEY, Checkpoint
+from densepath.weights.formats import read_tensors
 
 TINY = "densenet_bc_22_12"
 
@@ -112,6 +120,20 @@ def test_a_preprocessing_of_other_channels_is_refused(model):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"none\.safetensors: no such file"):
         Checkpoint.load(tmp_path / "none.safetensors")
+
+
+def test_what_stands_in_the_place_of_a_file_is_said(tmp_path):
+    (tmp_path / "run").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "best.safetensors").symlink_to(tmp_path / "gone")
+    for name, what in (
+        ("run", "a folder"),
+        ("pipe", "a pipe"),
+        ("best.safetensors", rf"a link to {tmp_path}/gone, which is not there"),
+    ):
+        for load in (Checkpoint.load, read_tensors):
+            with pytest.raises(DensepathError, match=rf"/{name} is {what}; name a file\.$"):
+                load(tmp_path / name)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])

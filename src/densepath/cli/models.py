@@ -9,9 +9,13 @@ import typer
 
 from densepath.cli import options
 from densepath.cli.console import note, print_json, stdout
+from densepath.errors import UsageError
 
 if TYPE_CHECKING:
+    from densepath.models.cost import LayerCost
     from densepath.models.spec import ModelSpec
+
+BATCH_SIZE = 64
 
 
 def models(
@@ -22,8 +26,13 @@ def models(
         int | None, typer.Option(help="Side of the images in pixels; each model's own by default.")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images a step, for the estimate of training memory.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Images a step, for the estimate of training memory. [default: {BATCH_SIZE}]",
+            show_default=False,
+        ),
+    ] = None,
     layers: Annotated[
         bool,
         typer.Option(
@@ -40,61 +49,90 @@ def models(
     from densepath.models.catalogue import CATALOGUE, find_spec
 
     specs = [find_spec(name) for name in names] if names else list(CATALOGUE.values())
+    if layers and batch_size is not None:
+        raise UsageError(
+            "--batch-size estimates training memory, which --layers has not: leave it out."
+        )
     if layers:
         _show_layers(specs, size, json=json)
         return
     # All are counted before the first is printed: a wrong size is an error and nothing else.
-    rows = [_row(spec, size, batch_size) for spec in specs]
+    images = BATCH_SIZE if batch_size is None else batch_size
+    rows = [_row(spec, size, images) for spec in specs]
     if json:
         for row in rows:
             print_json(row)
         return
-    _print_table(rows, batch_size)
+    _print_table(rows, images)
 
 
 def _show_layers(specs: Sequence[ModelSpec], size: int | None, *, json: bool) -> None:
     """The layers of each model, in the order in which they run."""
-    from rich.table import Table
-
     from densepath.models.cost import count_layers
 
-    for spec in specs:
-        table = Table(title=spec.name, box=None, header_style="bold", pad_edge=False)
-        table.add_column("layer", no_wrap=True)
-        for title in ("kernel", "channels", "map", "parameters", "multiply-adds, 10⁶"):
-            table.add_column(title, justify="right", no_wrap=True)
-        num_classes = 10 if spec.arch.stem == "small" else 1000
-        for one in count_layers(spec, size, num_classes=num_classes):
-            layer = one.layer
-            inputs, outputs = layer.inputs or 3, layer.outputs or num_classes
-            if json:
-                kernel = {"kernel": layer.kernel, "stride": layer.stride, "groups": layer.groups}
-                about = {"model": spec.name, "layer": layer.name, "stage": layer.stage, **kernel}
-                about |= {"inputs": inputs, "outputs": outputs, "height": one.height}
-                print_json(
-                    about | {"width": one.width, "parameters": one.parameters, "macs": one.macs}
-                )
-                continue
-            kernel_said = f"{layer.kernel}×{layer.kernel}" + (
-                f" /{layer.stride}" * (layer.stride > 1)
-            )
-            table.add_row(
-                layer.name,
-                kernel_said + (f", {layer.groups} groups" if layer.groups > 1 else ""),
-                f"{inputs:,} → {outputs:,}",
-                f"{one.height}×{one.width}",
-                f"{one.parameters:,}",
-                f"{one.macs / 1e6:,.1f}",
-            )
-        if not json:
-            stdout().print(table)
+    counted = [
+        (spec.name, _num_classes(spec), count_layers(spec, size, num_classes=_num_classes(spec)))
+        for spec in specs
+    ]
+    for name, num_classes, layers in counted:
+        rows = [_layer(name, num_classes, one) for one in layers]
+        if json:
+            for row in rows:
+                print_json(row)
+        else:
+            _print_layers(name, rows)
+
+
+def _layer(model: str, num_classes: int, one: LayerCost) -> dict[str, Any]:
+    """One layer's figures."""
+    layer = one.layer
+    return {
+        "model": model,
+        "layer": layer.name,
+        "stage": layer.stage,
+        "kernel": layer.kernel,
+        "stride": layer.stride,
+        "groups": layer.groups,
+        "inputs": layer.inputs or 3,
+        "outputs": layer.outputs or num_classes,
+        "height": one.height,
+        "width": one.width,
+        "parameters": one.parameters,
+        "macs": one.macs,
+    }
+
+
+def _print_layers(model: str, rows: list[dict[str, Any]]) -> None:
+    """The layers of a model as a table, for a person."""
+    from rich.table import Table
+
+    table = Table(title=model, box=None, header_style="bold", pad_edge=False)
+    table.add_column("layer", no_wrap=True)
+    for title in ("kernel", "channels", "map", "parameters", "multiply-adds, 10⁶"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        kernel = f"{row['kernel']}×{row['kernel']}" + f" /{row['stride']}" * (row["stride"] > 1)
+        table.add_row(
+            row["layer"],
+            kernel + f", {row['groups']} groups" * (row["groups"] > 1),
+            f"{row['inputs']:,} → {row['outputs']:,}",
+            f"{row['height']}×{row['width']}",
+            f"{row['parameters']:,}",
+            f"{row['macs'] / 1e6:,.1f}",
+        )
+    stdout().print(table)
+
+
+def _num_classes(spec: ModelSpec) -> int:
+    """Classes that the figures are counted with: ImageNet's, or CIFAR-10's for small images."""
+    return 10 if spec.arch.stem == "small" else 1000
 
 
 def _row(spec: ModelSpec, size: int | None, batch_size: int) -> dict[str, Any]:
     """One model's figures, beside those of the seed documents where they have it."""
     from densepath.models.cost import count_cost
 
-    num_classes = 10 if spec.arch.stem == "small" else 1000
+    num_classes = _num_classes(spec)
     cost = count_cost(spec, size, num_classes=num_classes)
     row: dict[str, Any] = {
         "name": spec.name,

@@ -111,6 +111,7 @@ def evaluate(
             *(known, data, split),
             channels=form.preprocess.channels,
             reading=_reading(data, form.multi_label, data_root, reading or {}),
+            why_unknown=why_unknown(subject),
         )
         dataset = measured.dataset
         _check_kind(dataset, form.multi_label)

@@ -6,7 +6,8 @@ knows what runs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -94,7 +95,7 @@ def open_form(
                 f"{subject} is a program for an NPU: its simulator runs it as it was compiled. "
                 "Leave --engine, --precision, --device, --size, --crop-pct and --test-pooling out."
             )
-        return open_program(Program.open(Path(str(subject))))
+        return open_program(Program.open(Path(str(subject))), name=name)
     predictor = load(
         subject,
         engine=engine,
@@ -119,28 +120,37 @@ def open_form(
     )
 
 
-def open_forms(subject: str | Path) -> Iterator[Form]:
+def open_forms(subject: str | Path, *, name: str) -> Iterator[Form]:
     """The forms of a subject: of a bundle each format, of a program its simulator.
 
     Raises:
         DensepathError: it cannot be opened.
     """
     if is_program(subject):
-        yield open_program(Program.open(Path(subject)))
+        yield open_program(Program.open(Path(subject)), name=name)
         return
     if is_bundle(subject):
         bundle = Bundle.open(subject)
         for format in bundle.manifest.formats:
             yield open_form(
                 subject,
-                name=f"{bundle.folder.name}, {format}",
+                name=f"{name}, {format}",
                 engine=next(runtimes_of(format, bundle.manifest.precision)).name,
                 size_bytes=_bytes_of(bundle, format),
             )
         return
     tensors = open_checkpoint(subject).tensors
     size_bytes = sum(FLOAT_BYTES * tensor.numel() for tensor in tensors.values())
-    yield open_form(subject, name=Path(subject).name, engine="eager", size_bytes=size_bytes)
+    yield open_form(subject, name=name, engine="eager", size_bytes=size_bytes)
+
+
+def short_names(subjects: Sequence[str | Path]) -> list[str]:
+    """The last part of each subject's path; the whole path where two would have one name."""
+    short = [os.path.basename(os.path.abspath(one)) for one in subjects]  # noqa: PTH100, PTH119
+    return [
+        name if short.count(name) == 1 else str(subject)
+        for name, subject in zip(short, subjects, strict=True)
+    ]
 
 
 def is_program(subject: object) -> bool:
@@ -148,7 +158,7 @@ def is_program(subject: object) -> bool:
     return isinstance(subject, str | Path) and (Path(subject) / DESCRIPTION).is_file()
 
 
-def open_program(program: Program) -> Form:
+def open_program(program: Program, *, name: str) -> Form:
     """An NPU's program in its simulator."""
     preprocess = program.preprocess
     scale, offset = (part[:, None, None] for part in preprocess.scale_and_offset())
@@ -159,7 +169,7 @@ def open_program(program: Program) -> Form:
 
     target = program.about["target"]["name"]
     return Form(
-        f"{program.folder.name}, {target}",
+        f"{name}, {target}",
         SIMULATOR,
         "int8",
         program.labels,

@@ -24,7 +24,7 @@ from densepath.data.loader import EvalLoader
 from densepath.engines.engine import Images, Logits
 from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation.evaluate import make_report
-from densepath.evaluation.forms import Form, open_forms
+from densepath.evaluation.forms import Form, open_forms, short_names
 from densepath.evaluation.labels import match_labels
 from densepath.evaluation.measured import Overlap, find_known, find_overlap, open_measured
 from densepath.evaluation.report import Report
@@ -209,7 +209,10 @@ def measure_ladder(
     if not subjects:
         raise UsageError("name at least one checkpoint, run folder, bundle or program.")
     with ExitStack() as stack:
-        forms = [stack.enter_context(form) for one in subjects for form in open_forms(one)]
+        named = zip(subjects, short_names(subjects), strict=True)
+        forms = [
+            stack.enter_context(form) for one, name in named for form in open_forms(one, name=name)
+        ]
         _check_alike(forms)
         first = forms[0]
         known = find_known(subjects)
@@ -217,6 +220,7 @@ def measure_ladder(
             *(known, data, split),
             channels=first.preprocess.channels,
             reading={**({} if data_root is None else {"root": data_root}), **(reading or {})},
+            why_unknown=UNKNOWN,
         )
         dataset = measured.dataset
         _check_labels(dataset, first)

@@ -123,6 +123,7 @@ def open_measured(
     *,
     channels: int,
     reading: Mapping[str, Any],
+    why_unknown: str,
 ) -> Measured:
     """The images to measure on.
 
@@ -136,17 +137,18 @@ def open_measured(
         split: of the source; None for the default.
         channels: 3 for RGB, 1 for grayscale.
         reading: fields of DataOptions in place of the run's own.
+        why_unknown: said where `known` and `data` are None.
 
     Raises:
-        UsageError: no data, and the checkpoint does not say what it was trained on.
+        UsageError: no data, and it is not known what the network was trained on.
         DatasetError: the source cannot be read, or has no such split.
     """
     if data is not None and not isinstance(data, str | Path):
         return Measured(data, None, data.description)
     if data is None and known is None:
         raise UsageError(
-            "this checkpoint does not say what it was trained on, so it has no images of its own "
-            "to be measured on; name labelled ones: --data SOURCE"
+            "it is not known what images to measure on: name labelled ones by --data SOURCE, for "
+            f"{why_unknown}."
         )
     own = known is not None and (data is None or _is_same(str(data), known.source))
     source = known.source if known is not None and own else str(data)

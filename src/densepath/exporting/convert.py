@@ -40,11 +40,16 @@ def convert(
         options: as `export` takes them.
 
     Raises:
-        UsageError: the file's name says no model.
+        UsageError: the file's name says no model; a folder or a checkpoint of densepath's own.
         WeightsError: the file cannot be read, or is of another model.
         DensepathError: what `export` raises.
     """
     path = Path(file)
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a folder; name a file that PaddleClas, MindCV, timm or torchvision wrote. "
+            "`densepath export` takes run folders and bundles."
+        )
     if not path.is_file():
         raise WeightsError(missing(path))
     if is_checkpoint(path):

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from densepath.bundle.bundle import Bundle, check_target, write_bundle
 from densepath.bundle.formats import FORMATS, exported, exported_by_default, named
+from densepath.bundle.other_formats import unknown_format
 from densepath.choices import PARITY_BATCH_SIZES, PARITY_IMAGES
-from densepath.errors import MissingPackageError, UnknownNameError, UsageError, check_count
+from densepath.errors import MissingPackageError, UsageError, check_count
 from densepath.exporting.describe import describe
 from densepath.exporting.job import Job, Say
 from densepath.exporting.measure import measure_parity
@@ -110,13 +111,12 @@ def check_formats(formats: Sequence[str]) -> list[str]:
     """The formats, each once, in the table's order.
 
     Raises:
-        UnknownNameError: one is none of these.
-        UsageError: none was named.
+        UsageError: one is none of these, or none was named.
     """
     choices = exported()
     for name in formats:
         if name not in choices:
-            raise UnknownNameError("format", name, choices)
+            raise unknown_format("export", name)
     if not formats:
         raise UsageError(f"no format was named; choices: {', '.join(choices)}.")
     return [name for name in choices if name in formats]
@@ -128,7 +128,7 @@ def choose_formats(to: Sequence[str] | None) -> list[str]:
     Those that it cannot are said once, with the command that changes it.
 
     Raises:
-        UnknownNameError: one is none that `export` writes.
+        UsageError: one is none that `export` writes.
         UsageError: none was named.
     """
     if to is not None:

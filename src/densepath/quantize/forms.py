@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from densepath.bundle.formats import PURPOSES, Int8, named, quantised
+from densepath.bundle.other_formats import unknown_format
 from densepath.errors import MissingPackageError, UnknownNameError, UsageError
 from densepath.extras import find_missing, note_left_out
 
@@ -19,7 +20,7 @@ def choose_forms(purpose: str, formats: Sequence[str] | None) -> dict[str, Int8]
     Those that it cannot are said once, with the command that changes it.
 
     Raises:
-        UnknownNameError: no such purpose or form.
+        UsageError: no such purpose or form.
         MissingPackageError: what a named one needs is not installed, or what all need; it names
             all that is missing.
     """
@@ -28,7 +29,7 @@ def choose_forms(purpose: str, formats: Sequence[str] | None) -> dict[str, Int8]
     forms = quantised()
     for name in formats or ():
         if name not in forms:
-            raise UnknownNameError("INT8 format", name, forms)
+            raise unknown_format("quantize", name)
     if formats:
         chosen = [name for name in forms if name in formats]
         left_out: list[str] = []

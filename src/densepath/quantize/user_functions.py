@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import UsageError
+from densepath.files import missing
 
 NAMES = ("preprocess", "evaluate")
 
@@ -41,7 +42,7 @@ def load_user_functions(path: str | Path) -> UserFunctions:
     """
     path = Path(path)
     if not path.is_file():
-        raise UsageError(f"{path}: no such Python file.")
+        raise UsageError(missing(path, "Python file"))
     try:
         defined: dict[str, Any] = runpy.run_path(str(path))
     except Exception as error:  # whatever the user's code raises

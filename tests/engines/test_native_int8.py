@@ -14,10 +14,11 @@ from densepath.engines.native import NativeEngine, read_tensors
 from densepath.errors import CheckpointError, EngineError, UnknownNameError
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
+from densepath.models.plan import plan
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.emulate import Emulation
-from densepath.quantize.native import METHODS, layer_names, measure_ranges, write_native
+from densepath.quantize.native import METHODS, measure_ranges, write_native
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
@@ -106,7 +107,7 @@ def test_every_kind_of_network_is_computed_as_its_file_says(tmp_path, arch):
 @pytest.mark.parametrize("kept", ["conv0", "conv1", "conv2", "denselayer2", "transition", "classi"])
 def test_layers_of_a_densenet_may_stay_float(tmp_path, kept):
     checkpoint = checkpoint_of(SPECS["dense, ImageNet stem"])
-    keep = [name for name in layer_names(checkpoint.spec) if kept in name]
+    keep = [layer.name for layer in plan(checkpoint.spec) if kept in layer.name]
     engine, emulation = quantised(checkpoint, tmp_path / "x.safetensors", keep_float=keep)
     check(engine, emulation, images_of(checkpoint, 1, (44, 40)), 5e-3)
 
@@ -115,7 +116,7 @@ def test_layers_of_a_densenet_may_stay_float(tmp_path, kept):
 @pytest.mark.parametrize("name", [name for name in SPECS if "channels a group" in name])
 def test_layers_of_a_dpn_may_stay_float(tmp_path, name, kept):
     checkpoint = checkpoint_of(SPECS[name])
-    keep = [name for name in layer_names(checkpoint.spec) if kept in name]
+    keep = [layer.name for layer in plan(checkpoint.spec) if kept in layer.name]
     engine, emulation = quantised(checkpoint, tmp_path / "x.safetensors", keep_float=keep)
     check(engine, emulation, images_of(checkpoint, 1, (44, 40)), 5e-3)
 
@@ -129,9 +130,8 @@ def test_a_layer_without_a_bottleneck_may_stay_float(tmp_path):
 
 def test_a_file_whose_layers_all_stay_float_gives_the_float_engines_bits(tmp_path):
     checkpoint = checkpoint_of(SPECS["dense, ImageNet stem"])
-    engine, _ = quantised(
-        checkpoint, tmp_path / "x.safetensors", keep_float=layer_names(checkpoint.spec)
-    )
+    every = [layer.name for layer in plan(checkpoint.spec)]
+    engine, _ = quantised(checkpoint, tmp_path / "x.safetensors", keep_float=every)
     checkpoint.save(tmp_path / "float.safetensors")
     images = images_of(checkpoint, 3, (64, 80))
     floats = open_file(tmp_path / "float.safetensors", threads=2)

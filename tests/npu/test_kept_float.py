@@ -21,6 +21,7 @@ from densepath.evaluation.ladder import measure_ladder
 from densepath.exporting.parity_images import write_photographs
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
+from densepath.models.plan import plan
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
 from densepath.npu import vela
 from densepath.npu.compile import compile_program
@@ -34,7 +35,6 @@ from densepath.npu.simulate import differing_layers, dump_layers, simulate
 from densepath.npu.targets import DEFAULTS, find_target, memory_modes, system_configs
 from densepath.npu.tflite import read_network
 from densepath.quantize.calibration import draw_calibration
-from densepath.quantize.layers import list_layers
 from densepath.quantize.litert import write_litert
 from densepath.quantize.quantize import quantize
 from densepath.weights.checkpoint import Checkpoint
@@ -117,7 +117,7 @@ def test_float_layers_of_a_densenet_have_the_bytes_of_the_reference_kernels(prog
 def test_float_layers_of_a_dual_path_network_have_the_bytes_of_the_reference_kernels(
     dual_path, photographs, tmp_path, kept
 ):
-    names = list(dict.fromkeys(layer.name for layer in list_layers(dual_path)))[kept]
+    names = [layer.name for layer in plan(dual_path.spec)][kept]
     calibration, _ = draw_calibration(
         *(photographs, dual_path.preprocess), num_images=4, num_held_out=0, seed=0
     )
@@ -157,7 +157,7 @@ def test_layers_that_see_one_channel_each_are_kept_in_float(photographs, tmp_pat
         size = Preprocess((16, 24), mean=(0.5,) * colours, std=(0.25,) * colours)
         checkpoint = Checkpoint.of(model, preprocess=size, labels=["a", "b"])
         calibration, _ = draw_calibration(photographs, size, num_images=4, num_held_out=0, seed=0)
-        names = list(dict.fromkeys(layer.name for layer in list_layers(checkpoint)))
+        names = [layer.name for layer in plan(checkpoint.spec)]
         path = tmp_path / f"{name}-{stem_width}.tflite"
         write_litert(checkpoint, path, calibration=calibration, keep_float=names)
         kinds = {

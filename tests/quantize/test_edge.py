@@ -22,9 +22,9 @@ from densepath.quantize.edge_network import (
     PositiveMaxPool,
     UnpaddedMaxPool,
     build_edge_network,
-    find_rewritten,
 )
 from densepath.quantize.executorch import write_executorch
+from densepath.quantize.layers import rewritten_paths
 from densepath.quantize.litert import write_litert
 from densepath.quantize.operators import count_operators
 from densepath.weights.checkpoint import Checkpoint
@@ -206,10 +206,11 @@ def test_a_layer_of_a_dual_path_network_is_found_as_its_two_halves():
     torch.manual_seed(3)
     model = build_model(DUAL, num_classes=7).eval()
     checkpoint = Checkpoint.of(model, preprocess=Preprocess((SIDE, SIDE)))
-    names = [name for name, _ in model.named_modules() if name.endswith("c1x1_c.conv")]
-    found = find_rewritten(checkpoint, names)
-    layers = dict(build_edge_network(model).named_modules())
-    for name, parts in found.items():
+    edge = build_edge_network(model)
+    layers = dict(edge.named_modules())
+    found = rewritten_paths(checkpoint.spec, edge)
+    for name in [name for name in found if name.endswith("c1x1_c.conv")]:
+        parts = found[name]
         assert len(parts) == 2
         whole = torch.cat([layers[part].weight for part in parts])
         torch.testing.assert_close(whole, model.get_submodule(name).weight)

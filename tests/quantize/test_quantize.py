@@ -19,13 +19,15 @@ from densepath.errors import (
     UsageError,
 )
 from densepath.exporting.parity_images import write_photographs
+from densepath.exporting.rewrite import ALL_STEPS, STEPS, rewrite
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
+from densepath.models.plan import plan
 from densepath.models.spec import DPNArch, ModelSpec
 from densepath.predict.load import load
 from densepath.quantize import quantize as quantizing
 from densepath.quantize.calibration import Calibration, draw_calibration
-from densepath.quantize.layers import choose_layers, list_layers
+from densepath.quantize.layers import choose_layers, rewritten_paths
 from densepath.quantize.quantize import quantize
 from densepath.quantize.scoring import float_logits, score, signal_to_noise
 from densepath.quantize.sensitivity import measure_sensitivity, worst_layers
@@ -209,24 +211,32 @@ def test_a_users_measure_comes_before_ours():
 # Layers
 
 
-def test_every_convolution_of_the_graph_has_the_name_of_its_module():
+@pytest.mark.parametrize("steps", [STEPS, ALL_STEPS, ()])
+def test_a_layer_is_found_in_the_rewritten_network_as_modules_of_its_weights(steps):
     for checkpoint in (open_checkpoint(SHIPPED), dual_path()):
         model = checkpoint.to_model()
-        named = [name for name, one in model.named_modules() if isinstance(one, nn.Conv2d)]
-        layers = list_layers(checkpoint)
-        assert list(dict.fromkeys(layer.name for layer in layers)) == named
-        for layer in layers:
-            assert layer.path.startswith("body.")
+        network = rewrite(model, steps)
+        found = rewritten_paths(checkpoint.spec, network)
+        assert list(found) == [layer.name for layer in plan(checkpoint.spec)]
+        for layer in plan(checkpoint.spec):
+            made = torch.cat([network.get_submodule(path).weight for path in found[layer.name]])
+            own = model.get_submodule(layer.name).weight
+            if layer.behind and "fold" in steps:  # rows by the BatchNorm's factors
+                made, own = (
+                    one / one.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for one in (made, own)
+                )
+                made = made * (made * own).flatten(1).sum(1).sign().view(-1, 1, 1, 1)
+            torch.testing.assert_close(made, own)
 
 
 def test_layers_are_named_by_their_module_or_one_around_it():
-    layers = list_layers(open_checkpoint(SHIPPED))
-    (one,) = choose_layers(layers, ["features.conv0"])
-    assert one.index == 0
-    block = choose_layers(layers, ["features.denseblock2"])
+    spec = open_checkpoint(SHIPPED).spec
+    assert choose_layers(spec, ["features.conv0"]) == [plan(spec)[0]]
+    assert choose_layers(spec, ["classifier"]) == [plan(spec)[-1]]
+    block = choose_layers(spec, ["features.denseblock2"])
     assert {layer.name.split(".")[1] for layer in block} == {"denseblock2"}
     with pytest.raises(UnknownNameError, match=r"features\.conv0"):
-        choose_layers(layers, ["features.conv9"])
+        choose_layers(spec, ["features.conv9"])
 
 
 def test_the_layers_that_8_bits_hurt_are_told_and_the_network_is_left_as_it_was(photographs):
@@ -330,11 +340,12 @@ def test_layers_that_are_kept_stay_float_in_both_forms(photographs, tmp_path):
         **{"data": photographs, "num_images": 4, "num_held_out": 2, "method": "minmax"},
         keep_float=["features.conv2_1"],
     )
-    kept = [layer for layer in list_layers(dual_path()) if "conv2_1." in layer.name]
+    found = rewritten_paths(dual_path().spec, rewrite(dual_path().to_model()))
+    kept = {name: paths for name, paths in found.items() if "conv2_1." in name}
     formats = bundle.manifest.quantization["formats"]
-    assert convolutions(formats["native"]) == len({layer.name for layer in kept})
-    assert convolutions(formats["onnx"]) == len(kept)
-    assert convolutions(formats["openvino"]) == len(kept)
+    assert convolutions(formats["native"]) == len(kept)
+    assert convolutions(formats["onnx"]) == sum(map(len, kept.values()))
+    assert convolutions(formats["openvino"]) == sum(map(len, kept.values()))
 
 
 def convolutions(form):

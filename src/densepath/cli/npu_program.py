@@ -144,7 +144,8 @@ def _print_profile(made: Profile, layers: int, console: Console, *, json: bool) 
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("layer", "operator", "bound by"):
+    table.add_column("layer", no_wrap=True)
+    for title in ("operator", "bound by"):
         table.add_column(title)
     for title in ("ms", "share", "utilisation"):
         table.add_column(title, justify="right")

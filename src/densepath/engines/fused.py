@@ -14,17 +14,24 @@ Buffers are kept from call to call, each thread's own, so that threads can share
 from __future__ import annotations
 
 import threading
-from typing import cast
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from densepath.models.build import Model
-from densepath.models.densenet import BottleneckLayer, DenseNet, PlainLayer, Transition
-from densepath.models.dpn import DualPathBlock
-from densepath.models.layers import check_images, norm_factors, pool_and_classify
+from densepath.models.layers import (
+    StemMaxPool,
+    check_images,
+    convolution_at,
+    folded_convolution,
+    norm_at,
+    norm_factors,
+    pool_and_classify,
+)
+from densepath.models.plan import Layer, parts
 
 
 class Scratch(threading.local):
@@ -70,14 +77,12 @@ class NormRelu(nn.Module):
 class FusedDenseLayer(nn.Module):
     """BN-ReLU-1×1-BN-ReLU-3×3 with the second BN in the 1×1's weights; or BN-ReLU-3×3."""
 
-    def __init__(self, layer: BottleneckLayer | PlainLayer, scratch: Scratch) -> None:
+    def __init__(self, model: Model, layers: Sequence[Layer], scratch: Scratch) -> None:
         super().__init__()
-        self.norm = NormRelu(layer.norm1, scratch)
-        if isinstance(layer, BottleneckLayer):
-            self.squeeze: nn.Conv2d | None = fuse_conv_bn_eval(layer.conv1, layer.norm2)
-            self.conv = layer.conv2
-        else:
-            self.squeeze, self.conv = None, layer.conv1
+        *squeeze, last = layers
+        self.norm = NormRelu(norm_at(model, layers[0].before), scratch)
+        self.squeeze = folded_convolution(model, squeeze[0]) if squeeze else None
+        self.conv = convolution_at(model, last)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → the new features [N, k, H, W]."""
@@ -90,12 +95,10 @@ class FusedDenseLayer(nn.Module):
 class FusedDenseBlock(nn.Module):
     """A dense block over one buffer."""
 
-    def __init__(self, block: nn.Module, scratch: Scratch) -> None:
+    def __init__(self, model: Model, parts: Sequence[Sequence[Layer]], scratch: Scratch) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            FusedDenseLayer(cast(BottleneckLayer, layer), scratch) for layer in block.children()
-        )
-        self.added = sum(cast(FusedDenseLayer, layer).conv.out_channels for layer in self.layers)
+        self.layers = nn.ModuleList(FusedDenseLayer(model, layers, scratch) for layers in parts)
+        self.added = sum(layers[-1].outputs for layers in parts)
         self._scratch = scratch
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,10 +116,10 @@ class FusedDenseBlock(nn.Module):
 class FusedTransition(nn.Module):
     """BN-ReLU, 2×2 average, 1×1: averaging and a 1×1 convolution commute."""
 
-    def __init__(self, transition: Transition, scratch: Scratch) -> None:
+    def __init__(self, model: Model, layer: Layer, scratch: Scratch) -> None:
         super().__init__()
-        self.norm = NormRelu(transition.norm, scratch)
-        self.conv = transition.conv
+        self.norm = NormRelu(norm_at(model, layer.before), scratch)
+        self.conv = convolution_at(model, layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, θC, ⌊H/2⌋, ⌊W/2⌋]."""
@@ -129,16 +132,16 @@ class FusedDualPathBlock(nn.Module):
     Inside, the second and third BN go into the convolutions before them.
     """
 
-    def __init__(self, block: DualPathBlock, scratch: Scratch, room: int) -> None:
+    def __init__(self, model: Model, layers: Sequence[Layer], scratch: Scratch, room: int) -> None:
         super().__init__()
-        self.first, self.base, self.room, self._scratch = block.first, block.base, room, scratch
-        if block.first:
-            self.project_norm = NormRelu(block.c1x1_w.bn, scratch)
-            self.project = block.c1x1_w.conv
-        self.norm = NormRelu(block.c1x1_a.bn, scratch)
-        self.a = fuse_conv_bn_eval(block.c1x1_a.conv, block.c3x3_b.bn)
-        self.b = fuse_conv_bn_eval(block.c3x3_b.conv, block.c1x1_c.bn)
-        self.c = block.c1x1_c.conv
+        *opening, a, b, c = layers
+        self.first, self.base, self.room, self._scratch = bool(opening), c.base, room, scratch
+        if opening:
+            self.project_norm = NormRelu(norm_at(model, opening[0].before), scratch)
+            self.project = convolution_at(model, opening[0])
+        self.norm = NormRelu(norm_at(model, a.before), scratch)
+        self.a, self.b = folded_convolution(model, a), folded_convolution(model, b)
+        self.c = convolution_at(model, c)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → the state [N, C', H', W'], a slice of the stage's buffer."""
@@ -186,51 +189,32 @@ def fuse(model: Model) -> FusedNetwork:
     Weights that fusion does not change are shared with `model`.
     """
     assert not model.training
-    body = _fuse_densenet(model) if isinstance(model, DenseNet) else _fuse_dpn(model)
+    body, scratch = nn.Sequential(), Scratch()
+    for _, stage in groupby(parts(model.spec), key=lambda layers: layers[-1].stage):
+        body.extend(_fuse_stage(model, list(stage), scratch))
     fused = FusedNetwork(model, body).requires_grad_(False)
     return fused.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _fuse_densenet(model: DenseNet) -> nn.Sequential:
-    """Stem, blocks and transitions, last BN."""
-    scratch, parts = Scratch(), list(model.features.named_children())
-    body = nn.Sequential()
-    names = [name for name, _ in parts]
-    for name, module in parts:
-        if name == "conv0" and "norm0" in names:
-            norm = cast(nn.BatchNorm2d, model.features.norm0)
-            body.append(fuse_conv_bn_eval(cast(nn.Conv2d, module), norm))
-        elif name.startswith("denseblock"):
-            body.append(FusedDenseBlock(module, scratch))
-        elif isinstance(module, Transition):
-            body.append(FusedTransition(module, scratch))
-        elif name == "norm5":
-            body.append(NormRelu(cast(nn.BatchNorm2d, module), None))
-        elif name != "norm0":
-            body.append(module)
-    return body
-
-
-def _fuse_dpn(model: Model) -> nn.Sequential:
-    """Stem, blocks of all stages, last BN."""
-    scratch, features = Scratch(), model.features
-    stem = cast(nn.Module, features.conv1_1)
-    conv = fuse_conv_bn_eval(cast(nn.Conv2d, stem.conv), cast(nn.BatchNorm2d, stem.bn))
-    body = nn.Sequential(conv, nn.ReLU(inplace=True))
-    room = 0
-    blocks = [m for m in features.children() if isinstance(m, DualPathBlock)]
-    for module in features.children():
-        if isinstance(module, DualPathBlock):
-            room = _stage_width(blocks, module) if module.first else room
-            body.append(FusedDualPathBlock(module, scratch, room))
-        elif module is not stem and not hasattr(module, "bn"):
-            body.append(module)
-    last = cast(nn.Module, features.conv5_bn_ac)
-    return body.append(NormRelu(cast(nn.BatchNorm2d, last.bn), None))
-
-
-def _stage_width(blocks: list[DualPathBlock], first: DualPathBlock) -> int:
-    """The channels after the last block of the stage that `first` opens."""
-    stage = [block for block in blocks if block.base == first.base]
-    increment = first.c1x1_c.conv.out_channels - first.base
-    return first.base + (2 + len(stage)) * increment
+def _fuse_stage(
+    model: Model, stage: Sequence[Sequence[Layer]], scratch: Scratch
+) -> Iterator[nn.Module]:
+    """The modules of the parts of a stage: the stem, blocks and their transition, the last BN."""
+    first, last = stage[0], stage[-1][-1]
+    if last.reads == "images":
+        yield folded_convolution(model, last)
+        if last.behind:
+            yield nn.ReLU(inplace=True)
+        if last.pool:
+            yield StemMaxPool(last.pool)
+    elif last.kind == "classifier":
+        yield NormRelu(norm_at(model, last.before), None)
+    elif last.writes == "adds":
+        room = first[0].outputs + sum(block[-1].outputs - block[-1].base for block in stage)
+        for block in stage:
+            yield FusedDualPathBlock(model, block, scratch, room)
+    else:
+        dense = [layers for layers in stage if layers[-1].writes == "appends"]
+        yield FusedDenseBlock(model, dense, scratch)
+        if last.averaged:
+            yield FusedTransition(model, last, scratch)

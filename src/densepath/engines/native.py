@@ -26,11 +26,14 @@ from densepath.errors import CheckpointError, EngineError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.images.resize import Fit, fast_fit
 from densepath.kernels.compile import compile_library
-from densepath.models.spec import DPNArch, ModelSpec
+from densepath.models.plan import plan
+from densepath.models.spec import ModelSpec
 
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 
 STEM_POOLS = {"pad1": 1, "same": 2}  # StemPool in arch.hpp; 0 is the stem for small images
+# Of DenseNetArch the first two, of DPNArch the others.
+FAMILY_NUMBERS = ("growth_rate", "bottleneck", "k_r", "groups", "base_factor")
 # Images of one call that share the reading of the weights; more would only delay their answers.
 IMAGES_A_CALL = 4
 
@@ -175,13 +178,11 @@ def is_quantised(tensor: NDArray[Any]) -> bool:
 
 def arch_numbers(spec: ModelSpec, in_channels: int, size: tuple[int, int]) -> NDArray[np.int32]:
     """The architecture as `read_arch` in `library.cpp` reads it; 0 for what the family has not."""
-    arch = spec.arch
-    dual = isinstance(arch, DPNArch)
-    pool = STEM_POOLS[arch.stem_pool] if arch.stem == "imagenet" else 0
-    dense = (0, 0) if isinstance(arch, DPNArch) else (arch.growth_rate, arch.bottleneck)
-    paths = (arch.k_r, arch.groups, arch.base_factor) if isinstance(arch, DPNArch) else (0, 0, 0)
-    increments = arch.dense_increment if isinstance(arch, DPNArch) else ()
-    numbers = (dual, pool, arch.stem_width, *dense, *paths, in_channels, *size)
+    arch, stem = spec.arch, plan(spec)[0]
+    pool = STEM_POOLS[stem.pool] if stem.pool else 0
+    own = [getattr(arch, field, 0) for field in FAMILY_NUMBERS]
+    numbers = (spec.family == "dpn", pool, stem.outputs, *own, in_channels, *size)
+    increments = getattr(arch, "dense_increment", ())
     return np.array([*numbers, len(arch.blocks), *arch.blocks, *increments], np.int32)
 
 

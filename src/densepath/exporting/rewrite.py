@@ -20,19 +20,25 @@ and runtimes join it with the ReLU. A fourth step is not among those done by def
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
-from typing import Literal, cast, get_args
+from collections.abc import Collection, Iterator, Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from densepath.errors import UnknownNameError
 from densepath.models.build import Model
-from densepath.models.densenet import BottleneckLayer, DenseNet, PlainLayer, Transition
-from densepath.models.dpn import DualPathBlock
-from densepath.models.layers import check_images, norm_factors, pool_and_classify
+from densepath.models.layers import (
+    StemMaxPool,
+    check_images,
+    convolution_at,
+    folded_convolution,
+    norm_at,
+    norm_factors,
+    pool_and_classify,
+)
+from densepath.models.plan import Layer, parts
 
 Step = Literal["fold", "pool_first", "split", "depthwise"]
 ALL_STEPS: tuple[Step, ...] = get_args(Step)
@@ -40,16 +46,14 @@ STEPS: tuple[Step, ...] = ("fold", "pool_first", "split")
 
 
 class RewrittenDenseLayer(nn.Module):
-    """BN-ReLU-1×1-ReLU-3×3, the second BN inside the 1×1; or BN-ReLU-3×3."""
+    """BN-ReLU-1×1-ReLU-3×3, the second BN inside the 1×1 or behind it; or BN-ReLU-3×3."""
 
-    def __init__(self, layer: BottleneckLayer | PlainLayer) -> None:
+    def __init__(self, model: Model, layers: Sequence[Layer], *, fold: bool) -> None:
         super().__init__()
-        self.norm = layer.norm1
-        if isinstance(layer, BottleneckLayer):
-            self.squeeze: nn.Conv2d | None = fuse_conv_bn_eval(layer.conv1, layer.norm2)
-            self.conv = layer.conv2
-        else:
-            self.squeeze, self.conv = None, layer.conv1
+        *squeeze, last = layers
+        self.norm = norm_at(model, layers[0].before)
+        self.squeeze = _convolution(model, squeeze[0], fold=fold) if squeeze else None
+        self.conv = convolution_at(model, last)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, C + k, H, W]: the features before, and this layer's."""
@@ -62,9 +66,9 @@ class RewrittenDenseLayer(nn.Module):
 class PooledTransition(nn.Module):
     """BN-ReLU, 2×2 average, 1×1."""
 
-    def __init__(self, transition: Transition) -> None:
+    def __init__(self, model: Model, layer: Layer) -> None:
         super().__init__()
-        self.norm, self.conv = transition.norm, transition.conv
+        self.norm, self.conv = norm_at(model, layer.before), convolution_at(model, layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, θC, ⌊H/2⌋, ⌊W/2⌋]."""
@@ -74,19 +78,18 @@ class PooledTransition(nn.Module):
 class RewrittenDualPathBlock(nn.Module):
     """A DPN block; its state is the residual path and the pieces of the dense path."""
 
-    def __init__(self, block: DualPathBlock, *, fold: bool) -> None:
+    def __init__(self, model: Model, layers: Sequence[Layer], *, fold: bool) -> None:
         super().__init__()
-        self.first, self.fold = block.first, fold
-        if block.first:
-            self.project_norm = block.c1x1_w.bn
-            self.project = nn.ModuleList(split_outputs(block.c1x1_w.conv, block.base))
-        self.norm = block.c1x1_a.bn
-        a, b, c = block.c1x1_a.conv, block.c3x3_b.conv, block.c1x1_c.conv
-        self.norm_a: nn.Module = nn.Identity() if fold else block.c3x3_b.bn
-        self.norm_b: nn.Module = nn.Identity() if fold else block.c1x1_c.bn
-        self.a = fuse_conv_bn_eval(a, block.c3x3_b.bn) if fold else a
-        self.b = fuse_conv_bn_eval(b, block.c1x1_c.bn) if fold else b
-        self.c = nn.ModuleList(split_outputs(c, block.base))
+        *opening, a, b, c = layers
+        self.first = bool(opening)
+        if opening:
+            self.project_norm = norm_at(model, opening[0].before)
+            project = convolution_at(model, opening[0])
+            self.project = nn.ModuleList(split_outputs(project, c.base))
+        self.norm = norm_at(model, a.before)
+        self.a = _convolution(model, a, fold=fold)
+        self.b = _convolution(model, b, fold=fold)
+        self.c = nn.ModuleList(split_outputs(convolution_at(model, c), c.base))
 
     def forward(self, state: list[Tensor]) -> list[Tensor]:
         """Residual [N, base, H, W] and pieces of the dense path → the same, one piece more.
@@ -97,8 +100,7 @@ class RewrittenDualPathBlock(nn.Module):
         if self.first:
             projected = F.relu(self.project_norm(x))
             state = [conv(projected) for conv in self.project]
-        new = F.relu(self.norm_a(self.a(F.relu(self.norm(x)))))
-        new = F.relu(self.norm_b(self.b(new)))
+        new = F.relu(self.b(F.relu(self.a(F.relu(self.norm(x))))))
         to_residual, to_dense = self.c
         return [to_residual(new) + state[0], *state[1:], to_dense(new)]
 
@@ -146,7 +148,7 @@ def rewrite(model: Model, steps: Collection[Step] = STEPS) -> nn.Module:
     for step in steps:
         if step not in ALL_STEPS:
             raise UnknownNameError("step", step, ALL_STEPS)
-    body = _densenet(model, steps) if isinstance(model, DenseNet) else _dpn(model, steps)
+    body = _rewrite_body(model, steps)
     if "depthwise" in steps:
         body = _with_depthwise(body)
     return Rewritten(model, body).eval()
@@ -168,14 +170,14 @@ def split_outputs(conv: nn.Conv2d, first: int) -> tuple[nn.Conv2d, nn.Conv2d]:
     return halves[0], halves[1]
 
 
-def to_depthwise(norm: nn.BatchNorm2d) -> nn.Conv2d:
+class DepthwiseNorm(nn.Conv2d):
     """A BatchNorm in evaluation mode as a depthwise 1×1 convolution."""
-    scale, shift = norm_factors(norm)
-    channels = norm.num_features
-    conv = nn.Conv2d(channels, channels, 1, groups=channels)
-    conv.weight = nn.Parameter(scale.float().reshape(channels, 1, 1, 1))
-    conv.bias = nn.Parameter(shift.float())
-    return conv
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        channels = len(scale)
+        super().__init__(channels, channels, 1, groups=channels)
+        self.weight = nn.Parameter(scale.reshape(channels, 1, 1, 1))
+        self.bias = nn.Parameter(shift)
 
 
 def _with_depthwise(body: nn.Module) -> nn.Module:
@@ -185,39 +187,45 @@ def _with_depthwise(body: nn.Module) -> nn.Module:
     for module in list(copied.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, to_depthwise(child))
+                scale, shift = norm_factors(child)
+                setattr(module, name, DepthwiseNorm(scale.float(), shift.float()))
     return copied
 
 
-def _densenet(model: DenseNet, steps: Collection[Step]) -> nn.Sequential:
-    """Stem, blocks, transitions, last BN and ReLU."""
-    body = nn.Sequential()
-    fold, names = "fold" in steps, [name for name, _ in model.features.named_children()]
-    for name, module in model.features.named_children():
-        if name == "conv0" and "norm0" in names and fold:
-            norm = cast(nn.BatchNorm2d, model.features.norm0)
-            body.append(fuse_conv_bn_eval(cast(nn.Conv2d, module), norm))
-        elif name.startswith("denseblock") and fold:
-            layers = cast(list[BottleneckLayer], list(module.children()))
-            body.extend(RewrittenDenseLayer(layer) for layer in layers)
-        elif isinstance(module, Transition) and "pool_first" in steps:
-            body.append(PooledTransition(module))
-        elif name != "norm0" or not fold:
-            body.append(module)
-    return body.append(nn.ReLU())
+def _rewrite_body(model: Model, steps: Collection[Step]) -> nn.Module:
+    """Stem, the parts between, last BN and ReLU, as the plan has them."""
+    stem, *middle, last = parts(model.spec)
+    first = list(_rewrite_stem(model, stem[-1], fold="fold" in steps))
+    between = [_rewrite_part(model, layers, steps) for layers in middle]
+    norm = norm_at(model, last[-1].before)
+    if any(isinstance(module, RewrittenDualPathBlock) for module in between):
+        return RewrittenDPN(nn.Sequential(*first), between, norm)
+    return nn.Sequential(*first, *between, norm, nn.ReLU())
 
 
-def _dpn(model: Model, steps: Collection[Step]) -> nn.Module:
-    """Stem, blocks of all stages, last BN and ReLU."""
-    if "split" not in steps and "fold" not in steps:
-        return model.features
-    features, fold = list(model.features.children()), "fold" in steps
-    first = next(i for i, m in enumerate(features) if isinstance(m, DualPathBlock))
-    stem = nn.Sequential(*features[:first])
-    if fold:
-        conv = cast(nn.Conv2d, features[0].conv)
-        folded = fuse_conv_bn_eval(conv, cast(nn.BatchNorm2d, features[0].bn))
-        stem = nn.Sequential(folded, nn.ReLU(), *features[1:first])
-    blocks = cast(list[DualPathBlock], features[first:-1])
-    rewritten = [RewrittenDualPathBlock(block, fold=fold) for block in blocks]
-    return RewrittenDPN(stem, list(rewritten), cast(nn.Module, features[-1].bn))
+def _rewrite_stem(model: Model, layer: Layer, *, fold: bool) -> Iterator[nn.Module]:
+    """The first convolution, with its BatchNorm, ReLU and pool where it has them."""
+    yield _convolution(model, layer, fold=fold)
+    if layer.behind:
+        yield nn.ReLU()
+    if layer.pool:
+        yield StemMaxPool(layer.pool)
+
+
+def _rewrite_part(model: Model, layers: Sequence[Layer], steps: Collection[Step]) -> nn.Module:
+    """A dense layer, transition or block; one that no step changes is the model's own."""
+    last, fold = layers[-1], "fold" in steps
+    if last.writes == "appends":
+        return RewrittenDenseLayer(model, layers, fold=fold)
+    if last.averaged and "pool_first" in steps:
+        return PooledTransition(model, last)
+    if last.writes == "adds" and (fold or "split" in steps):
+        return RewrittenDualPathBlock(model, layers, fold=fold)
+    return model.get_submodule(last.part)
+
+
+def _convolution(model: Model, layer: Layer, *, fold: bool) -> nn.Module:
+    """The convolution, the BatchNorm behind it inside its weights or as a module of its own."""
+    if fold or not layer.behind:
+        return folded_convolution(model, layer)
+    return nn.Sequential(convolution_at(model, layer), norm_at(model, layer.behind))

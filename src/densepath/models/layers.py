@@ -8,10 +8,12 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from densepath.choices import TestPooling
 from densepath.errors import UsageError
 from densepath.models.fold import scale_and_shift
+from densepath.models.plan import Layer
 from densepath.models.spec import StemPool
 
 
@@ -91,6 +93,22 @@ def norm_factors(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     weight, bias, mean, variance = (cast(Tensor, part).detach().double() for part in parts)
     return scale_and_shift(weight, bias, mean, variance, norm.eps)
+
+
+def norm_at(model: nn.Module, name: str) -> nn.BatchNorm2d:
+    """The BatchNorm of that name."""
+    return cast(nn.BatchNorm2d, model.get_submodule(name))
+
+
+def convolution_at(model: nn.Module, layer: Layer) -> nn.Conv2d:
+    """The convolution of a layer of the plan."""
+    return cast(nn.Conv2d, model.get_submodule(layer.name))
+
+
+def folded_convolution(model: nn.Module, layer: Layer) -> nn.Conv2d:
+    """The convolution with the BatchNorm behind it, if there is one, in its weights and bias."""
+    conv = convolution_at(model, layer)
+    return fuse_conv_bn_eval(conv, norm_at(model, layer.behind)) if layer.behind else conv
 
 
 def check_images(x: Tensor, in_channels: int, least_side: int) -> None:

@@ -15,9 +15,10 @@ and ReLU, and adds to. What a layer does to it is `writes`:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Literal
 
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec, StemPool
@@ -27,6 +28,7 @@ Reads = Literal["images", "state", "layer"]
 Writes = Literal["opens", "appends", "adds", "nothing"]
 
 STEM = 0
+CLASSIFIER = "classifier"
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -79,6 +81,20 @@ def plan(spec: ModelSpec) -> tuple[Layer, ...]:
 def convolutions(spec: ModelSpec) -> list[Layer]:
     """The layers but the classifier."""
     return [layer for layer in plan(spec) if layer.kind == "convolution"]
+
+
+def parts(spec: ModelSpec) -> list[tuple[Layer, ...]]:
+    """The layers by the module that they make together: stem, dense layers, blocks, and so on."""
+    return [tuple(layers) for _, layers in groupby(plan(spec), key=lambda layer: layer.part)]
+
+
+def units(layers: Sequence[Layer]) -> list[tuple[Layer, str]]:
+    """Each layer of a part with its BatchNorm: that it reads through, or the stem's behind it."""
+    found, behind = [], ""
+    for layer in layers:
+        found.append((layer, layer.before or behind or layer.behind))
+        behind = layer.behind
+    return found
 
 
 def stage_of(spec: ModelSpec, module: str) -> int:
@@ -271,12 +287,12 @@ def _dual_path_block(
 def _classifier(width: int, norm: str, stage: int) -> Layer:
     """The last BatchNorm and ReLU, the mean, and the classifier."""
     return Layer(
-        "classifier",
+        CLASSIFIER,
         "classifier",
         width,
         0,
         reads="state",
         before=norm,
         stage=stage,
-        part="classifier",
+        part=CLASSIFIER,
     )

@@ -7,14 +7,17 @@ stays on the CPU has no cycles in it: `NotCounted` says how much that is.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from densepath.errors import EngineError
+from densepath.models.plan import CLASSIFIER
 from densepath.npu.layout import MEMORY_NAMES
 from densepath.npu.on_cpu import Work, work_on_cpu
+from densepath.quantize.litert_graph import LOGITS
 from densepath.wording import counted, percent
 
 # Where Vela counts cycles, and what a layer that spends most there is bound by.
@@ -28,6 +31,7 @@ AREAS = {
 # In the place of these, of a layer that the CPU runs.
 ON_CPU = "CPU"
 KIB = 1024
+OF_LAYER = re.compile(rf"(features\.[\w.]+|{CLASSIFIER})/")
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class LayerCost:
     """An operator of the program.
 
     Attributes:
-        name: of its output tensor, shortened to what tells it from others.
+        name: of the layer that it belongs to, as `densepath models --layers` and `--keep-float`
+            have it; of a network without such names what tells its output tensor from others.
         operator: as Vela runs it.
         source: as the network had it.
         on_npu: it runs on the NPU, not on the CPU.
@@ -45,6 +50,7 @@ class LayerCost:
         utilisation: share of the NPU's multipliers that work.
         bound_by: `compute`, `SRAM`, `DRAM` or `flash`: where most cycles go; `CPU` on the CPU.
         moved_bytes: that an operator on the CPU reads and writes; None on the NPU.
+        tensor: the operator's own name, which is that of its output tensor.
     """
 
     name: str
@@ -57,6 +63,7 @@ class LayerCost:
     utilisation: float
     bound_by: str
     moved_bytes: int | None = None
+    tensor: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,7 +195,7 @@ def _costs(row: dict[str, str]) -> bool:
 def _layer_on_cpu(row: dict[str, str], work: Work) -> LayerCost:
     """One row of the file, of an operator that Vela counts nothing for."""
     return LayerCost(
-        *(_short(row["Name"]), row["Original Operator"], row["Original Operator"]),
+        *(_layer_name(row["Name"]), row["Original Operator"], row["Original Operator"]),
         on_npu=False,
         cycles=0,
         area_cycles=dict.fromkeys(AREAS.values(), 0),
@@ -196,6 +203,7 @@ def _layer_on_cpu(row: dict[str, str], work: Work) -> LayerCost:
         utilisation=0.0,
         bound_by=ON_CPU,
         moved_bytes=work.moved_bytes,
+        tensor=_short(row["Name"]),
     )
 
 
@@ -205,7 +213,7 @@ def _layer(row: dict[str, str]) -> LayerCost:
     for column, bound in AREAS.items():
         areas[bound] = areas.get(bound, 0) + int(float(row[column]))
     return LayerCost(
-        name=_short(row["Name"]),
+        name=_layer_name(row["Name"]),
         operator=row["NNG Operator"],
         source=row["Original Operator"],
         on_npu=True,
@@ -214,14 +222,28 @@ def _layer(row: dict[str, str]) -> LayerCost:
         macs=int(float(row["MAC Count"])),
         utilisation=float(row["Util% (MAC)"]) / 100,
         bound_by=max(areas, key=lambda bound: areas[bound]),
+        tensor=_short(row["Name"]),
     )
 
 
+def _layer_name(tensor: str) -> str:
+    """The layer of `models/plan.py` that an operator belongs to, by its output tensor's name.
+
+    `quantize/litert_graph.py` gives the tensors these names; the last one is the classifier's.
+    """
+    if tensor.startswith(LOGITS):
+        return CLASSIFIER
+    found = OF_LAYER.match(tensor)
+    return found[1] if found else _short(tensor)
+
+
 def _short(name: str) -> str:
-    """The last modules of a tensor's name, which is made of all modules around it.
+    """A tensor's name; of one that is made of all modules around it the last ones.
 
     Of an operator that others were joined into it is the longest of their names.
     """
+    if OF_LAYER.match(name):
+        return name
     parts = [
         part.strip() for part in name.split(";") if part.strip() and not part.strip().isdigit()
     ]

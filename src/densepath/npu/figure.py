@@ -29,6 +29,7 @@ COLOURS = {"compute": BLUE, "SRAM": ORANGE, "DRAM": RED, "flash": VIOLET, "CPU":
 # Of the columns that stand for layers whose time nobody knows.
 PALE = 0.25
 MOST_OPERATORS = 8
+MOST_NAMED = 5
 NAME, WIDE = 60, 90
 DPI = 110
 
@@ -107,3 +108,7 @@ def _draw_operators(axes: Axes, made: Profile) -> None:
     for place, (_, share) in zip(places, shares, strict=True):
         axes.text(100 * share + 0.3, place, percent(share), va="center", fontsize=8.5)
     axes.spines[["top", "right"]].set_visible(False)
+    costliest = sorted(made.on_npu, key=lambda one: -one.cycles)[:MOST_NAMED]
+    lines = [f"{made.milliseconds(one):.3f} ms  {literal(one.name, NAME)}" for one in costliest]
+    said = axes.text(0.99, 0.04, "\n".join(["costliest layers:", *lines]), ha="right", va="bottom")
+    said.set(transform=axes.transAxes, fontsize=7.5, color=INK, linespacing=1.5)

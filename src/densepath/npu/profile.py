@@ -20,6 +20,7 @@ CSV_COLUMNS = (
     *("name", "operator", "source", "on_npu", "ms", "cycles", "bound_by", "macs", "utilisation"),
     *(f"{area}_cycles" for area in AREAS),
     "moved_bytes",
+    "tensor",
 )
 CSV_DIGITS = {"ms": 5, "utilisation": 4}
 LOW_UTILISATION = 0.1
@@ -150,6 +151,7 @@ class Profile:
             "utilisation": layer.utilisation if known else None,
             **{f"{area}_cycles": layer.area_cycles[area] if known else None for area in AREAS},
             "moved_bytes": layer.moved_bytes,
+            "tensor": layer.tensor,
         }
 
     def to_csv(self) -> str:

@@ -5,19 +5,16 @@ On the line: a Checkpoint's network enters, `litert.py` and `executorch.py` conv
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densepath.errors import UnknownNameError, UsageError
-from densepath.exporting.rewrite import ALL_STEPS, Rewritten, rewrite
+from densepath.exporting.rewrite import ALL_STEPS, DepthwiseNorm, Rewritten, rewrite
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import Model
 from densepath.models.layers import StemMaxPool, pool_and_classify
-from densepath.weights.checkpoint import Checkpoint
 
 # The least weight of a depthwise channel, as a share of its bias. A channel that training has
 # switched off has weight 0, whose bias no 32-bit integer could hold at the scale of the weight.
@@ -98,80 +95,15 @@ def build_edge_network(
         for name, child in list(module.named_children()):
             if isinstance(child, StemMaxPool):  # both families have a ReLU before it
                 setattr(module, name, pool(child))
-            elif isinstance(child, nn.Conv2d) and is_depthwise_norm(child):
+            elif isinstance(child, DepthwiseNorm):
                 setattr(module, name, _without_zeros(child))
     return network.eval()
 
 
-def is_depthwise_norm(conv: nn.Conv2d) -> bool:
-    """Whether the convolution was a BatchNorm."""
-    return conv.kernel_size == (1, 1) and conv.groups == conv.in_channels > 1
-
-
-def find_rewritten(checkpoint: Checkpoint, names: Collection[str]) -> dict[str, list[str]]:
-    """Of each of these layers of the checkpoint's network: what it became in the edge network.
-
-    A convolution may have become two. Both networks run their convolutions in the same order.
-
-    Args:
-        checkpoint: whose network.
-        names: convolutions, or the classifier, as `to_model().named_modules()` calls them.
-
-    Raises:
-        UnknownNameError: the network has no such layer.
-        UsageError: it is not one that has weights of its own in the edge network.
-    """
-    model = checkpoint.to_model()
-    weighty = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    every = dict(model.named_modules())
-    for name in names:
-        if name not in every:
-            raise UnknownNameError("layer", name, weighty)
-        if name not in weighty:
-            raise UsageError(
-                f"the layer {name} is a {type(every[name]).__name__}; only convolutions and the "
-                f"classifier can stay in floating point, as {next(iter(weighty))}."
-            )
-    if not names:
-        return {}
-    images = torch.zeros(1, checkpoint.in_channels, *checkpoint.preprocess.size)
-    made = _in_order(build_edge_network(model), images)
-    became: dict[str, list[str]] = {}
-    for name, outputs in _in_order(model, images):
-        parts: list[tuple[str, int]] = []
-        while sum(width for _, width in parts) < outputs:
-            parts.append(made.pop(0))
-        assert sum(width for _, width in parts) == outputs, (name, parts)
-        became[name] = [part for part, _ in parts]
-    return {name: became[name] for name in names}
-
-
-def _in_order(network: nn.Module, images: Tensor) -> list[tuple[str, int]]:
-    """Name and output channels of the layers with weights, in the order they are run in."""
-    found: list[tuple[str, int]] = []
-    hooks = []
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d) and not is_depthwise_norm(module):
-            outputs = module.out_channels
-        elif isinstance(module, nn.Linear):
-            outputs = module.out_features
-        else:
-            continue
-        entry = (name, outputs)
-        hooks.append(module.register_forward_hook(lambda *_, entry=entry: found.append(entry)))
-    with torch.no_grad():
-        network(images)
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
-def _without_zeros(conv: nn.Conv2d) -> nn.Conv2d:
+def _without_zeros(norm: DepthwiseNorm) -> DepthwiseNorm:
     """The depthwise convolution, no weight less than a small share of its bias."""
-    assert conv.bias is not None
-    weight, least = conv.weight.detach(), conv.bias.detach().abs() * LEAST_WEIGHT
-    least = least.clamp_min(torch.finfo(torch.float32).tiny * 2**64).reshape(weight.shape)
+    assert norm.bias is not None
+    weight, bias = norm.weight.detach().flatten(), norm.bias.detach()
+    least = (bias.abs() * LEAST_WEIGHT).clamp_min(torch.finfo(torch.float32).tiny * 2**64)
     sign = torch.where(weight < 0, -1.0, 1.0)
-    made = nn.Conv2d(conv.in_channels, conv.out_channels, 1, groups=conv.groups)
-    made.weight, made.bias = nn.Parameter(sign * weight.abs().maximum(least)), conv.bias
-    return made
+    return DepthwiseNorm(sign * weight.abs().maximum(least), bias)

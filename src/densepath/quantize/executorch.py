@@ -17,11 +17,8 @@ from densepath.engines.native_output import quiet_native_output
 from densepath.errors import EngineError, MissingPackageError, UnknownNameError
 from densepath.files import write_atomically
 from densepath.quantize.calibration import Calibration, check_calibration
-from densepath.quantize.edge_network import (
-    UnpaddedMaxPool,
-    build_edge_network,
-    find_rewritten,
-)
+from densepath.quantize.edge_network import UnpaddedMaxPool, build_edge_network
+from densepath.quantize.layers import choose_layers, rewritten_paths
 from densepath.quantize.task import Task, Written
 from densepath.weights.checkpoint import Checkpoint
 
@@ -62,8 +59,8 @@ def write_executorch(
         path: the file.
         calibration: images that ranges of activations are measured on; None for float32.
         method: `minmax` holds every value; `histogram` takes the range of least squared error.
-        keep_float: convolutions that compute in float32 in the midst of the integers, by their
-            names in `checkpoint.to_model()`.
+        keep_float: layers that compute in float32 in the midst of the integers; see
+            `choose_layers`.
 
     Raises:
         UnknownNameError: no such method or layer.
@@ -76,8 +73,10 @@ def write_executorch(
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
     check_calibration(calibration, checkpoint.preprocess, keep_float)
-    kept = [part for parts in find_rewritten(checkpoint, keep_float).values() for part in parts]
+    chosen = choose_layers(checkpoint.spec, keep_float)
     network: nn.Module = build_edge_network(checkpoint.to_model(), UnpaddedMaxPool)
+    became = rewritten_paths(checkpoint.spec, network)
+    kept = [path for layer in chosen for path in became[layer.name]]
     image = torch.zeros(1, checkpoint.in_channels, *checkpoint.preprocess.size)
     with _quiet():
         try:

@@ -24,10 +24,10 @@ DPI = 110
 def draw_sensitivity(
     found: Sequence[Sensitivity], kept: Collection[str], model: str, path: Path
 ) -> str | None:
-    """`path` (.png) has a bar a convolution; gives the reason if it cannot be.
+    """`path` (.png) has a bar a layer; gives the reason if it cannot be.
 
     Args:
-        found: the convolutions in the order of the network.
+        found: the layers in the order of the network.
         kept: the names of modules that stay in float32, with all that lies in them.
         model: the network's name.
         path: of the picture.
@@ -36,14 +36,14 @@ def draw_sensitivity(
 
 
 def _draw(found: Sequence[Sensitivity], kept: Collection[str], model: str) -> Figure:
-    """A bar a convolution; the worst are named, those kept in float coloured."""
+    """A bar a layer; the worst are named, those kept in float coloured."""
     in_float = [any(lies_in(one.name, name) for name in kept) for one in found]
     caption = (
-        "Each bar: one convolution rounded to 8 bits, alone, and the signal-to-noise ratio of the "
+        "Each bar: one layer rounded to 8 bits, alone, and the signal-to-noise ratio of the "
         "network's answers (logits) that is left. The lower the bar, the more that layer suffers; "
         "20 dB less is ten times the error."
     )
-    title = f"{literal(model, 60)}: what 8 bits do to each convolution"
+    title = f"{literal(model, 60)}: what 8 bits do to each layer"
     figure = new_figure(12, 5.4, title, caption)
     axes = figure.add_subplot()
     _draw_bars(axes, [one.snr_db for one in found], in_float)
@@ -57,7 +57,7 @@ def _draw(found: Sequence[Sensitivity], kept: Collection[str], model: str) -> Fi
 
 
 def _draw_bars(axes: Axes, ratios: Sequence[float], in_float: Sequence[bool]) -> None:
-    """A bar a convolution, in the colour of what becomes of it."""
+    """A bar a layer, in the colour of what becomes of it."""
     from matplotlib.ticker import MaxNLocator
 
     finite = [ratio for ratio in ratios if math.isfinite(ratio)] or [0.0, 1.0]
@@ -68,12 +68,12 @@ def _draw_bars(axes: Axes, ratios: Sequence[float], in_float: Sequence[bool]) ->
     axes.set_xlim(0, len(ratios) + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylim(bottom, max(finite) + 0.06 * max(max(finite) - bottom, 1.0))
-    axes.set_xlabel("convolution, in the order of the network")
+    axes.set_xlabel("layer, in the order of the network")
     axes.set_ylabel(f"signal to noise of the logits, dB{' (axis cut)' if bottom else ''}")
 
 
 def _name_worst(axes: Axes, found: Sequence[Sensitivity]) -> None:
-    """The most sensitive convolutions beside the bars, by number and name."""
+    """The most sensitive layers beside the bars, by number and name."""
     worst = sorted(range(len(found)), key=lambda place: found[place].snr_db)[:NAMED]
     lines = [f"{found[i].snr_db:5.1f} dB  {i + 1}: {literal(found[i].name, NAME)}" for i in worst]
     text = "\n".join(["most sensitive:", *lines])

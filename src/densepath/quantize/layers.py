@@ -1,69 +1,33 @@
-"""The convolutions of a network, by the names that its modules and its exported graphs have.
+"""The layers that a user may name, and what became of each in a network that is converted.
 
-On the line: quantisers work on graphs, users name modules; this knows both. In a graph a DPN's last
-convolution of a block, and its first one's projection, are two (`exporting/rewrite.py`).
+On the line: users name layers of `models/plan.py`; quantisers work on the graphs of rewritten
+networks, where a DPN's last convolution of a block and its first one's projection are two
+(`exporting/rewrite.py`). This knows both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-
-from torch import nn
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from densepath.errors import UnknownNameError
-from densepath.exporting.rewrite import STEPS, Step, rewrite
-from densepath.weights.checkpoint import Checkpoint
+from densepath.models.plan import Layer, convolutions, plan
+from densepath.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A convolution of the exported graph.
-
-    Attributes:
-        name: of the module in `build_model`'s network.
-        path: of the module in the rewritten network, as graphs name its weights.
-        index: its place among the graph's convolutions.
-    """
-
-    name: str
-    path: str
-    index: int
-
-
-def list_layers(checkpoint: Checkpoint, steps: Collection[Step] = STEPS) -> list[Layer]:
-    """The convolutions that a quantiser may turn to INT8, in the order of the graph.
-
-    A BatchNorm that has become a depthwise convolution is none of them.
-    """
-    model = checkpoint.to_model()
-    originals = _convolutions(model)
-    norms = {id(module.weight) for module in model.modules() if isinstance(module, nn.BatchNorm2d)}
-    assert norms
-    layers: list[Layer] = []
-    left, outputs = iter(originals), 0
-    name = ""
-    for index, (path, conv) in enumerate(_convolutions(rewrite(model, steps))):
-        if _was_norm(conv):
-            continue
-        if not outputs:
-            name, original = next(left)
-            outputs = original.out_channels
-        outputs -= conv.out_channels
-        layers.append(Layer(name, path, index))
-    return layers
-
-
-def choose_layers(layers: Sequence[Layer], names: Collection[str]) -> list[Layer]:
-    """The layers whose modules have these names, or lie in them.
+def choose_layers(spec: ModelSpec, names: Collection[str]) -> list[Layer]:
+    """The layers of the plan that have these names, or lie in the modules that have them.
 
     Raises:
         UnknownNameError: there is no such layer.
     """
+    layers = plan(spec)
     for name in names:
         if not any(lies_in(layer.name, name) for layer in layers):
-            known = list(dict.fromkeys(layer.name for layer in layers))
-            raise UnknownNameError("layer", name, known)
+            raise UnknownNameError("layer", name, [layer.name for layer in layers])
     return [layer for layer in layers if any(lies_in(layer.name, name) for name in names)]
 
 
@@ -72,11 +36,29 @@ def lies_in(layer: str, name: str) -> bool:
     return layer == name or layer.startswith(f"{name}.")
 
 
-def _convolutions(network: nn.Module) -> list[tuple[str, nn.Conv2d]]:
-    """Its convolutions with their paths, in the order they were made, which is that they run in."""
-    return [(path, one) for path, one in network.named_modules() if isinstance(one, nn.Conv2d)]
+def rewritten_paths(spec: ModelSpec, network: nn.Module) -> dict[str, list[str]]:
+    """Of each layer of the plan: the modules that it became in the rewritten `network`.
 
+    A rewritten network has the convolutions of the plan, in the same order; one may have become
+    several, of the same outputs together. A BatchNorm that has become a depthwise convolution is
+    none of them.
+    """
+    from torch import nn
 
-def _was_norm(conv: nn.Conv2d) -> bool:
-    """Whether it is a BatchNorm in another form: one weight a channel."""
-    return conv.kernel_size == (1, 1) and conv.groups == conv.in_channels == conv.out_channels
+    from densepath.exporting.rewrite import DepthwiseNorm
+
+    left = [
+        (path, one.out_channels)
+        for path, one in network.named_modules()
+        if isinstance(one, nn.Conv2d) and not isinstance(one, DepthwiseNorm)
+    ]
+    became: dict[str, list[str]] = {}
+    for layer in convolutions(spec):
+        became[layer.name], outputs = [], 0
+        while outputs < layer.outputs:
+            path, width = left.pop(0)
+            became[layer.name].append(path)
+            outputs += width
+        assert outputs == layer.outputs, layer.name
+    assert not left, left
+    return became | {plan(spec)[-1].name: ["classifier"]}

@@ -21,8 +21,9 @@ from densepath.engines.native_output import quiet_native_output
 from densepath.errors import EngineError, MissingPackageError
 from densepath.files import write_atomically
 from densepath.quantize.calibration import Calibration, check_calibration
-from densepath.quantize.edge_network import PixelNetwork, build_edge_network, find_rewritten
-from densepath.quantize.litert_graph import LiteRtGraph
+from densepath.quantize.edge_network import PixelNetwork, build_edge_network
+from densepath.quantize.layers import choose_layers, rewritten_paths
+from densepath.quantize.litert_graph import IMAGES, LOGITS, LiteRtGraph
 from densepath.quantize.litert_ranges import METHODS, measure_ranges
 from densepath.quantize.observer import check_method
 from densepath.quantize.sharing import Range
@@ -61,15 +62,16 @@ def write_litert(
 
     With a calibration: INT8, weights a scale a channel; the input `images` is uint8 [1, H, W, C],
     scale 1 and zero point 0, the output `logits` int8 [1, num_classes] with its scale. Without:
-    float32, the same pixels as float32, and float32 logits.
+    float32, the same pixels as float32, and float32 logits. A step's result is named by the layer
+    of `models/plan.py` that it belongs to, and its kind: `features.conv0/conv_2d`.
 
     Args:
         checkpoint: the network, of its preprocessing's size.
         path: the file.
         calibration: images that ranges of activations are measured on; None for float32.
         method: of `METHODS`: how a range comes of the values; see `observer.py`.
-        keep_float: convolutions that compute in float32 in the midst of the integers, by their
-            names in `checkpoint.to_model()`.
+        keep_float: layers that compute in float32 in the midst of the integers; see
+            `choose_layers`.
 
     Raises:
         UnknownNameError: no such method or layer.
@@ -81,17 +83,21 @@ def write_litert(
     """
     chosen = check_method(method, METHODS)
     check_calibration(calibration, checkpoint.preprocess, keep_float)
-    kept = find_rewritten(checkpoint, keep_float)
+    kept = choose_layers(checkpoint.spec, keep_float)
     network = build_edge_network(checkpoint.to_model())
     graph = LiteRtGraph(_convert(checkpoint, network))
-    graph.name_ends("images", "logits")
+    weights = [
+        (name, _weights(network.get_submodule(path)))
+        for name, paths in rewritten_paths(checkpoint.spec, network).items()
+        for path in paths
+    ]
+    graph.name_ends(IMAGES, LOGITS)
+    outputs = graph.name_steps(weights)
     if calibration is not None:
-        layers = dict(network.named_modules())
-        weights = [_weights(layers[part]) for parts in kept.values() for part in parts]
-        steps = graph.outputs_of(weights)
+        steps = [step for layer in kept for step in outputs[layer.name]]
         made = graph.to_bytes()
         graph = LiteRtGraph(_quantize(made, measure_ranges(made, calibration, chosen), steps))
-        graph.take_bytes()
+        graph.take_bytes(f"{weights[0][0]}/quantize")
     with write_atomically(path) as temporary:
         temporary.write_bytes(graph.to_bytes())
 
@@ -141,7 +147,7 @@ def _quantize(network: bytes, ranges: dict[str, Range], keep_float: list[str]) -
                 qtyping.TFLOperationName.FULLY_CONNECTED,
             ):
                 whole.update_quantization_recipe(
-                    re.escape(name), step, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE
+                    f"^{re.escape(name)};", step, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE
                 )
         measured = {
             name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 QUANTIZED_ZERO = -128
+IMAGES, LOGITS = "images", "logits"
 
 
 class LiteRtGraph:
@@ -35,10 +38,11 @@ class LiteRtGraph:
             self._graph.tensors[tensors[0]].name = name.encode()
             named[0].name = name.encode()
 
-    def take_bytes(self) -> None:
+    def take_bytes(self, inside_name: str) -> None:
         """The input is uint8 with scale 1 and zero point 0, in place of int8 with −128.
 
-        An integer QUANTIZE, which subtracts 128, is the first step of the graph.
+        An integer QUANTIZE, which subtracts 128, is the first step of the graph; its result has
+        the name `inside_name`.
         """
         inside = int(self._graph.inputs[0])
         tensor = self._graph.tensors[inside]
@@ -49,7 +53,7 @@ class LiteRtGraph:
         outside.quantization = copy.copy(tensor.quantization)
         outside.type = self._schema.TensorType.UINT8
         outside.quantization.zeroPoint = np.zeros(1, np.int64)
-        tensor.name += b"_int8"
+        tensor.name = inside_name.encode()
         self._graph.tensors.append(outside)
         added = len(self._graph.tensors) - 1
         step = self._schema.OperatorT()
@@ -62,28 +66,55 @@ class LiteRtGraph:
         (signature,) = self._model.signatureDefs
         signature.inputs[0].tensorIndex = added
 
-    def outputs_of(self, weights: Collection[NDArray[np.float32]]) -> list[str]:
-        """The names of what the steps with these weights, [O, …, I] of any rank, give.
+    def name_steps(
+        self, weights: Sequence[tuple[str, NDArray[np.float32]]]
+    ) -> dict[str, list[str]]:
+        """Every step's result but the last is named `LAYER/KIND`; the results of each layer's own.
+
+        What is computed from one layer's output on is that layer's, up to the BatchNorm or pad that
+        the next one reads through; what stands before the first layer is the first one's.
+
+        Args:
+            weights: the layers with their weights, [O, …, I] of any rank, in the order they run.
 
         Raises:
             LookupError: no step has such weights.
         """
-        return [self._output_of(weight) for weight in weights]
+        outputs: dict[str, list[str]] = {name: [] for name, _ in weights}
+        kinds = {code: kind for kind, code in vars(self._schema.BuiltinOperator).items()}
+        taken: Counter[str] = Counter()
+        left, owner = list(weights), weights[0][0]
+        for step, after in zip_longest(self._graph.operators, self._graph.operators[1:]):
+            code = self._model.operatorCodes[step.opcodeIndex]
+            kind = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            own = bool(left) and self._has_weights(step, left[0][1])
+            norm = kind == "DEPTHWISE_CONV_2D"
+            pad = kind == "PAD" and bool(left) and self._has_weights(after, left[0][1])
+            if left and (own or norm or pad):
+                owner = left[0][0]
+            tensor = self._graph.tensors[step.outputs[0]]
+            if step.outputs[0] not in self._graph.outputs:
+                name = f"{owner}/{kind.lower()}"
+                taken[name] += 1
+                tensor.name = (name + f"_{taken[name]}" * (taken[name] > 1)).encode()
+            if own:
+                outputs[owner].append(tensor.name.decode())
+                left.pop(0)
+        if left:
+            raise LookupError(f"no step of the network has the weights of {left[0][0]}")
+        return outputs
 
-    def _output_of(self, weight: NDArray[np.float32]) -> str:
-        """The name of what the step with these weights gives.
+    def _has_weights(self, step: Any, weight: NDArray[np.float32]) -> bool:
+        """Whether the step is the layer with these weights.
 
         A convolution whose outputs see one channel each (all of a gray image's are such) is a
         depthwise one, whose weights have the outputs last.
         """
         orders = [weight, np.moveaxis(weight, 0, -1)] if weight.shape[-1] == 1 else [weight]
         wanted = {order.tobytes() for order in orders}
-        for step in self._graph.operators:
-            for tensor in step.inputs[1:2]:
-                data = self._model.buffers[self._graph.tensors[tensor].buffer].data
-                if data is not None and bytes(data) in wanted:
-                    return str(self._graph.tensors[step.outputs[0]].name.decode())
-        raise LookupError("no step of the network has these weights")
+        buffers = [self._graph.tensors[tensor].buffer for tensor in step.inputs[1:2]]
+        found = [self._model.buffers[buffer].data for buffer in buffers]
+        return any(data is not None and bytes(data) in wanted for data in found)
 
     def _operator(self, code: int) -> int:
         """The index of an operator, which is added if it is not there."""

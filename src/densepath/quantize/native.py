@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.errors import UnknownNameError
 from densepath.files import write_atomically
 from densepath.images.preprocess import Preprocess
 from densepath.models.fold import scale_and_shift
 from densepath.models.plan import Layer, plan
-from densepath.models.spec import ModelSpec
 from densepath.names import to_json
 from densepath.quantize.calibration import Calibration
+from densepath.quantize.layers import choose_layers
 from densepath.quantize.observer import HIGHEST_LEVEL, Observer, RangeMethod, check_method
 from densepath.quantize.statistics import observe_inputs, quant_layers
 from densepath.quantize.task import Task, Written
@@ -94,10 +93,9 @@ def write_native(
     """
     from safetensors.numpy import save_file
 
-    chosen, kept = check_method(method, METHODS), set(keep_float)
-    names = layer_names(checkpoint.spec)
-    for name in sorted(kept - set(names)):
-        raise UnknownNameError("layer", name, names)
+    chosen = check_method(method, METHODS)
+    names = [layer.name for layer in plan(checkpoint.spec)]
+    kept = {layer.name for layer in choose_layers(checkpoint.spec, set(keep_float))}
     tensors = _quantise(checkpoint, observe_inputs(checkpoint, calibration), chosen, kept)
     description = checkpoint._describe() | {
         "format": FORMAT,
@@ -112,11 +110,6 @@ def write_native(
     text = to_json(description, sort_keys=True)
     with write_atomically(Path(path)) as temporary:
         save_file(tensors, str(temporary), metadata={METADATA_KEY: text})
-
-
-def layer_names(spec: ModelSpec) -> list[str]:
-    """The layers that may be INT8, in their order."""
-    return [layer.name for layer in plan(spec)]
 
 
 def _quantise(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,9 @@ import numpy as np
 from densepath.errors import EngineError, MissingPackageError
 from densepath.exporting.onnx import save_onnx
 from densepath.exporting.program import export_program
-from densepath.exporting.rewrite import STEPS
+from densepath.exporting.rewrite import STEPS, rewrite
 from densepath.quantize.calibration import Calibration
-from densepath.quantize.layers import Layer, choose_layers, list_layers
+from densepath.quantize.layers import choose_layers, rewritten_paths
 from densepath.quantize.observer import ONNX, RANGE_METHODS, Observer, RangeMethod, check_method
 from densepath.quantize.sharing import share_ranges
 from densepath.quantize.task import Task, Written
@@ -52,7 +52,9 @@ def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
     plain, steps = task.folder("onnx"), (*STEPS, "depthwise")
     program = export_program(checkpoint, size, steps=steps)
     parts = write_onnx(program, checkpoint.preprocess, plain, task.opset)
-    kept = choose_layers(list_layers(checkpoint, steps), task.keep_float)
+    became = rewritten_paths(checkpoint.spec, rewrite(checkpoint.to_model(), steps))
+    chosen = choose_layers(checkpoint.spec, task.keep_float)
+    kept = [path for layer in chosen for path in became[layer.name]]
     for method, path in quantize_onnx(
         *(plain / parts["model"], plain, task.calibration), methods=methods, keep_float=kept
     ):
@@ -68,7 +70,7 @@ def quantize_onnx(
     calibration: Calibration,
     *,
     methods: Sequence[str],
-    keep_float: Sequence[Layer] = (),
+    keep_float: Collection[str] = (),
 ) -> Iterator[tuple[str, Path]]:
     """Yields each method with its file in the folder `output`, the float `graph` in INT8.
 
@@ -79,7 +81,7 @@ def quantize_onnx(
         output: a folder.
         calibration: the images that ranges are measured on.
         methods: of `METHODS`.
-        keep_float: layers that stay in float32.
+        keep_float: the modules of the rewritten network that stay in float32.
 
     Raises:
         MissingPackageError: onnx or onnxruntime is not installed.
@@ -186,8 +188,8 @@ def _quiet_quantizer() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _graph_names(model: ModelProto, layers: Sequence[Layer]) -> list[str]:
-    """The graph's names of these convolutions: each reads the weights of its module."""
-    weights = {f"{layer.path}.weight" for layer in layers}
+def _graph_names(model: ModelProto, paths: Collection[str]) -> list[str]:
+    """The graph's names of these modules' steps: each reads the weights of its module."""
+    weights = {f"{path}.weight" for path in paths}
     nodes: Any = model.graph.node
     return [node.name for node in nodes if weights & set(node.input)]

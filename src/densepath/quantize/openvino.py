@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -18,8 +18,9 @@ from densepath.engines.openvino import import_openvino, shared_core
 from densepath.errors import EngineError, MissingPackageError, UnknownNameError
 from densepath.exporting.job import input_shape
 from densepath.exporting.program import export_program
+from densepath.exporting.rewrite import rewrite
 from densepath.quantize.calibration import Calibration
-from densepath.quantize.layers import Layer, choose_layers, list_layers
+from densepath.quantize.layers import choose_layers, rewritten_paths
 from densepath.quantize.task import Task, Written
 
 # How the range of an activation is made of those of the images. NNCF's own choice is the mean of
@@ -36,7 +37,11 @@ def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
     plain = task.folder("openvino")
     shape = input_shape(checkpoint, dynamic_size=False)
     parts = write_openvino(export_program(checkpoint, size), checkpoint.preprocess, plain, shape)
-    kept = choose_layers(list_layers(checkpoint), task.keep_float)
+    network = rewrite(checkpoint.to_model())
+    became = rewritten_paths(checkpoint.spec, network)
+    order = [path for paths in became.values() for path in paths]
+    chosen = choose_layers(checkpoint.spec, task.keep_float)
+    kept = [order.index(path) for layer in chosen for path in became[layer.name]]
     for method in methods:
         folder = task.folder(f"openvino-{method}")
         quantize_openvino(
@@ -55,7 +60,7 @@ def quantize_openvino(
     calibration: Calibration,
     *,
     method: str = METHODS[0],
-    keep_float: Sequence[Layer] = (),
+    keep_float: Collection[int] = (),
 ) -> None:
     """`output` (.xml, with a .bin) is the float `graph` in INT8.
 
@@ -64,7 +69,7 @@ def quantize_openvino(
         output: another `.xml`.
         calibration: the images that ranges are measured on.
         method: of `METHODS`.
-        keep_float: layers that stay in float32.
+        keep_float: the places of layers that stay in float32, among those with weights.
 
     Raises:
         MissingPackageError: nncf or openvino is not installed.
@@ -133,14 +138,16 @@ def _undrawn(progress: type) -> Callable[..., Any]:
     return lambda *columns, **options: progress(*columns, **{**options, "disable": True})
 
 
-def _graph_names(model: Any, layers: Sequence[Layer]) -> list[str]:
-    """OpenVINO's names of these convolutions."""
-    wanted = {layer.index for layer in layers}
-    names = []
+def _graph_names(model: Any, places: Collection[int]) -> list[str]:
+    """OpenVINO's names of the layers at these places; the classifier is behind all convolutions."""
+    found: dict[int, str] = {}
+    classifier: list[str] = []
     for operation in model.get_ordered_ops():
+        name = operation.get_friendly_name()
         if "Convolution" in operation.get_type_name():
-            first = operation.get_friendly_name().split("/")[0]
-            number = first.removeprefix(CONVOLUTION).removeprefix("_")
-            if int(number or 0) in wanted:
-                names.append(operation.get_friendly_name())
-    return names
+            number = name.split("/")[0].removeprefix(CONVOLUTION).removeprefix("_")
+            found[int(number or 0)] = name
+        elif operation.get_type_name() == "MatMul":
+            classifier.append(name)
+    found |= dict(enumerate(classifier, start=len(found)))
+    return [found[place] for place in places]

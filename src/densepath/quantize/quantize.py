@@ -27,7 +27,7 @@ from densepath.names import several
 from densepath.quantize.calibration import Calibration, draw_calibration
 from densepath.quantize.figure import draw_sensitivity
 from densepath.quantize.forms import choose_forms, choose_methods
-from densepath.quantize.layers import choose_layers, list_layers
+from densepath.quantize.layers import choose_layers
 from densepath.quantize.operators import count_operators
 from densepath.quantize.report import FormReport, QuantizationReport
 from densepath.quantize.scoring import Evaluate, Score, engine_logits, float_logits, score
@@ -78,8 +78,8 @@ def quantize(
         purpose: `server`, `edge` or `npu`.
         to: the formats; by default all for the purpose.
         method: of making ranges; `auto` tries all and keeps the best.
-        keep_float: names of modules whose convolutions stay in float32, or `auto` for the most
-            sensitive ones.
+        keep_float: names of layers, or of modules around them, that stay in float32; `auto` for the
+            most sensitive ones.
         sensitivity: measure what 8 bits do to each layer, and draw it.
         functions: a Python file with a function `preprocess` or `evaluate`, see
             `user_functions.py`.
@@ -106,7 +106,7 @@ def quantize(
     checkpoint = open_checkpoint(subject)
     if keep_float != "auto":
         keep_float = several(keep_float)
-        choose_layers(list_layers(checkpoint), keep_float)
+        choose_layers(checkpoint.spec, keep_float)
     say("reading images")
     calibration, held_out = draw_calibration(
         *(data, checkpoint.preprocess),

@@ -1,4 +1,4 @@
-"""Which layers 8 bits hurt: each convolution quantised alone, and what that does to the logits.
+"""Which layers 8 bits hurt: each layer quantised alone, and what that does to the logits.
 
 On the line: `--keep-float auto` leaves the worst in float32; `figure.py` draws them all.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from densepath.models.build import Model
+from densepath.models.plan import plan
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.observer import HIGHEST_LEVEL
 from densepath.quantize.scoring import signal_to_noise
@@ -25,7 +27,7 @@ MOST_WEIGHT = 127
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """A convolution, and the ratio of signal to noise of the logits when it alone is in INT8."""
+    """A layer, and the ratio of signal to noise of the logits when it alone is in INT8."""
 
     name: str
     snr_db: float
@@ -37,13 +39,13 @@ def measure_sensitivity(
     *,
     say: Callable[[str], None] = lambda step: None,
 ) -> list[Sensitivity]:
-    """Every convolution of the network in its order, each rounded alone.
+    """Every layer of the plan in its order, each rounded alone.
 
     Its weights by a scale a channel, its input by one from its own extremes.
     """
     model = checkpoint.to_model()
     batch = torch.from_numpy(next(images.batches(MOST_IMAGES)))
-    names = [name for name, one in model.named_modules() if isinstance(one, nn.Conv2d)]
+    names = [layer.name for layer in plan(checkpoint.spec)]
     with torch.inference_mode():
         expected = model(batch).numpy()
         found = []
@@ -63,18 +65,18 @@ def worst_layers(found: list[Sensitivity], share: float) -> list[str]:
 
 @contextmanager
 def _rounded(model: Model, name: str) -> Iterator[None]:
-    """Within, the convolution's weights and input have 8 bits."""
-    conv = model.get_submodule(name)
-    assert isinstance(conv, nn.Conv2d)
-    kept = conv.weight.data
-    scale = kept.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / MOST_WEIGHT
-    conv.weight.data = (kept / scale).round() * scale
-    handle = conv.register_forward_pre_hook(lambda _, inputs: (_round_activation(inputs[0]),))
+    """Within, the layer's weights and input have 8 bits."""
+    layer = cast(nn.Conv2d | nn.Linear, model.get_submodule(name))
+    kept = layer.weight.data
+    others = tuple(range(1, kept.dim()))
+    scale = kept.abs().amax(others, keepdim=True).clamp_min(1e-12) / MOST_WEIGHT
+    layer.weight.data = (kept / scale).round() * scale
+    handle = layer.register_forward_pre_hook(lambda _, inputs: (_round_activation(inputs[0]),))
     try:
         yield
     finally:
         handle.remove()
-        conv.weight.data = kept
+        layer.weight.data = kept
 
 
 def _round_activation(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from densepath.exporting.onnx import OPSET
 from densepath.quantize.calibration import Calibration
-from densepath.quantize.layers import choose_layers, list_layers
+from densepath.quantize.layers import choose_layers
 from densepath.weights.checkpoint import Checkpoint
 
 
@@ -34,9 +34,8 @@ class Task:
     opset: int = OPSET
 
     def kept_names(self) -> list[str]:
-        """The convolutions that stay in float32, each by its own name."""
-        chosen = choose_layers(list_layers(self.checkpoint), self.keep_float)
-        return list(dict.fromkeys(layer.name for layer in chosen))
+        """The layers that stay in float32, each by its own name."""
+        return [layer.name for layer in choose_layers(self.checkpoint.spec, self.keep_float)]
 
     def folder(self, name: str) -> Path:
         """A new folder for what is made on the way."""

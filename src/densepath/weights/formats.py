@@ -98,7 +98,7 @@ def _to_float32(value: Tensor | np.ndarray) -> Tensor:
 def naming_of(names: Iterable[str]) -> Naming | None:
     """Whose names these are, or None."""
     names = list(names)
-    if any(name.startswith(paddle.STEMS) for name in names):
+    if any(name.startswith(tuple(f"{stem}." for stem in paddle.STEMS.values())) for name in names):
         return "paddle"
     if any(name.endswith(".moving_mean") for name in names):
         return "mindcv"

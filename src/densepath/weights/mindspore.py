@@ -12,6 +12,7 @@ and MindCV 0.3 `mindcv/models/densenet.py`, `dpn.py` for the names.
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ from typing import TypeAlias
 import numpy as np
 
 from densepath.errors import WeightsError
-from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
+from densepath.models.plan import parts, units
+from densepath.models.spec import ModelSpec
 from densepath.weights.key_map import KeyMap, ModulePair, join_names
 
 NORM_LEAVES = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -55,6 +57,23 @@ _TYPES = {
 }
 VARINT_BYTES = 10  # 64 bits in groups of 7
 CRC_MARK, CRC_BYTES = b"crc_num", 10
+# MindCV's names of modules whose names are not ours.
+_THEIRS = tuple(
+    (re.compile(pattern), names)
+    for pattern, names in (
+        (r"(.*)\.denselayer(\d+)\.(\w+)", (r"\1.cell_list.\2.\3",)),
+        (r"(features\.transition\d+)\.(\w+)", (r"\1.features.\2",)),
+        (r"features\.conv1_1\.conv", ("features.conv1.conv",)),
+        (r"features\.conv1_1\.bn", ("features.conv1.norm",)),
+        (r"features\.conv5_bn_ac\.bn", ("conv5_x.norm",)),
+        (r"(.*)\.c1x1_w\.bn", (r"\1.c1x1_w_bn",)),
+        (r"(.*)\.c1x1_w\.conv", (r"\1.c1x1_w_r", r"\1.c1x1_w_d")),
+        (r"(.*)\.c1x1_a\.(bn|conv)", (r"\1.layers.\g<2>1",)),
+        (r"(.*)\.c3x3_b\.(bn|conv)", (r"\1.layers.\g<2>2",)),
+        (r"(.*)\.c1x1_c\.bn", (r"\1.layers.bn3",)),
+        (r"(.*)\.c1x1_c\.conv", (r"\1.layers.conv3_r", r"\1.layers.conv3_d")),
+    )
+)
 Field: TypeAlias = tuple[int, int | memoryview]
 
 
@@ -213,40 +232,22 @@ def _is_training_state(tag: str) -> bool:
 
 def key_map(spec: ModelSpec) -> KeyMap:
     """MindCV's name of each tensor of a network."""
-    arch = spec.arch
-    pairs = _densenet(arch) if isinstance(arch, DenseNetArch) else _dpn(arch)
-    return join_names(pairs, NORM_LEAVES)
+    return join_names(_pairs(spec), NORM_LEAVES)
 
 
-def _densenet(arch: DenseNetArch) -> Iterator[ModulePair]:
-    for name in ("features.conv0", "features.norm0"):
-        yield name, (name,)
-    for i, num_layers in enumerate(arch.blocks, start=1):
-        block = f"features.denseblock{i}"
-        for j in range(num_layers):
-            for leaf in ("norm1", "conv1", "norm2", "conv2"):
-                yield f"{block}.denselayer{j + 1}.{leaf}", (f"{block}.cell_list.{j}.{leaf}",)
-        if i < len(arch.blocks):
-            for leaf in ("norm", "conv"):
-                ours = f"features.transition{i}"
-                yield f"{ours}.{leaf}", (f"{ours}.features.{leaf}",)
-    yield "features.norm5", ("features.norm5",)
-    yield "classifier", ("classifier",)
+def _pairs(spec: ModelSpec) -> Iterator[ModulePair]:
+    """Our modules with MindCV's, of which a DPN's convolution to both paths is two."""
+    for layers in parts(spec):
+        for layer, norm in units(layers):
+            for ours in filter(None, (norm, layer.name)):
+                for pattern, names in _THEIRS:
+                    if found := pattern.fullmatch(ours):
+                        yield ours, tuple(_counted_from_0(found.expand(name)) for name in names)
+                        break
+                else:
+                    yield ours, (ours,)
 
 
-def _dpn(arch: DPNArch) -> Iterator[ModulePair]:
-    yield "features.conv1_1.conv", ("features.conv1.conv",)
-    yield "features.conv1_1.bn", ("features.conv1.norm",)
-    for stage, num_blocks in enumerate(arch.blocks, start=2):
-        for b in range(1, num_blocks + 1):
-            block = f"features.conv{stage}_{b}"
-            if b == 1:
-                yield f"{block}.c1x1_w.bn", (f"{block}.c1x1_w_bn",)
-                yield f"{block}.c1x1_w.conv", (f"{block}.c1x1_w_r", f"{block}.c1x1_w_d")
-            layers = f"{block}.layers"
-            for t, part in enumerate(("c1x1_a", "c3x3_b", "c1x1_c"), start=1):
-                yield f"{block}.{part}.bn", (f"{layers}.bn{t}",)
-                halves = (f"{layers}.conv3_r", f"{layers}.conv3_d")
-                yield f"{block}.{part}.conv", halves if t == 3 else (f"{layers}.conv{t}",)
-    yield "features.conv5_bn_ac.bn", ("conv5_x.norm",)
-    yield "classifier", ("classifier",)
+def _counted_from_0(name: str) -> str:
+    """A dense layer's number is one less with MindCV."""
+    return re.sub(r"(?<=cell_list\.)\d+", lambda found: str(int(found[0]) - 1), name)

@@ -5,18 +5,20 @@ Source of the names: PaddleClas 2.6 `ppcls/arch/backbone/model_zoo/densenet.py` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from densepath.errors import WeightsError
-from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
+from densepath.models.plan import Layer, parts, units
+from densepath.models.spec import ModelSpec
 from densepath.weights.key_map import KeyMap, ModulePair, join_names
 from densepath.weights.unpickle import read_pickle
 
-STEMS = ("conv1_func.", "conv1_x_1_func.")
+STEMS = {"densenet": "conv1_func", "dpn": "conv1_x_1_func"}
+LAST_NORMS = {"densenet": "batch_norm", "dpn": "conv5_x_x_bn"}
 NORM_LEAVES = ("weight", "bias", "_mean", "_variance")
 TRANSPOSED = ("classifier.weight",)  # Paddle's Linear stores [inputs, outputs]
 STRUCTURE_KEY = "StructuredToParameterName@@"
@@ -59,44 +61,35 @@ def _float_bits(array: Any) -> Any:
 
 def key_map(spec: ModelSpec) -> KeyMap:
     """PaddleClas's name of each tensor of a network."""
-    arch = spec.arch
-    pairs = _densenet(arch) if isinstance(arch, DenseNetArch) else _dpn(arch)
-    return join_names(pairs, NORM_LEAVES)
+    return join_names(_pairs(spec), NORM_LEAVES)
 
 
-def _densenet(arch: DenseNetArch) -> Iterator[ModulePair]:
-    yield from _unit("features", "conv0", "norm0", "conv1_func")
-    for i, num_layers in enumerate(arch.blocks, start=1):
-        for j in range(1, num_layers + 1):
-            for t in (1, 2):
-                yield from _unit(
-                    f"features.denseblock{i}.denselayer{j}",
-                    f"conv{t}",
-                    f"norm{t}",
-                    f"db_conv_{i + 1}.conv{i + 1}_{j}.bn_ac_func{t}",
-                )
-        if i < len(arch.blocks):
-            theirs = f"tr_conv{i + 1}_blk.conv_ac_func"
-            yield from _unit(f"features.transition{i}", "conv", "norm", theirs)
-    yield "features.norm5", ("batch_norm",)
-    yield "classifier", ("out",)
+def _pairs(spec: ModelSpec) -> Iterator[ModulePair]:
+    """Our modules with PaddleClas's, which keeps a convolution and its BatchNorm in one layer."""
+    num_blocks = 0
+    for layers in parts(spec):
+        num_blocks += layers[-1].writes == "adds"
+        for place, (layer, norm) in enumerate(units(layers), start=1):
+            if layer.kind == "classifier":
+                yield norm, (LAST_NORMS[spec.family],)
+                yield layer.name, ("out",)
+                continue
+            theirs = _layer_name(spec, layers, layer, place, num_blocks)
+            if norm:
+                yield norm, (f"{theirs}._batch_norm",)
+            yield layer.name, (f"{theirs}._conv",)
 
 
-def _dpn(arch: DPNArch) -> Iterator[ModulePair]:
-    yield from _unit("features.conv1_1", "conv", "bn", "conv1_x_1_func")
-    n = 0
-    for stage, num_blocks in enumerate(arch.blocks, start=2):
-        for b in range(1, num_blocks + 1):
-            n += 1
-            parts = ("c1x1_a", "c3x3_b", "c1x1_c")
-            for part in ("c1x1_w", *parts) if b == 1 else parts:
-                ours = f"features.conv{stage}_{b}.{part}"
-                yield from _unit(ours, "conv", "bn", f"dpn{n}.{part}_func")
-    yield "features.conv5_bn_ac.bn", ("conv5_x_x_bn",)
-    yield "classifier", ("out",)
-
-
-def _unit(ours: str, conv: str, norm: str, theirs: str) -> Iterator[ModulePair]:
-    """One convolution and its BatchNorm, which Paddle keeps in one layer."""
-    yield f"{ours}.{norm}", (f"{theirs}._batch_norm",)
-    yield f"{ours}.{conv}", (f"{theirs}._conv",)
+def _layer_name(
+    spec: ModelSpec, layers: Sequence[Layer], layer: Layer, place: int, block: int
+) -> str:
+    """The name of the `place`-th layer of its part, in the `block`-th block of a DPN."""
+    stage, last = layer.stage + 1, layers[-1]
+    if layer.reads == "images":
+        return STEMS[spec.family]
+    if last.averaged:
+        return f"tr_conv{stage}_blk.conv_ac_func"
+    if last.writes == "adds":
+        return f"dpn{block}.{layer.name.split('.')[-2]}_func"
+    number = layer.part.rpartition("denselayer")[2]
+    return f"db_conv_{stage}.conv{stage}_{number}.bn_ac_func{place}"

@@ -1,0 +1,84 @@
+"""Which layers may stay in floating point: all of the plan, by the same names, in every form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from densepath.bundle.formats import named, quantised
+from densepath.errors import UnknownNameError
+from densepath.exporting.parity_images import write_photographs
+from densepath.extras import find_missing
+from densepath.images.preprocess import Preprocess
+from densepath.models.build import build_model
+from densepath.models.plan import plan
+from densepath.models.spec import DPNArch, ModelSpec
+from densepath.quantize.calibration import draw_calibration
+from densepath.quantize.operators import count_operators
+from densepath.quantize.task import Task
+from densepath.weights.checkpoint import Checkpoint
+
+FORMS = {name: form for name, form in quantised().items() if not find_missing(form.packages)}
+WEIGHTED = ("Conv", "CONV", "FullyConnected", "FULLY_CONNECTED", "Gemm", "MatMul", "linear")
+# The layers that lie in each name; a convolution to both paths is two where graphs have it split.
+KEPT = {
+    "features.conv1_1": 1,  # the stem
+    "features.conv2_2.c3x3_b.conv": 1,
+    "features.conv2_2.c1x1_c": 1,
+    "features.conv2_1": 4,  # a whole block
+    "classifier": 1,
+}
+SPLIT = {"features.conv2_2.c1x1_c": 2, "features.conv2_1": 6}
+
+
+@pytest.fixture(scope="module")
+def subject():
+    """A small DPN whose BatchNorms have seen something."""
+    torch.manual_seed(0)
+    spec = ModelSpec("tiny", DPNArch(8, 3, 16, 4, (2, 1), (4, 8), 1, stem="small"), 16, "none")
+    model = build_model(spec, num_classes=5)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return Checkpoint.of(model, preprocess=Preprocess((16, 16)), labels=list("abcde"))
+
+
+@pytest.fixture(scope="module")
+def calibration(subject, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    write_photographs(folder)
+    drawn, _ = draw_calibration(folder, subject.preprocess, num_images=3, num_held_out=0)
+    return drawn
+
+
+def write(form, task):
+    """The model's file by the first of the form's methods."""
+    ((_, folder, parts),) = named(form.write)(task, named(form.methods)[:1])
+    return folder / parts["model"]
+
+
+@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("format", FORMS)
+def test_every_form_keeps_the_layers_that_are_named(subject, calibration, tmp_path, format, kept):
+    file = write(FORMS[format], Task(subject, calibration, (kept,), tmp_path))
+    others = count_operators(format, file).others
+    found = sum(count for kind, count in others.items() if any(one in kind for one in WEIGHTED))
+    whole = format == "native"
+    assert found == (KEPT[kept] if whole else SPLIT.get(kept, KEPT[kept])), others
+
+
+@pytest.mark.parametrize("wrong", ["features.conv2_1.c1x1_x.conv", "features.conv5_bn_ac", "conv1"])
+def test_an_unknown_layer_is_the_same_error_in_every_form(subject, calibration, tmp_path, wrong):
+    said = set()
+    for number, form in enumerate(FORMS.values()):
+        scratch = tmp_path / str(number)
+        scratch.mkdir()
+        with pytest.raises(UnknownNameError) as caught:
+            write(form, Task(subject, calibration, (wrong,), scratch))
+        said.add(str(caught.value))
+        assert caught.value.choices == sorted(layer.name for layer in plan(subject.spec))
+    assert len(said) == 1
+    if wrong.startswith("features.conv2_1"):
+        assert "Did you mean features.conv2_1.c1x1_" in said.pop()

@@ -9,6 +9,8 @@ PIP_OPTIONS := --constraint constraints.txt \
 	$(if $(CPU)$(INDEX),--constraint constraints-cpu.txt) \
 	$(if $(INDEX),--extra-index-url $(INDEX))
 PYTEST := $(BIN)/python -m pytest
+# Files of fast tests at a time; each takes 1.5 GB. Slow ones share what they build, and take turns.
+JOBS ?= 2
 # Nobody is asked for news of the tools themselves: docs/dependencies.md, "Telemetry".
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -34,7 +36,7 @@ demo: install
 
 # The fast tier: all but what is marked `slow`. CONTRIBUTING.md
 test: install
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "not slow"
 
 # The rest: browsers, launchers, long pages, kernels of whole networks.
 test-slow: install

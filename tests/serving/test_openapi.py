@@ -40,6 +40,7 @@ PATHS = [
     ("GET", "/page/cards.js"),
     ("GET", "/page/elements.js"),
     ("GET", "/page/server.js"),
+    ("GET", "/page/speed.js"),
     ("GET", "/docs"),
     ("GET", "/metrics"),
 ]

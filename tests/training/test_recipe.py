@@ -55,7 +55,7 @@ def test_an_unknown_field_is_refused_with_near_names(setting, part):
         ("epochs=1.5", "epochs is 1.5"),
         ("model.freeze=all", "nothing, stem, features, or a number of stages"),
         ("model.freeze=true", "nothing, stem, features, or a number of stages"),
-        ("data.on_error=ignore", "'fail' or 'skip'"),
+        ("data.on_error=ignore", "'skip' or 'fail'"),
         ("augment.scale=[1, 0.2]", "augment.scale"),
         ("schedule.warmup_epochs=10", "warm-up must be shorter"),
         ("schedule.final_lr=0.5", "above optimizer.lr"),

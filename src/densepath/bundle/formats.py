@@ -35,6 +35,7 @@ class Int8:
             runtime does not tell.
         open_as_npu: in place of its runtime's `open`, an engine with an NPU's integers; None where
             no NPU runs the form.
+        place: among the forms of a bundle.
     """
 
     write: str
@@ -43,6 +44,7 @@ class Int8:
     packages: Packages = ()
     count_operators: str | None = None
     open_as_npu: str | None = None
+    place: int = 9
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ FORMATS: dict[str, Format] = {
                 purposes=("server",),
                 packages=_ONNX,
                 count_operators="densepath.quantize.operators:count_onnx",
+                place=2,
             ),
         ),
         Format(
@@ -174,6 +177,7 @@ FORMATS: dict[str, Format] = {
                 purposes=("server",),
                 packages=(*_OPENVINO, ("nncf", "openvino")),
                 count_operators="densepath.quantize.operators:count_openvino",
+                place=1,
             ),
         ),
         Format(
@@ -197,6 +201,7 @@ FORMATS: dict[str, Format] = {
                 methods="densepath.quantize.native:METHODS",
                 purposes=("server",),
                 count_operators="densepath.quantize.operators:count_native",
+                place=0,
             ),
         ),
         Format(
@@ -207,6 +212,7 @@ FORMATS: dict[str, Format] = {
                 methods="densepath.quantize.executorch:METHODS",
                 purposes=("edge",),
                 packages=(("executorch", "edge"), ("torchao", "edge")),
+                place=3,
             ),
         ),
         Format(
@@ -223,6 +229,7 @@ FORMATS: dict[str, Format] = {
                 ),
                 count_operators="densepath.quantize.operators:count_litert",
                 open_as_npu="densepath.engines.litert:open_as_npu",
+                place=4,
             ),
         ),
     )
@@ -352,8 +359,9 @@ def exported_by_default() -> list[str]:
 
 
 def quantised() -> dict[str, Int8]:
-    """The formats that `quantize` writes, and how."""
-    return {row.name: row.int8 for row in FORMATS.values() if row.int8 is not None}
+    """The formats that `quantize` writes, and how; those to begin with first."""
+    forms = {row.name: row.int8 for row in FORMATS.values() if row.int8 is not None}
+    return dict(sorted(forms.items(), key=lambda form: form[1].place))
 
 
 def runtimes_of(format: str, precision: str) -> Iterator[Runtime]:

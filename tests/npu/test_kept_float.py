@@ -192,7 +192,7 @@ def test_a_program_with_float_layers_is_on_the_ladder(program, photographs, tmp_
         shutil.copy(file, tmp_path / "images" / program.labels[number] / file.name)
     made = measure_ladder([SHIPPED, program.folder], tmp_path / "images", timed=False)
     assert made.rows[1].report.engine == "simulator"
-    assert made.rows[1].num_images == 4
+    assert made.rows[1].report.images == 4
     assert made.rows[1].snr_db > 20
 
 

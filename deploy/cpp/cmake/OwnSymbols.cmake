@@ -9,11 +9,13 @@ if(failed)
   message(FATAL_ERROR "${NM} cannot read ${OBJECT}")
 endif()
 set(names "")
-string(REGEX MATCHALL "[0-9a-fA-F]+ [WVu] [^\n]+" found "${symbols}")
+# Of the kinds W, V and u are such functions and data; n is the name of a group, by which the linker
+# finds copies.
+string(REGEX MATCHALL "[0-9a-fA-F]+ [WVun] [^\n]+" found "${symbols}")
 foreach(line IN LISTS found)
-  string(REGEX REPLACE "^[0-9a-fA-F]+ [WVu] " "" symbol "${line}")
+  string(REGEX REPLACE "^[0-9a-fA-F]+ [WVun] " "" symbol "${line}")
   # Type information stays the same: by it exceptions are caught.
-  if(NOT symbol MATCHES "^_ZT[IS]")
+  if(NOT symbol MATCHES "^(_ZT[IS]|DW\\.ref\\.)")
     string(APPEND names "${symbol} ${symbol}.densepath_kernels\n")
   endif()
 endforeach()

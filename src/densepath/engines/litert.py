@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
@@ -92,7 +93,7 @@ class LiteRtEngine(SpreadEngine):
         self._spread = Spread(part, self.info, build_alone=build_alone)
 
 
-def open_engine(row: Runtime, opening: Opening) -> LiteRtEngine:
+def open_engine(row: Runtime, opening: Opening, kernels: Kernels = "optimised") -> LiteRtEngine:
     """The engine of a bundle's row."""
     return LiteRtEngine(
         opening.file,
@@ -103,22 +104,13 @@ def open_engine(row: Runtime, opening: Opening) -> LiteRtEngine:
         precision=opening.precision,
         mode=opening.mode,
         threads=opening.threads,
+        kernels=kernels,
     )
 
 
 def open_as_npu(row: Runtime, opening: Opening) -> LiteRtEngine:
     """An INT8 form with an NPU's integers: by the reference kernels, a thread an image."""
-    return LiteRtEngine(
-        opening.file,
-        preprocess=opening.preprocess,
-        in_channels=opening.in_channels,
-        num_classes=opening.num_classes,
-        size=opening.one_size,
-        precision=opening.precision,
-        mode="throughput",
-        threads=opening.threads,
-        kernels="reference",
-    )
+    return open_engine(row, replace(opening, mode="throughput"), "reference")
 
 
 class _Interpreters:

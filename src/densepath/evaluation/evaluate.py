@@ -127,6 +127,7 @@ def evaluate(
             if progress:  # closed, for the bar's thread must end when the network's answers fail
                 batches = stack.enter_context(contextlib.closing(_shown(loader, len(dataset))))
             answers = collect_answers(form.run, batches, to_logits=np.array(to_logits))
+        seconds = time.monotonic() - start
     settings = {
         "split": measured.split,
         "rule": measured.rule,
@@ -142,7 +143,7 @@ def evaluate(
         subject=_name_of(subject),
         settings=settings,
         threshold=threshold,
-        images_per_second=len(answers) / max(time.monotonic() - start, 1e-9),
+        images_per_second=len(answers) / max(seconds, 1e-9),
     )
     overlap = find_overlap(known, dataset, answers.indices, why_unknown(subject))
     return dataclasses.replace(report, overlap=overlap)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.mixing import Mixing
 from densepath.errors import LabelMismatchError, RecipeError
 from densepath.images.preprocess import Preprocess
-from densepath.models.build import Model
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
 from densepath.training.images import follow_images, open_images, remember
@@ -27,22 +25,20 @@ from densepath.training.network import build_network, open_weights
 from densepath.training.optimizer import build_optimizer, freeze
 from densepath.training.parts import Training
 from densepath.training.progress import Progress
-from densepath.training.qat import FakeQuantised, Teacher, batch_norms, besides
 from densepath.training.recipe import Recipe
 from densepath.training.resolve import build_preprocess, is_resolved, resolve
 from densepath.training.run_folder import STATE_NAME, RunFolder, check_run_folder
 from densepath.training.shares import check_batch, count_least_images
 from densepath.training.signals import StopRequest
-from densepath.training.state import Position
+from densepath.training.state import Position, StateParts
+from densepath.training.steps.choose import choose_step
 from densepath.training.sync_bn import synchronise
-from densepath.weights.checkpoint import Checkpoint
-from densepath.wording import first_of
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Where a training runs: nothing of this changes what it computes, but for rounding."""
 
     ranks: Ranks
@@ -52,7 +48,7 @@ class Place:
 
 def assemble(
     recipe: Recipe,
-    place: Place,
+    place: Placement,
     folder: Path,
     *,
     resume: bool,
@@ -87,11 +83,8 @@ def assemble(
         if ranks.leads:
             memory = remember(images, recipe, folder, checkpoint, goes_on=goes_on)
         network = build_network(recipe, checkpoint, train_data.class_names, device)
-        _check_labels(recipe, checkpoint, train_data)
-        frozen = freeze(network, recipe.model.freeze)
-        quantised, teacher = _for_int8(recipe, network, train_data, device)
-        if quantised is not None and recipe.quantization.norm_statistics == "frozen":
-            frozen += batch_norms(network)
+        step = choose_step(recipe, network, start=checkpoint, data=train_data, device=device)
+        frozen = [*freeze(network, recipe.model.freeze), *step.frozen]
         least_images = count_least_images(network, frozen, preprocess.size)
         check_batch(recipe, ranks, preprocess.size, len(train_data), least_images)
         optimizer = build_optimizer(network, recipe.optimizer)
@@ -110,13 +103,8 @@ def assemble(
     with ranks.together(device):
         position = Position(num_images=[len(train_data), len(eval_data)])
         if goes_on:
-            position = run_folder.load_state(
-                position.num_images,
-                network,
-                optimizer,
-                ema,
-                besides(quantised, teacher),
-            )
+            parts = StateParts(network, optimizer, ema, step.state)
+            position = run_folder.load_state(position.num_images, parts)
         trains = position.epoch < recipe.epochs
         if ranks.leads:
             if trains:  # a finished run may be read-only
@@ -137,12 +125,11 @@ def assemble(
         ranks=ranks,
         device=device,
         network=network,
-        stepped=_wrap(network if quantised is None else quantised, recipe, place),
+        step=step,
+        stepped=_wrap(step.module, recipe, place),
         frozen=frozen,
         optimizer=optimizer,
         ema=ema,
-        quantised=quantised,
-        teacher=teacher,
         loss=Loss(multi_label=train_data.multi_label, label_smoothing=recipe.loss.label_smoothing),
         mixing=_build_mixing(recipe, train_data),
         train_loader=TrainLoader(
@@ -178,7 +165,7 @@ def _share_of_batch(recipe: Recipe, ranks: Ranks) -> int:
     return batch_size // ranks.world_size
 
 
-def _in_turn(place: Place, open_it: Callable[[], T]) -> T:
+def _in_turn(place: Placement, open_it: Callable[[], T]) -> T:
     """What `open_it` returns; the leader is first, for it may have to download it."""
     opened: list[T] = []
     for leads in (True, False):
@@ -210,42 +197,9 @@ def _check_data(recipe: Recipe, train_data: Dataset, eval_data: Dataset) -> None
         raise RecipeError("augment.cutmix mixes one class with another; this data is multi-label.")
 
 
-def _check_labels(recipe: Recipe, checkpoint: Checkpoint | None, data: Dataset) -> None:
-    """Returns unless a training for INT8 would lose the classifier that it is to fine-tune.
-
-    Raises:
-        LabelMismatchError: the weights know other classes than the data has.
-    """
-    if recipe.quantization.target == "none" or checkpoint is None:
-        return
-    if checkpoint.labels == data.class_names and checkpoint.multi_label == data.multi_label:
-        return
-    differing = sorted(set(checkpoint.labels) ^ set(data.class_names))
-    shown = first_of(differing, 6)
-    raise LabelMismatchError(
-        f"{recipe.data.source} has other classes than {recipe.model.weights} "
-        f"({shown or 'the same in another order or use'}). Quantisation-aware training goes on "
-        "with the same classes; fine-tune in float first: densepath train --weights "
-        f"{recipe.model.weights} --data {recipe.data.source}"
-    )
-
-
-def _for_int8(
-    recipe: Recipe, network: Model, data: Dataset, device: torch.device
-) -> tuple[FakeQuantised | None, Teacher | None]:
-    """The rounded network and its teacher, as far as the recipe asks for them."""
-    section = recipe.quantization
-    if section.target == "none":
-        return None, None
-    quantised = FakeQuantised(network, section).to(device)
-    if not section.teacher:
-        return quantised, None
-    return quantised, Teacher(network, section.teacher, multi_label=data.multi_label)
-
-
-def _wrap(network: nn.Module, recipe: Recipe, place: Place) -> nn.Module:
-    """What computes the steps: the network, compiled and spread over processes as asked."""
-    stepped = network
+def _wrap(module: nn.Module, recipe: Recipe, place: Placement) -> nn.Module:
+    """What computes the steps: the step's module, compiled and spread over processes as asked."""
+    stepped = module
     if recipe.compute.compile:
         stepped = torch.compile(stepped)  # type: ignore[assignment]
     if place.ranks.world_size > 1:
@@ -267,10 +221,3 @@ def _build_mixing(recipe: Recipe, data: Dataset) -> Mixing:
         mixup=recipe.augment.mixup,
         cutmix=recipe.augment.cutmix,
     )
-
-
-def count_cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -95,7 +95,7 @@ class Ranges(nn.Module):
 
     @torch.no_grad()
     def update(self, measured: Sequence[Tensor]) -> None:
-        """The ranges have moved towards those of a batch, float32 [2] of each tensor in order."""
+        """Move the ranges towards those of a batch, float32 [2] of each tensor in order."""
         low, high = torch.stack(list(measured)).unbind(1)
         self.num_batches += 1
         share = (1 / self.num_batches).clamp(min=MOVING_SHARE)

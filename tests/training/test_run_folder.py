@@ -27,7 +27,7 @@ from densepath.training import curves, loop
 from densepath.training.ema import Ema
 from densepath.training.epochs import EpochSums
 from densepath.training.optimizer import build_optimizer
-from densepath.training.recipe import OptimizerSection
+from densepath.training.recipe_sections import OptimizerSection
 from densepath.training.state import Position, StateParts, read_state, write_state
 
 SMALL = {

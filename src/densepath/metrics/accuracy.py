@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from densepath.errors import DatasetError
 
 if TYPE_CHECKING:
-    from densepath.data.loader import Batch
+    from densepath.data.batch import Batch
 
 THRESHOLD = 0.5
 TOP = 5

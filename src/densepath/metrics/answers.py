@@ -20,7 +20,7 @@ from densepath.errors import CheckpointError, DatasetError
 from densepath.metrics.accuracy import losses, target_ranks
 
 if TYPE_CHECKING:
-    from densepath.data.loader import Batch
+    from densepath.data.batch import Batch
 
 # float32 images [N, C, H, W], normalised → float32 logits [N, classes], whoever computes them.
 Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -102,7 +102,7 @@ def _answer_each(
 
 
 def _check_finite(logits: torch.Tensor) -> None:
-    """Returns when every logit is a number.
+    """Raise unless every logit is a number.
 
     Raises:
         CheckpointError: some are not.

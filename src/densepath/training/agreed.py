@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from densepath.data.loader import Batch
+from densepath.data.batch import Batch
 from densepath.errors import DatasetError
 from densepath.training.parts import Training
 from densepath.training.shares import StepShare, share_step

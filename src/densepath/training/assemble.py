@@ -19,7 +19,7 @@ from densepath.errors import LabelMismatchError, RecipeError
 from densepath.images.preprocess import Preprocess
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
-from densepath.training.images import follow_images, open_images, remember
+from densepath.training.images import RunImages, follow_images, open_images, remember
 from densepath.training.loss import Loss
 from densepath.training.network import build_network, open_weights
 from densepath.training.optimizer import build_optimizer, freeze
@@ -28,11 +28,12 @@ from densepath.training.progress import Progress
 from densepath.training.recipe import Recipe
 from densepath.training.resolve import build_preprocess, is_resolved, resolve
 from densepath.training.run_folder import STATE_NAME, RunFolder, check_run_folder
-from densepath.training.shares import check_batch, count_least_images
+from densepath.training.shares import check_batch, count_least_images, is_synced
 from densepath.training.signals import StopRequest
 from densepath.training.state import Position, StateParts
 from densepath.training.steps.choose import choose_step
 from densepath.training.sync_bn import synchronise
+from densepath.weights.checkpoint import Checkpoint
 
 T = TypeVar("T")
 
@@ -65,61 +66,34 @@ def assemble(
     with ranks.together(device) as exchange:
         exchange.value = resume and (folder / STATE_NAME).is_file()
     goes_on = bool(exchange.values[0])
-    needs_none = goes_on and is_resolved(recipe)
-    checkpoint = _in_turn(place, lambda: None if needs_none else open_weights(recipe.model))
-    with ranks.together(device):
-        recipe = resolve(recipe, checkpoint)
-        share = _share_of_batch(recipe, ranks)
-        if goes_on:
-            recipe = follow_images(recipe, folder)
-        if ranks.leads:
-            check_run_folder(folder, recipe, resume=resume)
+    recipe, checkpoint = _settle(recipe, place, folder, resume=resume, goes_on=goes_on)
     images = _in_turn(place, lambda: open_images(recipe))
-    train_data, eval_data = images.train, images.judged
+    data = images.train
     with ranks.together(device):
         preprocess = build_preprocess(recipe)
-        _check_data(recipe, train_data, eval_data)
+        _check_data(recipe, data, images.judged)
         memory = None
         if ranks.leads:
             memory = remember(images, recipe, folder, checkpoint, goes_on=goes_on)
-        network = build_network(recipe, checkpoint, train_data.class_names, device)
-        step = choose_step(recipe, network, start=checkpoint, data=train_data, device=device)
+        network = build_network(recipe, checkpoint, data.class_names, device)
+        step = choose_step(recipe, network, start=checkpoint, data=data, device=device)
         frozen = [*freeze(network, recipe.model.freeze), *step.frozen]
         least_images = count_least_images(network, frozen, preprocess.size)
-        check_batch(recipe, ranks, preprocess.size, len(train_data), least_images)
+        check_batch(recipe, ranks, preprocess.size, len(data), least_images)
         optimizer = build_optimizer(network, recipe.optimizer)
-        run_folder = RunFolder(
-            folder,
-            recipe,
-            preprocess,
-            images,
-            memory,
-            {"processes": ranks.world_size, "device": device.type},
-        )
-    synced = recipe.distributed.sync_bn and ranks.world_size > 1
-    if synced:
+        started = {"processes": ranks.world_size, "device": device.type}
+        run_folder = RunFolder(folder, recipe, preprocess, images, memory, started)
+    if is_synced(recipe, ranks):
         synchronise(network, device)
     ema = Ema(network, recipe.ema.decay) if recipe.ema.decay else None
     with ranks.together(device):
-        position = Position(num_images=[len(train_data), len(eval_data)])
+        position = Position(num_images=[len(data), len(images.judged)])
         if goes_on:
             parts = StateParts(network, optimizer, ema, step.state)
             position = run_folder.load_state(position.num_images, parts)
-        trains = position.epoch < recipe.epochs
         if ranks.leads:
-            if trains:  # a finished run may be read-only
-                run_folder.begin(resume=resume)
-            run_folder.keep_recipe()
-            said = "" if memory is None else memory.text if trains else "\n".join(memory.notes)
-            if said:
-                progress.say(said)
-    sharing: dict[str, Any] = {
-        "batch_size": share,
-        "rank": ranks.rank,
-        "world_size": ranks.world_size,
-        "workers": place.workers,
-        "on_error": recipe.data.on_error,
-    }
+            _begin(run_folder, position, progress, resume=resume)
+    train_loader, eval_loader = _build_loaders(recipe, place, images, preprocess, least_images)
     return Training(
         recipe=recipe,
         ranks=ranks,
@@ -130,23 +104,78 @@ def assemble(
         frozen=frozen,
         optimizer=optimizer,
         ema=ema,
-        loss=Loss(multi_label=train_data.multi_label, label_smoothing=recipe.loss.label_smoothing),
-        mixing=_build_mixing(recipe, train_data),
-        train_loader=TrainLoader(
-            train_data,
-            _build_augment(recipe, preprocess),
-            seed=recipe.seed,
-            least_images=least_images,
-            least_share=1 if synced else least_images,
-            **sharing,
-        ),
-        eval_loader=EvalLoader(eval_data, preprocess, **sharing),
+        loss=Loss(multi_label=data.multi_label, label_smoothing=recipe.loss.label_smoothing),
+        mixing=_build_mixing(recipe, data),
+        train_loader=train_loader,
+        eval_loader=eval_loader,
         least_images=least_images,
         folder=run_folder,
         progress=progress,
         stop=stop,
         position=position,
     )
+
+
+def _settle(
+    recipe: Recipe, place: Placement, folder: Path, *, resume: bool, goes_on: bool
+) -> tuple[Recipe, Checkpoint | None]:
+    """The recipe with nothing left open, and what the network has its first weights of.
+
+    Raises:
+        RecipeError: it does not fit the weights, the number of processes or the folder.
+        UsageError, OutputError: the folder cannot take this training.
+        WeightsError, DatasetError: the weights or images are not there.
+    """
+    ranks = place.ranks
+    needs_none = goes_on and is_resolved(recipe)
+    checkpoint = _in_turn(place, lambda: None if needs_none else open_weights(recipe.model))
+    with ranks.together(place.device):
+        recipe = resolve(recipe, checkpoint)
+        _share_of_batch(recipe, ranks)
+        if goes_on:
+            recipe = follow_images(recipe, folder)
+        if ranks.leads:
+            check_run_folder(folder, recipe, resume=resume)
+    return recipe, checkpoint
+
+
+def _begin(run_folder: RunFolder, position: Position, progress: Progress, *, resume: bool) -> None:
+    """Write the folder's first files, and say which images the training has.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    memory = run_folder.memory
+    trains = position.epoch < run_folder.recipe.epochs
+    if trains:  # a finished run may be read-only
+        run_folder.begin(resume=resume)
+    run_folder.keep_recipe()
+    said = "" if memory is None else memory.text if trains else "\n".join(memory.notes)
+    if said:
+        progress.say(said)
+
+
+def _build_loaders(
+    recipe: Recipe, place: Placement, images: RunImages, preprocess: Preprocess, least_images: int
+) -> tuple[TrainLoader, EvalLoader]:
+    """This process's batches of training and evaluation images."""
+    ranks = place.ranks
+    sharing: dict[str, Any] = {
+        "batch_size": _share_of_batch(recipe, ranks),
+        "rank": ranks.rank,
+        "world_size": ranks.world_size,
+        "workers": place.workers,
+        "on_error": recipe.data.on_error,
+    }
+    train_loader = TrainLoader(
+        images.train,
+        _build_augment(recipe, preprocess),
+        seed=recipe.seed,
+        least_images=least_images,
+        least_share=1 if is_synced(recipe, ranks) else least_images,
+        **sharing,
+    )
+    return train_loader, EvalLoader(images.judged, preprocess, **sharing)
 
 
 def _share_of_batch(recipe: Recipe, ranks: Ranks) -> int:
@@ -176,7 +205,7 @@ def _in_turn(place: Placement, open_it: Callable[[], T]) -> T:
 
 
 def _check_data(recipe: Recipe, train_data: Dataset, eval_data: Dataset) -> None:
-    """Returns when the data can train a network.
+    """Raise unless the data can train a network.
 
     Raises:
         RecipeError: fewer than two classes, or an option that the data rules out.

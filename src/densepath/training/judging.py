@@ -12,7 +12,7 @@ from itertools import islice
 
 from torch import nn
 
-from densepath.data.loader import Batch
+from densepath.data.batch import Batch
 from densepath.errors import DatasetError, DensepathError
 from densepath.metrics.accuracy import Summary, count_batches, summarise
 from densepath.training.agreed import agreed_batches

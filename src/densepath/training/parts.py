@@ -19,6 +19,7 @@ from densepath.training.progress import Progress
 from densepath.training.recipe import Recipe
 from densepath.training.run_folder import RunFolder
 from densepath.training.schedule import learning_rate
+from densepath.training.shares import is_synced
 from densepath.training.signals import StopRequest
 from densepath.training.state import Position, StateParts
 from densepath.training.steps.step import Step
@@ -60,6 +61,7 @@ class Training:
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
+        """Start the sums and the clock."""
         self.sums = RunningSums(self.device)
         self.seconds_before = self.position.seconds
 
@@ -76,7 +78,7 @@ class Training:
     @property
     def synced(self) -> bool:
         """Whether BatchNorm takes its statistics over the images of all processes."""
-        return self.recipe.distributed.sync_bn and self.ranks.world_size > 1
+        return is_synced(self.recipe, self.ranks)
 
     @property
     def memory_format(self) -> torch.memory_format:

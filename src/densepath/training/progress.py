@@ -17,35 +17,35 @@ RATE_SECONDS = 20.0
 
 
 class Progress(Protocol):
-    """Told by the loop what happens."""
+    """What the loop tells of a training."""
 
     def start_training(self, num_classes: int) -> None:
-        """The data is open; it has so many classes."""
+        """Be told that the data is open, with so many classes."""
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
-        """An epoch of `num_steps` steps starts or goes on."""
+        """Be told that an epoch of `num_steps` steps starts or goes on."""
 
     def step(self, position: Position, lr: float, num_images: int) -> None:
-        """Steps with `num_images` images are done; `position` stands after them."""
+        """Be told that steps with `num_images` images are done, and where the training now is."""
 
     def start_evaluation(self, num_batches: int) -> None:
-        """The evaluation of an epoch starts."""
+        """Be told that the evaluation of an epoch starts."""
 
     def evaluated(self, num_images: int) -> None:
-        """A batch of this process is evaluated."""
+        """Be told that a batch of this process is evaluated."""
 
     def end_epoch(self, row: EpochRow) -> None:
-        """An epoch is over."""
+        """Be told that an epoch is over."""
 
     def say(self, message: str) -> None:
-        """Lines for the person, at once; may come from another thread."""
+        """Show lines at once; may be called from another thread."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Be told that nothing more will come."""
 
 
 class NoProgress:
-    """Say nothing."""
+    """The progress that says nothing."""
 
     def start_training(self, num_classes: int) -> None:
         """Say nothing."""

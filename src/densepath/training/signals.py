@@ -125,7 +125,7 @@ class StopRequest:
                 self._end_process_unless_left(found[0])
 
     def _end_process_unless_left(self, number: int) -> None:
-        """Return when the `with` is left in time; else, or at one more signal, end the process."""
+        """End the process when the `with` is not left in time, or at one more signal."""
         ends_at = time.monotonic() + GRACE_SECONDS
         # The signal that woke the main thread comes here too.
         time.sleep(REPEAT_SECONDS)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from densepath.data.loader import Batch
+from densepath.data.batch import Batch
 from densepath.training.optimizer import clip_gradients, set_learning_rate, train_mode
 from densepath.training.parts import Training
 from densepath.training.shares import StepShare

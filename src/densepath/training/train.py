@@ -150,12 +150,13 @@ def _answer_signals(
     *,
     ends_process: bool,
 ) -> StopRequest:
-    """How signals are answered: by `say` with how to go on, or else by the progress."""
+    """The answer to signals: `say` tells of them and of how to go on, or else the progress."""
     if say is None:
         return StopRequest(view.say, ends_process=ends_process)
     speak = say if ranks.leads else lambda message: None
 
     def advise() -> None:
+        """Say how to go on, where there is something to go on with."""
         if is_run_folder(folder):
             speak(f"Go on with: densepath train {folder}")
 
@@ -199,13 +200,13 @@ def _pick_workers(workers: int | None, local_size: int) -> int:
 
 
 def _share_threads(local_size: int) -> None:
-    """Several processes on one machine share its cores, unless OMP_NUM_THREADS says how."""
+    """Share a machine's cores among its processes, unless OMP_NUM_THREADS says how."""
     if local_size > 1 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, count_cores() // local_size))
 
 
 def _conclude(training: Training, *, already_finished: bool) -> RunResult:
-    """The result; the leading process has noted the end in the log."""
+    """Note the end in the log, and give the result."""
     position, rows = training.position, training.position.rows
     last = rows[-1] if rows else None
     finished = training.is_finished

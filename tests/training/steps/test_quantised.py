@@ -17,8 +17,8 @@ from densepath import Checkpoint, train
 from densepath.errors import RecipeError
 from densepath.models.build import build_model
 from densepath.training.ema import Ema
-from densepath.training.recipe import QuantizationSection
 from densepath.training.recipe_file import make_recipe
+from densepath.training.recipe_sections import QuantizationSection
 from densepath.training.resolve import resolve
 from densepath.training.run_folder import read_run_recipe
 from densepath.training.state import Position, StateParts, read_state, write_state

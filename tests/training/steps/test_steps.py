@@ -13,7 +13,7 @@ from densepath import Checkpoint, train
 from densepath.models.build import build_model
 from densepath.training import assemble
 from densepath.training.epochs import EpochRow
-from densepath.training.recipe import QuantizationSection
+from densepath.training.recipe_sections import QuantizationSection
 from densepath.training.state import Position, StartScores
 from densepath.training.steps.plain import PlainStep
 from densepath.training.steps.quantised import QuantisedStep

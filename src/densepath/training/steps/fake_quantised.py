@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from densepath.models.build import Model
-from densepath.training.recipe import QuantizationSection
+from densepath.training.recipe_sections import QuantizationSection
 from densepath.training.steps.qat_points import LAST_MAP, find_points, quantised_weights
 from densepath.training.steps.qat_ranges import Ranges, fake_quantize, fake_quantize_weight
 
@@ -52,6 +52,7 @@ class FakeQuantised(nn.Module):
         observes = self.training and self.observing
 
         def visit(point: int, tensor: Tensor) -> Tensor:
+            """The tensor on its grid; its range is measured on the way."""
             if observes:
                 measured[point] = self.ranges.measure(tensor)
             grid = self.grid_of[point]
@@ -69,6 +70,7 @@ class FakeQuantised(nn.Module):
         measured: dict[int, Tensor] = {}
 
         def visit(point: int, tensor: Tensor) -> Tensor:
+            """The tensor as it is; its range is measured."""
             measured[point] = self.ranges.measure(tensor)
             return tensor
 
@@ -87,7 +89,7 @@ class FakeQuantised(nn.Module):
 
     @contextmanager
     def _visited(self, visit: Visit) -> Iterator[None]:
-        """Inside, every quantised tensor goes through `visit(number of its point, tensor)`."""
+        """A context in which quantised tensors go through `visit(number of the point, tensor)`."""
         handles: list[Any] = []
         try:
             for number, point in enumerate(self.points):
@@ -113,6 +115,7 @@ class _Body(nn.Module):
         self.on_last_map: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images → logits."""
         features = self.network.forward_features(images)
         if self.on_last_map is not None:
             features = self.on_last_map(features)

@@ -46,11 +46,13 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, rounded: Tensor) -> Tensor:
+        """The rounded one."""
         ctx.size, ctx.strides = tensor.size(), tensor.stride()
         return rounded.view_as(rounded)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """The gradient of the first, as it came."""
         laid_out = gradient.new_empty_strided(ctx.size, ctx.strides)
         return laid_out.copy_(gradient), None
 

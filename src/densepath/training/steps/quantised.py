@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from densepath.models.build import Model
 from densepath.training.epochs import EpochRow
-from densepath.training.recipe import QuantizationSection
+from densepath.training.recipe_sections import QuantizationSection
 from densepath.training.state import Position
 from densepath.training.steps.fake_quantised import FakeQuantised
 from densepath.wording import percent

@@ -50,15 +50,15 @@ def _draw(dataset: Dataset, fraction: float, seed: int) -> IndexArray:
     targets = gather_targets(dataset)
     if dataset.groups is None and not dataset.multi_label:
         if len(dataset) < 2:
-            raise DatasetError(_too_few(dataset, "image", fraction))
+            raise DatasetError(_too_few(dataset, "image"))
         return _draw_images(targets.astype(np.int64), len(dataset.class_names), fraction, random)
     members, counts = _units(dataset, targets)
     if len(members) < 2:
-        raise DatasetError(_too_few(dataset, "image" if dataset.groups is None else "group", 0.0))
+        raise DatasetError(_too_few(dataset, "image" if dataset.groups is None else "group"))
     return np.concatenate([members[unit] for unit in _draw_units(counts, fraction, random)])
 
 
-def _too_few(dataset: Dataset, unit: str, fraction: float) -> str:
+def _too_few(dataset: Dataset, unit: str) -> str:
     """Why nothing can be held out."""
     return (
         f"{dataset.description}: one {unit} cannot be divided into training and validation; "

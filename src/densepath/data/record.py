@@ -30,8 +30,17 @@ from densepath.files import expand_user, write_atomically
 FORMAT = 1
 # What NumPy and zipfile raise for files that are none of theirs any more.
 DAMAGES = (
-    *(OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, RuntimeError),
-    *(MemoryError, OverflowError, zipfile.BadZipFile, zlib.error),
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 

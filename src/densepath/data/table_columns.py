@@ -13,12 +13,29 @@ from densepath.wording import first_of
 
 # In any case and with blanks, dashes or underscores.
 PATH_COLUMNS = (
-    *("path", "file", "filename", "image", "file name", "file path", "filepath"),
-    *("image path", "img path", "image file", "image name", "img"),
+    "path",
+    "file",
+    "filename",
+    "image",
+    "file name",
+    "file path",
+    "filepath",
+    "image path",
+    "img path",
+    "image file",
+    "image name",
+    "img",
 )
 LABEL_COLUMNS = (
-    *("label", "labels", "class", "classes", "class name", "label name", "category"),
-    *("class id", "classid"),
+    "label",
+    "labels",
+    "class",
+    "classes",
+    "class name",
+    "label name",
+    "category",
+    "class id",
+    "classid",
 )
 SPLIT_COLUMNS = ("split",)
 # Columns that often name what must not be divided between training and validation.

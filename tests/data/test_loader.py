@@ -16,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from densepath.data.augment import Augment
+from densepath.data.batch import Augmented, BatchMaker
 from densepath.data.dataset import Sample
-from densepath.data.loader import EvalLoader, TrainLoader, _Augmented, _BatchMaker, _Steps
+from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.open import open_dataset
+from densepath.data.workers import _Steps
 from densepath.errors import DataError, ImageError, UnknownNameError, UsageError
 from densepath.images.preprocess import Preprocess
 
@@ -270,8 +272,8 @@ def test_workers_end_when_an_epoch_is_left_early():
 
 
 def test_a_worker_that_is_spawned_makes_the_same_batches():
-    change = _Augmented(AUGMENT, 1, 2)
-    steps = _Steps(_BatchMaker(Numbered(10), change, PREPROCESS), [np.array([3, 1, 2])])
+    change = Augmented(AUGMENT, 1, 2)
+    steps = _Steps(BatchMaker(Numbered(10), change, PREPROCESS), [np.array([3, 1, 2])])
     assert_same([pickle.loads(pickle.dumps(steps))[0]], [steps[0]])
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from densepath.data.options import DataOptions
-from densepath.data.record import Part, Record, _below, _prefixes
+from densepath.data.record import Record
+from densepath.data.recorded_part import RecordedPart, _below, _prefixes
 from densepath.errors import DatasetError
 from densepath.weights.trained_on import TrainedOn
 
@@ -16,7 +17,7 @@ NAMES = ["ant/a.png", "ant/b c.png", "bee/ü-日本.png", "bee/\udcff.png"]
 
 
 def part(names=NAMES, targets=(0, 0, 1, 1), fingerprints=(1, 2, 3, 2**64 - 1)):
-    return Part(list(names), np.array(targets), np.array(fingerprints, np.uint64))
+    return RecordedPart(list(names), np.array(targets), np.array(fingerprints, np.uint64))
 
 
 def record(train=None, judged=None, classes=("ant", "bee"), multi_label=False, **fields):

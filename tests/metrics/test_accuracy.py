@@ -13,7 +13,7 @@ import torch.distributed
 from torch import nn
 
 from densepath.errors import DatasetError, ImageError
-from densepath.metrics.accuracy import Summary, evaluate_batches, target_ranks
+from densepath.metrics.accuracy import Summary, count_batches, summarise, target_ranks
 from densepath.metrics.answers import collect_answers
 
 
@@ -28,9 +28,13 @@ def batch(logits, targets, errors=(), first=0):
     )
 
 
+def summary_of(model, batches):
+    return summarise(count_batches(model, batches))
+
+
 def test_the_shares_and_the_loss_are_those_of_arithmetic():
     batches = [batch([[2.0, 0.0], [0.0, 2.0]], [0, 0]), batch([[0.0, 2.0]], [1])]
-    summary = evaluate_batches(nn.Flatten(), batches)
+    summary = summary_of(nn.Flatten(), batches)
     right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
     assert summary.top1 == 2 / 3
     assert summary.top5 == 1.0
@@ -40,7 +44,7 @@ def test_the_shares_and_the_loss_are_those_of_arithmetic():
 
 def test_top5_counts_the_five_highest_logits():
     row = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0]
-    summary = evaluate_batches(nn.Flatten(), [batch([row, row, row], [0, 4, 5])])
+    summary = summary_of(nn.Flatten(), [batch([row, row, row], [0, 4, 5])])
     assert (summary.top1, summary.top5) == (1 / 3, 2 / 3)
 
 
@@ -51,20 +55,20 @@ def test_a_constant_answer_is_right_only_for_the_first_class():
 
 def test_an_answer_that_is_not_a_number_is_never_right():
     nan = float("nan")
-    summary = evaluate_batches(nn.Flatten(), [batch([[nan, nan], [1.0, 0.0]], [0, 0])])
+    summary = summary_of(nn.Flatten(), [batch([[nan, nan], [1.0, 0.0]], [0, 0])])
     assert (summary.top1, summary.top5) == (0.5, 0.5)
 
 
 def test_multi_label_batches_give_the_f1_of_all_decisions():
     logits = [[3.0, -3.0, 3.0], [-3.0, 3.0, -3.0]]
-    summary = evaluate_batches(nn.Flatten(), [batch(logits, [[1.0, 0, 0], [1.0, 1.0, 0]])])
+    summary = summary_of(nn.Flatten(), [batch(logits, [[1.0, 0, 0], [1.0, 1.0, 0]])])
     # 2 true positives of 3 predicted and 3 actual.
     assert summary.top1 == pytest.approx(2 * 2 / (3 + 3))
     assert summary.top5 is None
 
 
 def test_multi_label_batches_without_a_single_positive_have_an_f1_of_zero():
-    summary = evaluate_batches(nn.Flatten(), [batch([[-1.0, -1.0]], [[0.0, 0.0]])])
+    summary = summary_of(nn.Flatten(), [batch([[-1.0, -1.0]], [[0.0, 0.0]])])
     assert (summary.top1, summary.top5) == (0.0, None)
 
 
@@ -73,18 +77,18 @@ def test_unread_images_are_counted_and_an_empty_batch_is_passed_over():
     empty = SimpleNamespace(
         images=torch.zeros(0, 2, 1, 1), targets=torch.zeros(0, dtype=torch.int64), errors=[broken]
     )
-    summary = evaluate_batches(nn.Flatten(), [empty, batch([[1.0, 0.0]], [0], [broken])])
+    summary = summary_of(nn.Flatten(), [empty, batch([[1.0, 0.0]], [0], [broken])])
     assert (summary.count, summary.skipped) == (1, 2)
 
 
 def test_nothing_readable_is_an_error_that_says_how_many():
     with pytest.raises(DatasetError, match="0 could not be read"):
-        evaluate_batches(nn.Flatten(), [])
+        summary_of(nn.Flatten(), [])
 
 
 def test_the_mode_of_the_network_is_put_back():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9))
-    summary = evaluate_batches(model.train(), [batch([[1.0, 0.0]] * 50, [0] * 50)])
+    summary = summary_of(model.train(), [batch([[1.0, 0.0]] * 50, [0] * 50)])
     assert summary.top1 == 1.0
     assert model.training
 
@@ -98,10 +102,9 @@ def evaluate_as_rank(rank, folder):
         [batch([[2.0, 0.0]], [0]), batch([[0.0, 2.0]], [0], [ImageError("a.jpg", "empty")])],
         [batch([[0.0, 2.0]], [1])],
     ]
-    torch.save(vars(evaluate_batches(nn.Flatten(), mine[rank])), f"{folder}/{rank}.pt")
-    numbered = [[batch([[2.0, 0.0]], [0], first=2)], [batch([[0.0, 2.0]], [0], first=1)]]
-    answers = collect_answers(lambda images: images[:, :, 0, 0], numbered[rank])
-    torch.save([answers.indices.tolist(), answers.predicted.tolist()], f"{folder}/a{rank}.pt")
+    sums = count_batches(nn.Flatten(), mine[rank])
+    torch.distributed.all_reduce(sums)
+    torch.save(vars(summarise(sums)), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -110,13 +113,17 @@ def test_two_ranks_with_unequal_shares_both_get_the_summary_of_one_process(tmp_p
     ranks = [subprocess.Popen([*command, str(rank), str(tmp_path)]) for rank in range(2)]
     assert [rank.wait() for rank in ranks] == [0, 0]
     logits = [[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]]
-    whole = evaluate_batches(nn.Flatten(), [batch(logits, [0, 0, 1])])
+    whole = summary_of(nn.Flatten(), [batch(logits, [0, 0, 1])])
     for rank in range(2):
         summary = Summary(**torch.load(tmp_path / f"{rank}.pt"))
         assert (summary.top1, summary.count, summary.skipped) == (whole.top1, 3, 1)
         assert summary.loss == pytest.approx(whole.loss, rel=1e-12)
-        # The answers of both ranks, sorted by the images' numbers.
-        assert torch.load(tmp_path / f"a{rank}.pt") == [[1, 2], [1, 0]]
+
+
+def test_answers_are_sorted_by_the_images_numbers():
+    batches = [batch([[2.0, 0.0]], [0], first=2), batch([[0.0, 2.0]], [0], first=1)]
+    answers = collect_answers(lambda images: images[:, :, 0, 0], batches)
+    assert (answers.indices.tolist(), answers.predicted.tolist()) == ([1, 2], [1, 0])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from PIL import Image
 
 from densepath import train
 from densepath.errors import CheckpointError, DatasetError, ImageError, RecipeError
-from densepath.training import loop, state, step
+from densepath.training import judging, state, step
 
 # Four pixels become one in the last maps: BatchNorm needs two images at a time.
 TINY = {"preprocess.size": 4, "augment.crop": "none", "optimizer.lr": 0.01}
@@ -163,9 +163,9 @@ def test_with_larger_maps_one_image_at_a_time_is_enough(tmp_path, sizes):
 def test_of_equal_epochs_the_first_is_the_best(tmp_path, monkeypatch):
     data = make_images(tmp_path / "data", 6)
     tops = iter([0.25, 0.75, 0.75, 0.5])
-    summarise = loop.summarise
+    summarise = judging.summarise
     monkeypatch.setattr(
-        loop, "summarise", lambda sums: dataclasses.replace(summarise(sums), top1=next(tops))
+        judging, "summarise", lambda sums: dataclasses.replace(summarise(sums), top1=next(tops))
     )
     result = train_on(data, tmp_path / "run", epochs=4)
     assert (result.best_top1, result.best_epoch) == (0.75, 2)

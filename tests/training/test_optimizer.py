@@ -13,7 +13,7 @@ from densepath.models.build import build_model
 from densepath.training.ema import Ema
 from densepath.training.loss import Loss
 from densepath.training.optimizer import build_optimizer, clip_gradients, freeze, train_mode
-from densepath.training.recipe import OptimizerSection
+from densepath.training.recipe_sections import OptimizerSection
 
 
 @pytest.fixture

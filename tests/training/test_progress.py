@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
 
+from densepath.training.epochs import EpochRow
 from densepath.training.progress import LineProgress
 
-ROW = {
-    **{"epoch": 2, "train_loss": 0.5, "loss": 0.25, "top1": 0.75, "top5": 0.875},
-    **{"train_skipped": 0, "skipped": 0},
-}
+ROW = EpochRow(
+    epoch=2,
+    lr=0.1,
+    train_loss=0.5,
+    train_accuracy=0.5,
+    loss=0.25,
+    top1=0.75,
+    top5=0.875,
+    train_skipped=0,
+    count=8,
+    skipped=0,
+    seconds=1.0,
+)
 
 
 def line(num_classes=10, **changed):
     stream = io.StringIO()
     progress = LineProgress(3, stream)
     progress.start_training(num_classes)
-    progress.end_epoch(ROW | changed)
+    progress.end_epoch(dataclasses.replace(ROW, **changed))
     return stream.getvalue()
 
 

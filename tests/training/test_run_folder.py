@@ -25,9 +25,10 @@ from densepath.errors import (
 from densepath.models.build import build_model
 from densepath.training import curves, loop
 from densepath.training.ema import Ema
+from densepath.training.epochs import EpochSums
 from densepath.training.optimizer import build_optimizer
-from densepath.training.recipe import OptimizerSection
-from densepath.training.state import Position, read_state, write_state
+from densepath.training.recipe_sections import OptimizerSection
+from densepath.training.state import Position, StateParts, read_state, write_state
 
 SMALL = {
     "data.channels": 1,
@@ -75,12 +76,13 @@ def trained_parts(name):
     model = build_model("densenet_bc_22_12", num_classes=3)
     section = OptimizerSection(name=name) if name == "adamw" else OptimizerSection()
     optimizer, ema = build_optimizer(model, section), Ema(model, 0.9)
-    return model, optimizer, ema
+    return StateParts(model, optimizer, ema)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_a_state_read_back_goes_on_bit_for_bit(name, tmp_path):
-    def steps(model, optimizer, ema, count):
+    def steps(parts, count):
+        model, optimizer, ema = parts.model, parts.optimizer, parts.ema
         for seed in range(count):
             generator = torch.Generator().manual_seed(seed)
             optimizer.zero_grad()
@@ -89,14 +91,15 @@ def test_a_state_read_back_goes_on_bit_for_bit(name, tmp_path):
             ema.update(model)
 
     straight = trained_parts(name)
-    steps(*straight, 2)
-    position = Position(epoch=1, step=2, sums=[0.1, 2.0, 3.0, 0.0], best=0.5, recent_loss=0.3)
-    write_state(tmp_path / "state", position, *straight)
+    steps(straight, 2)
+    sums = EpochSums(0.1, 2.0, 3.0, 0.0)
+    position = Position(epoch=1, step=2, sums=sums, best=0.5, recent_loss=0.3)
+    write_state(tmp_path / "state", position, straight)
     resumed = trained_parts(name)
-    assert read_state(tmp_path / "state", *resumed) == position
-    steps(*straight, 2)
-    steps(*resumed, 2)
-    for left, right in ((straight[0], resumed[0]), (straight[2].model, resumed[2].model)):
+    assert read_state(tmp_path / "state", resumed) == position
+    steps(straight, 2)
+    steps(resumed, 2)
+    for left, right in ((straight.model, resumed.model), (straight.ema.model, resumed.ema.model)):
         for key, tensor in left.state_dict().items():
             assert torch.equal(tensor, right.state_dict()[key]), key
 
@@ -118,24 +121,25 @@ def test_the_same_command_with_resume_goes_on_with_fine_tuning(run_folder, tmp_p
 
 def test_a_damaged_or_foreign_state_is_refused(tmp_path):
     parts = trained_parts("sgd")
-    write_state(tmp_path / "state", Position(), *parts)
+    write_state(tmp_path / "state", Position(), parts)
     whole = (tmp_path / "state").read_bytes()
     (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match="damaged or of another training"):
-        read_state(tmp_path / "cut", *parts)
+        read_state(tmp_path / "cut", parts)
     with pytest.raises(CheckpointError, match="no state to resume from"):
-        read_state(tmp_path / "none", *parts)
+        read_state(tmp_path / "none", parts)
     other = build_model("densenet_bc_22_12", num_classes=4)
+    foreign = StateParts(other, build_optimizer(other, OptimizerSection()))
     with pytest.raises(CheckpointError, match="another training"):
-        read_state(tmp_path / "state", other, build_optimizer(other, OptimizerSection()), None)
+        read_state(tmp_path / "state", foreign)
 
 
 def test_a_full_disk_is_a_clear_error_and_the_old_state_stays(tmp_path):
     parts = trained_parts("sgd")
-    write_state(tmp_path / "state", Position(epoch=4), *parts)
+    write_state(tmp_path / "state", Position(epoch=4), parts)
     with files_no_larger_than(10_000), pytest.raises(OutputError, match="cannot write"):
-        write_state(tmp_path / "state", Position(epoch=5), *parts)
-    assert read_state(tmp_path / "state", *parts).epoch == 4
+        write_state(tmp_path / "state", Position(epoch=5), parts)
+    assert read_state(tmp_path / "state", parts).epoch == 4
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
 
 

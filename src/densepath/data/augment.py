@@ -55,7 +55,7 @@ class Augment:
     random_erasing: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raises UsageError when a field has a value that no augmentation can have."""
+        """Raise UsageError unless every field has a value that an augmentation can have."""
         if self.crop not in get_args(Crop):
             raise UnknownNameError("crop", self.crop, get_args(Crop))
         for name in ("hflip", "vflip", "random_erasing"):

@@ -62,7 +62,7 @@ class Cifar10Dataset:
         self.description = f"CIFAR-10, {name} split ({len(self):,} images)"
 
     def _map(self) -> None:
-        """The arrays are mapped into memory: processes share their pages."""
+        """Map the arrays into memory, whose pages processes share."""
         try:
             images = np.load(self._folder / f"{self._name}-images.npy", mmap_mode="r")
             targets = np.load(self._folder / f"{self._name}-targets.npy")
@@ -79,6 +79,7 @@ class Cifar10Dataset:
         return {k: v for k, v in self.__dict__.items() if k not in ("_images", "_targets")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
+        """Map the images in this process."""
         self.__dict__.update(state)
         self._map()
 
@@ -142,7 +143,7 @@ def _digest(source: Path) -> str:
 
 
 def _unpack(source: Path, folder: Path) -> None:
-    """The cache folder holds the images and classes of both splits as arrays."""
+    """Write the images and classes of both splits into the cache folder, as arrays."""
     read = _read_zip if zipfile.is_zipfile(source) else read_batches
     for name in ("train", "test"):
         images, targets = read(source, name)
@@ -181,7 +182,7 @@ def _place(name: str) -> tuple[str, ...]:
 
 
 def _check_layout(source: Path, split: str, names: list[str]) -> None:
-    """Returns when the zip has images of that split."""
+    """Raise unless the zip has images of that split."""
     if not names:
         raise DatasetError(
             f"{source} has no entries {split}/CLASS/NAME.jpg with the classes "
@@ -227,7 +228,7 @@ def _downloaded() -> Path:
 
 
 def _download(target: Path) -> None:
-    """The file at URL is at `target`, whole; a progress bar on standard error tells how far."""
+    """Download URL to `target`, which appears whole; a bar on standard error tells how far."""
     from rich.console import Console
     from rich.progress import wrap_file
 

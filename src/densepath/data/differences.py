@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from densepath.data.dataset import Split
+from densepath.data.recorded_part import RecordedPart
 from densepath.wording import are, first_of, have
-
-if TYPE_CHECKING:
-    from densepath.data.record import Part
 
 NAMED_AT_MOST = 3
 
@@ -61,7 +59,7 @@ def differing_classes(before: Sequence[str], now: Sequence[str]) -> list[str]:
 
 
 def differing_images(
-    before: Mapping[Split, Part], now: Mapping[Split, Part], labels: Sequence[str]
+    before: Mapping[Split, RecordedPart], now: Mapping[Split, RecordedPart], labels: Sequence[str]
 ) -> list[str]:
     """What differs between the images then and now; of no parts that only one of them has."""
     splits = [split for split in before if split in now]
@@ -72,7 +70,7 @@ def differing_images(
     return [one for split in splits for one in _differing_parts(before, now, split, splits)]
 
 
-def _images(part: Part, split: Split) -> Iterator[Known]:
+def _images(part: RecordedPart, split: Split) -> Iterator[Known]:
     """The images of a part."""
     for name, target, mark in zip(part.names, part.targets, part.fingerprints, strict=True):
         yield Known(name, target, int(mark), split)
@@ -107,7 +105,10 @@ def _differing_sets(
 
 
 def _differing_parts(
-    before: Mapping[Split, Part], now: Mapping[Split, Part], split: Split, splits: Sequence[Split]
+    before: Mapping[Split, RecordedPart],
+    now: Mapping[Split, RecordedPart],
+    split: Split,
+    splits: Sequence[Split],
 ) -> Iterator[str]:
     """What differs in one part, where all of them together are the same images."""
     kind = _kind_of(split)

@@ -11,15 +11,15 @@ import os
 import stat
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, TYPE_CHECKING, TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from densepath.data.dataset import Dataset
+from densepath.data.dataset import Dataset
 
 Fingerprints: TypeAlias = NDArray[np.uint64]
+NO_FINGERPRINTS: Fingerprints = np.zeros(0, np.uint64)
 NUM_BYTES = 8
 BLOCK_BYTES = 8 << 10
 NUM_BLOCKS = 8
@@ -50,6 +50,7 @@ def fingerprints(dataset: Dataset) -> Fingerprints:
     found = np.empty(len(dataset), np.uint64)
 
     def take(start: int) -> None:
+        """Find those of the samples from `start` on."""
         for index in range(start, min(start + CHUNK, len(dataset))):
             found[index] = dataset.fingerprint(index)
 

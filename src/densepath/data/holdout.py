@@ -9,7 +9,7 @@ from densepath.data.dataset import Dataset, Subset, gather_targets
 from densepath.errors import DatasetError
 from densepath.wording import percent
 
-Indices = NDArray[np.int64]
+IndexArray = NDArray[np.int64]
 
 
 def hold_out(
@@ -44,21 +44,21 @@ def hold_out(
     )
 
 
-def _draw(dataset: Dataset, fraction: float, seed: int) -> Indices:
+def _draw(dataset: Dataset, fraction: float, seed: int) -> IndexArray:
     """The samples that are held out."""
     random = np.random.default_rng([seed, len(dataset)])
     targets = gather_targets(dataset)
     if dataset.groups is None and not dataset.multi_label:
         if len(dataset) < 2:
-            raise DatasetError(_too_few(dataset, "image", fraction))
+            raise DatasetError(_too_few(dataset, "image"))
         return _draw_images(targets.astype(np.int64), len(dataset.class_names), fraction, random)
     members, counts = _units(dataset, targets)
     if len(members) < 2:
-        raise DatasetError(_too_few(dataset, "image" if dataset.groups is None else "group", 0.0))
+        raise DatasetError(_too_few(dataset, "image" if dataset.groups is None else "group"))
     return np.concatenate([members[unit] for unit in _draw_units(counts, fraction, random)])
 
 
-def _too_few(dataset: Dataset, unit: str, fraction: float) -> str:
+def _too_few(dataset: Dataset, unit: str) -> str:
     """Why nothing can be held out."""
     return (
         f"{dataset.description}: one {unit} cannot be divided into training and validation; "
@@ -68,8 +68,8 @@ def _too_few(dataset: Dataset, unit: str, fraction: float) -> str:
 
 
 def _draw_images(
-    targets: Indices, num_classes: int, fraction: float, random: np.random.Generator
-) -> Indices:
+    targets: IndexArray, num_classes: int, fraction: float, random: np.random.Generator
+) -> IndexArray:
     """Of each class its share; what is left over by rounding goes to the largest remainders."""
     counts = np.bincount(targets, minlength=num_classes)
     most = np.maximum(counts - 1, 0)
@@ -89,7 +89,7 @@ def _draw_images(
 
 def _units(
     dataset: Dataset, targets: NDArray[np.int64] | NDArray[np.float32]
-) -> tuple[list[Indices], NDArray[np.float64]]:
+) -> tuple[list[IndexArray], NDArray[np.float64]]:
     """What is never divided: the samples of each unit, and its images a class.
 
     The counts [units, classes + 2] end in a column of images without a class and one of all.

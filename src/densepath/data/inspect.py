@@ -1,4 +1,4 @@
-"""What a data set holds, before anything is trained or measured on it: counted, and said.
+"""What a data set holds, counted before anything is trained or measured on it.
 
 Reads every image's contents (64 KiB at most) for the copies, and no pixels.
 """
@@ -6,140 +6,17 @@ Reads every image's contents (64 KiB at most) for the copies, and no pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.dataset import SPLITS, Dataset, Split, gather_targets
+from densepath.data.dataset import SPLITS, Dataset, gather_targets
 from densepath.data.fingerprint import Fingerprints, fingerprints, is_unopened
+from densepath.data.inspection import Copies, Inspection, Unopened
 from densepath.data.splits import Splits
 
 SHOWN_COPIES = 3
-
-
-@dataclass(frozen=True)
-class Copies:
-    """Images that are in a data set twice.
-
-    Attributes:
-        first, second: the splits; the same where both copies are in one.
-        count: the images of `second` of which `first` has a copy (of one split: the images that
-            repeat an earlier one).
-        examples: a few pairs of names, those whose labels differ first.
-        other_labels: those of them whose labels differ.
-    """
-
-    first: str
-    second: str
-    count: int
-    examples: tuple[tuple[str, str], ...]
-    other_labels: int
-
-
-@dataclass(frozen=True)
-class Unopened:
-    """Files of a split that are not there, or may not be read.
-
-    Attributes:
-        split: it.
-        count: their number.
-        example: one of them.
-    """
-
-    split: str
-    count: int
-    example: str
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What a data set holds.
-
-    Attributes:
-        source: as it was named.
-        class_names: in the order of the class numbers.
-        multi_label: whether an image can have several classes, or none.
-        counts: for each split that there is, int64 [classes], the images of each class.
-        images: for each split its number of images.
-        rules: for each split how it was made, or why there is none.
-        notes: what was ignored, guessed or is doubtful.
-        copies: images with the same contents, between splits and within one.
-        unopened: files that are named and cannot be opened.
-        groups: for each split its number of groups; empty where there are none.
-        divided_groups: the groups that are in more than one split.
-        separate: the splits that were not made of one another.
-    """
-
-    source: str
-    class_names: list[str]
-    multi_label: bool
-    counts: dict[str, NDArray[np.int64]]
-    images: dict[str, int]
-    rules: dict[str, str]
-    notes: tuple[str, ...]
-    copies: tuple[Copies, ...]
-    unopened: tuple[Unopened, ...]
-    groups: dict[str, int]
-    divided_groups: int
-    separate: tuple[Split, ...]
-
-    def __repr__(self) -> str:
-        """The source and the number of images of each part, in one line."""
-        said = ", ".join(f"{number:,} {split}" for split, number in self.images.items())
-        return f"<Inspection of {self.source}: {len(self.class_names):,} classes, {said}>"
-
-    @property
-    def imbalance(self) -> float | None:
-        """Images of the largest class over those of the smallest in training; None without."""
-        counts = self.counts.get("train", np.zeros(0))
-        present = counts[counts > 0]
-        return float(present.max() / present.min()) if len(present) else None
-
-    def without(self, split: str) -> list[str]:
-        """The classes that have no image in a split; none where there is no such split."""
-        if split not in self.counts:
-            return []
-        missing = np.flatnonzero(self.counts[split] == 0)
-        return [self.class_names[number] for number in missing]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "source": self.source,
-            "classes": self.class_names,
-            "multi_label": self.multi_label,
-            "images": self.images,
-            "rules": self.rules,
-            "images_per_class": {
-                split: dict(zip(self.class_names, map(int, counts), strict=True))
-                for split, counts in self.counts.items()
-            },
-            "imbalance": self.imbalance,
-            "classes_without_images": {split: self.without(split) for split in self.counts},
-            "copies": [
-                {
-                    "first": one.first,
-                    "second": one.second,
-                    "images": one.count,
-                    "with_other_labels": one.other_labels,
-                    "examples": [list(pair) for pair in one.examples],
-                }
-                for one in self.copies
-            ],
-            "cannot_be_opened": {one.split: one.count for one in self.unopened},
-            "groups": self.groups,
-            "divided_groups": self.divided_groups,
-            "notes": list(self.notes),
-        }
-
-    def to_text(self) -> str:
-        """Plain lines for standard error and the run's README."""
-        from densepath.data.inspect_text import to_lines
-
-        return "\n".join(to_lines(self))
 
 
 def inspect_splits(splits: Splits, known: Mapping[str, Fingerprints] | None = None) -> Inspection:

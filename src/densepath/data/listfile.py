@@ -184,7 +184,7 @@ def _class_names(path: Path, labels: set[int], of: Path) -> list[str]:
 
 
 def _unused(path: Path, labels: set[int]) -> list[str]:
-    """Says that numbers are left out, as in lists that count from 1 or give ids."""
+    """The sentence on numbers that are left out, as in lists that count from 1 or give ids."""
     count = max(labels) + 1
     if len(labels) == count:
         return []

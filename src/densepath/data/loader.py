@@ -6,53 +6,23 @@ batch, any number of processes sees the same images in the same step.
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from types import FrameType
-from typing import Protocol, get_args
+from collections.abc import Iterator
+from typing import get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader
 
 from densepath.choices import OnError
-from densepath.data.augment import Augment, Box
+from densepath.data.augment import Augment
+from densepath.data.batch import Augmented, Batch, BatchMaker, Fitted
 from densepath.data.dataset import Dataset
-from densepath.data.randomness import EpochRandomness, shuffled
-from densepath.data.spawning import check_main_file, lost_worker
+from densepath.data.randomness import shuffled
 from densepath.data.steps import count_steps, share_out
-from densepath.errors import (
-    DensepathError,
-    ImageError,
-    UnknownNameError,
-    UsageError,
-    check_count,
-)
-from densepath.images.preprocess import Image, Preprocess
+from densepath.data.workers import made_by_workers
+from densepath.errors import ImageError, UnknownNameError, UsageError, check_count
+from densepath.images.preprocess import Preprocess
 
 CURE = "--on-error skip leaves such images out and counts them"
-
-
-@dataclass
-class Batch:
-    """Images of one step.
-
-    Attributes:
-        images: float32 [N, C, H, W].
-        targets: int64 [N], or float32 [N, classes] of a multi-label set.
-        indices: int64 [N], the samples' numbers in the data set.
-        errors: the images that could not be read and are not in this batch.
-    """
-
-    images: Tensor
-    targets: Tensor
-    indices: Tensor
-    errors: list[ImageError]
 
 
 class TrainLoader:
@@ -100,8 +70,8 @@ class TrainLoader:
         Raises:
             ImageError: an image cannot be read and `on_error` is `fail`.
         """
-        change = _Augmented(self._augment, self._seed, epoch)
-        maker = _BatchMaker(self._dataset, change, self._augment.preprocess)
+        change = Augmented(self._augment, self._seed, epoch)
+        maker = BatchMaker(self._dataset, change, self._augment.preprocess)
         steps = self.order(epoch, start_step)
         yield from _batches(maker, steps, self._workers, self._on_error)
 
@@ -127,7 +97,7 @@ class EvalLoader:
         on_error: OnError = "fail",
     ) -> None:
         _check(dataset, batch_size, workers, rank, world_size, on_error)
-        self._maker = _BatchMaker(dataset, _Fitted(preprocess), preprocess)
+        self._maker = BatchMaker(dataset, Fitted(preprocess), preprocess)
         own = np.array_split(np.arange(len(dataset)), world_size)[rank]
         self._steps = [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
         self._workers, self._on_error = workers, on_error
@@ -145,100 +115,11 @@ class EvalLoader:
         yield from _batches(self._maker, self._steps, self._workers, self._on_error)
 
 
-class _Change(Protocol):
-    """What makes an image as large as the input. Picklable: worker processes get a copy."""
-
-    def __call__(self, image: Image, index: int) -> tuple[Image, Box | None]:
-        """uint8 HWC of the input's size, and a box that is 0 after normalising."""
-
-
-@dataclass
-class _Fitted:
-    """Resized and cropped, as in prediction."""
-
-    preprocess: Preprocess
-
-    def __call__(self, image: Image, index: int) -> tuple[Image, Box | None]:
-        return self.preprocess.fit(image), None
-
-
-class _Augmented:
-    """Changed at random, by (seed, epoch, index) alone."""
-
-    def __init__(self, augment: Augment, seed: int, epoch: int) -> None:
-        self._augment, self._randomness = augment, EpochRandomness(seed, epoch)
-
-    def __call__(self, image: Image, index: int) -> tuple[Image, Box | None]:
-        return self._augment.draw(image, self._randomness.at(index))
-
-
-class _BatchMaker:
-    """Sample numbers → a Batch; broken images are left out and listed."""
-
-    def __init__(self, dataset: Dataset, change: _Change, preprocess: Preprocess) -> None:
-        self._dataset, self._change, self._preprocess = dataset, change, preprocess
-
-    def __call__(self, indices: NDArray[np.intp]) -> Batch:
-        images, boxes, targets, kept = [], [], [], []
-        errors: list[ImageError] = []
-        for index in indices.tolist():
-            try:
-                sample = self._dataset.load(index)
-            except ImageError as error:
-                errors.append(error)
-                continue
-            image, box = self._change(sample.image, index)
-            images.append(image)
-            boxes.append(box)
-            targets.append(sample.target)
-            kept.append(index)
-        return Batch(
-            self._stack(images, boxes),
-            self._stack_targets(targets),
-            torch.tensor(kept, dtype=torch.int64),
-            errors,
-        )
-
-    def _stack(self, images: list[Image], boxes: list[Box | None]) -> Tensor:
-        """[N, C, H, W], also for N = 0."""
-        if not images:
-            return torch.empty(0, self._preprocess.channels, *self._preprocess.size)
-        values = self._preprocess.normalise(np.stack(images))
-        for number, box in enumerate(boxes):
-            if box is not None:
-                values[number, :, *box] = 0.0
-        return torch.from_numpy(values)
-
-    def _stack_targets(self, targets: Sequence[object]) -> Tensor:
-        """int64 [N], or float32 [N, classes]."""
-        if not self._dataset.multi_label:
-            return torch.tensor(targets, dtype=torch.int64)
-        classes = len(self._dataset.class_names)
-        rows = np.array(targets, np.float32).reshape(len(targets), classes)
-        return torch.from_numpy(rows)
-
-
-class _Steps(torch.utils.data.Dataset[Batch | DensepathError]):
-    """The steps as a data set of ready batches, for torch's worker processes."""
-
-    def __init__(self, maker: _BatchMaker, steps: list[NDArray[np.intp]]) -> None:
-        self._maker, self._steps = maker, steps
-
-    def __len__(self) -> int:
-        return len(self._steps)
-
-    def __getitem__(self, step: int) -> Batch | DensepathError:
-        try:
-            return self._maker(self._steps[step])
-        except DensepathError as error:  # torch would bury its message in a traceback.
-            return error
-
-
 def _batches(
-    maker: _BatchMaker, steps: list[NDArray[np.intp]], workers: int, on_error: OnError
+    maker: BatchMaker, steps: list[NDArray[np.intp]], workers: int, on_error: OnError
 ) -> Iterator[Batch]:
     """The batches in order, made here or ahead of time by worker processes."""
-    made = _made_by_workers(maker, steps, workers) if workers and steps else map(maker, steps)
+    made = made_by_workers(maker, steps, workers) if workers and steps else map(maker, steps)
     for batch in made:
         if batch.errors and on_error == "fail":
             first = batch.errors[0]
@@ -246,60 +127,10 @@ def _batches(
         yield batch
 
 
-def _made_by_workers(
-    maker: _BatchMaker, steps: list[NDArray[np.intp]], workers: int
-) -> Iterator[Batch]:
-    """The batches, made by worker processes that end with this generator.
-
-    Raises:
-        DataError: a worker process was killed.
-        UsageError: the user's own file would do all anew in each worker process.
-    """
-    check_main_file()
-    with warnings.catch_warnings():
-        # More workers than cores are the user's choice.
-        warnings.filterwarnings("ignore", message="This DataLoader will create")
-        loader: DataLoader[Batch | DensepathError] = DataLoader(
-            _Steps(maker, steps),
-            batch_size=None,
-            num_workers=min(workers, len(steps)),
-            worker_init_fn=_leave_signals_to_the_main_process,
-        )
-        batches = iter(loader)
-    try:
-        for _ in steps:
-            batch = next(batches)
-            if isinstance(batch, DensepathError):
-                raise batch
-            yield batch
-    except (RuntimeError, OSError, EOFError) as error:
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-            raise
-        raise lost_worker(error) from error
-    finally:
-        # As the iterator's __del__ does, which would print what goes wrong on the way.
-        with contextlib.suppress(RuntimeError, AttributeError):
-            batches._shutdown_workers()  # type: ignore[attr-defined]
-
-
-def _leave_signals_to_the_main_process(_: int) -> None:
-    """Ctrl-C ends a worker through its parent, without a traceback of its own; so does SIGTERM,
-    which launchers send to all processes of a job.
-    """
-    signal.set_wakeup_fd(-1)  # a worker that was forked has its parent's
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end_at_the_next)
-
-
-def _end_at_the_next(number: int, _: FrameType | None) -> None:
-    """The second of these signals, as the parent sends to a worker that does not end, ends it."""
-    signal.signal(number, signal.SIG_DFL)
-
-
 def _check(
     dataset: Dataset, batch_size: int, workers: int, rank: int, world_size: int, on_error: str
 ) -> None:
-    """Returns when the data set can be cut into batches.
+    """Raise unless the data set can be cut into batches.
 
     Raises:
         UsageError: it cannot.

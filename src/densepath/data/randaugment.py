@@ -22,6 +22,7 @@ Operation = Callable[[Pillow.Image, float, int], Pillow.Image]
 
 
 def _affine(picture: Pillow.Image, coefficients: tuple[float, ...]) -> Pillow.Image:
+    """The picture as an affine map moves it, over gray; coefficients as Pillow takes them."""
     fill = (FILL_GRAY,) * len(picture.getbands())
     return picture.transform(
         picture.size,
@@ -33,6 +34,7 @@ def _affine(picture: Pillow.Image, coefficients: tuple[float, ...]) -> Pillow.Im
 
 
 def _rotate(picture: Pillow.Image, level: float, sign: int) -> Pillow.Image:
+    """The picture turned by up to 30°, over gray."""
     fill = (FILL_GRAY,) * len(picture.getbands())
     return picture.rotate(
         sign * 30 * level,

@@ -12,7 +12,6 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.dataset import Dataset, Split
+from densepath.data.dataset import Split
 from densepath.data.differences import differing_classes, differing_images
-from densepath.data.fingerprint import Fingerprints
+from densepath.data.fingerprint import NO_FINGERPRINTS, Fingerprints
+from densepath.data.recorded_part import RecordedPart
 from densepath.data.sources import built_in
 from densepath.errors import DatasetError
 from densepath.files import expand_user, write_atomically
@@ -30,40 +30,18 @@ from densepath.files import expand_user, write_atomically
 FORMAT = 1
 # What NumPy and zipfile raise for files that are none of theirs any more.
 DAMAGES = (
-    *(OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, RuntimeError),
-    *(MemoryError, OverflowError, zipfile.BadZipFile, zlib.error),
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
-NO_FINGERPRINTS: Fingerprints = np.zeros(0, np.uint64)
-
-
-@dataclass(frozen=True)
-class Part:
-    """The images of one split, in their order.
-
-    Attributes:
-        names: of each, from where the data lies: the same wherever that is.
-        targets: int64 [N], or float32 [N, classes] of a multi-label set.
-        fingerprints: uint64 [N], equal for equal contents.
-    """
-
-    names: list[str]
-    targets: NDArray[Any]
-    fingerprints: Fingerprints
-
-    @classmethod
-    def of(cls, dataset: Dataset, bases: Sequence[Path], fingerprints: Fingerprints) -> Part:
-        """The part that `dataset` is; names begin below the longest of `bases` they lie in."""
-        count = len(dataset)
-        shape = (count, len(dataset.class_names)) if dataset.multi_label else (count,)
-        targets = np.array([dataset.target(index) for index in range(count)]).reshape(shape)
-        kind = np.float32 if dataset.multi_label else np.int64
-        prefixes = _prefixes(bases)
-        names = [_below(prefixes, dataset.path(index)) for index in range(count)]
-        return cls(names, targets.astype(kind), fingerprints)
-
-    def __len__(self) -> int:
-        """The number of images."""
-        return len(self.names)
 
 
 @dataclass(frozen=True)
@@ -87,12 +65,12 @@ class Record:
     multi_label: bool
     places: dict[str, str]
     folder: str
-    parts: dict[Split, Part]
+    parts: dict[Split, RecordedPart]
     before: Fingerprints = field(default_factory=lambda: NO_FINGERPRINTS)
     unknown_start: str | None = None
 
     def save(self, path: str | Path) -> None:
-        """The file `path` holds this record; it is never seen half written.
+        """Write this record into the file `path`, which is never seen half written.
 
         Raises:
             OutputError: it cannot be written.
@@ -173,7 +151,7 @@ def _to_bytes(data: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)
 
 
-def _read_part(arrays: Any, split: str, num_classes: int) -> Part:
+def _read_part(arrays: Any, split: str, num_classes: int) -> RecordedPart:
     """A part of the file.
 
     Raises:
@@ -186,22 +164,7 @@ def _read_part(arrays: Any, split: str, num_classes: int) -> Part:
         raise ValueError(f"the arrays of {split} are of different lengths")
     if targets.ndim == 1 and len(targets) and not 0 <= targets.min() <= targets.max() < num_classes:
         raise ValueError(f"a target of {split} is no class")
-    return Part(names, targets, fingerprints.astype(np.uint64))
-
-
-def _prefixes(bases: Iterable[Path]) -> list[str]:
-    """How names below these folders begin, the longest first."""
-    said = {f"{os.fspath(base)}{os.sep}" for base in bases if os.fspath(base) != "."}
-    said |= {f"{Path(base).resolve()}{os.sep}" for base in bases}
-    return sorted(said, key=len, reverse=True)
-
-
-def _below(prefixes: Sequence[str], name: str) -> str:
-    """`name` without the first of these that it begins with."""
-    for prefix in prefixes:
-        if name.startswith(prefix):
-            return name[len(prefix) :]
-    return name
+    return RecordedPart(names, targets, fingerprints.astype(np.uint64))
 
 
 def place_of(source: str) -> str:

@@ -131,7 +131,7 @@ def _open_source(
 def _refuse(
     source: str | Path, options: DataOptions, names: tuple[str, ...], belongs_to: str
 ) -> None:
-    """Raise where an option is given that this source cannot have."""
+    """Raise if an option is given that this source cannot have."""
     given = [name for name in names if getattr(options, name) is not None]
     if given:
         raise UsageError(f"data.{given[0]} belongs to {belongs_to}; {source} is none.")
@@ -146,7 +146,7 @@ def _is_inside(source: str | Path, name: str) -> bool:
 def _put(
     parts: Parts, source: str | Path, split: Split, channels: int, options: DataOptions
 ) -> None:
-    """The part `split` of a source is another source.
+    """Make the part `split` of a source another source.
 
     Raises:
         DatasetError: there is no such source, or the parts do not fit together.
@@ -169,6 +169,7 @@ def _put(
         parts.rules["train"] = parts.rules.pop(WHOLE)
 
     def read() -> Dataset:
+        """The images of the other source, whose notes are then known."""
         dataset = found.openers[part]()
         parts.notes += found.notes
         return dataset

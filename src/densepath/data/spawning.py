@@ -21,7 +21,7 @@ CURE = (
 
 
 def check_main_file() -> None:
-    """Return when worker processes can start, whatever the file that calls us does.
+    """Raise unless worker processes can start, whatever the file that calls us does.
 
     Python itself waits for ever for a worker that ends before it has read its part.
 

@@ -153,20 +153,21 @@ def _read_names(names: Collection[str]) -> dict[str, Split]:
         splits_of.setdefault(reading.affix, set()).add(reading.split)
 
     def counts(reading: Reading) -> bool:
+        """Whether a name that reads so speaks of a split."""
         return not reading.affix or len(splits_of[reading.affix]) > 1 or len(names) == 1
 
     return {name: reading.split for name, reading in readings.items() if counts(reading)}
 
 
 def _check_once(root: Path, found: Mapping[Split, list[str]]) -> None:
-    """Raise where two folders are the same split."""
+    """Raise if two folders are the same split."""
     for split, several in found.items():
         if len(several) > 1:
             raise _doubtful(root, f"{_listed(several)} are each called like {split} images")
 
 
 def _check_are_classes(root: Path, readings: Mapping[str, Split], names: list[str]) -> None:
-    """Raise where folders of images are called like splits and are hardly classes.
+    """Raise if folders of images are called like splits and are hardly classes.
 
     Raises:
         DatasetError: they are two splits or more, or there is nothing else.
@@ -188,7 +189,7 @@ def _check_beside(
     found: Mapping[str, list[str]],
     named: Mapping[Split, str],
 ) -> None:
-    """Raise where folders beside those that are splits (`found`, with their classes) leave a doubt.
+    """Raise if folders beside those that are splits (`found`, with their classes) leave a doubt.
 
     There is none when training images and those of another split are spoken of, and no other
     folder has the name of a class.

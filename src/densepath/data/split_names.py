@@ -17,11 +17,31 @@ SPLIT_WORDS: dict[str, Split] = {
 }
 # What stands beside such a word and says nothing: `train-set`, `images_train`, `TestData`.
 PLAIN_WORDS = frozenset(
-    (
-        *("set", "sets", "data", "dataset", "datasets", "split", "splits", "folder", "part"),
-        *("image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pics"),
-        *("the", "of", "for", "new", "final"),
-    )
+    [
+        "set",
+        "sets",
+        "data",
+        "dataset",
+        "datasets",
+        "split",
+        "splits",
+        "folder",
+        "part",
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "photo",
+        "photos",
+        "picture",
+        "pictures",
+        "pics",
+        "the",
+        "of",
+        "for",
+        "new",
+        "final",
+    ]
 )
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
 

@@ -17,7 +17,7 @@ from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.repeats import Labels, merge_repeats, to_targets
 from densepath.data.split_names import SPLIT_WORDS, read_split_name
 from densepath.data.table_columns import BINARY, Columns, find_columns
-from densepath.data.table_file import Table, read_table
+from densepath.data.table_file import ImageTable, read_table
 from densepath.errors import DatasetError
 from densepath.files import expand_user
 from densepath.text import normal_form
@@ -56,6 +56,7 @@ def find_rows(path: Path, channels: int, options: DataOptions) -> Parts:
     root = expand_user(options.root) if options.root is not None else path.parent
 
     def read(part: Part) -> FilesDataset:
+        """The images of the rows that are in a part."""
         chosen = [row for row in kept if splits[row] == part]
         return FilesDataset(
             root,
@@ -78,7 +79,7 @@ def find_rows(path: Path, channels: int, options: DataOptions) -> Parts:
     )
 
 
-def _labels(table: Table, columns: Columns) -> tuple[list[str], list[Labels]]:
+def _labels(table: ImageTable, columns: Columns) -> tuple[list[str], list[Labels]]:
     """The class names, and the classes of each row."""
     if columns.label is None:
         numbered = list(enumerate(columns.classes))
@@ -102,7 +103,7 @@ def _labels(table: Table, columns: Columns) -> tuple[list[str], list[Labels]]:
 
 
 def _is_multi_label(
-    table: Table, columns: Columns, labels: list[Labels], options: DataOptions
+    table: ImageTable, columns: Columns, labels: list[Labels], options: DataOptions
 ) -> bool:
     """Whether an image can have several classes: as the options say, or as the table shows.
 
@@ -125,7 +126,7 @@ def _is_multi_label(
 
 
 def _said_of_kind(
-    table: Table, columns: Columns, labels: list[Labels], options: DataOptions
+    table: ImageTable, columns: Columns, labels: list[Labels], options: DataOptions
 ) -> list[str]:
     """Where columns of 0 and 1 give every image one class, how to have it answered as one."""
     one_each = columns.label is None and all(len(numbers) == 1 for numbers in labels)
@@ -137,7 +138,7 @@ def _said_of_kind(
     ]
 
 
-def _splits(table: Table, column: str) -> list[Part]:
+def _splits(table: ImageTable, column: str) -> list[Part]:
     """The split of each row.
 
     Raises:
@@ -158,7 +159,7 @@ def _splits(table: Table, column: str) -> list[Part]:
     return [readings[row[column]] for row in table.rows]
 
 
-def _groups(table: Table, column: str | None) -> list[int] | None:
+def _groups(table: ImageTable, column: str | None) -> list[int] | None:
     """The number of each row's group.
 
     Raises:

@@ -7,18 +7,35 @@ from dataclasses import dataclass
 
 from densepath.data.options import DataOptions
 from densepath.data.split_names import read_split_name
-from densepath.data.table_file import Table
+from densepath.data.table_file import ImageTable
 from densepath.errors import DatasetError, UnknownNameError, UsageError
 from densepath.wording import first_of
 
 # In any case and with blanks, dashes or underscores.
 PATH_COLUMNS = (
-    *("path", "file", "filename", "image", "file name", "file path", "filepath"),
-    *("image path", "img path", "image file", "image name", "img"),
+    "path",
+    "file",
+    "filename",
+    "image",
+    "file name",
+    "file path",
+    "filepath",
+    "image path",
+    "img path",
+    "image file",
+    "image name",
+    "img",
 )
 LABEL_COLUMNS = (
-    *("label", "labels", "class", "classes", "class name", "label name", "category"),
-    *("class id", "classid"),
+    "label",
+    "labels",
+    "class",
+    "classes",
+    "class name",
+    "label name",
+    "category",
+    "class id",
+    "classid",
 )
 SPLIT_COLUMNS = ("split",)
 # Columns that often name what must not be divided between training and validation.
@@ -49,7 +66,7 @@ class Columns:
     notes: tuple[str, ...]
 
 
-def find_columns(table: Table, options: DataOptions) -> Columns:
+def find_columns(table: ImageTable, options: DataOptions) -> Columns:
     """The columns, as the options name them or as they are called.
 
     Raises:
@@ -89,13 +106,13 @@ def find_columns(table: Table, options: DataOptions) -> Columns:
     return Columns(path, None, split, group, tuple(classes), (*notes, *_ignored(table, left)))
 
 
-def _check_column(table: Table, option: str, name: str | None) -> None:
-    """Raise where an option names a column that is not there."""
+def _check_column(table: ImageTable, option: str, name: str | None) -> None:
+    """Raise if an option names a column that is not there."""
     if name is not None and name not in table.header:
         raise UnknownNameError(f"column of {table.path} in data.{option}", name, table.header)
 
 
-def _called(table: Table, names: tuple[str, ...]) -> str | None:
+def _called(table: ImageTable, names: tuple[str, ...]) -> str | None:
     """The first column with one of these names, in any case and way of writing."""
     plain = {_plain(column): column for column in reversed(table.header)}
     return next((plain[name] for name in map(_plain, names) if name in plain), None)
@@ -106,7 +123,7 @@ def _plain(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
 
-def _class_columns(table: Table, names: list[str]) -> list[str]:
+def _class_columns(table: ImageTable, names: list[str]) -> list[str]:
     """The columns whose every cell is 0 or 1.
 
     Raises:
@@ -136,7 +153,7 @@ def _class_columns(table: Table, names: list[str]) -> list[str]:
     )
 
 
-def _ignored(table: Table, names: list[str]) -> Iterator[str]:
+def _ignored(table: ImageTable, names: list[str]) -> Iterator[str]:
     """The columns that are not used, in words."""
     if not names:
         return
@@ -155,7 +172,7 @@ def _ignored(table: Table, names: list[str]) -> Iterator[str]:
             return
 
 
-def _looks_like_splits(table: Table, names: list[str]) -> str | None:
+def _looks_like_splits(table: ImageTable, names: list[str]) -> str | None:
     """The first of these columns whose every cell names a split, where there are several."""
     for name in names:
         cells = {row[name] for row in table.rows}

@@ -13,14 +13,14 @@ from densepath.text import read_text
 DELIMITERS = (",", ";", "\t")
 
 
-class Row(dict[str, str]):
+class TableRow(dict[str, str]):
     """The cells of one row by column, and the line of the file that it ends on."""
 
     line: int
 
 
 @dataclass(frozen=True)
-class Table:
+class ImageTable:
     """A table as it stands in its file.
 
     Attributes:
@@ -31,10 +31,10 @@ class Table:
 
     path: Path
     header: list[str]
-    rows: list[Row]
+    rows: list[TableRow]
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> ImageTable:
     """The header and the rows, every one of as many cells as the header.
 
     The delimiter is what the header has most of: comma, semicolon or tab. A column without a name
@@ -60,7 +60,7 @@ def read_table(path: Path) -> Table:
         raise DatasetError(f"{path}, line {reader.line_num}: {error}.") from error
     if not rows:
         raise DatasetError(f"{path} has no rows. A table has a header and one image a row.")
-    return Table(path, header, rows)
+    return ImageTable(path, header, rows)
 
 
 def _delimiter(text: str) -> str:
@@ -81,12 +81,12 @@ def _named(path: Path, header: list[str]) -> list[str]:
     return names
 
 
-def _row(path: Path, line: int, header: list[str], cells: list[str]) -> Row:
+def _row(path: Path, line: int, header: list[str], cells: list[str]) -> TableRow:
     """One row by column."""
     if len(cells) != len(header):
         raise DatasetError(
             f"{path}, line {line}: {len(cells)} cells where the header has {len(header)}."
         )
-    row = Row(zip(header, cells, strict=True))
+    row = TableRow(zip(header, cells, strict=True))
     row.line = line
     return row

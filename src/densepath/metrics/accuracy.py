@@ -7,22 +7,54 @@ process, however the images were shared out.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from densepath.errors import DatasetError
 
 if TYPE_CHECKING:
-    from densepath.data.loader import Batch
+    from densepath.data.batch import Batch
 
 THRESHOLD = 0.5
-NUM_SUMS = 8
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums over evaluated images.
+
+    Attributes:
+        skipped: the images that could not be read.
+        images: those that were answered.
+        loss: of those.
+        top1, top5: those whose class has the highest logit, or one of the five highest.
+        multi_label: those that can have several classes.
+        hits, predicted, actual: of their decisions, the positive ones that are right, that were
+            made, and that should have been.
+    """
+
+    skipped: float | Tensor = 0
+    images: float | Tensor = 0
+    loss: float | Tensor = 0
+    top1: float | Tensor = 0
+    top5: float | Tensor = 0
+    multi_label: float | Tensor = 0
+    hits: float | Tensor = 0
+    predicted: float | Tensor = 0
+    actual: float | Tensor = 0
+
+    def to_tensor(self, device: torch.device) -> Tensor:
+        """The fields in their order, float64 [9]: what ranks add up in one exchange."""
+        values = [getattr(self, field.name) for field in fields(self)]
+        sums = torch.zeros(len(values), dtype=torch.float64, device=device)
+        for place, value in enumerate(values):
+            if isinstance(value, Tensor) or value:
+                sums[place] = value
+        return sums
 
 
 @dataclass(frozen=True)
@@ -45,81 +77,57 @@ class Summary:
     skipped: int
 
 
-def evaluate_batches(
-    model: nn.Module,
-    loader: Iterable[Batch],
-    device: torch.device | str = "cpu",
-    *,
-    autocast: torch.dtype | None = None,
-    memory_format: torch.memory_format = torch.contiguous_format,
-) -> Summary:
-    """The summary of `model` over all batches of all ranks; the model's mode is put back.
-
-    Args:
-        model: images [N, C, H, W] → logits [N, classes]. A DistributedDataParallel wrapper is
-            taken off: ranks may have different numbers of batches.
-        loader: batches; targets int64 [N], or float32 [N, classes] of a multi-label data set.
-        device: where the model is.
-        autocast: compute in this type (bfloat16) where autocast allows; None: in float32.
-        memory_format: the layout of the images.
-
-    Raises:
-        DatasetError: not one image could be read, on any rank.
-    """
-    sums = count_batches(model, loader, device, autocast=autocast, memory_format=memory_format)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(sums)
-    return summarise(sums)
-
-
 def count_batches(
     model: nn.Module,
     loader: Iterable[Batch],
     device: torch.device | str = "cpu",
     *,
-    autocast: torch.dtype | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    """As `evaluate_batches`, the sums over the batches of this rank: float64, for `summarise`
-    once those of all ranks are added up.
+    """The `Counts` over the batches of this rank as a tensor, float64 [9].
+
+    Added up over all ranks it is what `summarise` takes. The model's mode is put back.
+
+    Args:
+        model: images float32 [N, C, H, W] → logits [N, classes].
+        loader: batches; targets int64 [N], or float32 [N, classes] of a multi-label data set.
+        device: where the model is.
+        memory_format: the layout of the images.
     """
-    if isinstance(model, DistributedDataParallel):
-        model = model.module
     place = torch.device(device)
     was_training = model.training
     model.eval()
-    sums = torch.zeros(1 + NUM_SUMS, dtype=torch.float64, device=place)
+    sums = Counts().to_tensor(place)
     try:
         with torch.inference_mode():
             for batch in loader:
-                sums[0] += len(batch.errors)
+                sums += Counts(skipped=len(batch.errors)).to_tensor(place)
                 if not len(batch.images):
                     continue
                 images = batch.images.to(place, memory_format=memory_format, non_blocking=True)
-                with torch.autocast(place.type, autocast, enabled=autocast is not None):
-                    logits = model(images)
-                sums[1:] += count_batch(logits.float(), batch.targets.to(place))
+                logits = model(images)
+                sums += count(logits.float(), batch.targets.to(place)).to_tensor(place)
     finally:
         model.train(was_training)
     return sums
 
 
-def count_batch(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sums over a batch, float64 [NUM_SUMS]: images, loss, top-1, top-5; and of multi-label
-    targets the images again, then true, predicted and actual positives of all decisions.
-    """
-    sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=logits.device)
-    sums[0] = len(logits)
-    sums[1] = losses(logits, targets).sum(dtype=torch.float64)
+def count(logits: Tensor, targets: Tensor) -> Counts:
+    """The counts of a batch that was read: logits [N, classes], targets as in a `Batch`."""
+    images, loss = len(logits), losses(logits, targets).sum(dtype=torch.float64)
     if targets.is_floating_point():
-        positive = logits.sigmoid() > THRESHOLD
+        predicted = logits.sigmoid() > THRESHOLD
         actual = targets > THRESHOLD
-        sums[4], sums[5] = len(logits), (positive & actual).sum()
-        sums[6], sums[7] = positive.sum(), actual.sum()
-        return sums
+        return Counts(
+            images=images,
+            loss=loss,
+            multi_label=images,
+            hits=(predicted & actual).sum(),
+            predicted=predicted.sum(),
+            actual=actual.sum(),
+        )
     ranks = target_ranks(logits, targets)
-    sums[2], sums[3] = (ranks < 1).sum(), (ranks < 5).sum()
-    return sums
+    return Counts(images=images, loss=loss, top1=(ranks < 1).sum(), top5=(ranks < TOP).sum())
 
 
 def losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -139,20 +147,22 @@ def target_ranks(logits: Tensor, targets: Tensor) -> Tensor:
     classes = torch.arange(logits.shape[1], device=logits.device)
     before = (logits > mine) | ((logits == mine) & (classes < targets[:, None]))
     ranks = before.sum(1)
-    return ranks.masked_fill(logits.isnan().any(1), logits.shape[1] + 5)
+    return ranks.masked_fill(logits.isnan().any(1), logits.shape[1] + TOP)
 
 
 def summarise(sums: Tensor) -> Summary:
-    """The sums of all ranks as shares.
+    """The counts of all ranks, added up, as shares.
 
     Raises:
         DatasetError: not one image.
     """
-    skipped, count, loss, top1, top5, multi_label, hits, predicted, actual = sums.tolist()
-    if not count:
+    skipped, images, loss, top1, top5, multi_label, hits, predicted, actual = sums.tolist()
+    if not images:
         raise DatasetError(f"no image could be evaluated; {skipped:.0f} could not be read.")
-    mean_loss, images, unread = loss / count, round(count), round(skipped)
-    if multi_label:
-        f1 = 2 * hits / max(predicted + actual, 1)
-        return Summary(f1, None, mean_loss, images, unread)
-    return Summary(top1 / count, top5 / count, mean_loss, images, unread)
+    return Summary(
+        top1=2 * hits / max(predicted + actual, 1) if multi_label else top1 / images,
+        top5=None if multi_label else top5 / images,
+        loss=loss / images,
+        count=round(images),
+        skipped=round(skipped),
+    )

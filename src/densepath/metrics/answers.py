@@ -1,7 +1,7 @@
-"""A network's answers to a data set: a few numbers an image, gathered over batches and ranks.
+"""A network's answers to a data set: a few numbers an image, gathered over batches.
 
-Everything that a report says is computed from these, sorted by the images' numbers: batch size,
-order and the number of processes cannot change it.
+Everything that a report says is computed from these, sorted by the images' numbers: batch size
+and order cannot change it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
-import torch.distributed
 from numpy.typing import NDArray
 
 from densepath.errors import CheckpointError, DatasetError
 from densepath.metrics.accuracy import losses, target_ranks
 
 if TYPE_CHECKING:
-    from densepath.data.loader import Batch
+    from densepath.data.batch import Batch
 
 # float32 images [N, C, H, W], normalised → float32 logits [N, classes], whoever computes them.
 Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -62,23 +61,19 @@ class Answers:
 def collect_answers(
     predict: Predict, batches: Iterable[Batch], *, to_logits: NDArray[np.int64] | None = None
 ) -> Answers:
-    """The answers to all batches of all ranks.
+    """The answers to all batches.
 
     Args:
         predict: images → logits.
-        batches: of this rank.
+        batches: of the data set.
         to_logits: for each class of the data set its position among the logits; None: the same.
 
     Raises:
-        DatasetError: no image could be read; or an image came twice.
+        DatasetError: no image could be read.
         CheckpointError: the network's answers are not numbers.
     """
     place = None if to_logits is None else torch.from_numpy(np.asarray(to_logits))
     parts = list(_answer_each(predict, batches, place))
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        shares: list[list[Answers]] = [[] for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather_object(shares, parts)
-        parts = [part for share in shares for part in share]
     errors = sorted(error for part in parts for error in part.errors)
     filled = [part for part in parts if len(part)]
     if not filled:
@@ -102,7 +97,7 @@ def _answer_each(
 
 
 def _check_finite(logits: torch.Tensor) -> None:
-    """Returns when every logit is a number.
+    """Raise unless every logit is a number.
 
     Raises:
         CheckpointError: some are not.
@@ -150,19 +145,13 @@ def _answer(
 
 
 def _join(parts: list[Answers], errors: list[tuple[str, str]]) -> Answers:
-    """All parts as one, sorted by the images' numbers.
-
-    Raises:
-        DatasetError: an image came twice.
-    """
+    """All parts as one, sorted by the images' numbers."""
     joined = {
         field.name: np.concatenate([getattr(part, field.name) for part in parts])
         for field in dataclasses.fields(Answers)
         if field.name != "errors"
     }
     order = np.argsort(joined["indices"], kind="stable")
-    if (np.diff(joined["indices"][order]) == 0).any():
-        raise DatasetError("an image was evaluated twice: the ranks' shares overlap.")
     ordered = {name: rows[order] if len(rows) else rows for name, rows in joined.items()}
     return Answers(**ordered, errors=errors)
 

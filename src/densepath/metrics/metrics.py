@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.drawing.picture import quiet_matplotlib
+from densepath.metrics.accuracy import TOP
 from densepath.metrics.answers import Answers
 
 CALIBRATION_BINS = 15
 Share = float | None
-TOP = 5
 # Columns that are shares of decisions; others are made of scores.
 DECIDED = ("precision", "recall", "f1")
 

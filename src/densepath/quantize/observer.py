@@ -3,7 +3,7 @@
 On the line: a back end shows an `Observer` an activation on every calibration image and asks it for
 `limits` by a name of `LIMITS`. Its way to count is a row of this file: `ONNX`, `NATIVE`, `LITERT`.
 Memory does not grow with the images. (Training has moving averages of batches in their place:
-`training/qat_ranges.py`.)
+`training/steps/qat_ranges.py`.)
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,31 +17,29 @@ from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.mixing import Mixing
 from densepath.errors import LabelMismatchError, RecipeError
 from densepath.images.preprocess import Preprocess
-from densepath.models.build import Model
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
-from densepath.training.images import follow_images, open_images, remember
+from densepath.training.images import RunImages, follow_images, open_images, remember
 from densepath.training.loss import Loss
 from densepath.training.network import build_network, open_weights
 from densepath.training.optimizer import build_optimizer, freeze
 from densepath.training.parts import Training
 from densepath.training.progress import Progress
-from densepath.training.qat import FakeQuantised, Teacher, batch_norms, besides
 from densepath.training.recipe import Recipe
 from densepath.training.resolve import build_preprocess, is_resolved, resolve
 from densepath.training.run_folder import STATE_NAME, RunFolder, check_run_folder
-from densepath.training.shares import check_batch, count_least_images
+from densepath.training.shares import check_batch, count_least_images, is_synced
 from densepath.training.signals import StopRequest
-from densepath.training.state import Position
+from densepath.training.state import Position, StateParts
+from densepath.training.steps.choose import choose_step
 from densepath.training.sync_bn import synchronise
 from densepath.weights.checkpoint import Checkpoint
-from densepath.wording import first_of
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Where a training runs: nothing of this changes what it computes, but for rounding."""
 
     ranks: Ranks
@@ -52,7 +49,7 @@ class Place:
 
 def assemble(
     recipe: Recipe,
-    place: Place,
+    place: Placement,
     folder: Path,
     *,
     resume: bool,
@@ -69,97 +66,116 @@ def assemble(
     with ranks.together(device) as exchange:
         exchange.value = resume and (folder / STATE_NAME).is_file()
     goes_on = bool(exchange.values[0])
-    needs_none = goes_on and is_resolved(recipe)
-    checkpoint = _in_turn(place, lambda: None if needs_none else open_weights(recipe.model))
-    with ranks.together(device):
-        recipe = resolve(recipe, checkpoint)
-        share = _share_of_batch(recipe, ranks)
-        if goes_on:
-            recipe = follow_images(recipe, folder)
-        if ranks.leads:
-            check_run_folder(folder, recipe, resume=resume)
+    recipe, checkpoint = _settle(recipe, place, folder, resume=resume, goes_on=goes_on)
     images = _in_turn(place, lambda: open_images(recipe))
-    train_data, eval_data = images.train, images.judged
+    data = images.train
     with ranks.together(device):
         preprocess = build_preprocess(recipe)
-        _check_data(recipe, train_data, eval_data)
+        _check_data(recipe, data, images.judged)
         memory = None
         if ranks.leads:
             memory = remember(images, recipe, folder, checkpoint, goes_on=goes_on)
-        network = build_network(recipe, checkpoint, train_data.class_names, device)
-        _check_labels(recipe, checkpoint, train_data)
-        frozen = freeze(network, recipe.model.freeze)
-        quantised, teacher = _for_int8(recipe, network, train_data, device)
-        if quantised is not None and recipe.quantization.norm_statistics == "frozen":
-            frozen += batch_norms(network)
+        network = build_network(recipe, checkpoint, data.class_names, device)
+        step = choose_step(recipe, network, start=checkpoint, data=data, device=device)
+        frozen = [*freeze(network, recipe.model.freeze), *step.frozen]
         least_images = count_least_images(network, frozen, preprocess.size)
-        check_batch(recipe, ranks, preprocess.size, len(train_data), least_images)
+        check_batch(recipe, ranks, preprocess.size, len(data), least_images)
         optimizer = build_optimizer(network, recipe.optimizer)
-        run_folder = RunFolder(
-            folder,
-            recipe,
-            preprocess,
-            images,
-            memory,
-            {"processes": ranks.world_size, "device": device.type},
-        )
-    synced = recipe.distributed.sync_bn and ranks.world_size > 1
-    if synced:
+        started = {"processes": ranks.world_size, "device": device.type}
+        run_folder = RunFolder(folder, recipe, preprocess, images, memory, started)
+    if is_synced(recipe, ranks):
         synchronise(network, device)
     ema = Ema(network, recipe.ema.decay) if recipe.ema.decay else None
     with ranks.together(device):
-        position = Position(num_images=[len(train_data), len(eval_data)])
+        position = Position(num_images=[len(data), len(images.judged)])
         if goes_on:
-            position = run_folder.load_state(
-                position.num_images,
-                network,
-                optimizer,
-                ema,
-                besides(quantised, teacher),
-            )
-        trains = position.epoch < recipe.epochs
+            parts = StateParts(network, optimizer, ema, step.state)
+            position = run_folder.load_state(position.num_images, parts)
         if ranks.leads:
-            if trains:  # a finished run may be read-only
-                run_folder.begin(resume=resume)
-            run_folder.keep_recipe()
-            said = "" if memory is None else memory.text if trains else "\n".join(memory.notes)
-            if said:
-                progress.say(said)
-    sharing: dict[str, Any] = {
-        "batch_size": share,
-        "rank": ranks.rank,
-        "world_size": ranks.world_size,
-        "workers": place.workers,
-        "on_error": recipe.data.on_error,
-    }
+            _begin(run_folder, position, progress, resume=resume)
+    train_loader, eval_loader = _build_loaders(recipe, place, images, preprocess, least_images)
     return Training(
         recipe=recipe,
         ranks=ranks,
         device=device,
         network=network,
-        stepped=_wrap(network if quantised is None else quantised, recipe, place),
+        step=step,
+        stepped=_wrap(step.module, recipe, place),
         frozen=frozen,
         optimizer=optimizer,
         ema=ema,
-        quantised=quantised,
-        teacher=teacher,
-        loss=Loss(multi_label=train_data.multi_label, label_smoothing=recipe.loss.label_smoothing),
-        mixing=_build_mixing(recipe, train_data),
-        train_loader=TrainLoader(
-            train_data,
-            _build_augment(recipe, preprocess),
-            seed=recipe.seed,
-            least_images=least_images,
-            least_share=1 if synced else least_images,
-            **sharing,
-        ),
-        eval_loader=EvalLoader(eval_data, preprocess, **sharing),
+        loss=Loss(multi_label=data.multi_label, label_smoothing=recipe.loss.label_smoothing),
+        mixing=_build_mixing(recipe, data),
+        train_loader=train_loader,
+        eval_loader=eval_loader,
         least_images=least_images,
         folder=run_folder,
         progress=progress,
         stop=stop,
         position=position,
     )
+
+
+def _settle(
+    recipe: Recipe, place: Placement, folder: Path, *, resume: bool, goes_on: bool
+) -> tuple[Recipe, Checkpoint | None]:
+    """The recipe with nothing left open, and what the network has its first weights of.
+
+    Raises:
+        RecipeError: it does not fit the weights, the number of processes or the folder.
+        UsageError, OutputError: the folder cannot take this training.
+        WeightsError, DatasetError: the weights or images are not there.
+    """
+    ranks = place.ranks
+    needs_none = goes_on and is_resolved(recipe)
+    checkpoint = _in_turn(place, lambda: None if needs_none else open_weights(recipe.model))
+    with ranks.together(place.device):
+        recipe = resolve(recipe, checkpoint)
+        _share_of_batch(recipe, ranks)
+        if goes_on:
+            recipe = follow_images(recipe, folder)
+        if ranks.leads:
+            check_run_folder(folder, recipe, resume=resume)
+    return recipe, checkpoint
+
+
+def _begin(run_folder: RunFolder, position: Position, progress: Progress, *, resume: bool) -> None:
+    """Write the folder's first files, and say which images the training has.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    memory = run_folder.memory
+    trains = position.epoch < run_folder.recipe.epochs
+    if trains:  # a finished run may be read-only
+        run_folder.begin(resume=resume)
+    run_folder.keep_recipe()
+    said = "" if memory is None else memory.text if trains else "\n".join(memory.notes)
+    if said:
+        progress.say(said)
+
+
+def _build_loaders(
+    recipe: Recipe, place: Placement, images: RunImages, preprocess: Preprocess, least_images: int
+) -> tuple[TrainLoader, EvalLoader]:
+    """This process's batches of training and evaluation images."""
+    ranks = place.ranks
+    sharing: dict[str, Any] = {
+        "batch_size": _share_of_batch(recipe, ranks),
+        "rank": ranks.rank,
+        "world_size": ranks.world_size,
+        "workers": place.workers,
+        "on_error": recipe.data.on_error,
+    }
+    train_loader = TrainLoader(
+        images.train,
+        _build_augment(recipe, preprocess),
+        seed=recipe.seed,
+        least_images=least_images,
+        least_share=1 if is_synced(recipe, ranks) else least_images,
+        **sharing,
+    )
+    return train_loader, EvalLoader(images.judged, preprocess, **sharing)
 
 
 def _share_of_batch(recipe: Recipe, ranks: Ranks) -> int:
@@ -178,7 +194,7 @@ def _share_of_batch(recipe: Recipe, ranks: Ranks) -> int:
     return batch_size // ranks.world_size
 
 
-def _in_turn(place: Place, open_it: Callable[[], T]) -> T:
+def _in_turn(place: Placement, open_it: Callable[[], T]) -> T:
     """What `open_it` returns; the leader is first, for it may have to download it."""
     opened: list[T] = []
     for leads in (True, False):
@@ -189,7 +205,7 @@ def _in_turn(place: Place, open_it: Callable[[], T]) -> T:
 
 
 def _check_data(recipe: Recipe, train_data: Dataset, eval_data: Dataset) -> None:
-    """Returns when the data can train a network.
+    """Raise unless the data can train a network.
 
     Raises:
         RecipeError: fewer than two classes, or an option that the data rules out.
@@ -210,42 +226,9 @@ def _check_data(recipe: Recipe, train_data: Dataset, eval_data: Dataset) -> None
         raise RecipeError("augment.cutmix mixes one class with another; this data is multi-label.")
 
 
-def _check_labels(recipe: Recipe, checkpoint: Checkpoint | None, data: Dataset) -> None:
-    """Returns unless a training for INT8 would lose the classifier that it is to fine-tune.
-
-    Raises:
-        LabelMismatchError: the weights know other classes than the data has.
-    """
-    if recipe.quantization.target == "none" or checkpoint is None:
-        return
-    if checkpoint.labels == data.class_names and checkpoint.multi_label == data.multi_label:
-        return
-    differing = sorted(set(checkpoint.labels) ^ set(data.class_names))
-    shown = first_of(differing, 6)
-    raise LabelMismatchError(
-        f"{recipe.data.source} has other classes than {recipe.model.weights} "
-        f"({shown or 'the same in another order or use'}). Quantisation-aware training goes on "
-        "with the same classes; fine-tune in float first: densepath train --weights "
-        f"{recipe.model.weights} --data {recipe.data.source}"
-    )
-
-
-def _for_int8(
-    recipe: Recipe, network: Model, data: Dataset, device: torch.device
-) -> tuple[FakeQuantised | None, Teacher | None]:
-    """The rounded network and its teacher, as far as the recipe asks for them."""
-    section = recipe.quantization
-    if section.target == "none":
-        return None, None
-    quantised = FakeQuantised(network, section).to(device)
-    if not section.teacher:
-        return quantised, None
-    return quantised, Teacher(network, section.teacher, multi_label=data.multi_label)
-
-
-def _wrap(network: nn.Module, recipe: Recipe, place: Place) -> nn.Module:
-    """What computes the steps: the network, compiled and spread over processes as asked."""
-    stepped = network
+def _wrap(module: nn.Module, recipe: Recipe, place: Placement) -> nn.Module:
+    """What computes the steps: the step's module, compiled and spread over processes as asked."""
+    stepped = module
     if recipe.compute.compile:
         stepped = torch.compile(stepped)  # type: ignore[assignment]
     if place.ranks.world_size > 1:
@@ -267,10 +250,3 @@ def _build_mixing(recipe: Recipe, data: Dataset) -> Mixing:
         mixup=recipe.augment.mixup,
         cutmix=recipe.augment.cutmix,
     )
-
-
-def count_cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

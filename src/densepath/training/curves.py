@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from densepath.drawing.picture import LINE, new_figure
+from densepath.training.epochs import EpochRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 TRAIN, EVALUATED, BEST, FLOAT = "#8a8f98", "#0b6e99", "#c2410c", "#7c6aa8"
 
 
-def draw_curves(rows: Sequence[dict[str, Any]], title: str, judged_on: str) -> Figure:
+def draw_curves(rows: Sequence[EpochRow], title: str, judged_on: str) -> Figure:
     """Loss and accuracy over the epochs, and the best epoch.
 
     Args:
@@ -23,19 +24,19 @@ def draw_curves(rows: Sequence[dict[str, Any]], title: str, judged_on: str) -> F
         title: the headline.
         judged_on: which images are evaluated after each epoch: `validation`, `test`.
     """
-    multi_label = rows[0]["top5"] is None
+    multi_label = rows[0].multi_label
     figure = new_figure(9, 4.5, title, _caption(rows, judged_on, multi_label))
     left, right = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in rows]
-    _draw(left, epochs, [row["train_loss"] for row in rows], TRAIN, "training images")
-    _draw(left, epochs, [row["loss"] for row in rows], EVALUATED, f"{judged_on} images")
+    epochs = [row.epoch for row in rows]
+    _draw(left, epochs, [row.train_loss for row in rows], TRAIN, "training images")
+    _draw(left, epochs, [row.loss for row in rows], EVALUATED, f"{judged_on} images")
     left.set_title("Loss", loc="left")
     score = "micro-F1" if multi_label else "Top-1"
-    found = [100 * row["top1"] for row in rows]
-    _draw(right, epochs, [100 * row["train_accuracy"] for row in rows], TRAIN, "training images")
+    found = [100 * row.top1 for row in rows]
+    _draw(right, epochs, [100 * row.train_accuracy for row in rows], TRAIN, "training images")
     _draw(right, epochs, found, EVALUATED, f"{judged_on} images")
-    if "float_top1" in rows[-1]:
-        as_float = [100 * row.get("float_top1", math.nan) for row in rows]
+    if rows[-1].float_top1 is not None:
+        as_float = [math.nan if row.float_top1 is None else 100 * row.float_top1 for row in rows]
         _draw(right, epochs, as_float, FLOAT, "the same, not rounded")
     right.set_title(f"{score}, %", loc="left")
     _mark_best(right, epochs, found)
@@ -47,11 +48,13 @@ def draw_curves(rows: Sequence[dict[str, Any]], title: str, judged_on: str) -> F
     return figure
 
 
-def _caption(rows: Sequence[dict[str, Any]], judged_on: str, multi_label: bool) -> str:
+def _caption(rows: Sequence[EpochRow], judged_on: str, multi_label: bool) -> str:
     """What the lines are."""
     how = "share of right decisions" if multi_label else "share of right answers"
-    rounded = " Both are of the network rounded to 8 bits." if "float_top1" in rows[-1] else ""
-    lacking = [row["epoch"] for row in rows if not math.isfinite(row["loss"])]
+    rounded = (
+        " Both are of the network rounded to 8 bits." if rows[-1].float_top1 is not None else ""
+    )
+    lacking = [row.epoch for row in rows if not math.isfinite(row.loss)]
     gaps = f" No finite loss after epoch {', '.join(map(str, lacking[:5]))}." if lacking else ""
     return (
         f"Training images: loss and {how} as means over the epoch, augmented and while the weights "
@@ -62,14 +65,14 @@ def _caption(rows: Sequence[dict[str, Any]], judged_on: str, multi_label: bool) 
 def _draw(
     axes: Axes, epochs: Sequence[int], values: Sequence[float], colour: str, name: str
 ) -> None:
-    """One curve; few epochs as dots, and a gap where there is no finite number."""
+    """Draw one curve; few epochs as dots, and a gap where there is no finite number."""
     marker = "o" if len(epochs) < 3 else None
     finite = [value if math.isfinite(value) else math.nan for value in values]
     axes.plot(epochs, finite, color=colour, marker=marker, markersize=4, label=name)
 
 
 def _mark_best(axes: Axes, epochs: Sequence[int], found: Sequence[float]) -> None:
-    """A dot at the first epoch with the highest score."""
+    """Set a dot at the first epoch with the highest score."""
     finite = [place for place in range(len(found)) if math.isfinite(found[place])]
     if not finite:
         return
@@ -79,7 +82,7 @@ def _mark_best(axes: Axes, epochs: Sequence[int], found: Sequence[float]) -> Non
 
 
 def _finish(axes: Axes) -> None:
-    """Grid, and whole epochs."""
+    """Draw the grid, and number whole epochs."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel("epoch")

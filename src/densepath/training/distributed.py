@@ -75,7 +75,7 @@ class Ranks:
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """`tensor`, now holding the sum over all processes."""
+        """`tensor`, which now holds the sum over all processes."""
         if self.world_size > 1:
             with _peers():
                 dist.all_reduce(tensor)
@@ -91,7 +91,7 @@ class Ranks:
         return [text for own in each for text in own]
 
     def take_leaders(self, tensors: list[Tensor]) -> None:
-        """The tensors hold what the leading process has in them."""
+        """Fill the tensors with what the leading process has in them."""
         if self.world_size > 1:
             with _peers():
                 for tensor in tensors:
@@ -190,7 +190,7 @@ def pick_device(name: str, ranks: Ranks) -> torch.device:
 
 @contextmanager
 def said_by_leader(ranks: Ranks) -> Iterator[None]:
-    """Within, a mistake of the user is found by every process, and the leading one says it.
+    """A context in which the leading process says a mistake of the user that every process finds.
 
     Raises:
         UsageError: the mistake, in the leading process.
@@ -206,7 +206,7 @@ def said_by_leader(ranks: Ranks) -> Iterator[None]:
 
 @contextmanager
 def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """Inside, the processes can exchange tensors; a world of one has nothing to set up.
+    """A context in which processes can exchange tensors; a world of one has nothing to set up.
 
     Raises:
         PeerError: the others did not come, or left early.
@@ -232,7 +232,7 @@ def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """A lost connection inside becomes a PeerError.
+    """A context in which a lost connection becomes a PeerError.
 
     Raises:
         PeerError: another process ended, or did not answer in time.

@@ -23,7 +23,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, network: Model) -> None:
-        """The average has moved towards the network's present state."""
+        """Move the average towards the network's present state."""
         share = 1 - min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         self.num_updates += 1
         averages: list[Tensor] = []

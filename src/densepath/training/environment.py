@@ -20,13 +20,18 @@ def describe_environment(start_info: dict[str, Any]) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "cpu": _cpu_name(),
-        "cpu_cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cpu_cores": count_cores(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         **start_info,
     }
+
+
+def count_cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _cpu_name() -> str:

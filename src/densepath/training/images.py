@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 
 from densepath.data.dataset import Dataset, Split
-from densepath.data.fingerprint import Fingerprints, fingerprints
+from densepath.data.fingerprint import NO_FINGERPRINTS, Fingerprints, fingerprints
 from densepath.data.inspect import inspect_splits
-from densepath.data.record import NO_FINGERPRINTS, Part, Record, count_in
+from densepath.data.record import Record, count_in
+from densepath.data.recorded_part import RecordedPart
 from densepath.data.sources import built_in
 from densepath.data.splits import Splits, open_splits
 from densepath.errors import CheckpointError, DatasetError, RecipeError
-from densepath.training.recipe import DataSection, Recipe
+from densepath.training.recipe import Recipe
+from densepath.training.recipe_sections import DataSection
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.trained_on import RECORD_NAME, TrainedOn
 
@@ -203,7 +205,8 @@ def _record(
     data, bases = recipe.data, list(_bases(recipe.data))
     datasets: dict[Split, Dataset] = {"train": images.train, images.judged_on: images.judged}
     parts = {
-        split: Part.of(dataset, bases, fingerprints(dataset)) for split, dataset in datasets.items()
+        split: RecordedPart.of(dataset, bases, fingerprints(dataset))
+        for split, dataset in datasets.items()
     }
     train, here = images.train, os.path.abspath(folder)  # noqa: PTH100
     places = {name: str(place) for name in PLACES if (place := getattr(data, name)) is not None}

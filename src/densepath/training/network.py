@@ -8,7 +8,8 @@ import torch
 
 from densepath.errors import RecipeError
 from densepath.models.build import Model, build_model, resolve_spec
-from densepath.training.recipe import ModelSection, Recipe
+from densepath.training.recipe import Recipe
+from densepath.training.recipe_sections import ModelSection
 from densepath.weights.adapt import adapt_first_layer, first_layer
 from densepath.weights.checkpoint import Checkpoint, is_checkpoint
 from densepath.weights.import_file import import_weights
@@ -67,7 +68,7 @@ def build_network(
 
 
 def _load_weights(network: Model, checkpoint: Checkpoint, labels: list[str]) -> None:
-    """The network holds the checkpoint's weights, its first layer adapted to its channels."""
+    """Load the checkpoint's weights, with the first layer adapted to the network's channels."""
     state = network.state_dict()
     keep_classifier = checkpoint.labels == labels
     for name, tensor in checkpoint.tensors.items():

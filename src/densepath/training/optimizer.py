@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from densepath.errors import RecipeError
 from densepath.models.build import Model
 from densepath.models.plan import stage_of
-from densepath.training.recipe import OptimizerSection
+from densepath.training.recipe_sections import OptimizerSection
 
 
 def build_optimizer(model: nn.Module, section: OptimizerSection) -> torch.optim.Optimizer:
@@ -38,13 +38,13 @@ def build_optimizer(model: nn.Module, section: OptimizerSection) -> torch.optim.
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Every group of the optimiser steps with `lr`."""
+    """Set the learning rate of every group of the optimiser."""
     for group in optimizer.param_groups:
         group["lr"] = lr
 
 
 def freeze(model: Model, part: str | int) -> list[nn.Module]:
-    """The modules of `part`, whose parameters now need no gradient.
+    """Freeze the parameters of `part`, and give its modules.
 
     `part` is `nothing`, `stem`, `features` (all but the classifier), or N: the stem and the
     first N stages. The caller keeps these modules in evaluation mode, so that their BatchNorm
@@ -73,14 +73,14 @@ def freeze(model: Model, part: str | int) -> list[nn.Module]:
 
 
 def train_mode(model: nn.Module, frozen: list[nn.Module]) -> None:
-    """The network is in training mode, its frozen parts in evaluation mode."""
+    """Put the network into training mode, and its frozen parts into evaluation mode."""
     model.train()
     for module in frozen:
         module.eval()
 
 
 def clip_gradients(model: nn.Module, largest_norm: float | None) -> None:
-    """The gradient of all weights together is no longer than `largest_norm`."""
+    """Shorten the gradient of all weights together to `largest_norm` at most; None: leave it."""
     if largest_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), largest_norm)
 

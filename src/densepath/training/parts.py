@@ -6,44 +6,45 @@ import time
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.mixing import Mixing
 from densepath.models.build import Model
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
+from densepath.training.epochs import RunningSums
 from densepath.training.loss import Loss
 from densepath.training.progress import Progress
-from densepath.training.qat import FakeQuantised, Teacher, besides
 from densepath.training.recipe import Recipe
 from densepath.training.run_folder import RunFolder
 from densepath.training.schedule import learning_rate
+from densepath.training.shares import is_synced
 from densepath.training.signals import StopRequest
-from densepath.training.state import Position
+from densepath.training.state import Position, StateParts
+from densepath.training.steps.step import Step
 
 
 @dataclass
 class Training:
     """One training as it stands.
 
-    `network` is the bare network; `stepped` is what computes the steps: the network itself, or
-    compiled, rounded as INT8 (`quantised`), or wrapped for many processes. `sums` holds this
-    process's loss, right answers, images and skipped images since the last exchange, and
-    `unread` the images that it could not read in this epoch, `PATH: REASON` each; `named` are
-    those of all processes that the log has. `least_images` is what BatchNorm needs at a time.
+    `network` is the bare network, and `step` what is particular to how it is trained; `stepped`
+    computes the steps: the step's module, compiled or wrapped for many processes where the recipe
+    asks for it. `sums` are those of this process since the last exchange, and `unread` the images
+    that it could not read in this epoch, `PATH: REASON` each; `named` are those of all processes
+    that the log has. `least_images` is what BatchNorm needs at a time.
     """
 
     recipe: Recipe
     ranks: Ranks
     device: torch.device
     network: Model
+    step: Step
     stepped: nn.Module
     frozen: list[nn.Module]
     optimizer: torch.optim.Optimizer
     ema: Ema | None
-    quantised: FakeQuantised | None
-    teacher: Teacher | None
     loss: Loss
     mixing: Mixing
     train_loader: TrainLoader
@@ -53,14 +54,15 @@ class Training:
     progress: Progress
     stop: StopRequest
     position: Position
-    sums: Tensor = field(init=False)
+    sums: RunningSums = field(init=False)
     unread: list[str] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
     saved_at: float = field(default_factory=time.monotonic)
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+        """Start the sums and the clock."""
+        self.sums = RunningSums(self.device)
         self.seconds_before = self.position.seconds
 
     @property
@@ -69,19 +71,14 @@ class Training:
         return self.ema.model if self.ema is not None else self.network
 
     @property
-    def besides(self) -> nn.Module | None:
-        """What the state of a quantisation-aware training holds besides the network."""
-        return besides(self.quantised, self.teacher)
-
-    @property
-    def judged(self) -> nn.Module:
-        """What epochs are judged on: the kept network, rounded if the training is for that."""
-        return self.kept if self.quantised is None else self.quantised.of(self.kept)
+    def state_parts(self) -> StateParts:
+        """What the state holds besides the position."""
+        return StateParts(self.network, self.optimizer, self.ema, self.step.state)
 
     @property
     def synced(self) -> bool:
         """Whether BatchNorm takes its statistics over the images of all processes."""
-        return self.recipe.distributed.sync_bn and self.ranks.world_size > 1
+        return is_synced(self.recipe, self.ranks)
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -89,7 +86,7 @@ class Training:
         return torch.channels_last if self.recipe.compute.channels_last else torch.contiguous_format
 
     def count_time(self) -> None:
-        """The position knows the time spent up to now."""
+        """Note the time spent up to now in the position."""
         self.position.seconds = self.seconds_before + time.monotonic() - self.started
 
     @property

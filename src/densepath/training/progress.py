@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from densepath.choices import ProgressStyle
 from densepath.metrics.metrics import top5_tells
+from densepath.training.epochs import EpochRow, EpochSums
 from densepath.training.state import Position
 from densepath.wording import counted, percent
 
@@ -16,59 +17,59 @@ RATE_SECONDS = 20.0
 
 
 class Progress(Protocol):
-    """Told by the loop what happens."""
+    """What the loop tells of a training."""
 
     def start_training(self, num_classes: int) -> None:
-        """The data is open; it has so many classes."""
+        """Be told that the data is open, with so many classes."""
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
-        """An epoch of `num_steps` steps starts or goes on."""
+        """Be told that an epoch of `num_steps` steps starts or goes on."""
 
     def step(self, position: Position, lr: float, num_images: int) -> None:
-        """Steps with `num_images` images are done; `position` stands after them."""
+        """Be told that steps with `num_images` images are done, and where the training now is."""
 
     def start_evaluation(self, num_batches: int) -> None:
-        """The evaluation of an epoch starts."""
+        """Be told that the evaluation of an epoch starts."""
 
     def evaluated(self, num_images: int) -> None:
-        """A batch of this process is evaluated."""
+        """Be told that a batch of this process is evaluated."""
 
-    def end_epoch(self, row: dict[str, Any]) -> None:
-        """An epoch is over; `row` is its row of metrics.csv."""
+    def end_epoch(self, row: EpochRow) -> None:
+        """Be told that an epoch is over."""
 
     def say(self, message: str) -> None:
-        """Lines for the person, at once; may come from another thread."""
+        """Show lines at once; may be called from another thread."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Be told that nothing more will come."""
 
 
 class NoProgress:
-    """Says nothing."""
+    """The progress that says nothing."""
 
     def start_training(self, num_classes: int) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
     def step(self, position: Position, lr: float, num_images: int) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
     def start_evaluation(self, num_batches: int) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
     def evaluated(self, num_images: int) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
-    def end_epoch(self, row: dict[str, Any]) -> None:
-        """Says nothing."""
+    def end_epoch(self, row: EpochRow) -> None:
+        """Say nothing."""
 
     def say(self, message: str) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
     def close(self) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
 
 class LineProgress(NoProgress):
@@ -81,27 +82,27 @@ class LineProgress(NoProgress):
         self.said = time.monotonic()
 
     def start_training(self, num_classes: int) -> None:
-        """Remembers the classes."""
+        """Remember the classes."""
         self.num_classes = num_classes
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
-        """Starts the clock."""
+        """Start the clock."""
         self.pace.start_epoch(position, num_steps)
 
     def step(self, position: Position, lr: float, num_images: int) -> None:
-        """Says where it is, now and then."""
+        """Say where it is, now and then."""
         self.pace.step(position, num_images)
         if time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
             self.said = time.monotonic()
             self.say(describe(position, lr, self.num_epochs, self.pace))
 
-    def end_epoch(self, row: dict[str, Any]) -> None:
-        """Says how the epoch went."""
+    def end_epoch(self, row: EpochRow) -> None:
+        """Say how the epoch went."""
         self.said = time.monotonic()
         self.say(describe_row(row, self.num_epochs, self.num_classes))
 
     def say(self, message: str) -> None:
-        """A line."""
+        """Write a line."""
         print(message, file=self.stream, flush=True)
 
 
@@ -125,11 +126,11 @@ class BarProgress(NoProgress):
         self.task = self.bars.add_task("", total=1, figures="")
 
     def start_training(self, num_classes: int) -> None:
-        """Remembers the classes."""
+        """Remember the classes."""
         self.num_classes = num_classes
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
-        """A new bar for the epoch's steps."""
+        """Start a bar for the epoch's steps."""
         self.pace.start_epoch(position, num_steps)
         title = f"epoch {position.epoch + 1}/{self.num_epochs}"
         self.bars.reset(
@@ -137,35 +138,32 @@ class BarProgress(NoProgress):
         )
 
     def step(self, position: Position, lr: float, num_images: int) -> None:
-        """The bar has moved."""
+        """Move the bar."""
         self.pace.step(position, num_images)
         left = self.pace.describe_left(position, self.num_epochs)
-        loss, right = means(position)
-        figures = (
-            f"loss {loss:.3f}  acc {percent(right)}  {self.pace.rate:,.0f} images/s  {left} left"
-        )
+        figures = f"{_describe_sums(position.sums)}  {self.pace.rate:,.0f} images/s  {left} left"
         self.bars.update(self.task, completed=position.step, figures=figures)
 
     def start_evaluation(self, num_batches: int) -> None:
-        """A new bar for the evaluation's batches."""
+        """Start a bar for the evaluation's batches."""
         self.bars.reset(
             self.task, total=num_batches, completed=0, description="evaluating", figures=""
         )
 
     def evaluated(self, num_images: int) -> None:
-        """The bar has moved."""
+        """Move the bar."""
         self.bars.advance(self.task)
 
-    def end_epoch(self, row: dict[str, Any]) -> None:
-        """A line that stays."""
+    def end_epoch(self, row: EpochRow) -> None:
+        """Write a line that stays."""
         self.say(describe_row(row, self.num_epochs, self.num_classes))
 
     def say(self, message: str) -> None:
-        """Lines above the bar, as they are."""
+        """Write lines above the bar, as they are."""
         self.bars.console.print(message, markup=False, soft_wrap=True)
 
     def close(self) -> None:
-        """The bar is gone."""
+        """Remove the bar."""
         self.bars.stop()
 
 
@@ -178,11 +176,11 @@ class Pace:
         self.seen_step = 0
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
-        """The clock starts at this position."""
+        """Start the clock at this position."""
         self.num_steps, self.seen_step, self.seen_at = num_steps, position.step, time.monotonic()
 
     def step(self, position: Position, num_images: int) -> None:
-        """The position was reached with `num_images` more images."""
+        """Note that the position was reached with `num_images` more images."""
         now, steps = time.monotonic(), position.step - self.seen_step
         if self.seen_at is None or steps < 1:
             return
@@ -208,31 +206,29 @@ def make_progress(style: ProgressStyle, num_epochs: int, *, leads: bool) -> Prog
     return LineProgress(num_epochs)
 
 
-def means(position: Position) -> tuple[float, float]:
-    """Loss and share of right answers of the epoch so far."""
-    loss, right, images, _ = position.sums
-    return loss / max(images, 1), right / max(images, 1)
+def _describe_sums(sums: EpochSums) -> str:
+    """Loss and share of right answers of the epoch so far; 0 before the first image."""
+    images = max(sums.images, 1)
+    return f"loss {sums.loss / images:.3f}  acc {percent(sums.right / images)}"
 
 
 def describe(position: Position, lr: float, num_epochs: int, pace: Pace) -> str:
     """One line about a training under way."""
-    loss, right = means(position)
     return (
         f"epoch {position.epoch + 1}/{num_epochs}  step {position.step}/{pace.num_steps}  "
-        f"loss {loss:.3f}  acc {percent(right)}  lr {lr:.4g}  {pace.rate:,.0f} images/s  "
+        f"{_describe_sums(position.sums)}  lr {lr:.4g}  {pace.rate:,.0f} images/s  "
         f"{pace.describe_left(position, num_epochs)} left"
     )
 
 
-def describe_row(row: dict[str, Any], num_epochs: int, num_classes: int) -> str:
+def describe_row(row: EpochRow, num_epochs: int, num_classes: int) -> str:
     """One line about an epoch that is over, with top-5 where it tells something."""
-    multi_label = row["top5"] is None
-    score = "micro-F1" if multi_label else "top-1"
-    shown = not multi_label and top5_tells(num_classes)
-    top5 = f"  top-5 {percent(row['top5'], 2)}" if shown else ""
-    skipped = row["train_skipped"] + row["skipped"]
+    score = "micro-F1" if row.multi_label else "top-1"
+    top5 = ""
+    if row.top5 is not None and top5_tells(num_classes):
+        top5 = f"  top-5 {percent(row.top5, 2)}"
+    skipped = f"  {counted(row.all_skipped, 'image')} skipped" if row.all_skipped else ""
     return (
-        f"epoch {row['epoch']}/{num_epochs}  train loss {row['train_loss']:.4f}  "
-        f"loss {row['loss']:.4f}  {score} {percent(row['top1'], 2)}{top5}"
-        + (f"  {counted(skipped, 'image')} skipped" if skipped else "")
+        f"epoch {row.epoch}/{num_epochs}  train loss {row.train_loss:.4f}  "
+        f"loss {row.loss:.4f}  {score} {percent(row.top1, 2)}{top5}{skipped}"
     )

@@ -45,7 +45,7 @@ def read_recipe(path: str | Path) -> Values:
 
 
 def write_recipe(path: str | Path, recipe: Recipe, comment: str) -> None:
-    """The file `path` holds every field of `recipe` as YAML, after `comment`.
+    """Write every field of `recipe` into the file `path` as YAML, after `comment`.
 
     Raises:
         OutputError: it cannot be written.

@@ -13,8 +13,9 @@ from densepath.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from densepath.models.build import resolve_spec
 from densepath.models.catalogue import find_spec
 from densepath.models.spec import ModelSpec
-from densepath.training.recipe import DataSection, Recipe
+from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import make_recipe
+from densepath.training.recipe_sections import DataSection
 from densepath.weights.adapt import adapt_preprocess
 from densepath.weights.checkpoint import Checkpoint
 

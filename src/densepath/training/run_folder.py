@@ -11,17 +11,12 @@ README.md           all of this in words
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import nn
 
 from densepath.data.sources import built_in
 from densepath.drawing.picture import save_picture
@@ -32,8 +27,8 @@ from densepath.images.preprocess import Preprocess
 from densepath.models.build import Model
 from densepath.names import READABLE, check_network_path
 from densepath.outputs import check_folder
-from densepath.training.ema import Ema
 from densepath.training.environment import describe_environment
+from densepath.training.epochs import to_csv
 from densepath.training.images import PLACES, Memory, RunImages
 from densepath.training.more_epochs import extend
 from densepath.training.recipe import Recipe
@@ -45,7 +40,8 @@ from densepath.training.recipe_file import (
 )
 from densepath.training.resolve import absolute_places
 from densepath.training.run_readme import write_readme
-from densepath.training.state import Position, read_state, write_state
+from densepath.training.state import Position, StateParts, read_state, write_state
+from densepath.training.steps.step import Step
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.trained_on import RECIPE_NAME, RECORD_NAME, TrainedOn
 from densepath.wording import counted, literal
@@ -123,7 +119,7 @@ def _find_moved(path: Path, recipe: Recipe) -> list[str]:
 
 @dataclass
 class RunFolder:
-    """The folder of one training; only the leading process writes into it.
+    """The folder of one training, which only the leading process writes into.
 
     `preprocess` and what `images` and `memory` (of the leading process) say of the data go into
     every checkpoint.
@@ -138,9 +134,9 @@ class RunFolder:
     drawn_at: float = -math.inf
 
     def begin(self, *, resume: bool) -> None:
-        """The folder is there and holds the recipe and the record of the images.
+        """Make the folder, with the recipe and the record of the images.
 
-        `check_run_folder` has found that it may.
+        `check_run_folder` has found that it may be made.
 
         Raises:
             OutputError: it cannot be written.
@@ -152,7 +148,7 @@ class RunFolder:
         self.log("started" if not resume else "started again")
 
     def keep_recipe(self) -> None:
-        """`recipe.yaml` says how many epochs this start goes on to, and where its images are.
+        """Say in `recipe.yaml` how many epochs this start goes on to, and where its images are.
 
         Raises:
             OutputError: it cannot be written.
@@ -167,7 +163,7 @@ class RunFolder:
             self.log(f"its images are elsewhere now: {'; '.join(places)}")
 
     def _keep_record(self) -> None:
-        """The record of the images says where they are."""
+        """Write the record of the images, which says where they are too."""
         if self.memory is not None and self.memory.trained_on is not None:
             self.memory.record.save(self.path / RECORD_NAME)
 
@@ -184,35 +180,23 @@ class RunFolder:
         """The file with the state for an exact resume."""
         return self.path / STATE_NAME
 
-    def save_state(
-        self,
-        position: Position,
-        network: Model,
-        optimizer: torch.optim.Optimizer,
-        ema: Ema | None,
-        quantised: nn.Module | None = None,
-    ) -> None:
-        """The state is written.
+    def save_state(self, position: Position, parts: StateParts) -> None:
+        """Write the state.
 
         Raises:
             OutputError: it cannot be; the state before it is kept.
         """
-        write_state(self.state_path, position, network, optimizer, ema, quantised)
+        write_state(self.state_path, position, parts)
 
-    def load_state(
-        self,
-        num_images: list[int],
-        network: Model,
-        optimizer: torch.optim.Optimizer,
-        ema: Ema | None,
-        quantised: nn.Module | None = None,
-    ) -> Position:
-        """Where the training stands; `num_images` is what its data sets hold now.
+    def load_state(self, num_images: list[int], parts: StateParts) -> Position:
+        """Where the training stands, after its state has been read into `parts`.
+
+        `num_images` is what its data sets hold now.
 
         Raises:
             CheckpointError: there is no state, it is damaged, or the data has changed.
         """
-        position = read_state(self.state_path, network, optimizer, ema, quantised)
+        position = read_state(self.state_path, parts)
         if position.num_images != num_images:
             raise CheckpointError(
                 f"{self.path} was trained and evaluated on {position.num_images} images; "
@@ -221,8 +205,8 @@ class RunFolder:
             )
         return position
 
-    def save_epoch(self, model: Model, position: Position, *, is_best: bool) -> None:
-        """Checkpoints, metrics and README hold the epoch that has just ended.
+    def save_epoch(self, model: Model, position: Position, step: Step, *, is_best: bool) -> None:
+        """Write checkpoints, `metrics.csv` and README of the epoch that has just ended.
 
         Raises:
             OutputError: they cannot be written.
@@ -238,21 +222,23 @@ class RunFolder:
                 "made_by": "densepath train",
                 "data": self.images.train.description,
                 "start": self.recipe.model.weights,
-                "epochs": row["epoch"],
+                "epochs": row.epoch,
                 "of_epochs": self.recipe.epochs,
                 "seed": self.recipe.seed,
-                "top1": row["top1"],
+                "top1": row.top1,
                 "evaluated_on": self.recipe.data.evaluate_on,
-                **self._quantization(row),
+                **step.provenance(row),
             },
         )
         if is_best:
             checkpoint.save(self.path / "best.safetensors")
         checkpoint.save(self.path / "last.safetensors")
-        self.write_metrics(position)
+        write_text(self.path / "metrics.csv", to_csv(position.rows))
+        about = step.describe(position)
+        write_readme(self.path, self.recipe, position, self.images, self.memory, about=about)
         self.log(
-            f"epoch {row['epoch']}: train loss {row['train_loss']:.4f}, loss {row['loss']:.4f}, "
-            f"top-1 {row['top1']:.4f}"
+            f"epoch {row.epoch}: train loss {row.train_loss:.4f}, loss {row.loss:.4f}, "
+            f"top-1 {row.top1:.4f}"
         )
 
     def _trained_on(self, *, is_chosen: bool) -> TrainedOn | None:
@@ -261,31 +247,14 @@ class RunFolder:
             return None
         return replace(self.memory.trained_on, is_chosen=is_chosen)
 
-    def _quantization(self, row: dict[str, Any]) -> dict[str, Any]:
-        """What a checkpoint of a quantisation-aware training says of it; else nothing."""
-        section = self.recipe.quantization
-        if section.target == "none":
-            return {}
-        said = {"aware_of": section.target, "weight_bits": section.weight_bits}
-        return {"quantization": said | {"float_top1": row["float_top1"]}}
-
-    def write_metrics(self, position: Position) -> None:
-        """`metrics.csv` and `README.md` hold the epochs of `position`.
-
-        Raises:
-            OutputError: they cannot be written.
-        """
-        write_text(self.path / "metrics.csv", _to_csv(position.rows))
-        write_readme(self.path, self.recipe, position, self.images, self.memory)
-
     def draw_soon(self, position: Position) -> None:
-        """As `draw`, unless that was done a moment ago and more epochs are to come."""
+        """Call `draw`, unless that was done a moment ago and more epochs are to come."""
         moment_ago = time.monotonic() - self.drawn_at < SECONDS_BETWEEN_CURVES
         if position.epoch == self.recipe.epochs or not moment_ago:
             self.draw(position)
 
     def draw(self, position: Position) -> None:
-        """`curves.png` shows the epochs of `position`; one that fails is a note, here and there.
+        """Draw the epochs of `position` into `curves.png`; where that fails, note it in the log.
 
         To be called when all else of these epochs is on the disk.
         """
@@ -314,7 +283,7 @@ class RunFolder:
         return f"{self.path} keeps the last good {' and '.join(kept)}."
 
     def log(self, message: str) -> None:
-        """`train.log` has these lines more, each with the time.
+        """Add these lines to `train.log`, each with the time.
 
         Raises:
             OutputError: it cannot be written.
@@ -325,13 +294,3 @@ class RunFolder:
                 file.writelines(f"{stamp} {line}\n" for line in message.split("\n"))
         except OSError as error:
             raise OutputError(f"cannot write {self.path / 'train.log'}: {error}") from error
-
-
-def _to_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV with a heading; six significant digits; what does not exist stays empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    return text.getvalue()

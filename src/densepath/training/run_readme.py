@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from densepath.files import write_text
+from densepath.training.epochs import EpochRow
 from densepath.training.images import Memory, RunImages, kept_test
 from densepath.training.recipe import Recipe
 from densepath.training.state import Position
@@ -16,23 +16,34 @@ LABELS_SHOWN = 20
 
 
 def write_readme(
-    folder: Path, recipe: Recipe, position: Position, images: RunImages, memory: Memory | None
+    folder: Path,
+    recipe: Recipe,
+    position: Position,
+    images: RunImages,
+    memory: Memory | None,
+    *,
+    about: str,
 ) -> None:
-    """`README.md` of the run folder says what `position` has reached.
+    """Write what `position` has reached into `README.md` of the run folder.
+
+    `about` is what the step says of itself.
 
     Raises:
         OutputError: it cannot be written.
     """
-    write_text(folder / "README.md", _text(recipe, position, images, memory))
+    write_text(folder / "README.md", _text(recipe, position, images, memory, about))
 
 
-def _text(recipe: Recipe, position: Position, images: RunImages, memory: Memory | None) -> str:
+def _text(
+    recipe: Recipe, position: Position, images: RunImages, memory: Memory | None, about: str
+) -> str:
+    """The README as Markdown."""
     last = position.rows[-1]
     labels = images.train.class_names
     assert position.best is not None
-    planned, done = counted(recipe.epochs, "epoch"), f"{counted(last['epoch'], 'epoch')} done"
-    state = "finished" if last["epoch"] == recipe.epochs else done
-    score = "top-1" if last["top5"] is not None else "micro-F1"
+    planned, done = counted(recipe.epochs, "epoch"), f"{counted(last.epoch, 'epoch')} done"
+    state = "finished" if last.epoch == recipe.epochs else done
+    score = "micro-F1" if last.multi_label else "top-1"
     shown = first_of(list(map(in_markdown, labels)), LABELS_SHOWN)
     start = f"the weights {recipe.model.weights}" if recipe.model.weights else "new weights"
     average = "; the kept weights are the moving average" if recipe.ema.decay else ""
@@ -41,11 +52,11 @@ def _text(recipe: Recipe, position: Position, images: RunImages, memory: Memory 
 {planned} ({state}), batches of {recipe.data.batch_size}, {recipe.optimizer.name} with
 a peak learning rate of {recipe.optimizer.lr:g} ({recipe.schedule.name}), from {start}{average}.
 Time so far: {_duration(position.seconds)}.
-{_quantization(recipe, position)}
+{about}
 | | epoch | {score} | loss |
 |---|---|---|---|
-| best | {position.best_epoch} | {percent(position.best, 2)} | {_best_loss(position):.4f} |
-| last | {last["epoch"]} | {percent(last["top1"], 2)} | {last["loss"]:.4f} |
+| best | {position.best_epoch} | {percent(position.best, 2)} | {position.best_row.loss:.4f} |
+| last | {last.epoch} | {percent(last.top1, 2)} | {last.loss:.4f} |
 
 {_judged(images, last, {} if memory is None else memory.seen)}{_left_out(images, last)}
 
@@ -77,7 +88,7 @@ judged on, `environment.json` versions and hardware, `recipe.yaml` every setting
 """
 
 
-def _judged(images: RunImages, last: dict[str, Any], seen: Mapping[str, int]) -> str:
+def _judged(images: RunImages, last: EpochRow, seen: Mapping[str, int]) -> str:
     """What the scores were measured on, and what they are worth.
 
     Args:
@@ -86,8 +97,8 @@ def _judged(images: RunImages, last: dict[str, Any], seen: Mapping[str, int]) ->
         seen: by split, how many of its images were trained on.
     """
     name, count = images.judged_on, f"{len(images.judged):,}"
-    if last["skipped"]:
-        count = f"{last['count']:,} readable ones of the {count}"
+    if last.skipped:
+        count = f"{last.count:,} readable ones of the {count}"
     measured = f"Measured on the {count} {name} images ({images.splits.rules[name]})."
     if known := seen.get(name, 0):
         measured += (
@@ -115,18 +126,18 @@ def _judged(images: RunImages, last: dict[str, Any], seen: Mapping[str, int]) ->
     return f"{chosen}judge it on images that were\nnot used here."
 
 
-def _left_out(images: RunImages, last: dict[str, Any]) -> str:
+def _left_out(images: RunImages, last: EpochRow) -> str:
     """A paragraph on images that the newest epoch could not use; else nothing."""
-    counts = {
-        f"{last['train_skipped']:,} of {len(images.train):,} training images": "train_skipped",
-        f"{last['skipped']:,} of {len(images.judged):,} {images.judged_on} images": "skipped",
-    }
-    said = [what for what, name in counts.items() if last[name]]
+    parts = (
+        (last.train_skipped, len(images.train), "training"),
+        (last.skipped, len(images.judged), images.judged_on),
+    )
+    said = [f"{left:,} of {count:,} {name} images" for left, count, name in parts if left]
     if not said:
         return ""
     return f"""
 
-**Left out in epoch {last["epoch"]}**: {" and ".join(said)}; `train.log` names those that could not
+**Left out in epoch {last.epoch}**: {" and ".join(said)}; `train.log` names those that could not
 be read."""
 
 
@@ -134,37 +145,6 @@ def _evaluated(images: RunImages) -> str:
     """What `densepath evaluate` of this folder measures on."""
     held_back = kept_test(images) is not None
     return "measures it on the test images" if held_back else f"on its {images.judged_on} images"
-
-
-def _quantization(recipe: Recipe, position: Position) -> str:
-    """A paragraph on a quantisation-aware training; else nothing."""
-    section = recipe.quantization
-    if section.target == "none":
-        return ""
-    assert position.best_epoch is not None
-    best = position.rows[position.best_epoch - 1]
-    start, share = position.start, section.teacher
-    taught = (
-        f" Of its targets {percent(share, 0)} were the float network's first answers."
-        if share
-        else ""
-    )
-    return f"""
-Quantisation-aware, for {section.target.upper()} with weights of {section.weight_bits} bits: the
-weights are ordinary float32 ones that have learned to be rounded. The scores below are of the
-rounded network, emulated in float32; `densepath quantize` makes the real one.{taught}
-
-| score | rounded | as float32 |
-|---|---|---|
-| start | {percent(start["top1"], 2)} | {percent(start["float_top1"], 2)} |
-| best epoch | {percent(best["top1"], 2)} | {percent(best["float_top1"], 2)} |
-"""
-
-
-def _best_loss(position: Position) -> float:
-    """The evaluation loss of the best epoch."""
-    assert position.best_epoch is not None
-    return float(position.rows[position.best_epoch - 1]["loss"])
 
 
 def _duration(seconds: float) -> str:

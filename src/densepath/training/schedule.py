@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from densepath.training.recipe import Recipe, ScheduleSection
+from densepath.training.recipe import Recipe
+from densepath.training.recipe_sections import ScheduleSection
 
 # A one-cycle schedule rises for this share of the training (arXiv:1708.07120 has 0.45;
 # fast.ai and PyTorch's OneCycleLR settled on 0.3) from 1/25 of the peak.

@@ -68,6 +68,11 @@ def share_step(
     return StepShare(sum(used), max(parts), parts[rank], counts[rank] - used[rank])
 
 
+def is_synced(recipe: Recipe, ranks: Ranks) -> bool:
+    """Whether BatchNorm takes its statistics over the images of all processes."""
+    return recipe.distributed.sync_bn and ranks.world_size > 1
+
+
 def count_least_images(network: Model, frozen: list[nn.Module], size: tuple[int, int]) -> int:
     """The images that one pass needs at least: 2 where a BatchNorm that learns its statistics
     sees maps of one value a channel, else 1. The network is left in training mode.
@@ -79,6 +84,7 @@ def count_least_images(network: Model, frozen: list[nn.Module], size: tuple[int,
     areas: list[int] = []
 
     def look(_: nn.Module, inputs: Any) -> None:
+        """Note how many values a channel has."""
         areas.append(inputs[0].shape[2:].numel())
 
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]

@@ -25,6 +25,10 @@ REPEAT_SECONDS = 0.3
 GRACE_SECONDS = 3.0
 
 
+# What `StopRequest.signal` is where another process was signalled.
+OTHERS_SIGNAL = "a signal to another process"
+
+
 class StoppedNow(KeyboardInterrupt):
     """A second signal, or one before the first step, has ended a training where it was.
 
@@ -64,6 +68,7 @@ class StopRequest:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
+        """Catch signals, in the main thread."""
         if threading.current_thread() is threading.main_thread():
             self._read_end, self._write_end = socket.socketpair()
             self._write_end.setblocking(False)
@@ -77,6 +82,7 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Give the signals back to whoever had them."""
         if not self._before:
             return
         while self._before:
@@ -86,6 +92,11 @@ class StopRequest:
         self._write_end.close()
         self._watcher.join()
         self._read_end.close()
+
+    def heed_others(self) -> None:
+        """Note that the training stops, where the signal came to another process."""
+        if self.signal is None:
+            self.signal = OTHERS_SIGNAL
 
     def _raise_if_now(self, number: int, frame: FrameType | None) -> None:
         """End what the main thread does, once for each time that it should."""
@@ -114,7 +125,7 @@ class StopRequest:
                 self._end_process_unless_left(found[0])
 
     def _end_process_unless_left(self, number: int) -> None:
-        """Return when the `with` is left in time; else, or at one more signal, end the process."""
+        """End the process when the `with` is not left in time, or at one more signal."""
         ends_at = time.monotonic() + GRACE_SECONDS
         # The signal that woke the main thread comes here too.
         time.sleep(REPEAT_SECONDS)
@@ -138,7 +149,7 @@ class StopRequest:
 
 
 def _interrupt_main_thread(number: int) -> None:
-    """The main thread runs its handler now, also where it waits for something."""
+    """Let the main thread run its handler now, also where it waits for something."""
     main = threading.main_thread().ident
     if hasattr(signal, "pthread_kill") and main is not None:
         signal.pthread_kill(main, number)

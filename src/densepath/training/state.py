@@ -1,16 +1,16 @@
 """The state of an unfinished training: one safetensors file, enough to go on bit for bit.
 
 The file is written under a temporary name and renamed, so a kill at any moment leaves either
-the old state or the new one. Tensors hold the network, the optimiser, the average and what a
-quantisation-aware training has besides (ranges, teacher); the metadata holds the rest as JSON. No
-random state is kept: every draw of a training comes from the recipe's seed and the place in the
-training.
+the old state or the new one. Tensors hold the network, the optimiser, the average and what the
+step has besides (ranges, teacher); the metadata holds the rest as JSON. No random state is kept:
+every draw of a training comes from the recipe's seed and the place in the training.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,40 @@ from torch import Tensor, nn
 
 from densepath.errors import CheckpointError
 from densepath.training.ema import Ema
+from densepath.training.epochs import EpochRow, EpochSums
 from densepath.weights.checkpoint import write_tensors
 
 METADATA_KEY = "densepath_state"
+# What `StateParts.step` is called in the file: after the first step that kept something.
+STEP_KEY = "quantised"
 # 2: an epoch takes every image; in 1 it left out those that filled no batch, so that the same step
 # stood for other images.
 FORMAT = 2
+
+
+@dataclass(frozen=True)
+class StartScores:
+    """What the first evaluation gives, before the first step: as trained, and in float32."""
+
+    top1: float
+    float_top1: float
+
+
+@dataclass(frozen=True)
+class StateParts:
+    """What a state holds of a training besides its position.
+
+    Attributes:
+        model: the network.
+        optimizer: of its parameters.
+        ema: the average of its weights; None without.
+        step: what its step keeps (`Step.state`); None where that is nothing.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: Ema | None = None
+    step: nn.Module | None = None
 
 
 @dataclass
@@ -36,67 +64,90 @@ class Position:
     Attributes:
         epoch: the epoch that runs, from 0.
         step: the steps of it that are done.
-        sums: of this epoch so far, over all processes: loss, right answers, images, skipped.
+        sums: of this epoch so far, over all processes.
         recent_loss: the loss, averaged over about the last 50 steps; None before the first.
         best: the best score so far; None before the first evaluation.
         best_epoch: the epoch of that score.
-        rows: a row of `metrics.csv` for each finished epoch.
+        rows: of the epochs that are over, in order.
         seconds: the time spent so far, over all starts.
         num_images: of training and of evaluation.
-        start: `top1` and `float_top1` of a quantisation-aware training before its first step.
+        start: the scores before the first step, of a training that is calibrated; else None.
     """
 
     epoch: int = 0
     step: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0] * 4)
+    sums: EpochSums = field(default_factory=EpochSums)
     recent_loss: float | None = None
     best: float | None = None
     best_epoch: int | None = None
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[EpochRow] = field(default_factory=list)
     seconds: float = 0.0
     num_images: list[int] = field(default_factory=list)
-    start: dict[str, float] = field(default_factory=dict)
+    start: StartScores | None = None
+
+    def end_epoch(self, row: EpochRow, *, is_best: bool) -> None:
+        """Move to the start of the next epoch."""
+        if is_best:
+            self.best, self.best_epoch = row.top1, row.epoch
+        self.rows.append(row)
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, EpochSums()
+
+    @property
+    def best_row(self) -> EpochRow:
+        """The row of the best epoch; there has been an evaluation."""
+        assert self.best_epoch is not None
+        return self.rows[self.best_epoch - 1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as the state file holds them."""
+        return dataclasses.asdict(self) | {
+            "sums": list(dataclasses.astuple(self.sums)),
+            "rows": [row.to_dict() for row in self.rows],
+            "start": {} if self.start is None else dataclasses.asdict(self.start),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Position:
+        """The position that `to_json` gave as these values.
+
+        Raises:
+            KeyError, TypeError: they are those of no position.
+        """
+        typed = {
+            "sums": EpochSums(*values["sums"]),
+            "rows": [EpochRow(**row) for row in values["rows"]],
+            "start": StartScores(**values["start"]) if values["start"] else None,
+        }
+        return cls(**{**values, **typed})
 
 
-def write_state(
-    path: Path,
-    position: Position,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    ema: Ema | None,
-    quantised: nn.Module | None = None,
-) -> None:
-    """The file `path` holds the training as it stands.
+def write_state(path: Path, position: Position, parts: StateParts) -> None:
+    """Write the training as it stands into the file `path`.
 
     Raises:
         OutputError: it cannot be written; the state that stood there before is kept.
     """
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for index, slots in optimizer.state_dict()["state"].items():
+    ema = parts.ema
+    tensors = {f"model.{name}": tensor for name, tensor in parts.model.state_dict().items()}
+    for index, slots in parts.optimizer.state_dict()["state"].items():
         for slot, tensor in slots.items():
             if tensor is not None:
                 tensors[f"optimizer.{index}.{slot}"] = tensor
     if ema is not None:
         tensors |= {f"ema.{name}": tensor for name, tensor in ema.model.state_dict().items()}
-    if quantised is not None:
-        tensors |= {f"quantised.{name}": t for name, t in quantised.state_dict().items()}
+    if parts.step is not None:
+        tensors |= {f"{STEP_KEY}.{name}": t for name, t in parts.step.state_dict().items()}
     values = {
         "format": FORMAT,
-        "position": dataclasses.asdict(position),
+        "position": position.to_json(),
         "ema_updates": ema.num_updates if ema is not None else 0,
     }
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_tensors(path, held, {METADATA_KEY: json.dumps(values)})
 
 
-def read_state(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    ema: Ema | None,
-    quantised: nn.Module | None = None,
-) -> Position:
-    """The network, the optimiser, the average and `quantised` are as `write_state` left them.
+def read_state(path: Path, parts: StateParts) -> Position:
+    """The position of a training, whose `parts` are now as `write_state` found them.
 
     Raises:
         CheckpointError: no state, a damaged one, or one of another network.
@@ -105,7 +156,7 @@ def read_state(
         "model": {},
         "optimizer": {},
         "ema": {},
-        "quantised": {},
+        STEP_KEY: {},
     }
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -120,14 +171,14 @@ def read_state(
                 "densepath wrote it, whose steps have other images. Start anew from its weights: "
                 f"densepath train {run / 'recipe.yaml'} --weights {run} --output NEW_FOLDER"
             )
-        model.load_state_dict(tensors["model"])
-        _load_optimizer(optimizer, tensors["optimizer"])
-        if ema is not None:
-            ema.model.load_state_dict(tensors["ema"])
-            ema.num_updates = values["ema_updates"]
-        if quantised is not None:
-            quantised.load_state_dict(tensors["quantised"])
-        return Position(**values["position"])
+        parts.model.load_state_dict(tensors["model"])
+        _load_optimizer(parts.optimizer, tensors["optimizer"])
+        if parts.ema is not None:
+            parts.ema.model.load_state_dict(tensors["ema"])
+            parts.ema.num_updates = values["ema_updates"]
+        if parts.step is not None:
+            parts.step.load_state_dict(tensors[STEP_KEY])
+        return Position.from_json(values["position"])
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no state to resume from.") from error
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
@@ -135,7 +186,7 @@ def read_state(
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The optimiser's slots (momentum, moments, steps) hold these tensors."""
+    """Put these tensors into the optimiser's slots (momentum, moments, steps)."""
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, slot = name.partition(".")

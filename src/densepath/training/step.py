@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from densepath.data.loader import Batch
+from densepath.data.batch import Batch
 from densepath.training.optimizer import clip_gradients, set_learning_rate, train_mode
 from densepath.training.parts import Training
 from densepath.training.shares import StepShare
 
 
 def take_step(training: Training, batch: Batch, share: StepShare) -> None:
-    """The weights have moved once, against the mean gradient of all processes' images.
+    """Move the weights once, against the mean gradient of all processes' images.
 
     Each process adds up the loss of its own images, so that processes with fewer readable
     images weigh less. DistributedDataParallel averages gradients over processes; the factor
@@ -28,8 +28,7 @@ def take_step(training: Training, batch: Batch, share: StepShare) -> None:
     recipe, position, ranks = training.recipe, training.position, training.ranks
     torch.manual_seed(_draw_seed(recipe.seed, position.epoch, position.step, ranks.rank))
     set_learning_rate(training.optimizer, training.lr_at(position.step))
-    if training.quantised is not None:
-        training.quantised.observing = training.share_done < recipe.quantization.observe
+    training.step.begin(training.share_done)
     images = batch.images.to(training.device, non_blocking=True)
     targets = batch.targets.to(training.device, non_blocking=True)
     images, targets = training.mixing(
@@ -44,12 +43,11 @@ def take_step(training: Training, batch: Batch, share: StepShare) -> None:
         with _keep_gradients(training.stepped, exchange=exchange), _statistics_of(training, x):
             with _autocast(training):
                 logits = training.stepped(x)
-                aim = y if training.teacher is None else training.teacher.targets(x, y)
-            loss = training.loss(logits.float(), aim)
+                aims = training.step.targets(x, y)
+            loss = training.loss(logits.float(), aims)
             (loss * (ranks.world_size / share.num_images)).backward()
-        training.sums[0] += loss.detach()
-        training.sums[1] += training.loss.count_right(logits.detach(), y)
-        training.sums[2] += len(x)
+        right = training.loss.count_right(logits.detach(), y)
+        training.sums.add(loss.detach(), right, len(x))
     clip_gradients(training.network, recipe.optimizer.clip_norm)
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
@@ -75,8 +73,7 @@ def _statistics_of(training: Training, images: Tensor) -> Iterator[None]:
     if len(images):
         yield
         return
-    if training.quantised is not None:
-        training.quantised.observing = False
+    training.step.pause_statistics()
     if not training.synced:
         training.stepped.eval()
     yield

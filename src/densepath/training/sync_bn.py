@@ -18,12 +18,14 @@ class _SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        """The sum over all processes, of the same shape."""
         total = tensor.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """The sum of all processes' gradients."""
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
@@ -50,7 +52,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _update_statistics(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        """The running statistics have moved; the variance as an unbiased one, as in torch."""
+        """Move the running statistics; the variance as an unbiased one, as in torch."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -61,7 +63,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
 
 def synchronise(model: nn.Module, device: torch.device) -> None:
-    """Every BatchNorm2d of `model` takes its statistics over all processes.
+    """Let every BatchNorm2d of `model` take its statistics over all processes.
 
     The modules change their class and keep their parameters, so names and state do not change.
     On a GPU torch's own SyncBatchNorm, with its fused kernels, takes their place.

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from densepath.choices import ProgressStyle
-from densepath.errors import UnknownNameError, UsageError
-from densepath.models.catalogue import find_spec
+from densepath.errors import UsageError
 from densepath.training.allocator import keep_freed_memory
-from densepath.training.assemble import Place, assemble, count_cores
+from densepath.training.assemble import Placement, assemble
 from densepath.training.distributed import (
     Ranks,
     find_ranks,
@@ -22,24 +21,14 @@ from densepath.training.distributed import (
     process_group,
     said_by_leader,
 )
-from densepath.training.images import part_places
+from densepath.training.environment import count_cores
 from densepath.training.loop import run
-from densepath.training.more_epochs import extend
 from densepath.training.parts import Training
+from densepath.training.planning import gather_fields, plan
 from densepath.training.progress import Progress, make_progress
-from densepath.training.qat import QAT_RECIPE
 from densepath.training.recipe import Recipe
-from densepath.training.recipe_file import (
-    make_recipe,
-    merge_disjoint,
-    merge_flags,
-    nest,
-    read_recipe,
-)
-from densepath.training.recipe_names import is_recipe
-from densepath.training.run_folder import is_run_folder, read_run_recipe
+from densepath.training.run_folder import is_run_folder
 from densepath.training.signals import StopRequest
-from densepath.weights.trained_on import RECIPE_NAME
 
 
 @dataclass(frozen=True)
@@ -140,30 +129,17 @@ def train(
     """
     ranks = find_ranks(os.environ)
     with said_by_leader(ranks):
-        given = _given(settings or {}, data, epochs)
+        given = gather_fields(settings or {}, data, epochs)
         planned, folder, resume = plan(subject, recipe, given, output, resume=resume, qat=qat)
-        place = Place(ranks, pick_device(device, ranks), _pick_workers(workers, ranks.local_size))
+        place = Placement(
+            ranks, pick_device(device, ranks), _pick_workers(workers, ranks.local_size)
+        )
     view = make_progress(progress, planned.epochs, leads=ranks.leads)
     try:
         stop = _answer_signals(ranks, folder, view, say, ends_process=ends_process)
         return _train(planned, folder, place, view, stop, resume=resume)
     finally:
         view.close()
-
-
-def _given(
-    settings: Mapping[str, Any], data: str | Path | None, epochs: int | None
-) -> dict[str, Any]:
-    """The fields of the recipe that the arguments give, nested.
-
-    Raises:
-        RecipeError: one is given twice, to different values.
-    """
-    given: dict[str, Any] = {}
-    for name, value in settings.items():
-        given = merge_disjoint(given, nest(name, value))
-    source = str(data) if data is not None else None
-    return merge_flags(given, {"data.source": source, "epochs": epochs})
 
 
 def _answer_signals(
@@ -174,101 +150,27 @@ def _answer_signals(
     *,
     ends_process: bool,
 ) -> StopRequest:
-    """How signals are answered: by `say` with how to go on, or else by the progress."""
+    """The answer to signals: `say` tells of them and of how to go on, or else the progress."""
     if say is None:
         return StopRequest(view.say, ends_process=ends_process)
     speak = say if ranks.leads else lambda message: None
 
     def advise() -> None:
+        """Say how to go on, where there is something to go on with."""
         if is_run_folder(folder):
             speak(f"Go on with: densepath train {folder}")
 
     return StopRequest(speak, advise=advise, ends_process=ends_process)
 
 
-def plan(
-    subject: str | Path | None,
-    recipe_file: str | Path | None,
-    given: Mapping[str, Any],
-    output: str | Path | None,
+def _train(
+    recipe: Recipe,
+    folder: Path,
+    place: Placement,
+    view: Progress,
+    stop: StopRequest,
     *,
     resume: bool,
-    qat: str | Path | None = None,
-) -> tuple[Recipe, Path, bool]:
-    """The recipe, the run folder, and whether to go on with what that folder holds.
-
-    Raises:
-        RecipeError: a field is unknown or wrong.
-        UsageError: options for a run that already has its recipe.
-    """
-    if qat is not None:
-        aware = {"model.weights": str(qat), "quantization.target": "int8"}
-        given = merge_flags(given, aware)
-    if subject is not None and Path(subject).is_dir():
-        moved, others = part_places(given)
-        more = others.pop("epochs", None)
-        folder = _check_resume(Path(subject), others, recipe_file, output)
-        recipe = make_recipe(read_run_recipe(folder).to_dict(), moved)
-        if more is not None:
-            wanted = make_recipe(recipe.to_dict(), {"epochs": more})
-            recipe = extend(recipe, wanted.epochs, folder)
-        return recipe, folder, True
-    layers = [read_recipe(recipe_file)] if recipe_file is not None else []
-    named: dict[str, Any] = {}
-    if subject is not None and is_recipe(subject):
-        if recipe_file is not None:
-            raise UsageError(f"two recipes: {subject} and {recipe_file}. Give one.")
-        layers = [read_recipe(subject)]
-    elif subject is not None:
-        named = {"model": _name_or_weights(str(subject))}
-    if qat is not None:
-        layers.insert(0, QAT_RECIPE)
-    recipe = make_recipe(*layers, merge_disjoint(named, given))
-    if output is not None:
-        return recipe, Path(output), resume
-    model = recipe.model.name or Path(str(recipe.model.weights)).stem
-    name = f"{model}-{Path(recipe.data.source).stem}"
-    return recipe, Path("runs") / (name if qat is None else f"{name}-qat"), resume
-
-
-def _check_resume(
-    folder: Path,
-    given: Mapping[str, Any],
-    recipe_file: str | Path | None,
-    output: str | Path | None,
-) -> Path:
-    """`folder`, when it is a run folder and nothing else is asked for.
-
-    Raises:
-        UsageError: no run folder, or options that a run under way cannot take.
-    """
-    if not is_run_folder(folder):
-        raise UsageError(
-            f"{folder} is a folder, but no run folder: it has no recipe.yaml. To train on images "
-            f"in it: densepath train MODEL --data {folder}"
-        )
-    if given or recipe_file is not None or (output is not None and Path(output) != folder):
-        raise UsageError(
-            f"{folder} goes on with its own recipe and in its own folder; recipe options cannot "
-            "be changed on the way, but for more --epochs and the place of its images (--data). To "
-            f"start anew from its weights: densepath train {folder / RECIPE_NAME} --weights "
-            f"{folder} --output NEW_FOLDER ..."
-        )
-    return folder
-
-
-def _name_or_weights(subject: str) -> dict[str, str]:
-    """`subject` as `model.name` when the catalogue has it, else as `model.weights`."""
-    try:
-        return {"name": find_spec(subject).name}
-    except UnknownNameError:
-        if "/" in subject or Path(subject).suffix:
-            return {"weights": subject}
-        raise
-
-
-def _train(
-    recipe: Recipe, folder: Path, place: Place, view: Progress, stop: StopRequest, *, resume: bool
 ) -> RunResult:
     """Train until it is done or stopped, with this machine's threads and memory set for it."""
     ranks = place.ranks
@@ -298,13 +200,13 @@ def _pick_workers(workers: int | None, local_size: int) -> int:
 
 
 def _share_threads(local_size: int) -> None:
-    """Several processes on one machine share its cores, unless OMP_NUM_THREADS says how."""
+    """Share a machine's cores among its processes, unless OMP_NUM_THREADS says how."""
     if local_size > 1 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, count_cores() // local_size))
 
 
 def _conclude(training: Training, *, already_finished: bool) -> RunResult:
-    """The result; the leading process has noted the end in the log."""
+    """Note the end in the log, and give the result."""
     position, rows = training.position, training.position.rows
     last = rows[-1] if rows else None
     finished = training.is_finished
@@ -324,8 +226,8 @@ def _conclude(training: Training, *, already_finished: bool) -> RunResult:
         score="micro-F1" if training.loss.multi_label else "top-1",
         best_top1=position.best,
         best_epoch=position.best_epoch,
-        top1=last["top1"] if last else None,
-        loss=last["loss"] if last else None,
-        skipped=last["train_skipped"] + last["skipped"] if last else 0,
+        top1=last.top1 if last else None,
+        loss=last.loss if last else None,
+        skipped=last.all_skipped if last else 0,
         seconds=position.seconds,
     )

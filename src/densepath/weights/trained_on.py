@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from densepath.data.fingerprint import Fingerprints
+from densepath.data.fingerprint import NO_FINGERPRINTS, Fingerprints
 from densepath.data.options import DataOptions
-from densepath.data.record import NO_FINGERPRINTS, Record
+from densepath.data.record import Record
 from densepath.files import to_json
 
 METADATA_KEY = "densepath_trained_on"

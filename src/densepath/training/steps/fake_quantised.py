@@ -1,33 +1,19 @@
-"""Quantisation-aware training: the network computes as its INT8 graph will, in float32.
-
-On the line: `assemble.py` wraps the network, `loop.py` trains and judges through the wrapper,
-and the plain network goes into the checkpoint. Nothing of this stays in it: its names and types
-are those of any checkpoint, and its weights have learned to be rounded.
-"""
+"""A network that computes as its INT8 graph will, in float32 and with gradients."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from densepath.models.build import Model
-from densepath.training.qat_points import LAST_MAP, find_points, quantised_weights
-from densepath.training.qat_ranges import Ranges, fake_quantize, fake_quantize_weight
-from densepath.training.recipe import QuantizationSection
-
-# What starts `--qat`; a recipe file and flags have the last word.
-QAT_RECIPE: dict[str, Any] = {
-    "epochs": 3,
-    "optimizer": {"lr": 0.005},
-    "compute": {"channels_last": True},
-}
+from densepath.training.recipe_sections import QuantizationSection
+from densepath.training.steps.qat_points import LAST_MAP, find_points, quantised_weights
+from densepath.training.steps.qat_ranges import Ranges, fake_quantize, fake_quantize_weight
 
 Visit = Callable[[int, Tensor], Tensor]
 
@@ -66,6 +52,7 @@ class FakeQuantised(nn.Module):
         observes = self.training and self.observing
 
         def visit(point: int, tensor: Tensor) -> Tensor:
+            """The tensor on its grid; its range is measured on the way."""
             if observes:
                 measured[point] = self.ranges.measure(tensor)
             grid = self.grid_of[point]
@@ -79,10 +66,11 @@ class FakeQuantised(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, images: Tensor) -> None:
-        """The ranges have seen a batch of the float network in evaluation mode."""
+        """Show the ranges a batch, images [N, C, H, W], of the float network in evaluation mode."""
         measured: dict[int, Tensor] = {}
 
         def visit(point: int, tensor: Tensor) -> Tensor:
+            """The tensor as it is; its range is measured."""
             measured[point] = self.ranges.measure(tensor)
             return tensor
 
@@ -101,7 +89,7 @@ class FakeQuantised(nn.Module):
 
     @contextmanager
     def _visited(self, visit: Visit) -> Iterator[None]:
-        """Inside, every quantised tensor goes through `visit(number of its point, tensor)`."""
+        """A context in which quantised tensors go through `visit(number of the point, tensor)`."""
         handles: list[Any] = []
         try:
             for number, point in enumerate(self.points):
@@ -127,6 +115,7 @@ class _Body(nn.Module):
         self.on_last_map: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images → logits."""
         features = self.network.forward_features(images)
         if self.on_last_map is not None:
             features = self.on_last_map(features)
@@ -141,38 +130,3 @@ def _on_input(visit: Visit, number: int) -> Callable[[nn.Module, Any], Tensor]:
 def _on_output(visit: Visit, number: int) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     """A hook after a module."""
     return lambda module, inputs, output: visit(number, output)
-
-
-class Teacher(nn.Module):
-    """The float network as it was at the start, whose answers the rounded one learns to give.
-
-    Labels alone would move a trained network about, and cost it more than rounding does;
-    against its own answers there is only the error of rounding to learn from (arXiv:1503.02531).
-    """
-
-    def __init__(self, network: Model, share: float, *, multi_label: bool) -> None:
-        super().__init__()
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.share, self.multi_label = share, multi_label
-
-    @torch.no_grad()
-    def targets(self, images: Tensor, labels: Tensor) -> Tensor:
-        """`share` of the network's scores and the rest of the labels, float32 [N, classes]."""
-        logits = self.network(images).float()
-        scores = logits.sigmoid() if self.multi_label else logits.softmax(1)
-        if not labels.is_floating_point():
-            labels = F.one_hot(labels, logits.shape[1]).float()
-        return labels.lerp(scores, self.share)
-
-
-def besides(quantised: FakeQuantised | None, teacher: Teacher | None) -> nn.ModuleDict | None:
-    """The ranges and the teacher, which the state of a training holds besides the network."""
-    if quantised is None:
-        return None
-    parts: dict[str, nn.Module] = {"ranges": quantised.ranges}
-    return nn.ModuleDict(parts if teacher is None else parts | {"teacher": teacher})
-
-
-def batch_norms(network: nn.Module) -> list[nn.Module]:
-    """The BatchNorms, whose statistics stay when they are kept in evaluation mode."""
-    return [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]

@@ -17,14 +17,15 @@ from densepath import Checkpoint, train
 from densepath.errors import RecipeError
 from densepath.models.build import build_model
 from densepath.training.ema import Ema
-from densepath.training.qat import FakeQuantised, Teacher, batch_norms, besides
-from densepath.training.qat_points import find_points
-from densepath.training.qat_ranges import Ranges, fake_quantize, fake_quantize_weight
-from densepath.training.recipe import QuantizationSection
 from densepath.training.recipe_file import make_recipe
+from densepath.training.recipe_sections import QuantizationSection
 from densepath.training.resolve import resolve
 from densepath.training.run_folder import read_run_recipe
-from densepath.training.state import Position, read_state, write_state
+from densepath.training.state import Position, StateParts, read_state, write_state
+from densepath.training.steps.fake_quantised import FakeQuantised
+from densepath.training.steps.qat_points import find_points
+from densepath.training.steps.qat_ranges import Ranges, fake_quantize, fake_quantize_weight
+from densepath.training.steps.quantised import QuantisedStep, Teacher, batch_norms
 from densepath.weights.subject import open_checkpoint
 
 NETWORKS = {
@@ -47,6 +48,15 @@ def make(name="densenet_bc_22_12", **section):
     for norm in batch_norms(network):
         norm.eval()
     return network, quantised, images
+
+
+def make_step(network, **section) -> QuantisedStep:
+    return QuantisedStep(
+        network,
+        QuantizationSection(target="int8", **section),
+        multi_label=False,
+        device=torch.device("cpu"),
+    )
 
 
 @pytest.mark.parametrize(("bits", "largest"), [(8, 127), (7, 63)])
@@ -243,17 +253,18 @@ def test_bfloat16_autocast_computes():
 
 
 def test_ranges_and_teacher_are_part_of_the_state(tmp_path):
-    network, quantised, _ = make()
+    network, _, images = make()
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
-    mine = besides(quantised, Teacher(network, 1.0, multi_label=False))
-    write_state(tmp_path / "state", Position(), network, optimizer, None, mine)
-    fresh = FakeQuantised(network, quantised.section)
-    teacher = Teacher(build_model("densenet_bc_22_12", num_classes=5), 1.0, multi_label=False)
-    read_state(tmp_path / "state", network, optimizer, None, besides(fresh, teacher))
+    step = make_step(network)
+    step.calibrate(images)
+    parts = StateParts(network, optimizer, step=step.state)
+    write_state(tmp_path / "state", Position(), parts)
+    fresh = make_step(build_model("densenet_bc_22_12", num_classes=5))
+    read_state(tmp_path / "state", StateParts(network, optimizer, step=fresh.state))
     for name, tensor in network.state_dict().items():
-        assert torch.equal(teacher.network.state_dict()[name], tensor), name
-    assert torch.equal(fresh.ranges.highs, quantised.ranges.highs)
-    assert torch.equal(fresh.ranges.num_batches, quantised.ranges.num_batches)
+        assert torch.equal(fresh.teacher.network.state_dict()[name], tensor), name
+    assert torch.equal(fresh.module.ranges.highs, step.module.ranges.highs)
+    assert torch.equal(fresh.module.ranges.num_batches, step.module.ranges.num_batches)
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,13 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, rounded: Tensor) -> Tensor:
+        """The rounded one."""
         ctx.size, ctx.strides = tensor.size(), tensor.stride()
         return rounded.view_as(rounded)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """The gradient of the first, as it came."""
         laid_out = gradient.new_empty_strided(ctx.size, ctx.strides)
         return laid_out.copy_(gradient), None
 
@@ -95,7 +97,7 @@ class Ranges(nn.Module):
 
     @torch.no_grad()
     def update(self, measured: Sequence[Tensor]) -> None:
-        """The ranges have moved towards those of a batch, float32 [2] of each tensor in order."""
+        """Move the ranges towards those of a batch, float32 [2] of each tensor in order."""
         low, high = torch.stack(list(measured)).unbind(1)
         self.num_batches += 1
         share = (1 / self.num_batches).clamp(min=MOVING_SHARE)

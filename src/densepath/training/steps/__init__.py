@@ -1,0 +1,1 @@
+"""How a training computes its steps: plainly, or rounded as INT8."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -13,9 +15,9 @@ from torch import nn
 from densepath.errors import RecipeError, TrainingError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
-from densepath.training import assemble
+from densepath.training import assemble, loop
 from densepath.training.curves import draw_curves
-from densepath.training.distributed import PeerError, Ranks, pick_device, said_by_leader
+from densepath.training.distributed import Exchange, PeerError, Ranks, pick_device, said_by_leader
 from densepath.training.images import open_images
 from densepath.training.more_epochs import command_from_weights
 from densepath.training.network import build_network
@@ -30,6 +32,8 @@ from densepath.training.run_readme import _judged
 from densepath.training.shares import count_least_images
 from densepath.training.signals import StoppedNow
 from densepath.training.state import Position
+from densepath.training.step import take_step
+from densepath.training.sync_bn import synchronise
 from densepath.training.train import _answer_signals, _name_or_weights
 from densepath.weights.checkpoint import Checkpoint
 
@@ -259,3 +263,124 @@ def test_a_second_signal_is_named_in_the_error():
 def test_whether_signals_end_the_process_is_the_callers_choice(say, ends, tmp_path):
     stop = _answer_signals(Ranks(), tmp_path, NoProgress(), say, ends_process=ends)
     assert stop._ends_process is ends
+
+
+# The loop, with what it asks replaced.
+
+
+def loop_of(**replaced):
+    """A training of which `_pulse` and its kin see what they need."""
+    parts = {
+        "position": Position(),
+        "stop": SimpleNamespace(signal=None, waits_for=""),
+        "sums": torch.zeros(4, dtype=torch.float64),
+        "ranks": Ranks(),
+        "device": torch.device("cpu"),
+        "recipe": recipe_of(checkpoint={"every_steps": None, "every_minutes": None}),
+        "saved_at": 0.0,
+        "progress": NoProgress(),
+        "count_time": lambda: None,
+        "lr_at": lambda step: 0.1,
+    }
+    return SimpleNamespace(**parts | replaced)
+
+
+class Told(Ranks):
+    """Two processes, the other of which gives 1."""
+
+    @contextmanager
+    def together(self, device):
+        exchange = Exchange()
+        yield exchange
+        exchange.values = [int(exchange.value), 1]
+
+    def take_leaders(self, tensors):
+        pass
+
+
+@pytest.mark.parametrize(("signal", "saved"), [(None, 0), ("SIGTERM", 1)])
+def test_the_state_is_written_before_a_stop_and_not_at_every_exchange(signal, saved, monkeypatch):
+    states = []
+    monkeypatch.setattr(loop, "_save_state", states.append)
+    training = loop_of(stop=SimpleNamespace(signal=signal))
+    assert loop._pulse(training) == bool(signal)
+    assert len(states) == saved
+
+
+@pytest.mark.parametrize("every", [{"every_steps": 4}, {"every_minutes": 0.5}])
+def test_the_state_is_written_when_it_is_due(every, monkeypatch):
+    states = []
+    monkeypatch.setattr(loop, "_save_state", states.append)
+    recipe = recipe_of(checkpoint={"every_steps": None, "every_minutes": None} | every)
+    for step, minutes, due in ((4, 1, True), (3, 0.1, False)):
+        states.clear()
+        saved_at = time.monotonic() - 60 * minutes
+        position = Position(step=step)
+        assert not loop._pulse(loop_of(recipe=recipe, saved_at=saved_at, position=position))
+        assert bool(states) == due
+
+
+def test_a_signal_to_one_process_stops_all():
+    training = loop_of(ranks=Told(0, 2))
+    assert loop._stops(training)
+    assert training.stop.signal == loop.OTHERS_SIGNAL
+    training.stop.signal = "SIGINT"
+    assert loop._stops(training)
+    assert training.stop.signal == "SIGINT"
+
+
+@pytest.mark.parametrize("ranks", [Told(0, 2), Ranks()])
+def test_an_evaluation_that_a_signal_ends_has_no_summary(ranks, monkeypatch):
+    stopped = not isinstance(ranks, Told)
+    batches = SimpleNamespace(error=None, stopped=stopped)
+    monkeypatch.setattr(loop, "_Deferring", lambda _: batches)
+    monkeypatch.setattr(loop, "count_batches", lambda *_, **__: torch.zeros(4))
+    training = loop_of(ranks=ranks, eval_loader=[], memory_format=torch.contiguous_format)
+    assert loop._evaluate(training, nn.Linear(1, 1)) is None
+    assert training.stop.signal == loop.OTHERS_SIGNAL
+
+
+@pytest.mark.parametrize(("done", "observing"), [(0.25, True), (0.5, False), (0.75, False)])
+def test_ranges_follow_the_batches_until_their_share_is_done(done, observing):
+    class Reached(Exception):  # noqa: N818  no error: the step goes no further
+        pass
+
+    def mixing(images, targets, **place):
+        raise Reached
+
+    layers = {"model": {"weights": "x"}, "quantization": {"target": "int8", "observe": 0.5}}
+    training = loop_of(
+        recipe=make_recipe(layers),
+        optimizer=torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0),
+        quantised=SimpleNamespace(observing=None),
+        share_done=done,
+        mixing=mixing,
+    )
+    batch = SimpleNamespace(images=torch.zeros(2, 3, 4, 4), targets=torch.zeros(2))
+    with pytest.raises(Reached):
+        take_step(training, batch, None)
+    assert training.quantised.observing is observing
+
+
+def test_norms_over_processes_are_in_one_process_what_norms_are(tmp_path):
+    torch.manual_seed(0)
+    images = torch.randn(4, 3, 5, 5)
+    found = []
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        for together in (False, True):
+            norm = nn.BatchNorm2d(3)
+            with torch.no_grad():
+                norm.weight.copy_(torch.tensor([0.5, 2.0, 3.0]))
+                norm.bias.copy_(torch.tensor([0.1, -1.0, 0.0]))
+            if together:
+                synchronise(norm, torch.device("cpu"))
+            given = images.clone().requires_grad_()
+            out = norm(given)
+            out.square().sum().backward()
+            found.append((out, given.grad, norm.weight.grad, norm.running_mean, norm.running_var))
+    finally:
+        torch.distributed.destroy_process_group()
+    for plain, synced in zip(*found, strict=True):
+        torch.testing.assert_close(synced, plain, rtol=1e-4, atol=1e-5)

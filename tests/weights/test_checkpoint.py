@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError, safe_open
@@ -282,3 +283,14 @@ def test_weights_are_not_the_best_epochs_unless_that_is_said():
     known = TrainedOn("/photos", DataOptions(), {}, "validation", (2, 1), None, None)
     assert not known.is_chosen
     assert not TrainedOn.from_text(known.to_text()).is_chosen
+
+
+def test_what_weights_were_trained_on_is_shown_without_its_fingerprints():
+    from densepath.data.options import DataOptions
+    from densepath.weights.trained_on import TrainedOn
+
+    marks = np.arange(3, dtype=np.uint64)
+    shown = repr(TrainedOn("/photos", DataOptions(), {}, "validation", (2, 1), marks, marks))
+    assert "source='/photos'" in shown
+    assert "trained=" not in shown
+    assert "judged=" not in shown

@@ -1,4 +1,4 @@
-"""Which tests run a line, and a run of chosen tests: what `mutants.py` does to a copy of the tree.
+"""Which tests run a line: a recording of each file of tests, made in the copy of `mutants.py`.
 
 Each file of tests is run once under coverage. Its recording says for every test how long it took
 and which lines it ran, and holds until that file, or a source that it ran, is changed. What a test
@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 TIER = "not slow"
-SECONDS_TO_START = 90
+SECONDS_TO_RECORD = 1800
 FIXTURE = "fixture "
 
 
@@ -97,7 +97,7 @@ def record(copy: Path, kept: Path, test_files: list[str], package: str) -> Itera
         made = copy.parent / "recording.json"
         made.unlink(missing_ok=True)
         order = {"file": test_file, "package": package, "output": str(made)}
-        run_in(copy, "record", order, seconds=1800)
+        _record_in(copy, order)
         try:
             found = json.loads(made.read_text("utf-8"))
         except (OSError, ValueError):
@@ -108,47 +108,23 @@ def record(copy: Path, kept: Path, test_files: list[str], package: str) -> Itera
         yield found
 
 
-def run_tests(copy: Path, tests: list[str], seconds: float, package: str) -> dict[str, Any]:
-    """What became of the tests in the copy, until the first that fails.
-
-    Returns:
-        `outcome`: "passed", "failed", "timeout", "crashed" or "none"; `by`: the test that failed.
-    """
-    made = copy.parent / "answer.json"
-    made.unlink(missing_ok=True)
-    order = {"tests": tests, "package": package, "output": str(made)}
-    if run_in(copy, "run", order, seconds=seconds) is None:
-        return {"outcome": "timeout", "by": f"{seconds:.0f} s"}
-    try:
-        return json.loads(made.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {"outcome": "crashed", "by": "the process ended"}
-
-
-def run_in(copy: Path, verb: str, order: dict[str, Any], *, seconds: float) -> int | None:
-    """The status of this program in the copy, None: it took too long and was ended.
-
-    It has a home, a cache and a temporary folder of its own, so that a change cannot harm yours.
-    """
+def _record_in(copy: Path, order: dict[str, Any]) -> None:
+    """Run this program in the copy, with a home and a temporary folder of its own."""
     scratch = copy.parent / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     for name in ("home", "tmp"):
         (scratch / name).mkdir(parents=True)
-    cache = copy.parent / "cache" if verb == "record" else scratch / "cache"
-    if verb == "run" and (copy.parent / "cache").is_dir():
-        shutil.copytree(copy.parent / "cache", cache, symlinks=True)
     environment = os.environ | {
         "PYTHONPATH": str(copy / "src"),
-        "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": str(scratch / "home"),
         "TMPDIR": str(scratch / "tmp"),
-        f"{order['package'].upper()}_CACHE": str(cache),
+        f"{order['package'].upper()}_CACHE": str(copy.parent / "cache"),
     }
     asked = copy.parent / "order.json"
     asked.write_text(json.dumps(order), "utf-8")
     with (copy.parent / "log.txt").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, __file__, verb, str(asked)],
+            [sys.executable, __file__, str(asked)],
             cwd=copy,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -157,9 +133,8 @@ def run_in(copy: Path, verb: str, order: dict[str, Any], *, seconds: float) -> i
             start_new_session=True,
         )
         try:
-            return process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(SECONDS_TO_RECORD)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -229,24 +204,6 @@ class Lines:
         return {"seconds": passed, "lines": lines, "left_out": sorted(self.failed)}
 
 
-class Chosen:
-    """A plugin of pytest: only the chosen tests, in their order, and the first that fails."""
-
-    def __init__(self, tests: list[str]) -> None:
-        self.order = {name: at for at, name in enumerate(tests)}
-        self.failed = ""
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        kept = [item for item in items if item.nodeid in self.order]
-        items[:] = sorted(kept, key=lambda item: self.order[item.nodeid])
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
-            self.failed = self.failed or report.nodeid
-
-    pytest_collectreport = pytest_runtest_logreport
-
-
 def _record_here(order: dict[str, Any]) -> dict[str, Any]:
     import coverage
 
@@ -258,23 +215,11 @@ def _record_here(order: dict[str, Any]) -> dict[str, Any]:
     plugin = Lines(cover)
     cover.start()
     try:
-        pytest.main([*_quiet(), "-m", TIER, order["file"]], plugins=[plugin])
+        quiet = ["-q", "--rootdir", str(here), "-p", "no:cacheprovider", "--tb=line"]
+        pytest.main([*quiet, "-m", TIER, order["file"]], plugins=[plugin])
     finally:
         cover.stop()
     return plugin.found()
-
-
-def _run_here(order: dict[str, Any]) -> dict[str, Any]:
-    plugin = Chosen(order["tests"])
-    files = list(dict.fromkeys(name.split("::")[0] for name in order["tests"]))
-    status = pytest.main([*_quiet(), "-x", *files], plugins=[plugin])
-    if status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and not plugin.failed:
-        return {"outcome": "passed" if status == pytest.ExitCode.OK else "none", "by": ""}
-    return {"outcome": "failed", "by": plugin.failed or "tests/conftest.py"}
-
-
-def _quiet() -> list[str]:
-    return ["-q", "--rootdir", str(Path.cwd()), "-p", "no:cacheprovider", "--tb=line"]
 
 
 def _hash(path: Path) -> str:
@@ -282,15 +227,14 @@ def _hash(path: Path) -> str:
 
 
 def main() -> None:
-    """Obey the order in the file that the second argument names."""
-    order = json.loads(Path(sys.argv[2]).read_text("utf-8"))
+    """Obey the order in the file that the argument names."""
+    order = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     sys.path.remove(str(Path(__file__).resolve().parent))
     found = importlib.util.find_spec(order["package"])
     if found is None or not Path(str(found.origin)).is_relative_to(Path.cwd()):
         raise SystemExit(f"{order['package']} is not taken from the copy: {found}.")
-    answer = _record_here(order) if sys.argv[1] == "record" else _run_here(order)
-    Path(order["output"]).write_text(json.dumps(answer), "utf-8")
-    os._exit(0)  # threads that a change has left behind do not hold up the next one
+    Path(order["output"]).write_text(json.dumps(_record_here(order)), "utf-8")
+    os._exit(0)  # threads that a test has left behind do not hold up the next file
 
 
 if __name__ == "__main__":

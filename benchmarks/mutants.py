@@ -3,7 +3,8 @@
 Run: make mutants N=100 SEED=1, or python benchmarks/mutants.py --count 100 --seed 1
 
 The changes are made to a copy of the tree. Each is met by the tests of the fast tier that run its
-line (mutant_tests.py), those of its folder first, then the fastest, until one fails. Results are
+line (mutant_tests.py), those of its folder first, then the fastest, until one fails that passes
+without the change. All are run in forks of one warm process (mutant_warm.py). Results are
 kept under --output after each change: a run that was ended goes on; a larger --count adds to the
 same ones; a survivor is tried again once the tests that concern it are changed. A survivor wants a
 test, or a reason in mutants_equivalent.yaml why no test can notice it.
@@ -15,6 +16,7 @@ import argparse
 import hashlib
 import importlib.util
 import json
+import os
 import signal
 import sys
 from collections import Counter
@@ -25,7 +27,8 @@ from tempfile import TemporaryDirectory
 import yaml
 from mutant_changes import Mutant
 from mutant_draw import at_places, draw
-from mutant_tests import SECONDS_TO_START, Recording, copy_tree, record, run_tests
+from mutant_tests import Recording, copy_tree, record
+from mutant_warm import WarmTests
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -90,6 +93,8 @@ def main() -> None:
     with TemporaryDirectory(prefix="mutants-") as folder, bar(console) as progress:
         copy = Path(folder).resolve() / "tree"
         copy_tree(root, copy)
+        (output / "cache").mkdir(exist_ok=True)
+        (copy.parent / "cache").symlink_to(output / "cache")  # the compiled kernels
         drawn = asked_for(copy, asked)
         recording = Recording()
         files = test_files(copy, asked.tests)
@@ -98,12 +103,13 @@ def main() -> None:
             recording.add(found)
             progress.advance(task)
         name = "at" if asked.at else f"seed-{asked.seed}"
-        run = Run(copy, asked, recording, output / f"{name}.json")
-        task = progress.add_task("changes made", total=len(drawn), said="")
-        for mutant in drawn:
-            run.meet(mutant)
-            counted = Counter(one.outcome in NOTICED for one in run.results.values())
-            progress.update(task, advance=1, said=f"{counted[True]} noticed")
+        with WarmTests(copy, asked.package) as warm:
+            run = Run(copy, asked, recording, warm, output / f"{name}.json")
+            task = progress.add_task("changes made", total=len(drawn), said="")
+            for mutant in drawn:
+                run.meet(mutant)
+                counted = Counter(one.outcome in NOTICED for one in run.results.values())
+                progress.update(task, advance=1, said=f"{counted[True]} noticed")
     page = output / f"{name}.md"
     chosen = [run.results[one.name] for one in drawn if one.name in run.results]
     page.write_text(written(chosen, recording, asked), "utf-8")
@@ -139,9 +145,15 @@ class Run:
     """The mutants met so far, on disk after each."""
 
     def __init__(
-        self, copy: Path, asked: argparse.Namespace, recording: Recording, path: Path
+        self,
+        copy: Path,
+        asked: argparse.Namespace,
+        recording: Recording,
+        warm: WarmTests,
+        path: Path,
     ) -> None:
         self.copy, self.asked, self.recording, self.path = copy, asked, recording, path
+        self.warm, self.sound = warm, dict[str, bool]()
         self.results: dict[str, Result] = {}
         if path.is_file():
             for one in json.loads(path.read_text("utf-8")):
@@ -176,18 +188,35 @@ class Run:
     def _try(self, mutant: Mutant, tests: list[str]) -> dict[str, str]:
         if not tests:
             return {"outcome": "no test", "by": ""}
+        if not self.sound:
+            self.sound[""] = True
+            self.warm.prepare(sorted({one.split("::")[0] for one in self.recording.seconds}))
         path = self.copy / mutant.path
-        source = path.read_bytes()
-        limit = SECONDS_TO_START + 3 * sum(self.recording.seconds[one] for one in tests)
-        path.write_bytes(mutant.applied(source))
-        try:
-            answer = run_tests(self.copy, tests, limit, self.asked.package)
-        finally:
-            path.write_bytes(source)
+        source, was = path.read_bytes(), path.stat()
+        tests = [one for one in tests if self.sound.get(one, True)]
+        while True:
+            path.write_bytes(mutant.applied(source))
+            try:
+                answer = self.warm.run(tests, self.recording.seconds)
+            finally:
+                path.write_bytes(source)
+                os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+            if answer["outcome"] not in NOTICED or self._is_sound(answer["by"]):
+                break
+            tests = [one for one in tests if one != answer["by"]]
         outcome = {"passed": "survived", "none": "no test"}.get(answer["outcome"])
         if outcome == "survived" and not self.recording.run_by(mutant.path, mutant.lines):
             answer["by"] = "no test is seen to run it"
         return {"outcome": outcome or answer["outcome"], "by": answer["by"]}
+
+    def _is_sound(self, test: str) -> bool:
+        """Whether a test that failed passes where nothing is changed."""
+        if test not in self.recording.seconds:  # where tests are collected; prepare has done so
+            return True
+        if test not in self.sound:
+            answer = self.warm.run([test], self.recording.seconds)
+            self.sound[test] = answer["outcome"] == "passed"
+        return self.sound[test]
 
     def _key(self, mutant: Mutant, tests: list[str]) -> str:
         files = sorted({one.split("::")[0] for one in tests})

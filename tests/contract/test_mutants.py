@@ -49,6 +49,22 @@ def test_that_fails_by_itself():
 """
 
 
+ONCE = """\
+import os
+from pathlib import Path
+
+from toy.inner.clip import clip
+
+
+def test_that_passes_the_first_time():
+    assert clip(3) == 3
+    seen = Path(os.environ["TOY_CACHE"]) / "seen"
+    assert not seen.exists()
+    seen.parent.mkdir(exist_ok=True)
+    seen.touch()
+"""
+
+
 @pytest.fixture
 def changes(monkeypatch):
     monkeypatch.syspath_prepend(str(TOOL.parent))
@@ -214,6 +230,14 @@ def test_a_run_tells_what_is_noticed_goes_on_and_tries_survivors_again(changes, 
     assert (second[edge]["outcome"], second[edge]["by"]) == ("equivalent", "both give the most")
     assert second[taken] == first[taken]
     assert second[seven]["by"] == "tests/inner/test_clip.py::test_seven_is_kept"
+
+
+def test_a_test_that_fails_without_the_change_too_notices_nothing(changes, toy):
+    (toy / "tests/inner/test_once.py").write_text(ONCE, encoding="utf-8")
+    found = changes.mutants_of("src/toy/inner/clip.py", SOURCE.encode())
+    [edge] = [one.name for one in found if one.before == "value > most" and ">=" in one.after]
+    [row] = run(toy, [edge]).values()
+    assert (row["outcome"], row["tests"]) == ("survived", 3)
 
 
 def test_all_changes_to_a_place_can_be_asked_for(draws, toy):

@@ -299,3 +299,25 @@ def test_soft_targets_sum_to_one_and_several_labels_are_mixed_as_they_are():
 def test_unknown_crops_list_the_known_ones():
     with pytest.raises(UnknownNameError, match="clamped_crop, none, pad_crop"):
         Augment(SMALL, crop="five_crop")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "height", "width"), [(4.0, 25, 100), (0.25, 100, 25), (1.0, 100, 100)]
+)
+def test_a_clamped_box_is_the_largest_of_its_aspect_where_all_of_the_image_is_asked_for(
+    ratio, height, width
+):
+    augment = Augment(SMALL, crop="clamped_crop", scale=(1.0, 1.0), ratio=(ratio, ratio))
+    _, _, *sides = augment._clamped_box(100, 100, rng_for(0, 0, 0))
+    # Sides are whole, and rounded down.
+    assert sides == pytest.approx([height, width], abs=1)
+
+
+@pytest.mark.parametrize("crop", ["random_resized_crop", "clamped_crop"])
+@pytest.mark.parametrize("ratio", [1 / 9, 9.0])
+def test_a_box_has_a_pixel_however_small_its_share(crop, ratio):
+    augment = Augment(SMALL, crop=crop, scale=(1e-4, 1e-4), ratio=(ratio, ratio))
+    draw = augment._random_box if crop == "random_resized_crop" else augment._clamped_box
+    for index in range(20):
+        *_, height, width = draw(6, 6, rng_for(0, 0, index))
+        assert min(height, width) >= 1

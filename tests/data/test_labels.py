@@ -1,16 +1,19 @@
 """Label files, lists and tables: every way in which people write what is in a picture."""
 
 import codecs
+import dataclasses
 
 import numpy as np
 import pytest
 
+from densepath.data.aligned import align
 from densepath.data.inspect import inspect_splits
 from densepath.data.label_names import read_label_names
 from densepath.data.open import open_dataset
 from densepath.data.options import DataOptions
 from densepath.data.splits import open_splits
-from densepath.errors import DatasetError, UnknownNameError, UsageError
+from densepath.data.table_file import read_table
+from densepath.errors import DatasetError, LabelMismatchError, UnknownNameError, UsageError
 
 NAMES = ["cat", "red dog", "crème"]
 NUMBERED = "0 cat\n1 red dog\n2 crème\n"
@@ -334,3 +337,62 @@ def test_groups_of_a_given_split_that_are_on_both_sides_are_counted(tmp_path):
     found = inspect_splits(open_table(tmp_path, text, group_column="who"))
     assert found.divided_groups > 0
     assert "in more than one split" in found.to_text()
+
+
+def test_several_labels_are_refused_where_the_training_images_have_one(tmp_path):
+    one = open_table(tmp_path, "path,label\na.png,a\nb.png,b\n", multi_label=False).test
+    several = open_table(tmp_path, "path,a,b\nx.png,1,1\ny.png,0,1\n").test
+    assert several.multi_label
+    with pytest.raises(LabelMismatchError, match="has several labels an image, the training"):
+        align(several, one)
+    # The other way around each class is one of several that there could be.
+    assert align(one, several).target(0).tolist() == [1, 0]
+
+
+def test_a_list_without_names_has_numbers_for_classes_and_says_so(tmp_path):
+    (tmp_path / "list.txt").write_text("a.png 0\nb.png 1\n")
+    assert not open_dataset(tmp_path / "list.txt", split="test").named
+    (tmp_path / "label_list.txt").write_text("cat\ndog\n")
+    assert open_dataset(tmp_path / "list.txt", split="test").named
+
+
+@pytest.mark.parametrize(("count", "said"), [(9, True), (10, False)])
+def test_a_column_of_many_different_words_is_not_looked_through_for_splits(tmp_path, count, said):
+    words = ["train", "Train", "TRAIN", "training", "test", "Test", "TEST", "dev", "val", "valid"]
+    rows = "".join(f"{i}.png,{'ab'[i % 2]},{words[i % count]}\n" for i in range(20))
+    notes = " ".join(open_table(tmp_path, f"path,label,part\n{rows}").notes)
+    assert ("--set data.split_column=part" in notes) == said
+
+
+def test_what_was_read_is_not_changed_any_more(tmp_path):
+    (tmp_path / "table.csv").write_text("path,label\na.png,a\n")
+    table = read_table(tmp_path / "table.csv")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        table.rows = []
+    sample = open_dataset("digits", split="test").load(0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        sample.target = 1
+
+
+def test_groups_are_held_out_by_the_square_of_what_each_class_lacks(tmp_path):
+    # Of 100 a, 10 b and 3 c a fifth is wanted. The group `x` has 20 a and 5 b, three b too many:
+    # b loses (9 − 4) / 10², a gains 20² / 100² and all images gain (22.6² − 2.4²) / 113², which
+    # is more. `rest` is far too large, and `c` has all of its class.
+    groups = {"x": "a" * 20 + "b" * 5, "rest": "a" * 80 + "b" * 5, "c": "ccc"}
+    rows = [(label, group) for group, labels in groups.items() for label in labels]
+    text = "path,label,who\n" + "".join(f"{i}.png,{a},{g}\n" for i, (a, g) in enumerate(rows))
+    for seed in range(4):
+        splits = open_table(tmp_path, text, group_column="who", validation_fraction=0.2, seed=seed)
+        held = [splits.validation.target(i) for i in range(len(splits.validation))]
+        assert held == [0] * 20 + [1] * 5
+
+
+def test_numbers_above_those_of_the_training_images_are_refused(tmp_path):
+    (tmp_path / "list.txt").write_text("a.png 0\nb.png 2\n")
+    numbers = open_dataset(tmp_path / "list.txt", split="test")
+    named = open_table(tmp_path, "path,label\na.png,a\nb.png,b\n", multi_label=False).test
+    with pytest.raises(LabelMismatchError, match="has the class 2; the training images end at 1"):
+        align(numbers, named)
+    (tmp_path / "list.txt").write_text("a.png 0\nb.png 1\n")
+    same = align(open_dataset(tmp_path / "list.txt", split="test"), named)
+    assert [same.target(0), same.target(1)] == [0, 1]

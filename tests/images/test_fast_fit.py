@@ -65,3 +65,19 @@ def test_what_pillow_does_not_do_stays_with_preprocess(library):
         Preprocess((32, 32), mean=(0.5,) * 4, std=(1.0,) * 4),
     ):
         assert fast_fit(preprocess, library) == preprocess.fit
+
+
+def test_images_of_another_kind_are_fitted_or_refused_as_preprocess_does(library):
+    preprocess = Preprocess((8, 8), mean=(0.5,) * 3, std=(1.0,) * 3)
+    fit = fast_fit(preprocess, library)
+    for image in (
+        np.zeros((20, 30, 4), np.uint8),
+        np.zeros((20, 30, 3), np.float32),
+        np.zeros((0, 30, 3), np.uint8),
+        Image.new("L", (20, 30)),
+    ):
+        with pytest.raises(Exception) as expected:  # noqa: PT011  whatever it is
+            preprocess.fit(image)
+        with pytest.raises(type(expected.value)) as found:
+            fit(image)
+        assert str(found.value) == str(expected.value)

@@ -9,6 +9,7 @@ import mmap
 import os
 import re
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from densepath.engines.null import NullEngine
 from densepath.errors import DataError, UsageError
 from densepath.images.given import images_in
 from densepath.images.preprocess import Preprocess
+from densepath.images.reading import read_image
 from densepath.predict.predictor import Predictor
 
 PLAIN = Preprocess((8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -339,3 +341,31 @@ def test_a_folder_or_list_without_images_is_an_error_alone_and_an_answer_among_o
 def test_an_endless_iterable_is_taken_one_by_one():
     first = itertools.islice(images_in(itertools.repeat(shade(0))), 3)
     assert [name for name, _ in first] == ["image 0", "image 1", "image 2"]
+
+
+def test_a_folder_in_a_list_that_may_not_be_read_is_an_answer_with_the_reason(
+    photo, folder, monkeypatch
+):
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "er":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    (folder / "notes.md").unlink()
+    monkeypatch.setattr(os, "scandir", refuse)
+    answers = predict([folder, photo])
+    [bad] = [answer for answer in answers if answer.error]
+    assert bad.path == str(folder / "deep" / "er")
+    assert "ermission denied" in bad.error
+    assert len(answers) == 5
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_a_file_of_more_pixels_than_allowed_is_an_answer_with_the_number(photo, as_bytes):
+    image = photo.read_bytes() if as_bytes else str(photo)
+    count = shade(255).shape[0] * shade(255).shape[1]
+    read = partial(read_image, image, "photo", 3, Preprocess((8, 8)).fit)
+    assert read(max_pixels=count).error is None
+    assert f"more than the {count - 1} pixels" in read(max_pixels=count - 1).error

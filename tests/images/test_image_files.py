@@ -150,3 +150,8 @@ def test_an_archive_without_images_names_what_it_has(tmp_path):
         collect_images([tmp_path / "a.zip"], 1),
     ):
         pass
+
+
+def test_where_nothing_was_passed_over_nothing_is_said():
+    assert list(PassedOver().sentences("photos")) == []
+    assert str(PassedOver()) == ""

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from densepath.engines.eager import EagerEngine
+from densepath.engines.null import NullEngine
 from densepath.errors import UnknownNameError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
@@ -191,3 +192,31 @@ def test_a_picture_that_cannot_be_written_is_said_once_for_a_folder(tmp_path, ca
     for number in range(3):
         assert save_explanation(made, tmp_path / "file" / f"{number}.png") is not None
     assert len(caplog.records) == 1
+
+
+def test_the_left_panel_is_what_the_network_saw_and_the_right_one_is_heated():
+    image, heat = np.full((300, 300, 3), (10, 200, 30), np.uint8), np.ones((2, 2), np.float32)
+    made = Explanation(Prediction("a.png", [0], ["ant"], [0.9]), image, heat)
+    picture = np.asarray(draw_explanation(made))
+    middle = (picture.shape[0] + 112) // 2
+    left, right = picture[middle, picture.shape[1] // 4], picture[middle, -picture.shape[1] // 4]
+    assert left.tolist() == [10, 200, 30]
+    assert right.tolist() != [10, 200, 30]
+
+
+def test_beside_an_engine_that_cannot_explain_one_is_opened_that_can():
+    opened = []
+
+    def open_explainer():
+        opened.append(EagerEngine(network("densenet_bc_22_12")))
+        return opened[-1]
+
+    predictor = Predictor(
+        NullEngine(6), Preprocess((32, 32)), list("abcdef"), open_explainer=open_explainer
+    )
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
+    assert opened == []
+    for _ in range(2):
+        found = list(predictor.explain(images))
+        assert [one.heat is not None for one in found] == [True, True]
+    assert len(opened) == 1

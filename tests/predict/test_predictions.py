@@ -126,3 +126,38 @@ def test_the_table_keeps_its_columns_and_lines_whatever_names_hold():
     _, line = written(write_table, odd).splitlines()
     assert "a\\nb\\x1b[31m.png" in line
     assert "x" * (LABEL_WIDTH - 1) + "…  " in line
+
+
+@pytest.mark.parametrize("write", [write_json_lines, write_csv, write_table])
+def test_each_answer_is_on_its_way_before_the_next_is_asked_for(write, tmp_path):
+    path = tmp_path / "answers"
+    with path.open("w", encoding="utf-8") as file:
+
+        def predictions():
+            yield GOOD
+            assert "a.png" in path.read_text("utf-8")
+            yield BROKEN
+            assert "b.png" in path.read_text("utf-8")
+
+        write(predictions(), file, 2)
+
+
+def test_csv_ends_its_lines_as_other_files_here():
+    assert "\r" not in written(write_csv, GOOD, BROKEN)
+
+
+def test_logits_of_any_precision_have_the_shares_of_double_precision():
+    logits = np.array([[0.0, 11.0, 3.5, -9.0]])
+    exact = np.exp(logits) / np.exp(logits).sum()
+    for dtype in (np.float64, np.float32, np.float16):
+        shares = probabilities(logits.astype(dtype))
+        assert shares.dtype == np.float64
+        np.testing.assert_allclose(shares, exact, rtol=1e-12)
+    assert probabilities([[0, 0]]).tolist() == [[0.5, 0.5]]
+
+
+@pytest.mark.parametrize("label", ["ant", "a\x1bnt"])
+def test_json_that_no_other_program_reads_is_not_written(label):
+    odd = Prediction("a.png", [0], [label], [math.nan])
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        written(write_json_lines, odd)

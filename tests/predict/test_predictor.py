@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import queue
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +18,7 @@ from densepath.images.preprocess import Preprocess
 from densepath.images.reading import ReadImage
 from densepath.models.build import build_model
 from densepath.predict import flow
+from densepath.predict.live import live_flow
 from densepath.predict.predictor import Predictor
 from densepath.weights.checkpoint import Checkpoint
 
@@ -91,3 +95,67 @@ def test_answers_that_nobody_waits_for_are_not_read_for(monkeypatch):
     assert next(answers) == "0"
     answers.close()
     assert sorted(begun) == [0, 1, 2]
+
+
+def test_an_engine_that_explains_is_chosen_where_that_is_asked(checkpoint):
+    with densepath.load(checkpoint, explains=True) as predictor:
+        assert hasattr(predictor.engine, "explain")
+
+
+# Images that come in their own time.
+
+
+def shade(value):
+    return np.full((4, 4, 3), value, np.uint8)
+
+
+def test_live_images_are_taken_by_another_thread_and_others_by_the_callers():
+    takers: dict[bool, set[int]] = {}
+    for live in (False, True):
+        takers[live] = set()
+
+        def source(seen=takers[live]):
+            for number in range(20):
+                seen.add(threading.get_ident())
+                yield shade(number)
+
+        with Predictor(NullEngine(2), Preprocess((4, 4)), ["a", "b"]) as predictor:
+            assert len(list(predictor.predict(source(), live=live))) == 20
+    assert takers[False] == {threading.get_ident()}
+    assert len(takers[True]) == 1
+    assert threading.get_ident() not in takers[True]
+
+
+def test_a_source_that_waits_for_each_answer_gets_it():
+    answered: queue.Queue[int] = queue.Queue()
+
+    def source():
+        for number in range(4):
+            yield shade(number)
+            answered.get(timeout=20)
+
+    with Predictor(NullEngine(2), Preprocess((4, 4)), ["a", "b"]) as predictor:
+        for number, _ in enumerate(predictor.predict(source(), live=True)):
+            answered.put(number)
+
+
+def test_images_that_come_soon_after_one_another_share_a_batch(monkeypatch):
+    monkeypatch.setattr("densepath.predict.live.PATIENCE_SECONDS", 5.0)
+    sizes: list[int] = []
+    first = threading.Event()
+
+    def source():
+        yield 0
+        assert first.wait(20)
+        yield 1
+        time.sleep(0.05)
+        yield 2
+
+    def answer(items):
+        sizes.append(len(items))
+        return items
+
+    for item in live_flow(source(), read=lambda item: item, answer=answer, batch_size=4, streams=1):
+        if item == 0:
+            first.set()
+    assert sizes == [1, 2]

@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from densepath.errors import (
@@ -260,3 +261,36 @@ def test_the_same_checkpoint_has_the_same_bytes_with_what_it_was_trained_on(tmp_
     assert read.trained_on.trained.tolist() == marks.tolist()
     for name, tensor in checkpoint.tensors.items():
         assert torch.equal(tensor, read.tensors[name])
+
+
+def test_a_file_that_the_library_cannot_write_is_an_error_of_output(
+    checkpoint, tmp_path, monkeypatch
+):
+    def refuse(*_, **__):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("densepath.weights.checkpoint.save_file", refuse)
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(OutputError, match=r"cannot write .* No space left on device"):
+        checkpoint.save(path)
+    assert not path.exists()
+
+
+def test_weights_are_not_the_best_epochs_unless_that_is_said():
+    from densepath.data.options import DataOptions
+    from densepath.weights.trained_on import TrainedOn
+
+    known = TrainedOn("/photos", DataOptions(), {}, "validation", (2, 1), None, None)
+    assert not known.is_chosen
+    assert not TrainedOn.from_text(known.to_text()).is_chosen
+
+
+def test_what_weights_were_trained_on_is_shown_without_its_fingerprints():
+    from densepath.data.options import DataOptions
+    from densepath.weights.trained_on import TrainedOn
+
+    marks = np.arange(3, dtype=np.uint64)
+    shown = repr(TrainedOn("/photos", DataOptions(), {}, "validation", (2, 1), marks, marks))
+    assert "source='/photos'" in shown
+    assert "trained=" not in shown
+    assert "judged=" not in shown

@@ -155,3 +155,14 @@ def test_weights_take_the_rates_of_dropout_and_drop_path_that_are_asked_for(fold
         asked = {"drop_rate": dropout, "drop_path_rate": path}
         assert rates(torch.nn.Dropout, **asked) == {dropout}
         assert max(rates(DropPath, **asked)) == path
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25])
+def test_a_new_model_has_dropout_only_where_it_is_asked_for(rate):
+    model = densepath.create_model(TINY, **({"drop_rate": rate} if rate else {}))
+    assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} <= {rate}
+    model.train()
+    images = torch.ones(2, 3, 32, 32)
+    with torch.no_grad():
+        once, twice = (model(images) for _ in range(2))
+    assert torch.equal(once, twice) == (rate == 0)

@@ -236,3 +236,10 @@ def test_published_weights_put_into_the_cache_by_hand_are_a_subject():
     assert checkpoint.preprocess == row.preprocess
     assert checkpoint.provenance["source"] == row.name
     assert torch.equal(checkpoint.tensors["classifier.bias"], tensors["classifier.bias"])
+
+
+def test_dpn_of_timm_takes_the_mean_that_its_authors_trained_with():
+    """Source: timm `data/constants.py`, IMAGENET_DPN_MEAN and IMAGENET_DPN_STD."""
+    preprocess = PUBLISHED["timm/dpn68.mx_in1k"].preprocess
+    assert [mean * 255 for mean in preprocess.mean] == pytest.approx([124, 117, 104])
+    assert [0.0167 * 255 * std for std in preprocess.std] == pytest.approx([1, 1, 1])

@@ -424,3 +424,28 @@ def test_files_changed_anywhere_are_read_or_refused_and_never_end_in_a_traceback
         except WeightsError:
             refused += 1
     assert 0 < refused <= 300
+
+
+def test_the_names_of_strangers_are_shown_with_80_characters_at_most(tmp_path, state):
+    for length, shown in ((80, "y" * 80), (81, f"{'y' * 79}…")):
+        _, said = read(saved(tmp_path, state | {"y" * length: torch.ones(5)}))
+        assert f"left aside {shown}" in said
+        assert "y" * 81 not in said
+
+
+def test_of_many_networks_of_one_rank_two_are_named(tmp_path, state):
+    file = {name: dict(state) for name in ("one", "two", "three")}
+    with pytest.raises(KeyMismatchError, match=r"more than one network: \w+ and \w+\. Save the"):
+        read(saved(tmp_path, file))
+
+
+def test_dpn68bs_convolutions_of_two_halves_are_one(tmp_path):
+    """timm keeps the last convolution of a block of DPN-68b in two: `c1x1_c1` and `c1x1_c2`."""
+    model = build_model("dpn68b", num_classes=3)
+    whole = model.state_dict()
+    name = "features.conv2_1.c1x1_c.conv.weight"
+    parts = enumerate(whole[name].split(50), start=1)
+    halves = {name.replace("c.conv", f"c{number}"): part for number, part in parts}
+    rest = {key: tensor for key, tensor in whole.items() if key != name}
+    checkpoint = import_weights(saved(tmp_path, rest | halves), "dpn68b")
+    assert_is(checkpoint, whole)

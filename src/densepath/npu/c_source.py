@@ -14,7 +14,7 @@ import numpy as np
 from densepath.files import write_text
 from densepath.names import readable
 from densepath.npu.layout import NPU_OPERATOR, Layout
-from densepath.npu.program import COMPILED, Program
+from densepath.npu.program import Program
 from densepath.npu.tflite import Network
 from densepath.wording import printable
 
@@ -145,11 +145,10 @@ def write_c_array(program: Program, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    data = (program.folder / COMPILED).read_bytes()
+    data = program.compiled.read_bytes()
     rows = (data[start : start + ROW_BYTES] for start in range(0, len(data), ROW_BYTES))
-    title = f"{program.about['model']} for {program.about['target']['name']}"
     text = [
-        f"/* {_in_comment(title)}, by densepath. */",
+        f"/* {_in_comment(program.description.title)}, by densepath. */",
         "#include <stddef.h>",
         "",
         "#ifdef __cplusplus",

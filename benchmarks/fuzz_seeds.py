@@ -44,7 +44,8 @@ from densepath.npu.estimate import Estimate, NotCounted
 from densepath.npu.layout import MEMORY_NAMES, Layout
 from densepath.npu.program import DESCRIPTION, Program
 from densepath.training.recipe_file import make_recipe, read_recipe
-from densepath.weights.checkpoint import METADATA_KEY, Checkpoint, write_tensors
+from densepath.weights.checkpoint import Checkpoint, write_tensors
+from densepath.weights.checkpoint_file import METADATA_KEY
 from densepath.weights.import_file import import_weights
 from densepath.weights.match import is_weight
 from densepath.weights.paddle import STRUCTURE_KEY

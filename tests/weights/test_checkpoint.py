@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from densepath.engines.native import read_tensors as read_without_torch
 from densepath.errors import (
     CheckpointError,
     DensepathError,
@@ -21,7 +22,8 @@ from densepath.errors import (
 )
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
-from densepath.weights.checkpoint import METADATA_KEY, Checkpoint
+from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.checkpoint_file import METADATA_KEY
 from densepath.weights.formats import read_tensors
 
 TINY = "densenet_bc_22_12"
@@ -155,8 +157,25 @@ def test_tensors_without_our_description_are_refused_with_the_way_to_import_them
 def test_a_later_format_is_refused(checkpoint, tmp_path):
     path = tmp_path / "x.safetensors"
     checkpoint.save(path)
-    rewrite(path, lambda values: values.update(format=2))
-    with pytest.raises(CheckpointError, match="format 2; this densepath reads format 1"):
+    for number in (2, "1", True, 1.0, None):
+        rewrite(path, lambda values, number=number: values.update(format=number))
+        message = f"format {number!r}; this densepath reads format"
+        cure = "Make it again, or install the densepath that wrote it"
+        with pytest.raises(CheckpointError, match=f"{message} 1. {cure}"):
+            Checkpoint.load(path)
+        with pytest.raises(CheckpointError, match=f"{message}s 1 and 'int8-1'. {cure}"):
+            read_without_torch(path)
+
+
+def test_int8_weights_are_no_checkpoint_and_the_bundle_around_them_is_named(checkpoint, tmp_path):
+    path = tmp_path / "model-int8.safetensors"
+    checkpoint.save(path)
+    rewrite(path, lambda values: values.update(format="int8-1"))
+    assert read_without_torch(path)[1] == 1
+    with pytest.raises(CheckpointError, match="format 'int8-1'; this densepath reads format 1"):
+        Checkpoint.load(path)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=rf"is a file of the bundle {tmp_path}: name that"):
         Checkpoint.load(path)
 
 
@@ -177,8 +196,9 @@ def test_a_description_that_does_not_fit_is_refused(change, checkpoint, tmp_path
     path = tmp_path / "x.safetensors"
     checkpoint.save(path)
     rewrite(path, change)
-    with pytest.raises(CheckpointError, match="damaged checkpoint"):
-        Checkpoint.load(path)
+    for load in (Checkpoint.load, read_without_torch):
+        with pytest.raises(CheckpointError, match="damaged checkpoint"):
+            load(path)
 
 
 def test_a_folder_that_cannot_be_made_is_an_output_error(checkpoint, tmp_path):

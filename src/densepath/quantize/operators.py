@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from densepath.bundle.formats import FORMATS, named
+from densepath.engines.native import is_quantised, read_tensors
 from densepath.engines.native_output import quiet_native_output
 from densepath.engines.onnxruntime import UNWANTED
 from densepath.engines.openvino import DEVICE, executor_options, shared_core
@@ -55,16 +56,10 @@ def count_operators(format: str, model: Path) -> Operators | None:
 
 def count_native(model: Path) -> Operators:
     """By the file: our kernels are convolutions, with all else within them, and pooling."""
-    from safetensors import safe_open
-
-    with safe_open(str(model), framework="numpy") as file:
-        layers = [
-            (file.get_slice(name).get_dtype(), len(file.get_slice(name).get_shape()))
-            for name in file.keys()  # noqa: SIM118
-            if name.endswith(".weight")
-        ]
-    convolutions = [dtype for dtype, dimensions in layers if dimensions > 1]
-    int8 = convolutions.count("I8")
+    _, _, tensors = read_tensors(model)
+    weights = [tensor for name, tensor in tensors.items() if name.endswith(".weight")]
+    convolutions = [is_quantised(weight) for weight in weights if weight.ndim > 1]
+    int8 = sum(convolutions)
     kept = len(convolutions) - int8
     return Operators(int8, {"Convolution": kept} if kept else {})
 

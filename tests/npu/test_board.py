@@ -22,6 +22,7 @@ import torch
 pytest.importorskip("ethosu", reason="Vela comes with make install-npu")
 pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
 
+from densepath.bundle.tflite import read_network
 from densepath.errors import BundleError, DataError, EngineError, OutputError
 from densepath.exporting.parity_images import write_photographs
 from densepath.images.preprocess import Preprocess
@@ -45,7 +46,6 @@ from densepath.npu.layout import read_layout
 from densepath.npu.program import Program
 from densepath.npu.simulate import differing_layers, read_pixels, simulate, simulate_integers
 from densepath.npu.targets import find_target
-from densepath.npu.tflite import read_network
 from densepath.npu.tflm_reference import MOST_INPUTS
 from densepath.npu.vectors import INDEX, write_vectors
 from densepath.quantize.quantize import quantize

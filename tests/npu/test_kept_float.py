@@ -16,6 +16,7 @@ import torch
 pytest.importorskip("ethosu", reason="Vela comes with make install-npu")
 pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
 
+from densepath.bundle.tflite import read_network
 from densepath.errors import EngineError, UnknownNameError
 from densepath.evaluation.ladder import measure_ladder
 from densepath.exporting.parity_images import write_photographs
@@ -35,7 +36,6 @@ from densepath.npu.on_cpu import count_bytes, count_macs
 from densepath.npu.profile import profile
 from densepath.npu.simulate import differing_layers, dump_layers, simulate
 from densepath.npu.targets import DEFAULTS, find_target, memory_modes, system_configs
-from densepath.npu.tflite import read_network
 from densepath.quantize.calibration import draw_calibration
 from densepath.quantize.litert import write_litert
 from densepath.quantize.quantize import quantize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -99,6 +100,16 @@ def test_weights_of_half_precision_run_in_float32(checkpoint):
         checkpoint.spec, checkpoint.preprocess, checkpoint.labels, halved, in_channels=1
     ).to_model()
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+
+
+def test_values_of_a_type_that_numpy_lacks_are_refused_where_torch_is_not_there(
+    checkpoint, tmp_path
+):
+    halved = {name: tensor.bfloat16() for name, tensor in checkpoint.tensors.items()}
+    dataclasses.replace(checkpoint, tensors=halved).save(tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match="bfloat16"):
+        read_without_torch(tmp_path / "x.safetensors")
+    assert Checkpoint.load(tmp_path / "x.safetensors").tensors.keys() == halved.keys()
 
 
 def test_labels_are_numbers_or_imagenets_where_none_are_given(model):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+from densepath.bundle.tflite import Network, read_network
 from densepath.files import write_text
 from densepath.images.preprocess import Preprocess
 from densepath.npu.c_source import labels_source, program_header, resolver_name
 from densepath.npu.description import COMPILED, Description
 from densepath.npu.layout import Layout
-from densepath.npu.tflite import Network, read_network
 from densepath.wording import counted, in_markdown, percent
 
 # Firmware that is the same for every program.

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from densepath.bundle.tflite import Network
 from densepath.files import write_text
 from densepath.names import readable
 from densepath.npu.layout import NPU_OPERATOR, Layout
 from densepath.npu.program import Program
-from densepath.npu.tflite import Network
 from densepath.wording import printable
 
 ROW_BYTES = 16

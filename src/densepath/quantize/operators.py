@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from densepath.bundle.formats import FORMATS, named
+from densepath.bundle.tflite import read_network
 from densepath.engines.native import is_quantised, read_tensors
-from densepath.engines.native_output import quiet_native_output
 from densepath.engines.onnxruntime import UNWANTED
 from densepath.engines.openvino import DEVICE, executor_options, shared_core
 
@@ -118,22 +118,15 @@ def count_onnx(model: Path) -> Operators:
 
 def count_litert(model: Path) -> Operators:
     """By the file, before a delegate takes its operators over."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    with quiet_native_output():
-        interpreter = Interpreter(str(model), experimental_op_resolver_type=plain)
-        interpreter.allocate_tensors()
-    types = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
     kinds: Counter[str] = Counter()
     int8 = 0
-    for operator in interpreter._get_ops_details():
-        if operator["op_name"] in LITERT_BOUNDARY:
+    for operator in read_network(model).operators:
+        if operator.kind in LITERT_BOUNDARY:
             continue
-        if types[operator["outputs"][0]] is np.int8:
+        if operator.outputs[0].dtype == np.int8:
             int8 += 1
         else:
-            kinds[operator["op_name"]] += 1
+            kinds[operator.kind] += 1
     return Operators(int8, dict(kinds))
 
 

@@ -116,7 +116,7 @@ def _open(path: Path, framework: Framework) -> Iterator[Any]:
     try:
         with safe_open(str(path), framework=framework) as file:
             yield file
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError) as error:  # the last of a type that NumPy lacks
         raise CheckpointError(
             f"{path} cannot be read as a safetensors file: {error}. It may be incomplete or "
             "of another kind; weights of other systems are read by "

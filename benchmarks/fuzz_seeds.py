@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import os
 import pickle
 import struct
@@ -22,7 +21,8 @@ from PIL import Image, features
 from safetensors import safe_open
 from safetensors.torch import save
 
-from densepath.bundle.bundle import MANIFEST, MANIFEST_HASH, Bundle
+from densepath.bundle.bundle import Bundle
+from densepath.bundle.manifest import MANIFEST, MANIFEST_HASH
 from densepath.data.label_names import read_label_names
 from densepath.data.splits import DataOptions, open_splits
 from densepath.engines.native import read_tensors
@@ -32,17 +32,20 @@ from densepath.files import sha256
 from densepath.images.decode import is_heif_readable, open_image
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
-from densepath.npu.program import (
+from densepath.npu.description import (
     COMPILED,
-    DESCRIPTION,
-    FORMAT,
     LAYERS,
     SOURCE,
-    VERSION,
-    Program,
+    CompiledFor,
+    Description,
+    Placement,
 )
+from densepath.npu.estimate import Estimate, NotCounted
+from densepath.npu.layout import MEMORY_NAMES, Layout
+from densepath.npu.program import DESCRIPTION, Program
 from densepath.training.recipe_file import make_recipe, read_recipe
-from densepath.weights.checkpoint import METADATA_KEY, Checkpoint, write_tensors
+from densepath.weights.checkpoint import Checkpoint, write_tensors
+from densepath.weights.checkpoint_file import METADATA_KEY
 from densepath.weights.import_file import import_weights
 from densepath.weights.match import is_weight
 from densepath.weights.paddle import STRUCTURE_KEY
@@ -296,25 +299,21 @@ def _read_bundle(path: Path) -> None:
 
 def _program() -> bytes:
     """What describes a program for an NPU, its files empty."""
-    return json.dumps(
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "model": "densenet",
-            "multi_label": False,
-            "labels": ["a", "b"],
-            "preprocess": Preprocess((32, 32)).to_dict(),
-            "target": {"name": "ethos-u55-128", "clock_hz": 5e8, "macs_per_cycle": 128},
-            "estimate": {
-                "inference_ms": 1.0,
-                "memory_bytes": {"sram": 1},
-                "fits": True,
-                "sram_limit_bytes": 2048,
-            },
-            "operators": {"share": 1.0, "cpu": []},
-            "files": dict.fromkeys((SOURCE, COMPILED, LAYERS), EMPTY_SHA256),
-        }
-    ).encode()
+    no_bytes = dict.fromkeys(MEMORY_NAMES.values(), 0)
+    described = Description(
+        model="densenet",
+        target=CompiledFor("ethos-u55-128", 128, "Ethos_U55_High_End_Embedded", "Sram_Only", 5e8),
+        tools={"vela": "5.2.0"},
+        labels=["a", "b"],
+        multi_label=False,
+        preprocess=Preprocess((32, 32)),
+        operators=Placement(1, [], 1.0, []),
+        estimate=Estimate(1.0, 1, no_bytes, no_bytes, 2048, 1, NotCounted.of([])),
+        layout=Layout(*[0] * 6, *["SRAM"] * 3, 0, 0, ("ethos-u",)),
+        files=dict.fromkeys((SOURCE, COMPILED, LAYERS), EMPTY_SHA256),
+        seal=None,
+    )
+    return described.to_text().encode()
 
 
 def _read_program(path: Path) -> None:

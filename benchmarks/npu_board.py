@@ -91,7 +91,7 @@ def measure(bundle: Path, scratch: Path, options: argparse.Namespace) -> dict[st
             sizes = sections(program.folder, scratch, options.cross)
             ran = run_on_pc(program.folder, vectors, scratch, options.pc)
             rows.append({"target": name, "mode": mode, "sizes": sizes, "ran": ran})
-            rows[-1]["layout"] = program.about["layout"]
+            rows[-1]["layout"] = program.description.layout.to_dict()
             print(f"{bundle.name} {name} {mode}", flush=True)
     return {"rows": rows, "checked": checked}
 

@@ -158,7 +158,7 @@ def test_a_damaged_manifest_is_refused(folder, damage, reason):
 
 
 def test_a_manifest_that_would_not_fit_into_memory_is_not_read(folder, monkeypatch):
-    monkeypatch.setattr("densepath.bundle.bundle.MOST_BYTES", 100)
+    monkeypatch.setattr("densepath.bundle.sealed.MOST_BYTES", 100)
     with pytest.raises(BundleError, match="larger than any manifest is"):
         Bundle.open(folder)
 

@@ -234,8 +234,11 @@ def test_where_no_vectors_can_stand_is_told_before_the_program_is_opened(
         (("compile", "int8", "--target", "ethos-u99", "-o", "p"), "unknown NPU target 'ethos-u99'"),
         (("compile", "photos", "--target", "ethos-u55-32", "-o", "p"), "is not a bundle"),
         (("simulate", "photos", "--input", "x.bin"), "is not a compiled program"),
-        (("profile", "none"), "none: no such folder"),
-        (("vectors", "none", "photos", "-o", "v"), "none: no such folder"),
+        (("profile", "none"), "none is not a compiled program: it is"),
+        (
+            ("vectors", "none", "photos", "-o", "v"),
+            "none is not a compiled program: it is",
+        ),
         (("vectors", "photos", "photos", "-o", "v"), "is not a compiled program"),
     ],
 )

@@ -127,7 +127,7 @@ def test_a_checkpoint_file_is_read_without_torch(tmp_path):
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"not one")
-    with pytest.raises(CheckpointError, match=r"x\.safetensors is not a whole checkpoint"):
+    with pytest.raises(CheckpointError, match=r"x\.safetensors cannot be read as a safetensors"):
         read_tensors(tmp_path / "x.safetensors")
 
 

@@ -494,7 +494,23 @@ def halve_type(header, rest):
     return rest
 
 
+def set_format(value):
+    def change(header, rest):
+        said = json.loads(header["__metadata__"]["densepath"])
+        said["format"] = value
+        header["__metadata__"]["densepath"] = json.dumps(said)
+        return rest
+
+    return change
+
+
 CHECKPOINTS = {
+    "a later format": (
+        set_format(2),
+        'format 2; this densepath reads formats 1 and "int8-1". Export it again, or use the',
+    ),
+    "a format that is none": (set_format(True), "is of checkpoint format true; this densepath"),
+    "a later format of INT8": (set_format("int8-2"), 'is of checkpoint format "int8-2"; this'),
     "a tensor missing": (drop_tensor, "makes no network: it has no tensor features.norm5.bias"),
     "a tensor outside": (move_tensor, "features.norm5.bias lies outside the file"),
     "another type": (

@@ -22,6 +22,7 @@ import torch
 pytest.importorskip("ethosu", reason="Vela comes with make install-npu")
 pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
 
+from densepath.bundle.tflite import read_network
 from densepath.errors import BundleError, DataError, EngineError, OutputError
 from densepath.exporting.parity_images import write_photographs
 from densepath.images.preprocess import Preprocess
@@ -39,12 +40,12 @@ from densepath.npu.c_source import (
     write_c_array,
 )
 from densepath.npu.compile import compile_program
+from densepath.npu.description import COMPILED
 from densepath.npu.fitting import why_unfit
 from densepath.npu.layout import read_layout
-from densepath.npu.program import COMPILED, Program
+from densepath.npu.program import Program
 from densepath.npu.simulate import differing_layers, read_pixels, simulate, simulate_integers
 from densepath.npu.targets import find_target
-from densepath.npu.tflite import read_network
 from densepath.npu.tflm_reference import MOST_INPUTS
 from densepath.npu.vectors import INDEX, write_vectors
 from densepath.quantize.quantize import quantize
@@ -160,7 +161,7 @@ def test_each_part_lies_in_the_memory_of_the_mode_and_the_driver_is_told(
     assert f"(.bss.densepath_arena) }} > {arena}" in readme
     keys = ("NPU_QCONFIG", "NPU_REGIONCFG_0", "NPU_REGIONCFG_1", "NPU_REGIONCFG_2")
     assert " ".join(f"-D{key}={value}" for key, value in zip(keys, options, strict=True)) in readme
-    assert made.about["layout"]["arena_memory"] == arena
+    assert made.description.layout.arena_memory == arena
 
 
 @pytest.mark.parametrize(("name", "mode"), MODES)
@@ -168,17 +169,17 @@ def test_a_program_fits_where_all_of_it_that_lies_in_sram_does(
     bundle, programs, tmp_path, name, mode
 ):
     made = programs(name, mode)
-    estimate, numbers = made.about["estimate"], defined(made.folder)
-    program = (made.folder / COMPILED).stat().st_size
+    memory, numbers = made.description.estimate.memory_bytes, defined(made.folder)
+    program = made.compiled.stat().st_size
     in_sram = {"Sram_Only": program + numbers["ARENA_BYTES"], "Shared_Sram": numbers["ARENA_BYTES"]}
     needed = in_sram.get(mode, numbers["FAST_BYTES"])
     everything = program + numbers["ARENA_BYTES"] + numbers["FAST_BYTES"]
-    assert estimate["memory_bytes"]["sram"] == needed
-    assert sum(estimate["memory_bytes"].values()) == everything
+    assert memory["sram"] == needed
+    assert sum(memory.values()) == everything
     for board, fits in ((needed, True), (needed - 1, False)):
         target = find_target(name, memory_mode=mode, sram_bytes=board)
-        about = compile_program(bundle, target, tmp_path / "p", overwrite=True).about
-        assert about["estimate"]["fits"] is fits
+        again = compile_program(bundle, target, tmp_path / "p", overwrite=True)
+        assert again.description.estimate.fits is fits
 
 
 def test_a_program_that_is_too_large_beside_its_weights_is_told_to_put_them_outside(
@@ -187,8 +188,8 @@ def test_a_program_that_is_too_large_beside_its_weights_is_told_to_put_them_outs
     said = {}
     for size in (200 << 10, 100 << 10):
         target = find_target("ethos-u65-256", memory_mode="Sram_Only", sram_bytes=size)
-        about = compile_program(bundle, target, tmp_path / "p", overwrite=True).about
-        said[size] = why_unfit(about)
+        made = compile_program(bundle, target, tmp_path / "p", overwrite=True)
+        said[size] = why_unfit(made.description)
     outside = "--target ethos-u65-256 --memory-mode Shared_Sram --sram-kib"
     assert f"{outside} 200 -o DIR" in said[200 << 10]
     assert outside not in said[100 << 10]  # the features alone are more
@@ -583,7 +584,7 @@ def test_vela_gives_the_last_layer_the_rounding_of_the_simulator(programs):
 def test_the_boards_folder_is_made_again_with_the_same_bytes(program, tmp_path):
     target = find_target("ethos-u65-512", memory_mode="Dedicated_Sram_256KB")
     shutil.copy(program.folder / COMPILED, tmp_path / COMPILED)
-    layout = read_layout(tmp_path / COMPILED, target)
-    write_board(tmp_path, program.about, layout)
+    assert read_layout(tmp_path / COMPILED, target) == program.description.layout
+    write_board(tmp_path, program.description)
     for name in ("README.md", "program.h", "labels.c", "main.cc", "program.S"):
         assert (tmp_path / name).read_bytes() == (program.folder / name).read_bytes()

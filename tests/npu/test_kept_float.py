@@ -16,6 +16,7 @@ import torch
 pytest.importorskip("ethosu", reason="Vela comes with make install-npu")
 pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
 
+from densepath.bundle.tflite import read_network
 from densepath.errors import EngineError, UnknownNameError
 from densepath.evaluation.ladder import measure_ladder
 from densepath.exporting.parity_images import write_photographs
@@ -25,6 +26,8 @@ from densepath.models.plan import plan
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
 from densepath.npu import vela
 from densepath.npu.compile import compile_program
+from densepath.npu.description import CompiledFor
+from densepath.npu.estimate import Estimate, NotCounted
 from densepath.npu.figure import _draw
 from densepath.npu.fitting import FASTER, MORE_SRAM, WITH_DRAM, more_sram, why_unfit
 from densepath.npu.integer import IntegerExecutor
@@ -33,7 +36,6 @@ from densepath.npu.on_cpu import count_bytes, count_macs
 from densepath.npu.profile import profile
 from densepath.npu.simulate import differing_layers, dump_layers, simulate
 from densepath.npu.targets import DEFAULTS, find_target, memory_modes, system_configs
-from densepath.npu.tflite import read_network
 from densepath.quantize.calibration import draw_calibration
 from densepath.quantize.litert import write_litert
 from densepath.quantize.quantize import quantize
@@ -230,14 +232,14 @@ def test_the_work_of_an_operator_on_the_cpu_is_that_of_its_shapes():
 
 
 def test_what_the_cpu_runs_is_counted_in_operators_and_multiply_adds(program):
-    left = program.about["estimate"]["not_counted"]
+    left = program.description.estimate.not_counted
     # Three dense layers of k = 12 on a map of 16 × 16 that begins with 30 channels.
     macs = sum(256 * 48 * (30 + 12 * layer) + 256 * 12 * 9 * 48 for layer in range(3))
-    assert (left["operators"], left["macs"]) == (12, macs)
+    assert (left.operators, left.macs) == (12, macs)
     made = profile(program)
     assert made.not_counted.macs == macs
     total = macs + sum(layer.macs for layer in made.on_npu)
-    assert left["share_of_macs"] == pytest.approx(macs / total)
+    assert left.share_of_macs == pytest.approx(macs / total)
     assert total == pytest.approx(29.9e6, rel=0.01)
     assert len(made.on_cpu) == 12
     assert all(layer.moved_bytes for layer in made.on_cpu)
@@ -275,7 +277,7 @@ def test_the_reasons_are_those_of_vela_each_once(program):
         "CONV_2D: Operation has tensor with type X",
         "MEAN: Unsupported opType",
     ]
-    assert "DEQUANTIZE: Unsupported opType" in program.about["operators"]["reasons"]
+    assert "DEQUANTIZE: Unsupported opType" in program.description.operators.reasons
 
 
 # Why Vela cannot, and why a program does not fit
@@ -311,7 +313,7 @@ def test_a_system_without_dram_has_no_memory_mode_that_needs_one(bundle, tmp_pat
     assert memory_modes("Ethos_U65_Embedded") == memory_modes("Ethos_U85_SYS_Flash_Low")
     target = find_target("ethos-u65-256", system_config="Ethos_U65_Embedded")
     assert target.memory_mode == "Shared_Sram"
-    assert compile_program(bundle, target, tmp_path / "p").about["estimate"]["fits"]
+    assert compile_program(bundle, target, tmp_path / "p").description.estimate.fits
     with pytest.raises(UnknownNameError, match="Choices: Shared_Sram, Sram_Only"):
         find_target(
             "ethos-u85-128",
@@ -325,17 +327,25 @@ def test_the_systems_and_modes_that_advice_names_are_velas():
     assert {*FASTER, *FASTER.values(), *WITH_DRAM.values()} <= systems
     for system in (*FASTER.values(), *WITH_DRAM.values()):
         assert set(MORE_SRAM) <= set(memory_modes(system))
-    about = {"target": {"system_config": "Ethos_U65_High_End", "memory_mode": MORE_SRAM[0]}}
-    assert MORE_SRAM[1] in more_sram(about)
-    assert "Ethos_U65_Client_Server" in more_sram(about)
+    target = CompiledFor("ethos-u65-256", 256, "Ethos_U65_High_End", MORE_SRAM[0], 1e9)
+    assert MORE_SRAM[1] in more_sram(target)
+    assert "Ethos_U65_Client_Server" in more_sram(target)
 
 
-def about_a_program(name, mode, system, needed, there):
+def describe(name, mode, system, needed, there):
     """What is read of a program's description to say why it does not fit."""
-    target = {"name": name, "memory_mode": mode, "system_config": system}
-    memory = {"sram": needed << 10}
-    estimate = {"fits": False, "memory_bytes": memory, "sram_limit_bytes": there << 10}
-    return {"target": target, "estimate": estimate}
+    estimate = Estimate(
+        inference_ms=1.0,
+        cycles=1,
+        memory_bytes={"sram": needed << 10},
+        traffic_bytes={},
+        sram_limit_bytes=there << 10,
+        macs=1,
+        not_counted=NotCounted.of([]),
+    )
+    target = CompiledFor(name, int(name.rsplit("-", 1)[1]), system, mode, 1e9)
+    layout = SimpleNamespace(arena_bytes=needed << 10)
+    return SimpleNamespace(target=target, estimate=estimate, layout=layout)
 
 
 @pytest.mark.parametrize(
@@ -376,7 +386,7 @@ def about_a_program(name, mode, system, needed, there):
     ],
 )
 def test_what_does_not_fit_is_told_options_that_its_target_has(about, options):
-    said = why_unfit(about_a_program(*about))
+    said = why_unfit(describe(*about))
     commands = [
         part.split(" -o DIR")[0] for part in said.split("densepath npu compile BUNDLE ")[1:]
     ]

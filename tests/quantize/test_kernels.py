@@ -7,11 +7,11 @@ import pytest
 
 pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
 
+from densepath.bundle.tflite import read_network
 from densepath.engines.litert import LiteRtEngine
 from densepath.errors import UnknownNameError
 from densepath.exporting.parity_images import write_photographs
 from densepath.npu.integer import IntegerExecutor
-from densepath.npu.tflite import read_network
 from densepath.quantize.calibration import draw_calibration
 from densepath.quantize.quantize import quantize
 from densepath.quantize.scoring import engine_logits, float_logits, signal_to_noise

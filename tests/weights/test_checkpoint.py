@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from densepath.engines.native import read_tensors as read_without_torch
 from densepath.errors import (
     CheckpointError,
     DensepathError,
@@ -22,7 +24,8 @@ from densepath.errors import (
 )
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
-from densepath.weights.checkpoint import METADATA_KEY, Checkpoint
+from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.checkpoint_file import METADATA_KEY
 from densepath.weights.formats import read_tensors
 
 TINY = "densenet_bc_22_12"
@@ -100,6 +103,16 @@ def test_weights_of_half_precision_run_in_float32(checkpoint):
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
+def test_values_of_a_type_that_numpy_lacks_are_refused_where_torch_is_not_there(
+    checkpoint, tmp_path
+):
+    halved = {name: tensor.bfloat16() for name, tensor in checkpoint.tensors.items()}
+    dataclasses.replace(checkpoint, tensors=halved).save(tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match="bfloat16"):
+        read_without_torch(tmp_path / "x.safetensors")
+    assert Checkpoint.load(tmp_path / "x.safetensors").tensors.keys() == halved.keys()
+
+
 def test_labels_are_numbers_or_imagenets_where_none_are_given(model):
     preprocess = Preprocess(size=(32, 32), mean=(0.5,), std=(0.25,))
     assert Checkpoint.of(model, preprocess=preprocess).labels == ["0", "1", "2", "3"]
@@ -156,8 +169,25 @@ def test_tensors_without_our_description_are_refused_with_the_way_to_import_them
 def test_a_later_format_is_refused(checkpoint, tmp_path):
     path = tmp_path / "x.safetensors"
     checkpoint.save(path)
-    rewrite(path, lambda values: values.update(format=2))
-    with pytest.raises(CheckpointError, match="format 2; this densepath reads format 1"):
+    for number in (2, "1", True, 1.0, None):
+        rewrite(path, lambda values, number=number: values.update(format=number))
+        message = f"format {number!r}; this densepath reads format"
+        cure = "Make it again, or install the densepath that wrote it"
+        with pytest.raises(CheckpointError, match=f"{message} 1. {cure}"):
+            Checkpoint.load(path)
+        with pytest.raises(CheckpointError, match=f"{message}s 1 and 'int8-1'. {cure}"):
+            read_without_torch(path)
+
+
+def test_int8_weights_are_no_checkpoint_and_the_bundle_around_them_is_named(checkpoint, tmp_path):
+    path = tmp_path / "model-int8.safetensors"
+    checkpoint.save(path)
+    rewrite(path, lambda values: values.update(format="int8-1"))
+    assert read_without_torch(path)[1] == 1
+    with pytest.raises(CheckpointError, match="format 'int8-1'; this densepath reads format 1"):
+        Checkpoint.load(path)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=rf"is a file of the bundle {tmp_path}: name that"):
         Checkpoint.load(path)
 
 
@@ -178,8 +208,9 @@ def test_a_description_that_does_not_fit_is_refused(change, checkpoint, tmp_path
     path = tmp_path / "x.safetensors"
     checkpoint.save(path)
     rewrite(path, change)
-    with pytest.raises(CheckpointError, match="damaged checkpoint"):
-        Checkpoint.load(path)
+    for load in (Checkpoint.load, read_without_torch):
+        with pytest.raises(CheckpointError, match="damaged checkpoint"):
+            load(path)
 
 
 def test_a_folder_that_cannot_be_made_is_an_output_error(checkpoint, tmp_path):

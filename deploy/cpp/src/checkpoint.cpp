@@ -13,6 +13,9 @@ using Json = nlohmann::json;
 
 constexpr std::size_t kLengthBytes = 8;
 constexpr char kSkipped[] = "num_batches_tracked";
+// The formats of weights/checkpoint_file.py: of a checkpoint, and of INT8 weights.
+constexpr int kFormat = 1;
+constexpr char kInt8Format[] = "int8-1";
 
 int whole(const Json& numbers, const char* name) { return numbers.at(name).get<int>(); }
 
@@ -42,6 +45,15 @@ Arch read_arch(const Json& description) {
   }
   arch.channels = description.at("in_channels").get<int>();
   return arch;
+}
+
+/// Throws BundleError unless the description is of a format that is read here.
+void check_format(const Json& description, const std::string& name) {
+  const Json& written = description.at("format");
+  if ((written.is_number_integer() && written == kFormat) || written == kInt8Format) return;
+  throw BundleError(name + " is of checkpoint format " + printable(written.dump()) +
+                    "; this densepath reads formats " + std::to_string(kFormat) + " and \"" +
+                    kInt8Format + "\". Export it again, or use the densepath that wrote it.");
 }
 
 /// Floats that a program may read where they stand.
@@ -92,13 +104,17 @@ Checkpoint read_checkpoint(const Contents& file, const std::string& name) {
     const Bytes text = bytes.part(kLengthBytes, static_cast<std::size_t>(*length));
     const Json header = Json::parse(text.begin(), text.end());
     const std::string said = header.at("__metadata__").at("densepath").get<std::string>();
+    const Json description = Json::parse(said);
+    check_format(description, name);
     Checkpoint made;
-    made.arch = read_arch(Json::parse(said));
+    made.arch = read_arch(description);
     const Bytes data = bytes.part(kLengthBytes + static_cast<std::size_t>(*length));
     for (const auto& [key, tensor] : header.items()) {
       if (key != "__metadata__" && !ends_with(key, kSkipped)) add_tensor(key, tensor, data, made);
     }
     return made;
+  } catch (const BundleError&) {
+    throw;
   } catch (const std::exception& error) {
     throw BundleError(name + " is not a whole checkpoint: " + printable(error.what()) + ".");
   }

@@ -19,7 +19,7 @@ struct Checkpoint {
 
 /// What the bytes of `file` (model.safetensors, model-int8.safetensors) hold; they must outlive the result.
 ///
-/// Throws BundleError: they are no whole checkpoint of densepath's.
+/// Throws BundleError: they are no whole checkpoint of densepath's, or one of another format.
 Checkpoint read_checkpoint(const Contents& file, const std::string& name);
 
 }  // namespace densepath

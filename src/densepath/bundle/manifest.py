@@ -6,35 +6,37 @@ imports torch or numpy. `schema/manifest-1.json` says the same as a JSON schema.
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from densepath.bundle import fields
 from densepath.bundle.formats import FORMATS
+from densepath.bundle.sealed import Kind, read_document
 from densepath.errors import BundleError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.names import to_json
 from densepath.wording import first_of
 
-FORMAT = "densepath-bundle"
 SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
-MANIFEST_HASH = "manifest.json.sha256"
+BUNDLE = Kind(
+    name="bundle",
+    title="a bundle",
+    description="manifest.json",
+    word="manifest",
+    format="densepath-bundle",
+    version_field="schema_version",
+    version=SCHEMA_VERSION,
+    maker="densepath export",
+    remake="export it",
+)
+MANIFEST, MANIFEST_HASH = BUNDLE.description, BUNDLE.seal
 PRECISIONS = ("float32", "int8")
 FAMILIES = ("densenet", "dpn")
-MOST_BYTES = 64 << 20  # of a manifest: far above one with a million labels
-
-MOST_PIXELS_A_SIDE = 65_535
-LARGEST_COUNT = 2**53 - 1  # what every reader of JSON reads exactly
 # OpenVINO finds the weights of a graph by the graph's name.
 WEIGHTS_OF = {".xml": ".bin"}
 
-_HASH = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Manifest:
 
     def to_text(self) -> str:
         """The JSON document."""
-        values = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        values = {"format": BUNDLE.format, "schema_version": SCHEMA_VERSION, **asdict(self)}
         values["preprocess"] = self.preprocess.to_dict()
         if not values["output"]["layout"]:
             del values["output"]["layout"]
@@ -123,59 +125,18 @@ class Manifest:
             BundleError: not JSON, another format or schema version, or a field that is missing,
                 unknown or impossible.
         """
-        try:
-            values = json.loads(
-                text,
-                parse_constant=_refuse_constant,
-                parse_float=_finite,
-                object_pairs_hook=_without_doubles,
-            )
-        except (ValueError, RecursionError) as error:
-            raise BundleError(f"{name}: {MANIFEST} is not JSON: {error}.") from error
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise BundleError(f"{name}: {MANIFEST} does not say that it describes a {FORMAT}.")
-        version = values.get("schema_version")
-        if version != SCHEMA_VERSION or isinstance(version, bool):
-            raise BundleError(
-                f"{name}: its schema version is {version!r}; this densepath reads version "
-                f"{SCHEMA_VERSION}. Export it again, or install the densepath that wrote it."
-            )
+        values = read_document(text, BUNDLE, name)
         try:
             return _read(values)
-        except (_WrongError, UsageError) as error:
+        except (fields.WrongFieldError, UsageError) as error:
             raise BundleError(f"{name}: {MANIFEST}: {error}") from error
-
-
-class _WrongError(Exception):
-    """Which field is wrong, and how."""
-
-
-def _refuse_constant(constant: str) -> float:
-    """NaN and the infinities are no JSON."""
-    raise ValueError(f"{constant} is not a number of JSON")
-
-
-def _finite(digits: str) -> float:
-    """The number; one that is too large for a float64 is refused."""
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError(f"{_shown(digits)} is too large a number")
-    return number
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object; readers do not agree on what a name means that stands there twice."""
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ValueError("an object names a member twice")
-    return members
 
 
 def _read(values: dict[str, Any]) -> Manifest:
     """The manifest of a document whose version is right."""
     values = {"quantization": None, **values}
-    fields = _object(values, "the manifest", {"format", "schema_version", *_FIELDS})
-    read = {name: check(fields[name], name) for name, check in _FIELDS.items()}
+    members = fields.closed(values, "the manifest", {"format", "schema_version", *_FIELDS})
+    read = {name: check(members[name], name) for name, check in _FIELDS.items()}
     manifest = Manifest(**read)
     for name, parts in manifest.formats.items():
         for part in ("model", "preprocess"):
@@ -183,10 +144,12 @@ def _read(values: dict[str, Any]) -> Manifest:
                 _check_listed(manifest.files, name, part, parts[part])
     classes, shape = manifest.output.shape[-1], manifest.input.shape
     if classes != len(manifest.labels):
-        raise _WrongError(f"{len(manifest.labels)} labels for {classes} logits")
+        raise fields.WrongFieldError(f"{len(manifest.labels)} labels for {classes} logits")
     made = (manifest.preprocess.channels, *manifest.preprocess.size)
     if shape[1] is None or any(b not in (a, None) for a, b in zip(made, shape[1:], strict=True)):
-        raise _WrongError(f"preprocess makes images {list(made)}, input.shape is {list(shape)}")
+        raise fields.WrongFieldError(
+            f"preprocess makes images {list(made)}, input.shape is {list(shape)}"
+        )
     return manifest
 
 
@@ -194,7 +157,7 @@ def _check_listed(files: dict[str, File], format: str, part: str, graph: str) ->
     """Returns when the graph, and its weights beside it, are files that are verified.
 
     Raises:
-        _WrongError: `files` lacks one, or does not say that the format needs it.
+        fields.WrongFieldError: `files` lacks one, or does not say that the format needs it.
     """
     names = [graph]
     for suffix, weights in WEIGHTS_OF.items():
@@ -202,174 +165,104 @@ def _check_listed(files: dict[str, File], format: str, part: str, graph: str) ->
             names.append(graph.removesuffix(suffix) + weights)
     for name in names:
         if name not in files or format not in files[name].formats:
-            raise _WrongError(
+            raise fields.WrongFieldError(
                 f"formats.{format}.{part} needs {name!r}, which files does not list for it"
             )
 
 
-def _object(value: Any, field: str, names: set[str]) -> Any:
-    """The object with exactly these members."""
-    if not isinstance(value, dict):
-        raise _WrongError(f"{field} must be an object, not {_shown(value)}")
-    missing, unknown = names - value.keys(), value.keys() - names
-    if missing:
-        raise _WrongError(f"{field} lacks {', '.join(sorted(missing))}")
-    if unknown:
-        raise _WrongError(f"{field} has the unknown member {', '.join(sorted(unknown))}")
-    return value
-
-
-def _is(kind: type, what: str) -> Callable[[Any, str], Any]:
-    """A check of a value's type."""
-
-    def check(value: Any, field: str) -> Any:
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise _WrongError(f"{field} must be {what}, not {_shown(value)}")
-        return value
-
-    return check
-
-
-_text, _flag, _whole = _is(str, "text"), _is(bool, "true or false"), _is(int, "a whole number")
-_mapping = _is(dict, "an object")
-
-
-def _count(value: Any, field: str, least: int = 0, most: int = LARGEST_COUNT) -> int:
-    if not least <= _whole(value, field) <= most:
-        raise _WrongError(f"{field} must lie in {least} … {most}, not {_shown(value)}")
-    return int(value)
-
-
-def _one_of(value: Any, field: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise _WrongError(f"{field} must be one of {', '.join(choices)}, not {_shown(value)}")
-    return str(value)
-
-
 def _format_name(value: Any, field: str) -> str:
-    return _one_of(value, field, tuple(FORMATS))
+    return fields.one_of(value, field, tuple(FORMATS))
 
 
 def _model(value: Any, field: str) -> dict[str, Any]:
-    _object(value, field, {"name", "family", "num_parameters"})
-    _text(value["name"], f"{field}.name")
-    _one_of(value["family"], f"{field}.family", FAMILIES)
-    _count(value["num_parameters"], f"{field}.num_parameters")
+    fields.closed(value, field, {"name", "family", "num_parameters"})
+    fields.text(value["name"], f"{field}.name")
+    fields.one_of(value["family"], f"{field}.family", FAMILIES)
+    fields.count(value["num_parameters"], f"{field}.num_parameters")
     return dict(value)
-
-
-def _labels(value: Any, field: str) -> list[str]:
-    if not isinstance(value, list) or not value or not all(isinstance(x, str) for x in value):
-        raise _WrongError(f"{field} must be a list of names")
-    return value
-
-
-def _preprocess(value: Any, field: str) -> Preprocess:
-    _mapping(value, field)
-    for name in ("size", "mean", "std"):
-        _is(list, "a list")(value.get(name), f"{field}.{name}")
-    for side in (*value["size"], value.get("resize_short")):
-        if side is not None:
-            _count(side, f"{field}: a side", 1, MOST_PIXELS_A_SIDE)
-    for number in (*value["mean"], *value["std"]):
-        if type(number) not in (int, float):
-            raise _WrongError(f"{field}: mean and std must be numbers, not {_shown(number)}")
-    return Preprocess.from_dict(value)
 
 
 def _tensor(value: Any, field: str) -> Tensor:
     names = {"name", "dtype", "shape"} | ({"layout"} if field == "input" else set())
-    _object(value, field, names)
-    _text(value["name"], f"{field}.name")
-    _one_of(value["dtype"], f"{field}.dtype", ("float32",))
+    fields.closed(value, field, names)
+    fields.text(value["name"], f"{field}.name")
+    fields.one_of(value["dtype"], f"{field}.dtype", ("float32",))
     if field == "input":
-        _one_of(value["layout"], f"{field}.layout", ("NCHW",))
+        fields.one_of(value["layout"], f"{field}.layout", ("NCHW",))
     shape, rank = value["shape"], 4 if field == "input" else 2
     right = isinstance(shape, list) and len(shape) == rank
     if not right or not all(n is None or (type(n) is int and n > 0) for n in shape):
-        raise _WrongError(
-            f"{field}.shape must be {rank} sizes above 0 or null, not {_shown(shape)}"
+        raise fields.WrongFieldError(
+            f"{field}.shape must be {rank} sizes above 0 or null, not {fields.shown(shape)}"
         )
     return Tensor(**{**value, "shape": tuple(shape)})
 
 
 def _formats(value: Any, field: str) -> dict[str, dict[str, str]]:
-    _mapping(value, field)
+    fields.mapping(value, field)
     for name, parts in value.items():
         _format_name(name, f"a name in {field}")
-        _object(parts, f"{field}.{name}", {"model", *FORMATS[name].parts})
+        fields.closed(parts, f"{field}.{name}", {"model", *FORMATS[name].parts})
         for part, text in parts.items():
-            _text(text, f"{field}.{name}.{part}")
+            fields.text(text, f"{field}.{name}.{part}")
     if not value:
-        raise _WrongError(f"{field} is empty")
+        raise fields.WrongFieldError(f"{field} is empty")
     return dict(value)
 
 
 def _files(value: Any, field: str) -> dict[str, File]:
-    _mapping(value, field)
+    fields.mapping(value, field)
     files = {}
     for name, parts in value.items():
         where = f"{field}.{name!r}"
-        if not _NAME.fullmatch(name):
-            raise _WrongError(f"{where}: a file's name must be a plain one, without folders")
-        _object(parts, where, {"sha256", "size_bytes", "formats"})
-        if not isinstance(parts["sha256"], str) or not _HASH.fullmatch(parts["sha256"]):
-            raise _WrongError(f"{where}.sha256 must be 64 hexadecimal digits")
-        _count(parts["size_bytes"], f"{where}.size_bytes")
-        if not isinstance(parts["formats"], list):
-            raise _WrongError(f"{where}.formats must be a list")
+        fields.file_name(name, where)
+        fields.closed(parts, where, {"sha256", "size_bytes", "formats"})
+        fields.file_hash(parts["sha256"], f"{where}.sha256")
+        fields.count(parts["size_bytes"], f"{where}.size_bytes")
+        fields.listed(parts["formats"], f"{where}.formats")
         formats = tuple(_format_name(one, f"{where}.formats") for one in parts["formats"])
         files[name] = File(parts["sha256"], parts["size_bytes"], formats)
     return files
 
 
 def _source(value: Any, field: str) -> dict[str, Any]:
-    _object(value, field, {"subject", "sha256", "provenance"})
+    fields.closed(value, field, {"subject", "sha256", "provenance"})
     if value["subject"] is not None:
-        _text(value["subject"], f"{field}.subject")
-    if value["sha256"] is not None and not _HASH.fullmatch(_text(value["sha256"], field)):
-        raise _WrongError(f"{field}.sha256 must be 64 hexadecimal digits")
-    _mapping(value["provenance"], f"{field}.provenance")
+        fields.text(value["subject"], f"{field}.subject")
+    if value["sha256"] is not None:
+        fields.file_hash(value["sha256"], f"{field}.sha256")
+    fields.mapping(value["provenance"], f"{field}.provenance")
     return dict(value)
 
 
-def _tools(value: Any, field: str) -> dict[str, str]:
-    _mapping(value, field)
-    return {name: _text(version, f"{field}.{name}") for name, version in value.items()}
-
-
 def _mapping_or_none(value: Any, field: str) -> dict[str, Any] | None:
-    return None if value is None else dict(_mapping(value, field))
+    return None if value is None else dict(fields.mapping(value, field))
 
 
 def _created(value: Any, field: str) -> str:
-    if not _TIME.fullmatch(_text(value, field)):
-        raise _WrongError(f"{field} must be as 2026-01-31T12:00:00Z, not {_shown(value)}")
+    if not _TIME.fullmatch(fields.text(value, field)):
+        raise fields.WrongFieldError(
+            f"{field} must be as 2026-01-31T12:00:00Z, not {fields.shown(value)}"
+        )
     return str(value)
 
 
 def _precision(value: Any, field: str) -> str:
-    return _one_of(value, field, PRECISIONS)
+    return fields.one_of(value, field, PRECISIONS)
 
 
-def _shown(value: Any) -> str:
-    """A value for a message, not all of it when it is long."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-_FIELDS: dict[str, Callable[[Any, str], Any]] = {
+_FIELDS: dict[str, fields.Check] = {
     "model": _model,
-    "labels": _labels,
-    "multi_label": _flag,
-    "preprocess": _preprocess,
+    "labels": fields.labels,
+    "multi_label": fields.flag,
+    "preprocess": fields.preprocess,
     "input": _tensor,
     "output": _tensor,
     "precision": _precision,
     "formats": _formats,
     "files": _files,
     "source": _source,
-    "tools": _tools,
+    "tools": fields.texts_by_name,
     "parity": _mapping_or_none,
     "created": _created,
     "quantization": _mapping_or_none,

@@ -120,7 +120,6 @@ def compile_(
     """
     from densepath.npu.c_source import write_c_array
     from densepath.npu.compile import compile_program
-    from densepath.npu.estimate import NotCounted
     from densepath.npu.fitting import check_fits
     from densepath.npu.targets import find_target
     from densepath.outputs import check_file
@@ -138,25 +137,23 @@ def compile_(
         program = compile_program(bundle, chosen, output, overwrite=overwrite)
         if c_array is not None:
             write_c_array(program, c_array)
-    about = program.about
+    described = program.description
     if json:
-        print_json({"output": str(program.folder), **about})
+        print_json({"output": str(program.folder), **described.to_dict()})
         check_fits(program)
         return
-    estimate, operators = about["estimate"], about["operators"]
-    memory = {
-        name: f"{size / KIB:.0f} KiB" for name, size in estimate["memory_bytes"].items() if size
-    }
-    if not estimate["fits"]:
-        memory["sram"] += f" of {estimate['sram_limit_bytes'] / KIB:.0f}, which is too much"
-    left = NotCounted(**estimate["not_counted"])
+    estimate, operators = described.estimate, described.operators
+    memory = {name: f"{size / KIB:.0f} KiB" for name, size in estimate.memory_bytes.items() if size}
+    if not estimate.fits:
+        memory["sram"] += f" of {estimate.sram_limit_bytes / KIB:.0f}, which is too much"
+    left = estimate.not_counted
     where = " on the NPU" if left.operators else ""
     lines = [
-        f"{about['model']} on {chosen.name}: {estimate['inference_ms']:.2f} ms an image{where}, "
+        f"{described.model} on {chosen.name}: {estimate.inference_ms:.2f} ms an image{where}, "
         "estimated",
         *([str(left)] if left.operators else []),
-        f"operators on the NPU: {percent(operators['share'])}"
-        + (f"; on the CPU: {first_of(operators['cpu'])}" if left.operators else ""),
+        f"operators on the NPU: {percent(operators.share)}"
+        + (f"; on the CPU: {first_of(operators.cpu)}" if left.operators else ""),
         f"memory: {', '.join(f'{name} {size}' for name, size in memory.items())}",
     ]
     print_lines(lines, console)

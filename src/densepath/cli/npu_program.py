@@ -157,11 +157,11 @@ def _print_profile(made: Profile, layers: int, console: Console, *, json: bool) 
     for one in sorted(made.on_cpu, key=lambda one: -one.macs)[:layers]:
         table.add_row(one.name, one.operator, one.bound_by, *["not counted"] * 3)
     console.print(table)
-    estimate = made.program.about["estimate"]
+    estimate = made.program.description.estimate
     bound = ", ".join(
         f"{name} {percent(share, 0)}" for name, share in made.share_by("bound_by").items()
     )
     where = " on the NPU" if made.on_cpu else ""
-    lines = [f"{estimate['inference_ms']:.2f} ms an image{where}, estimated; cycles by {bound}"]
+    lines = [f"{estimate.inference_ms:.2f} ms an image{where}, estimated; cycles by {bound}"]
     lines += [f"- {line}" for line in made.advice()]
     print_lines(lines, console)

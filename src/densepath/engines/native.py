@@ -9,7 +9,6 @@ that threads need not wait for each other.
 from __future__ import annotations
 
 import ctypes
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -22,12 +21,13 @@ from densepath.engines import forks
 from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
 from densepath.engines.modes import Mode, count_streams
 from densepath.engines.opening import Opening
-from densepath.errors import CheckpointError, EngineError, UsageError
+from densepath.errors import EngineError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.images.resize import Fit, fast_fit
 from densepath.kernels.compile import compile_library
 from densepath.models.plan import plan
 from densepath.models.spec import ModelSpec
+from densepath.weights.checkpoint_file import FORMAT, INT8_FORMAT, read_checkpoint
 
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -196,18 +196,10 @@ def read_tensors(path: Path) -> tuple[ModelSpec, int, dict[str, NDArray[Any]]]:
     """The spec, the channels of the images and the tensors of a checkpoint file, without torch.
 
     Raises:
-        CheckpointError: the file cannot be read.
+        CheckpointError: the file cannot be read, or is of a format that is not.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            description = json.loads((file.metadata() or {})["densepath"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        spec = ModelSpec.from_dict(description["spec"])
-        return spec, int(description["in_channels"]), tensors
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path.name} is not a whole checkpoint: {error!r}") from error
+    file = read_checkpoint(path, (FORMAT, INT8_FORMAT))
+    return file.spec, file.in_channels, file.tensors
 
 
 _loaded: dict[Path, ctypes.CDLL] = {}

@@ -20,7 +20,7 @@ from densepath.choices import TestPooling
 from densepath.engines.engine import Images, Logits
 from densepath.errors import UsageError
 from densepath.images.preprocess import Preprocess
-from densepath.npu.program import COMPILED, DESCRIPTION, Program
+from densepath.npu.program import DESCRIPTION, Program
 from densepath.npu.simulate import simulate_batch
 from densepath.predict.load import load
 from densepath.weights.checkpoint import Checkpoint
@@ -167,7 +167,7 @@ def open_program(program: Program, *, name: str) -> Form:
         pixels = np.clip(np.rint((images - offset) / scale), 0, 255).astype(np.uint8)
         return simulate_batch(program, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
 
-    target = program.about["target"]["name"]
+    target = program.description.target.name
     return Form(
         f"{name}, {target}",
         SIMULATOR,
@@ -175,7 +175,7 @@ def open_program(program: Program, *, name: str) -> Form:
         program.labels,
         preprocess,
         program.multi_label,
-        size_bytes=(program.folder / COMPILED).stat().st_size,
+        size_bytes=program.compiled.stat().st_size,
         run=run,
         simulated=True,
         about=f"{SIMULATOR} of {target}: bit-exact, and slow",

@@ -23,7 +23,8 @@ from densepath.data.sources import built_in
 from densepath.data.splits import Splits, open_splits
 from densepath.errors import DatasetError, UsageError
 from densepath.files import expand_user
-from densepath.weights.checkpoint import Checkpoint, is_checkpoint
+from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.checkpoint_file import is_checkpoint
 from densepath.weights.subject import open_checkpoint
 from densepath.weights.trained_on import RECORD_NAME, TrainedOn
 

@@ -12,7 +12,7 @@ from densepath.errors import UsageError, WeightsError
 from densepath.exporting.export import export
 from densepath.files import missing
 from densepath.models.catalogue import CATALOGUE
-from densepath.weights.checkpoint import is_checkpoint
+from densepath.weights.checkpoint_file import is_checkpoint
 from densepath.weights.import_file import import_weights
 from densepath.weights.preprocess_changes import AS_GUESSED, PreprocessChanges
 

@@ -8,8 +8,7 @@ from typing import TypeAlias
 from densepath.models.catalogue import find_spec
 from densepath.models.densenet import DenseNet
 from densepath.models.dpn import DPN
-from densepath.models.layers import check_build
-from densepath.models.spec import DenseNetArch, ModelSpec, Stem, StemPool, replace_arch
+from densepath.models.spec import DenseNetArch, ModelSpec, Stem, StemPool, check_build, replace_arch
 
 Model: TypeAlias = DenseNet | DPN
 

@@ -130,20 +130,6 @@ def check_images(x: Tensor, in_channels: int, least_side: int) -> None:
         )
 
 
-def check_build(num_classes: int, in_channels: int, drop_rate: float, drop_path: float) -> None:
-    """Returns when a network can be built with these options.
-
-    Raises:
-        UsageError: a count below 1, or a rate outside [0, 1).
-    """
-    for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
-        if count < 1:
-            raise UsageError(f"{name} is {count}; it must be at least 1.")
-    for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path)):
-        if not 0.0 <= rate < 1.0:
-            raise UsageError(f"{name} is {rate}; it must lie in [0, 1).")
-
-
 def init_weights(model: nn.Module, classifier_bound: float | None) -> None:
     """The network holds first weights as upstream draws them.
 

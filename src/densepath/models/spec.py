@@ -230,3 +230,17 @@ def check_arch(arch: Arch) -> Arch:
     if isinstance(arch, DPNArch) and arch.k_r % arch.groups:
         raise UsageError(f"k_r {arch.k_r} is not a multiple of the {arch.groups} groups.")
     return arch
+
+
+def check_build(num_classes: int, in_channels: int, drop_rate: float, drop_path: float) -> None:
+    """Returns when a network can be built with these options.
+
+    Raises:
+        UsageError: a count below 1, or a rate outside [0, 1).
+    """
+    for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if count < 1:
+            raise UsageError(f"{name} is {count}; it must be at least 1.")
+    for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path)):
+        if not 0.0 <= rate < 1.0:
+            raise UsageError(f"{name} is {rate}; it must lie in [0, 1).")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
+from densepath.bundle.tflite import Network, read_network
 from densepath.files import write_text
 from densepath.images.preprocess import Preprocess
 from densepath.npu.c_source import labels_source, program_header, resolver_name
-from densepath.npu.estimate import NotCounted
+from densepath.npu.description import COMPILED, Description
 from densepath.npu.layout import Layout
-from densepath.npu.program import COMPILED
-from densepath.npu.tflite import Network, read_network
 from densepath.wording import counted, in_markdown, percent
 
 # Firmware that is the same for every program.
@@ -22,7 +20,7 @@ TO_CHANGE = ("main.cc",)
 ORDERS = {1: "grey", 3: "red, green, blue"}
 
 
-def write_board(folder: Path, about: dict[str, Any], layout: Layout) -> None:
+def write_board(folder: Path, described: Description) -> None:
     """The program's folder has firmware in C and C++, and `README.md`, which says how it is built.
 
     Raises:
@@ -30,35 +28,34 @@ def write_board(folder: Path, about: dict[str, Any], layout: Layout) -> None:
         OutputError: a file cannot be written.
     """
     network = read_network(folder / COMPILED)
-    title = f"{about['model']} for {about['target']['name']}"
+    title, layout = described.title, described.layout
     for name in FIRMWARE:
         source = files("densepath.npu").joinpath("firmware", name)
         write_text(folder / name, source.read_text(encoding="utf-8"))
-    header = program_header(title, network, layout, multi_label=bool(about["multi_label"]))
+    header = program_header(title, network, layout, multi_label=described.multi_label)
     write_text(folder / "program.h", header)
-    write_text(folder / "labels.c", labels_source(about["labels"]))
+    write_text(folder / "labels.c", labels_source(described.labels))
     parts = (
-        _overview(title, about),
+        _overview(described),
         _memory(layout),
-        _build(about["target"]["name"], layout),
-        _input(network, Preprocess.from_dict(about["preprocess"])),
-        _output(network, multi_label=bool(about["multi_label"])),
+        _build(described.target.name, layout),
+        _input(network, described.preprocess),
+        _output(network, multi_label=described.multi_label),
         VECTORS,
     )
     write_text(folder / "README.md", "\n".join(parts))
 
 
-def _overview(title: str, about: dict[str, Any]) -> str:
+def _overview(described: Description) -> str:
     """What was compiled, and the files."""
-    target, estimate = about["target"], about["estimate"]
-    left = NotCounted(**estimate["not_counted"])
+    target, left = described.target, described.estimate.not_counted
     aside = f" {in_markdown(str(left))}." if left.operators else ""
-    return f"""# {in_markdown(title)}
+    return f"""# {in_markdown(described.title)}
 
-Compiled by Vela {about["tools"]["vela"]} for {target["system_config"]}, memory mode
-{target["memory_mode"]}, {target["clock_hz"] / 1e6:.0f} MHz. Estimated:
-{estimate["inference_ms"]:.2f} ms an image on the NPU, which runs
-{percent(about["operators"]["share"])} of the operators.{aside}
+Compiled by Vela {described.tools["vela"]} for {target.system_config}, memory mode
+{target.memory_mode}, {target.clock_hz / 1e6:.0f} MHz. Estimated:
+{described.estimate.inference_ms:.2f} ms an image on the NPU, which runs
+{percent(described.operators.share)} of the operators.{aside}
 
 | file | |
 |---|---|
@@ -67,6 +64,7 @@ Compiled by Vela {about["tools"]["vela"]} for {target["system_config"]}, memory 
 | `program.h`, `labels.c`, `program.S` | what `main.cc` asks of this network; the program as data |
 | `model.tflite` | the INT8 network that was compiled, for TensorFlow Lite on a PC |
 | `program.json`, `layers.csv` | target, tools, sizes and hashes; Vela's estimate of each layer |
+| `program.json.sha256` | the hash of `program.json`, for `sha256sum -c` |
 """
 
 

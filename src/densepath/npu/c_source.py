@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from densepath.bundle.tflite import Network
 from densepath.files import write_text
 from densepath.names import readable
 from densepath.npu.layout import NPU_OPERATOR, Layout
-from densepath.npu.program import COMPILED, Program
-from densepath.npu.tflite import Network
+from densepath.npu.program import Program
 from densepath.wording import printable
 
 ROW_BYTES = 16
@@ -145,11 +145,10 @@ def write_c_array(program: Program, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    data = (program.folder / COMPILED).read_bytes()
+    data = program.compiled.read_bytes()
     rows = (data[start : start + ROW_BYTES] for start in range(0, len(data), ROW_BYTES))
-    title = f"{program.about['model']} for {program.about['target']['name']}"
     text = [
-        f"/* {_in_comment(title)}, by densepath. */",
+        f"/* {_in_comment(program.description.title)}, by densepath. */",
         "#include <stddef.h>",
         "",
         "#ifdef __cplusplus",

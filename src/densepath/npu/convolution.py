@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.bundle.tflite import Operator, Tensor
 from densepath.npu.arithmetic import INT8, Requantiser, activation_bounds, quantize_multipliers
-from densepath.npu.tflite import Operator, Tensor
 
 Layer = Callable[..., NDArray[Any]]
 EXACT_FLOAT32 = 1 << 24

@@ -115,8 +115,7 @@ class Estimate:
         traffic_bytes: that is moved for one image, an entry a memory.
         sram_limit_bytes: of the SRAM that there is for it.
         macs: multiply-accumulates of one image.
-
-    Of what the NPU runs alone: see `NotCounted`.
+        not_counted: what the CPU runs, of which all others say nothing.
     """
 
     inference_ms: float
@@ -125,6 +124,7 @@ class Estimate:
     traffic_bytes: dict[str, int]
     sram_limit_bytes: int
     macs: int
+    not_counted: NotCounted
 
     @property
     def fits(self) -> bool:
@@ -133,14 +133,19 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "fits": self.fits}
+        values = asdict(self)
+        left = values.pop("not_counted")
+        return {**values, "fits": self.fits, "not_counted": left}
 
 
-def read_estimate(summary: Path, memory_bytes: dict[str, int], sram_bytes: int) -> Estimate:
+def read_estimate(
+    summary: Path, layers: Sequence[LayerCost], memory_bytes: dict[str, int], sram_bytes: int
+) -> Estimate:
     """The totals of Vela's summary file.
 
     Args:
         summary: Vela's file; its own sizes of memories leave out what it calls other than it lies.
+        layers: of the program, see `read_layers`.
         memory_bytes: that the program needs, see `Layout.memory_bytes`.
         sram_bytes: of the board.
 
@@ -157,6 +162,7 @@ def read_estimate(summary: Path, memory_bytes: dict[str, int], sram_bytes: int) 
             traffic_bytes={n: int(float(row[f"{n}_total_bytes"])) for n in MEMORY_NAMES.values()},
             sram_limit_bytes=min(sram_bytes, int(KIB * float(row["arena_cache_size"]))),
             macs=int(float(row["nn_macs"])),
+            not_counted=NotCounted.of(layers),
         )
     except (OSError, KeyError, ValueError) as error:
         raise EngineError(f"Vela's summary {summary.name} cannot be read: {error!r}.") from error

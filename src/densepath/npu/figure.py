@@ -44,21 +44,21 @@ def draw_profile(made: Profile, path: Path) -> str | None:
 
 def _draw(made: Profile) -> Figure:
     """The layers above, the kinds of operators below."""
-    about = made.program.about
-    estimate, target = about["estimate"], about["target"]
+    described = made.program.description
+    target = described.target
     title = (
-        f"{literal(about['model'], NAME)} on {literal(target['name'], NAME)}: "
-        f"{estimate['inference_ms']:.2f} ms an image{' on the NPU' if made.on_cpu else ''}, "
+        f"{literal(described.model, NAME)} on {literal(target.name, NAME)}: "
+        f"{described.estimate.inference_ms:.2f} ms an image{' on the NPU' if made.on_cpu else ''}, "
         "estimated"
     )
     caption = (
         "Above: the time of each layer, in the colour of what it waits for (the multipliers, or a "
         "memory); grey: the time so far. Below: the share of all cycles by kind of operator. "
-        f"{percent(made.utilisation())} of {target['macs_per_cycle']} multipliers work."
+        f"{percent(made.utilisation())} of {target.macs_per_cycle} multipliers work."
     )
     if made.on_cpu:
         caption += f" Pale green, {made.not_counted}, whose time only a board tells."
-    memory = literal(f"{target['system_config']}, {target['memory_mode']}", WIDE)
+    memory = literal(f"{target.system_config}, {target.memory_mode}", WIDE)
     figure = new_figure(13, 8, title, caption, f"Memory system and mode of Vela: {memory}.")
     top, bottom = figure.subplots(2, 1, height_ratios=(2.2, 1))
     _draw_layers(top, made)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from densepath.errors import EngineError
 from densepath.npu.targets import DEFAULTS
 
 if TYPE_CHECKING:
+    from densepath.npu.description import CompiledFor, Description
     from densepath.npu.program import Program
 
 KIB = 1024
@@ -31,10 +33,9 @@ WITH_DRAM = {"ethos-u65": "Ethos_U65_High_End", "ethos-u85": "Ethos_U85_SYS_DRAM
 NEXT_WITH_DRAM = "ethos-u65-256"
 
 
-def more_sram(about: dict[str, Any]) -> str:
+def more_sram(target: CompiledFor) -> str:
     """What lets a program wait less for its DRAM: options, and where there are none, words."""
-    target = about["target"]
-    mode, system = target["memory_mode"], target["system_config"]
+    mode, system = target.memory_mode, target.system_config
     larger = MORE_SRAM[MORE_SRAM.index(mode) + 1 :] if mode in MORE_SRAM else ()
     cures = []
     if larger:
@@ -44,9 +45,9 @@ def more_sram(about: dict[str, Any]) -> str:
     return " or ".join(cures) or "smaller images"
 
 
-def less_flash(about: dict[str, Any]) -> str:
+def less_flash(target: CompiledFor) -> str:
     """What lets a program wait less for weights."""
-    if about["target"]["memory_mode"] == ON_CHIP:
+    if target.memory_mode == ON_CHIP:
         return "fewer classes shorten them"
     return f"fewer classes, or weights on the chip (--memory-mode {ON_CHIP}), shorten them"
 
@@ -57,25 +58,24 @@ def check_fits(program: Program) -> None:
     Raises:
         EngineError: it needs more; the message has the cures.
     """
-    unfit = why_unfit(program.about)
+    unfit = why_unfit(program.description)
     if unfit is not None:
-        target = program.about["target"]["name"]
+        target = program.description.target.name
         raise EngineError(f"{program.folder} does not fit its {target}: {unfit}")
 
 
-def why_unfit(about: dict[str, Any]) -> str | None:
+def why_unfit(described: Description) -> str | None:
     """Why the program does not fit its board, and what would; None where it fits."""
-    estimate = about["estimate"]
-    if estimate["fits"]:
+    estimate, target = described.estimate, described.target
+    if estimate.fits:
         return None
-    needed, there = -(-estimate["memory_bytes"]["sram"] // KIB), estimate["sram_limit_bytes"] // KIB
-    target = about["target"]
+    needed, there = -(-estimate.memory_bytes["sram"] // KIB), estimate.sram_limit_bytes // KIB
     cures = []
-    if SHARES.get(target["memory_mode"], needed) >= needed:
+    if SHARES.get(target.memory_mode, needed) >= needed:
         named = f"{_options(target)} --sram-kib {needed}"
         cures.append(f"On a board that has as much: {_compile(named)}.")
-    if _fits_without_program(about):
-        moved = f"{_options({**target, 'memory_mode': WEIGHTS_OUTSIDE})} --sram-kib {there}"
+    if _fits_without_program(described):
+        moved = f"{_options(replace(target, memory_mode=WEIGHTS_OUTSIDE))} --sram-kib {there}"
         cures.append(f"With the program outside the SRAM: {_compile(moved)}.")
     options = _features_in_dram(target, there)
     if options:
@@ -87,12 +87,11 @@ def why_unfit(about: dict[str, Any]) -> str | None:
     return f"it needs {needed:,} KiB of SRAM, and there are {there:,}. {' '.join(cures)}"
 
 
-def _fits_without_program(about: dict[str, Any]) -> bool:
+def _fits_without_program(described: Description) -> bool:
     """Whether the SRAM is too small just because the program, weights and all, lies in it."""
-    layout = about.get("layout")
-    if layout is None or about["target"]["memory_mode"] != ON_CHIP:
+    if described.target.memory_mode != ON_CHIP:
         return False
-    return bool(layout["arena_bytes"] <= about["estimate"]["sram_limit_bytes"])
+    return described.layout.arena_bytes <= described.estimate.sram_limit_bytes
 
 
 def _compile(options: str) -> str:
@@ -100,34 +99,34 @@ def _compile(options: str) -> str:
     return f"densepath npu compile BUNDLE {options} -o DIR"
 
 
-def _options(target: dict[str, Any]) -> str:
+def _options(target: CompiledFor) -> str:
     """The options of `npu compile` that name the target; its usual surroundings need none."""
     system, mode = DEFAULTS[_generation(target)]
-    options = f"--target {target['name']}"
-    if target["memory_mode"] != mode:
-        options += f" --memory-mode {target['memory_mode']}"
-    if target["system_config"] != system:
-        options += f" --system-config {target['system_config']}"
+    options = f"--target {target.name}"
+    if target.memory_mode != mode:
+        options += f" --memory-mode {target.memory_mode}"
+    if target.system_config != system:
+        options += f" --system-config {target.system_config}"
     return options
 
 
-def _features_in_dram(target: dict[str, Any], there: int) -> str | None:
+def _features_in_dram(target: CompiledFor, there: int) -> str | None:
     """The options of `npu compile` for features in DRAM beside an SRAM of `there` KiB.
 
     None where no memory mode has its share of the SRAM within that, or but the one that needs more.
     """
     modes = [mode for mode, share in SHARES.items() if share <= there]
-    if not modes or modes[-1] == target["memory_mode"]:
+    if not modes or modes[-1] == target.memory_mode:
         return None
     generation = _generation(target)
-    moved = {**target, "memory_mode": modes[-1]}
+    moved = replace(target, memory_mode=modes[-1])
     if generation not in WITH_DRAM:
-        moved["name"] = NEXT_WITH_DRAM
-    if target["system_config"] not in (*FASTER, *FASTER.values()):
-        moved["system_config"] = WITH_DRAM[_generation(moved)]
+        moved = replace(moved, name=NEXT_WITH_DRAM)
+    if target.system_config not in (*FASTER, *FASTER.values()):
+        moved = replace(moved, system_config=WITH_DRAM[_generation(moved)])
     return f"{_options(moved)} --sram-kib {there}"
 
 
-def _generation(target: dict[str, Any]) -> str:
+def _generation(target: CompiledFor) -> str:
     """`ethos-u55`."""
-    return str(target["name"]).rsplit("-", 1)[0]
+    return target.name.rsplit("-", 1)[0]

@@ -18,6 +18,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.bundle.tflite import Operator
 from densepath.npu.arithmetic import INT8
 from densepath.npu.convolution import (
     Layer,
@@ -26,7 +27,6 @@ from densepath.npu.convolution import (
     image_and_weights,
     pad_image,
 )
-from densepath.npu.tflite import Operator
 
 Floats = NDArray[np.float32]
 # Windows whose sums stay in the processor's cache.

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.bundle.tflite import Network, Operator
 from densepath.errors import EngineError, UsageError
 from densepath.npu import convolution, floating, layers
 from densepath.npu.convolution import Layer
-from densepath.npu.tflite import Network, Operator
 
 # Operators whose constants are operands like any other.
 TAKE_CONSTANTS = frozenset({"ADD", "SUB", "MUL", "CONCATENATION"})

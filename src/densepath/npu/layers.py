@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.bundle.tflite import Operator, Tensor
 from densepath.npu.arithmetic import (
     INT8,
     Requantiser,
@@ -19,7 +20,6 @@ from densepath.npu.arithmetic import (
     quantize_multiplier,
 )
 from densepath.npu.convolution import SAME, Layer, padding
-from densepath.npu.tflite import Operator, Tensor
 
 SUM_SHIFT = 20
 

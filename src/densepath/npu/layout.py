@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from densepath.bundle.tflite import Network, Tensor, read_network
 from densepath.npu.targets import MEMORY, SYSTEM, Target, vela_config
-from densepath.npu.tflite import Network, Tensor, read_network
 
 NPU_OPERATOR = "ethos-u"
 # What such an operator reads before its own inputs.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.bundle.tflite import Network
 from densepath.errors import EngineError, MissingPackageError, UsageError
-from densepath.npu.tflite import Network
 
 
 class LiteRTReference:

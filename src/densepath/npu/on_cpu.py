@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from densepath.npu.tflite import Operator, read_network
+from densepath.bundle.tflite import Operator, read_network
 
 # The operator that stands for all that the NPU computes in one go.
 NPU = "ethos-u"

@@ -68,22 +68,22 @@ class Profile:
 
     def milliseconds(self, layer: LayerCost) -> float:
         """Of a layer on the NPU, by its clock."""
-        return 1e3 * layer.cycles / float(self.program.about["target"]["clock_hz"])
+        return 1e3 * layer.cycles / self.program.description.target.clock_hz
 
     def advice(self) -> list[str]:
         """What to change, from what costs most."""
-        about = self.program.about
+        target = self.program.description.target
         said = []
         bound, operators = self.share_by("bound_by"), self.share_by("operator")
         if bound.get("DRAM", 0) > LARGE_SHARE:
             said.append(
-                f"{percent(bound['DRAM'], 0)} of the cycles wait for DRAM: {more_sram(about)} "
+                f"{percent(bound['DRAM'], 0)} of the cycles wait for DRAM: {more_sram(target)} "
                 "shortens them."
             )
         if bound.get("flash", 0) > LARGE_SHARE:
             said.append(
                 f"{percent(bound['flash'], 0)} of the cycles wait for weights from flash: "
-                f"{less_flash(about)}."
+                f"{less_flash(target)}."
             )
         if operators.get("DepthwiseConv2D", 0) > LARGE_SHARE:
             said.append(
@@ -107,19 +107,19 @@ class Profile:
                 f"{self.not_counted}: {names}. The time of these is a board's to measure; every "
                 "one is a way there and back, too."
             )
-        unfit = why_unfit(about)
+        unfit = why_unfit(self.program.description)
         if unfit is not None:
             said.append(unfit)
         return said
 
     def utilisation(self) -> float:
         """The share of the multipliers that work, over all cycles."""
-        macs = self.program.about["target"]["macs_per_cycle"]
+        macs = self.program.description.target.macs_per_cycle
         return sum(layer.macs for layer in self.on_npu) / max(self.cycles * macs, 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        about = self.program.about
+        about = self.program.description.to_dict()
         return {
             "model": about["model"],
             "target": about["target"],

@@ -1,32 +1,19 @@
-"""A compiled program and all that belongs to it, in one folder whose hashes are verified.
+"""A compiled program and all that belongs to it, in one sealed folder.
 
 On the line: `compile.py` writes it; the simulator, the profiler and a board read it.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from densepath.errors import BundleError, UsageError
-from densepath.files import missing, sha256
+from densepath.bundle.sealed import Sealed, missing_file, read_description, verify_file
 from densepath.images.preprocess import Preprocess
+from densepath.npu.description import COMPILED, LAYERS, PROGRAM, SOURCE, Description
 from densepath.npu.estimate import LayerCost, read_layers
 
-DESCRIPTION = "program.json"
-FORMAT = "densepath-npu-program"
-VERSION = 1
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-# What the simulator and the profiler read of the description, with the fields in each.
-_PARTS = {
-    "target": ("name", "clock_hz", "macs_per_cycle"),
-    "estimate": ("inference_ms", "memory_bytes", "fits", "sram_limit_bytes"),
-    "operators": ("share", "cpu"),
-}
-COMPILED, SOURCE, LAYERS = "program_vela.tflite", "model.tflite", "layers.csv"
+DESCRIPTION = PROGRAM.description
 
 
 @dataclass(frozen=True)
@@ -35,11 +22,11 @@ class Program:
 
     Attributes:
         folder: of its files.
-        about: the description: target, tools, estimate, hashes.
+        description: target, tools, estimate, layout, hashes.
     """
 
     folder: Path
-    about: dict[str, Any]
+    description: Description
 
     @classmethod
     def open(cls, folder: str | Path) -> Program:
@@ -47,37 +34,16 @@ class Program:
 
         Raises:
             BundleError: not a program, of another version, or a file is missing or was changed.
+            UsageError: the folder's name is no UTF-8.
         """
         folder = Path(folder)
-        path = folder / DESCRIPTION
-        if not folder.exists():
-            raise BundleError(missing(folder, "folder"))
-        if not path.is_file():
-            raise BundleError(
-                f"{folder} is not a compiled program: it has no {DESCRIPTION}. "
-                "`densepath npu compile` makes programs."
-            )
-        try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-            kind, number = about["format"], about["version"]
-            files = dict(about["files"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise BundleError(f"{folder}: {DESCRIPTION} cannot be read: {error!r}.") from error
-        if (kind, number) != (FORMAT, VERSION):
-            raise BundleError(
-                f"{folder}: its version is {number!r}; this densepath reads version {VERSION}. "
-                "Compile it again."
-            )
-        for name, digest in files.items():
-            if not _NAME.fullmatch(name):
-                raise BundleError(f"{folder}: {name[:40]!r} is no plain name of a file.")
-            file = folder / name
-            if not file.is_file():
-                raise BundleError(f"{folder}: {name} is missing; compile the program again.")
-            if sha256(file) != digest:
-                raise BundleError(f"{folder}: {name} was changed; compile the program again.")
-        _check_description(about, folder)
-        return cls(folder, about)
+        text, _, has_seal = read_description(folder, PROGRAM)
+        description = Description.from_text(text, str(folder))
+        if description.seal is not None and not has_seal:
+            raise missing_file(folder, PROGRAM.seal, PROGRAM)
+        for name, digest in description.files.items():
+            verify_file(folder, name, Sealed(digest), PROGRAM)
+        return cls(folder, description)
 
     @property
     def model(self) -> Path:
@@ -85,39 +51,25 @@ class Program:
         return self.folder / SOURCE
 
     @property
+    def compiled(self) -> Path:
+        """The program, as TensorFlow Lite Micro reads it."""
+        return self.folder / COMPILED
+
+    @property
     def labels(self) -> list[str]:
         """The name of each class, in the order of the logits."""
-        return list(self.about["labels"])
+        return self.description.labels
 
     @property
     def multi_label(self) -> bool:
         """Every class is a yes or no of its own."""
-        return bool(self.about["multi_label"])
+        return self.description.multi_label
 
     @property
     def preprocess(self) -> Preprocess:
         """The way from an image to the input."""
-        return Preprocess.from_dict(self.about["preprocess"])
+        return self.description.preprocess
 
     def layers(self) -> list[LayerCost]:
         """What each operator costs."""
-        return read_layers(self.folder / LAYERS, self.folder / COMPILED)
-
-
-def _check_description(about: dict[str, Any], folder: Path) -> None:
-    """Raise BundleError unless the description has what is read of it."""
-    try:
-        missing = [name for name in ("model", "multi_label") if name not in about]
-        for part, fields in _PARTS.items():
-            missing += [f"{part}.{name}" for name in fields if name not in about[part]]
-        Preprocess.from_dict(about["preprocess"])
-        labels = about["labels"]
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            missing.append("labels")
-        missing += [name for name in (SOURCE, COMPILED, LAYERS) if name not in about["files"]]
-    except (UsageError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{folder}: {DESCRIPTION} cannot be read: {error!r}.") from error
-    if missing:
-        raise BundleError(
-            f"{folder}: {DESCRIPTION} lacks {', '.join(missing)}; compile the program again."
-        )
+        return read_layers(self.folder / LAYERS, self.compiled)

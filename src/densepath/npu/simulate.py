@@ -102,9 +102,8 @@ def simulate(
     layers, output = _run(program.model, pixels, kernels)
     seconds = time.monotonic() - start
     last = layers[output]
-    multi_label = bool(program.about["multi_label"])
     (prediction,) = answer(
-        *(last.reals(), [str(source)], program.labels), top_k=top_k, multi_label=multi_label
+        *(last.reals(), [str(source)], program.labels), top_k=top_k, multi_label=program.multi_label
     )
     return Simulation(prediction, last.values.reshape(-1), list(layers.values()), seconds, kernels)
 

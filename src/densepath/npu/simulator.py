@@ -18,10 +18,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.bundle.tflite import Network, read_network
 from densepath.errors import DensepathError
 from densepath.npu.integer import IntegerExecutor
 from densepath.npu.litert_reference import LiteRTReference
-from densepath.npu.tflite import Network, read_network
 from densepath.npu.tflm_reference import TFLMReference
 
 # An image → the logits and, by their numbers, the tensors that were kept.

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.bundle.tflite import Network, kind_of, pack, unpack
 from densepath.errors import EngineError, MissingPackageError
-from densepath.npu.tflite import Network
 
 # What the interpreter needs in the arena beside the tensors; on a PC there is no need to be exact.
 RUNTIME_BYTES = 4 << 20
@@ -68,17 +68,11 @@ def split_concatenations(path: Path) -> bytes:
     A longer one, such as a DPN's of a stage's blocks, joins its first inputs in a step before: its
     inputs have one scale, so that this copies the same bytes.
     """
-    from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model: Any = flatbuffer_utils.read_model(str(path))
+    model = unpack(path.read_bytes(), path)
     graph, steps = model.subgraphs[0], []
-    codes = [max(one.builtinCode, one.deprecatedBuiltinCode) for one in model.operatorCodes]
+    kinds = [kind_of(code) for code in model.operatorCodes]
     for step in graph.operators:
-        while (
-            codes[step.opcodeIndex] == schema.BuiltinOperator.CONCATENATION
-            and len(step.inputs) > MOST_INPUTS
-        ):
+        while kinds[step.opcodeIndex] == "CONCATENATION" and len(step.inputs) > MOST_INPUTS:
             before = copy.copy(step)
             before.inputs, rest = step.inputs[:MOST_INPUTS], step.inputs[MOST_INPUTS:]
             before.outputs = [len(graph.tensors)]
@@ -92,4 +86,4 @@ def split_concatenations(path: Path) -> bytes:
             step.inputs = [*before.outputs, *rest]
         steps.append(step)
     graph.operators = steps
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return pack(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,15 @@ def try_targets(
 def _try(bundle: Bundle | str | Path, target: Target, folder: Path) -> dict[str, Any]:
     """The estimate for a target, or why there is none."""
     try:
-        about = compile_program(bundle, target, folder).about
+        described = compile_program(bundle, target, folder).description
     except EngineError as error:
         return {"fits": False, "reason": str(error)}
-    estimate = about["estimate"]
+    estimate = described.estimate
     return {
-        "fits": estimate["fits"],
-        "inference_ms": estimate["inference_ms"],
-        "sram_bytes": estimate["memory_bytes"]["sram"],
-        "sram_limit_bytes": estimate["sram_limit_bytes"],
-        "share_on_npu": about["operators"]["share"],
-        "not_counted": estimate["not_counted"],
+        "fits": estimate.fits,
+        "inference_ms": estimate.inference_ms,
+        "sram_bytes": estimate.memory_bytes["sram"],
+        "sram_limit_bytes": estimate.sram_limit_bytes,
+        "share_on_npu": described.operators.share,
+        "not_counted": asdict(estimate.not_counted),
     }

@@ -21,7 +21,7 @@ from densepath.files import sha256, write_json, write_text
 from densepath.folders import contents, write_folder
 from densepath.names import readable
 from densepath.npu.c_source import vectors_header, vectors_source
-from densepath.npu.program import COMPILED, Program
+from densepath.npu.program import Program
 from densepath.npu.simulate import Layer, read_pixels, simulate_integers
 from densepath.outputs import check_folder
 from densepath.predict.answers import answer
@@ -163,14 +163,14 @@ def _describe(
     best = answer(
         *(outputs.reals(), list(names), program.labels),
         top_k=1,
-        multi_label=bool(program.about["multi_label"]),
+        multi_label=program.multi_label,
     )
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": program.about["model"],
-        "target": program.about["target"]["name"],
-        "program_sha256": sha256(program.folder / COMPILED),
+        "model": program.description.model,
+        "target": program.description.target.name,
+        "program_sha256": sha256(program.compiled),
         "input": {"type": str(pixels.dtype), "shape": [1, *pixels.shape[1:]]},
         "output": {
             "type": str(outputs.values.dtype),

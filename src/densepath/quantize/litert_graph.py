@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.bundle.tflite import kind_of, pack, schema, unpack
+
 QUANTIZED_ZERO = -128
 IMAGES, LOGITS = "images", "logits"
 
@@ -19,16 +21,12 @@ class LiteRtGraph:
     """The graph of a `.tflite` file with one input and one output, to be changed."""
 
     def __init__(self, network: bytes) -> None:
-        from ai_edge_litert import schema_py_generated as schema
-        from ai_edge_litert.tools import flatbuffer_utils
-
-        self._schema, self._files = schema, flatbuffer_utils
-        self._model: Any = flatbuffer_utils.read_model_from_bytearray(bytearray(network))
+        self._schema, self._model = schema(), unpack(network)
         (self._graph,) = self._model.subgraphs
 
     def to_bytes(self) -> bytes:
         """The file."""
-        return bytes(self._files.convert_object_to_bytearray(self._model))
+        return pack(self._model)
 
     def name_ends(self, image: str, logits: str) -> None:
         """Input and output, and those of the signature, have these names."""
@@ -57,7 +55,7 @@ class LiteRtGraph:
         self._graph.tensors.append(outside)
         added = len(self._graph.tensors) - 1
         step = self._schema.OperatorT()
-        step.opcodeIndex = self._operator(self._schema.BuiltinOperator.QUANTIZE)
+        step.opcodeIndex = self._operator("QUANTIZE")
         step.inputs, step.outputs = [added], [inside]
         step.builtinOptionsType = self._schema.BuiltinOptions.QuantizeOptions
         step.builtinOptions = self._schema.QuantizeOptionsT()
@@ -81,12 +79,11 @@ class LiteRtGraph:
             LookupError: no step has such weights.
         """
         outputs: dict[str, list[str]] = {name: [] for name, _ in weights}
-        kinds = {code: kind for kind, code in vars(self._schema.BuiltinOperator).items()}
+        kinds = [kind_of(code) for code in self._model.operatorCodes]
         taken: Counter[str] = Counter()
         left, owner = list(weights), weights[0][0]
         for step, after in zip_longest(self._graph.operators, self._graph.operators[1:]):
-            code = self._model.operatorCodes[step.opcodeIndex]
-            kind = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            kind = kinds[step.opcodeIndex]
             own = bool(left) and self._has_weights(step, left[0][1])
             norm = kind == "DEPTHWISE_CONV_2D"
             pad = kind == "PAD" and bool(left) and self._has_weights(after, left[0][1])
@@ -116,13 +113,13 @@ class LiteRtGraph:
         found = [self._model.buffers[buffer].data for buffer in buffers]
         return any(data is not None and bytes(data) in wanted for data in found)
 
-    def _operator(self, code: int) -> int:
+    def _operator(self, kind: str) -> int:
         """The index of an operator, which is added if it is not there."""
         codes = self._model.operatorCodes
         for index, found in enumerate(codes):
-            if max(found.builtinCode, found.deprecatedBuiltinCode) == code:
+            if kind_of(found) == kind:
                 return index
-        made = self._schema.OperatorCodeT()
+        made, code = self._schema.OperatorCodeT(), getattr(self._schema.BuiltinOperator, kind)
         made.builtinCode = made.deprecatedBuiltinCode = code
         made.version = 1
         codes.append(made)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.bundle.tflite import parse_network
 from densepath.engines.native_output import quiet_native_output
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.observer import LITERT, Observer, RangeMethod
@@ -40,14 +41,9 @@ def measure_ranges(
         calibration: the images.
         method: of `METHODS`.
     """
-    interpreter = _open(network)
-    image = int(interpreter.get_input_details()[0]["index"])
-    steps = interpreter._get_ops_details()
-    names = {
-        int(tensor["index"]): str(tensor["name"]) for tensor in interpreter.get_tensor_details()
-    }
-    steps = [step for step in steps if step["op_name"] != "DELEGATE"]
-    measured = sorted({int(tensor) for step in steps for tensor in step["outputs"]})
+    interpreter, graph = _open(network), parse_network(network)
+    steps, image = graph.operators, graph.input.index
+    measured = sorted({tensor.index for step in steps for tensor in step.outputs})
     observers = {tensor: Observer(LITERT) for tensor in measured}
     for _ in _run(interpreter, image, calibration.images):
         for tensor, observer in observers.items():
@@ -59,15 +55,15 @@ def measure_ranges(
     ranges = {tensor: observer.range(method) for tensor, observer in observers.items()}
     # Bytes, and so normalised bytes, have a range that no image need show.
     ranges[image] = PIXELS
-    normalised, bytes_seen = int(steps[0]["outputs"][0]), Observer(LITERT)
+    normalised, bytes_seen = steps[0].outputs[0].index, Observer(LITERT)
     ends = np.stack([np.full_like(calibration.images[0], end) for end in (0, 255)])
     for _ in _run(interpreter, image, ends):
         bytes_seen.see(interpreter.get_tensor(normalised))
     ranges[normalised] = bytes_seen.range("minmax")
-    passing = [step for step in steps if step["op_name"] in PASSING]
-    joined = [[int(one) for one in (*step["outputs"], *step["inputs"])] for step in passing]
+    passing = [(*step.outputs, *step.inputs) for step in steps if step.kind in PASSING]
+    joined = [[one.index for one in ends if one is not None] for ends in passing]
     shared = share_ranges(ranges, joined)
-    return {names[tensor]: ends for tensor, ends in shared.items()}
+    return {graph.tensors[tensor].name: ends for tensor, ends in shared.items()}
 
 
 def _open(network: bytes) -> Interpreter:

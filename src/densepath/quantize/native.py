@@ -29,13 +29,13 @@ from densepath.quantize.layers import choose_layers
 from densepath.quantize.observer import HIGHEST_LEVEL, Observer, RangeMethod, check_method
 from densepath.quantize.statistics import observe_inputs, quant_layers
 from densepath.quantize.task import Task, Written
-from densepath.weights.checkpoint import METADATA_KEY, Checkpoint
+from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.checkpoint_file import INT8_FORMAT, METADATA_KEY
 
 __all__ = ["METHODS", "measure_ranges", "write_native"]
 
 METHODS: tuple[RangeMethod, ...] = ("minmax", "percentile", "mse")
 FILE_NAME = "model-int8.safetensors"  # in a bundle
-FORMAT = "int8-1"  # in the place of a float checkpoint's format number
 MOST_WEIGHT = 127
 # The least range of a channel, of the widest of its layer: it may be silent on the images only.
 LEAST_RANGE = 0.01
@@ -98,7 +98,7 @@ def write_native(
     kept = {layer.name for layer in choose_layers(checkpoint.spec, set(keep_float))}
     tensors = _quantise(checkpoint, observe_inputs(checkpoint, calibration), chosen, kept)
     description = checkpoint._describe() | {
-        "format": FORMAT,
+        "format": INT8_FORMAT,
         "quantization": {
             "method": method,
             "calibration": calibration.description,

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from densepath.bundle.formats import FORMATS, named
-from densepath.engines.native_output import quiet_native_output
+from densepath.bundle.tflite import read_network
+from densepath.engines.native import is_quantised, read_tensors
 from densepath.engines.onnxruntime import UNWANTED
 from densepath.engines.openvino import DEVICE, executor_options, shared_core
 
@@ -55,16 +56,10 @@ def count_operators(format: str, model: Path) -> Operators | None:
 
 def count_native(model: Path) -> Operators:
     """By the file: our kernels are convolutions, with all else within them, and pooling."""
-    from safetensors import safe_open
-
-    with safe_open(str(model), framework="numpy") as file:
-        layers = [
-            (file.get_slice(name).get_dtype(), len(file.get_slice(name).get_shape()))
-            for name in file.keys()  # noqa: SIM118
-            if name.endswith(".weight")
-        ]
-    convolutions = [dtype for dtype, dimensions in layers if dimensions > 1]
-    int8 = convolutions.count("I8")
+    _, _, tensors = read_tensors(model)
+    weights = [tensor for name, tensor in tensors.items() if name.endswith(".weight")]
+    convolutions = [is_quantised(weight) for weight in weights if weight.ndim > 1]
+    int8 = sum(convolutions)
     kept = len(convolutions) - int8
     return Operators(int8, {"Convolution": kept} if kept else {})
 
@@ -123,22 +118,15 @@ def count_onnx(model: Path) -> Operators:
 
 def count_litert(model: Path) -> Operators:
     """By the file, before a delegate takes its operators over."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    with quiet_native_output():
-        interpreter = Interpreter(str(model), experimental_op_resolver_type=plain)
-        interpreter.allocate_tensors()
-    types = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
     kinds: Counter[str] = Counter()
     int8 = 0
-    for operator in interpreter._get_ops_details():
-        if operator["op_name"] in LITERT_BOUNDARY:
+    for operator in read_network(model).operators:
+        if operator.kind in LITERT_BOUNDARY:
             continue
-        if types[operator["outputs"][0]] is np.int8:
+        if operator.outputs[0].dtype == np.int8:
             int8 += 1
         else:
-            kinds[operator["op_name"]] += 1
+            kinds[operator.kind] += 1
     return Operators(int8, dict(kinds))
 
 

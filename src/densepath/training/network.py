@@ -11,7 +11,8 @@ from densepath.models.build import Model, build_model, resolve_spec
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_sections import ModelSection
 from densepath.weights.adapt import adapt_first_layer, first_layer
-from densepath.weights.checkpoint import Checkpoint, is_checkpoint
+from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.checkpoint_file import is_checkpoint
 from densepath.weights.import_file import import_weights
 from densepath.weights.match import is_weight
 from densepath.weights.subject import open_checkpoint

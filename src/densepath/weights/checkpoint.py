@@ -15,25 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from densepath.bundle.bundle import bundle_around
-from densepath.errors import CheckpointError, OutputError, UsageError, WeightsError
-from densepath.files import missing, write_atomically
+from densepath.errors import CheckpointError, OutputError, UsageError
+from densepath.files import write_atomically
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import Model, build_model
 from densepath.models.spec import ModelSpec
 from densepath.names import check_network_path, to_json
+from densepath.weights.checkpoint_file import FORMAT, METADATA_KEY, read_checkpoint
 from densepath.weights.labels import known_labels
 from densepath.weights.match import check_tensors, is_weight
 from densepath.weights.trained_on import METADATA_KEY as TRAINED_ON_KEY
 from densepath.weights.trained_on import TrainedOn
 from densepath.wording import first_of
-
-METADATA_KEY = "densepath"
-FORMAT = 1
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -211,90 +208,19 @@ class Checkpoint:
             CheckpointError: no such file, not a checkpoint of densepath, or damaged.
             UsageError: its name is no UTF-8.
         """
-        path = Path(path)
-        check_network_path(path)
-        if not path.is_file():
-            raise CheckpointError(missing(path))
+        file = read_checkpoint(path, framework="pt")
+        trained_on = file.metadata.get(TRAINED_ON_KEY)
         try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                description = _read_description(path, metadata)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{path} cannot be read as a safetensors file: {error}. It may be incomplete or "
-                "of another kind; weights of other systems are read by "
-                f"`densepath import {path.name} --model NAME -o x.safetensors`."
-            ) from error
-        return cls._from_description(path, description, tensors, metadata.get(TRAINED_ON_KEY))
-
-    @classmethod
-    def _from_description(
-        cls,
-        path: Path,
-        values: dict[str, Any],
-        tensors: dict[str, Tensor],
-        trained_on: str | None,
-    ) -> Checkpoint:
-        """The checkpoint of these JSON values and tensors.
-
-        Raises:
-            CheckpointError: a value is missing or wrong, or the tensors are another network's.
-        """
-        try:
-            checkpoint = cls(
-                ModelSpec.from_dict(values["spec"]),
-                Preprocess.from_dict(values["preprocess"]),
-                [str(label) for label in values["labels"]],
-                tensors,
-                int(values["in_channels"]),
-                bool(values["multi_label"]),
-                dict(values["provenance"]),
-                None if trained_on is None else TrainedOn.from_text(trained_on),
-            )
-            check_tensors(
-                tensors,
-                checkpoint.spec,
-                checkpoint.num_classes,
-                checkpoint.in_channels,
-                str(path),
-            )
-        except (KeyError, TypeError, ValueError, WeightsError) as error:
+            known = None if trained_on is None else TrainedOn.from_text(trained_on)
+        except ValueError as error:
             raise CheckpointError(f"{path}: a damaged checkpoint: {error}") from error
-        return checkpoint
-
-
-def _read_description(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
-    """The JSON document in a checkpoint's metadata.
-
-    Raises:
-        CheckpointError: there is none, it is not JSON, or it is of a later format.
-    """
-    text = metadata.get(METADATA_KEY)
-    if text is None:
-        raise CheckpointError(
-            f"{path} holds tensors, but not densepath's description of them. Import it first: "
-            f"densepath import {path.name} --model NAME -o x.safetensors"
+        return cls(
+            file.spec,
+            file.preprocess,
+            file.labels,
+            file.tensors,
+            file.in_channels,
+            file.multi_label,
+            file.provenance,
+            known,
         )
-    try:
-        values = json.loads(text)
-        written = values["format"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its description is damaged: {error!r}") from error
-    if written != FORMAT:
-        around = bundle_around(path)
-        if around is not None:
-            raise CheckpointError(f"{path} is a file of the bundle {around}: name that folder.")
-        raise CheckpointError(
-            f"{path} is of checkpoint format {written!r}; this densepath reads format {FORMAT}."
-        )
-    return values
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether the file is one that `Checkpoint.save` wrote, or a damaged one of those."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return METADATA_KEY in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False

@@ -9,7 +9,8 @@ from densepath.models.build import Model, build_model
 from densepath.models.catalogue import find_spec
 from densepath.models.spec import Stem, StemPool, replace_arch
 from densepath.weights.adapt import adapt_model
-from densepath.weights.checkpoint import Checkpoint, is_checkpoint
+from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.checkpoint_file import is_checkpoint
 from densepath.weights.import_file import import_weights
 from densepath.weights.published import published_for
 from densepath.weights.subject import open_checkpoint

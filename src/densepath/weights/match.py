@@ -1,17 +1,19 @@
-"""Whether tensors are those of a network, and if not, what is wrong and the likely cause."""
+"""Whether tensors are those of a network, and if not, what is wrong and the likely cause.
+
+Shapes are compared without PyTorch, for whoever reads a checkpoint without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from densepath.errors import KeyMismatchError, WeightsError
-from densepath.models.catalogue import CATALOGUE
-from densepath.models.layers import check_build
 from densepath.models.plan import tensor_shapes
-from densepath.models.spec import ModelSpec
+from densepath.models.spec import ModelSpec, check_build
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Shape = tuple[int, ...]
 SHOWN_KEYS = 3
@@ -33,13 +35,13 @@ def expected_shapes(spec: ModelSpec, num_classes: int, in_channels: int) -> dict
 
 
 def check_tensors(
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, Any],
     spec: ModelSpec,
     num_classes: int,
     in_channels: int,
     source: str,
 ) -> None:
-    """Returns when `tensors` are exactly those of the network.
+    """Returns when `tensors`, PyTorch's or NumPy's, are exactly those of the network.
 
     Raises:
         KeyMismatchError: some are missing, unexpected or of the wrong shape; the message
@@ -64,6 +66,8 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     Raises:
         WeightsError: a tensor holds NaN or infinite values.
     """
+    import torch
+
     broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         more = f", and {len(broken) - 1} more of {len(tensors)} tensors do" if broken[1:] else ""
@@ -97,7 +101,7 @@ def _count(title: str, names: list[str]) -> str:
 
 
 def _cause_of_shapes(
-    tensors: Mapping[str, Tensor], spec: ModelSpec, expected: dict[str, Shape]
+    tensors: Mapping[str, Any], spec: ModelSpec, expected: dict[str, Shape]
 ) -> str:
     """The likely cause in a sentence, or nothing when there is no good guess."""
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -112,6 +116,8 @@ def _cause_of_shapes(
 
 def fitting_models(found: Mapping[str, Shape]) -> list[str]:
     """The catalogue's models that have exactly these tensors, whatever their classes."""
+    from densepath.models.catalogue import CATALOGUE  # only what does not fit needs it
+
     classifier = found.get("classifier.weight")
     stem = found.get("features.conv0.weight", found.get("features.conv1_1.conv.weight"))
     if not classifier or not stem or len(stem) != 4 or not (classifier[0] and stem[1]):

@@ -1,13 +1,18 @@
-"""A fully quantised `.tflite` file as plain values: tensors, constants and operators.
+"""The one reader of `.tflite` files: a network as plain values, or unpacked, to be changed.
 
-On the line: the quantiser writes the file, the integer executor and the board's C array read it
-here. The flatbuffer is read by the schema classes of `ai-edge-litert`, imported when first used.
+On the line: the quantiser finds a network's tensors here, mends what the converter left (`unpack`,
+`pack`), and counts the operators of what it wrote; an NPU's simulator, its estimate and its board
+read the same files. The flatbuffer's classes are those of `ai-edge-litert`, imported when first
+used.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -113,75 +118,110 @@ def read_network(path: str | Path) -> Network:
         MissingPackageError: `ai-edge-litert` is not installed.
     """
     path = Path(path)
-    schema = _schema()
-    model = _parse(path, _read_bytes(path), schema)
-    if len(model.subgraphs) != 1:
-        raise BundleError(f"{path} has {len(model.subgraphs)} subgraphs; one is supported.")
-    graph = model.subgraphs[0]
-    for what, listed in (("inputs", graph.inputs), ("outputs", graph.outputs)):
-        if len(listed) != 1:
-            raise BundleError(f"{path} has {len(listed)} {what}; image classifiers have one.")
-    try:
+    return parse_network(_read_bytes(path), path)
+
+
+def parse_network(content: bytes, path: Path = Path("network.tflite")) -> Network:
+    """The network of a file's bytes; `path` is the file's, and its name in messages.
+
+    Raises:
+        BundleError, MissingPackageError: as `read_network`.
+    """
+    model = unpack(content, path)
+    with _as_damaged(path):
+        if len(model.subgraphs) != 1:
+            raise BundleError(f"{path} has {len(model.subgraphs)} subgraphs; one is supported.")
+        graph = model.subgraphs[0]
+        for what, listed in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+            if len(listed) != 1:
+                raise BundleError(f"{path} has {len(listed)} {what}; image classifiers have one.")
         tensors = tuple(_tensor(i, one, model.buffers) for i, one in enumerate(graph.tensors))
-        kinds = [_kind(code, schema) for code in model.operatorCodes]
+        kinds = [kind_of(code) for code in model.operatorCodes]
         operators = tuple(
             _operator(i, one, kinds[one.opcodeIndex], tensors)
             for i, one in enumerate(graph.operators)
         )
         ends = tensors[int(graph.inputs[0])], tensors[int(graph.outputs[0])]
-        offsets = _offsets(model)
-    except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise _damaged(path, error) from error
-    return Network(path, tensors, operators, *ends, offsets)
+        return Network(path, tensors, operators, *ends, _offsets(model))
 
 
-def _read_bytes(path: Path) -> bytes:
-    """The file's bytes, which begin as those of a TFLite model do."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror or error}.") from error
+def unpack(content: bytes, path: Path = Path("network.tflite")) -> Any:
+    """The file's objects (`ModelT` of the schema), to be changed and given to `pack`.
+
+    Raises:
+        BundleError: it is not a TFLite model, or damaged.
+        MissingPackageError: `ai-edge-litert` is not installed.
+    """
     if len(content) < LEAST_BYTES or content[4:8] != IDENTIFIER:
         raise BundleError(f"{path} is not a TFLite model: it does not say {IDENTIFIER.decode()}.")
-    return content
+    schema()
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    with _as_damaged(path):
+        return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
 
 
-def _schema() -> Any:
-    """The schema classes."""
+def pack(model: Any) -> bytes:
+    """The file of these objects."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def schema() -> Any:
+    """The classes of the flatbuffer.
+
+    Raises:
+        MissingPackageError: `ai-edge-litert` is not installed.
+    """
     try:
         from ai_edge_litert import schema_py_generated
     except ImportError as error:
-        raise MissingPackageError("ai-edge-litert", "npu") from error
+        raise MissingPackageError("ai-edge-litert", "edge") from error
     return schema_py_generated
 
 
-def _parse(path: Path, content: bytes, schema: Any) -> Any:
-    """The unpacked model."""
+def kind_of(code: Any) -> str:
+    """The operator's name, as in `CONV_2D`; files of before 2021 have it in another field."""
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    if number == schema().BuiltinOperator.CUSTOM:
+        return (code.customCode or b"CUSTOM").decode("utf-8", "replace")
+    return _kinds().get(number, f"operator {number}")
+
+
+@lru_cache
+def _kinds() -> dict[int, str]:
+    """The operators' names by their numbers."""
+    return {v: k for k, v in vars(schema().BuiltinOperator).items() if k.isupper()}
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The file's bytes.
+
+    Raises:
+        BundleError: there is no such file, or it cannot be read.
+    """
     try:
-        return schema.ModelT.InitFromPackedBuf(content, 0)
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+@contextmanager
+def _as_damaged(path: Path) -> Iterator[None]:
+    """Within, what comes of reading wrong bytes is a BundleError."""
+    try:
+        yield
     except (
         struct.error,
-        IndexError,
+        LookupError,
         ValueError,
         TypeError,
         AttributeError,
         OverflowError,
         MemoryError,
     ) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> BundleError:
-    return BundleError(f"{path} is a damaged TFLite model ({error}); write it again.")
-
-
-def _kind(code: Any, schema: Any) -> str:
-    """The operator's name, as in `CONV_2D`; files of before 2021 have it in another field."""
-    number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    if number == schema.BuiltinOperator.CUSTOM:
-        return (code.customCode or b"CUSTOM").decode("utf-8", "replace")
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
-    return names.get(number, f"operator {number}")
+        raise BundleError(f"{path} is a damaged TFLite model ({error}); write it again.") from error
 
 
 def _offsets(model: Any) -> tuple[int, ...]:

@@ -43,7 +43,7 @@ test-slow: install
 	$(PYTEST) -m slow
 
 test-npu: install-npu
-	$(PYTEST) tests/engines/test_conformance.py tests/quantize/test_edge.py tests/npu tests/cli/test_npu.py
+	$(PYTEST) -m npu
 
 # Changes the source in N drawn places, or all over AT, one at a time, in a copy. CONTRIBUTING.md
 N ?= 100

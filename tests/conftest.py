@@ -1,4 +1,4 @@
-"""What holds after every test."""
+"""What holds after every test; `fixtures/` has what tests start from."""
 
 import ctypes
 import sys
@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 import densepath  # noqa: F401  first, for tests that import runtimes which would send telemetry
+
+pytest_plugins = [
+    f"fixtures.{name}" for name in ("commands", "marks", "networks", "once", "pictures", "runs")
+]
 
 
 class SignalStack(ctypes.Structure):

@@ -10,10 +10,7 @@ from functools import partial
 from importlib.resources import files as resource_files
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
 
 import densepath
 from densepath.bundle.formats import FORMATS, RUNTIMES, Format, Runtime, named, runtimes_of
@@ -22,13 +19,12 @@ from densepath.engines.wish import Wish
 from densepath.errors import MissingPackageError, UsageError
 from densepath.exporting.export import check_formats
 from densepath.images.preprocess import Preprocess
-from densepath.models.build import build_model
-from densepath.models.spec import DenseNetArch, ModelSpec
 from densepath.quantize.forms import choose_forms
 from densepath.weights.checkpoint import Checkpoint
+from fixtures.networks import TINY, new_network
+from fixtures.pictures import write_classes
 
 ROOT = Path(__file__).parents[2]
-SPEC = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")
 # A format and a runtime in one file, with two rows: all that a new one takes.
 MADE_UP = """
 from densepath.bundle.formats import FORMATS, RUNTIMES, Format, Runtime
@@ -53,17 +49,12 @@ def here(tmp_path_factory):
     """A folder with the module `made_up` and the checkpoint `tiny.safetensors`."""
     folder = tmp_path_factory.mktemp("made_up")
     (folder / "made_up.py").write_text(MADE_UP)
-    torch.manual_seed(0)
-    model = build_model(SPEC, num_classes=4).eval()
+    model = new_network(TINY, num_classes=4)
     checkpoint = Checkpoint.of(
         model, preprocess=Preprocess((32, 32), 36), labels=["ant", "bee", "cat", "dog"]
     )
     checkpoint.save(folder / "tiny.safetensors")
-    random = np.random.default_rng(0)
-    for number, label in enumerate(checkpoint.labels * 2):
-        (folder / "photos" / label).mkdir(parents=True, exist_ok=True)
-        pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / "photos" / label / f"{number}.png")
+    write_classes(folder / "photos", checkpoint.labels, each=2, shape=(40, 40, 3))
     return folder
 
 

@@ -4,38 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from densepath.cli.app import main
 from densepath.data.open import open_dataset
 from densepath.errors import DatasetError, RecipeError, UnknownNameError, UsageError
 from densepath.images.preprocess import Preprocess
-from densepath.models.build import build_model
 from densepath.training.recipe_file import make_recipe
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
+from fixtures.networks import new_network
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """The program in this process: arguments → exit code, standard output, standard error."""
+def run(run, monkeypatch, tmp_path):
+    """The program, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def start(*arguments):
-        monkeypatch.setattr(sys, "argv", ["densepath", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return start
+    return run
 
 
 def write_classes(root, names, count=6, split=""):
@@ -153,7 +140,7 @@ def test_a_multi_label_checkpoint_reads_a_table_as_multi_label(run, tmp_path, na
     write_classes(tmp_path, ("photos",), count=4)
     rows = "".join(f"photos/{i}.png{mark}{'ab'[i % 2]}\n" for i in range(4))
     (tmp_path / name).write_text(f"path{mark}label\n{rows}")
-    model = build_model("densenet_bc_22_12", num_classes=2)
+    model = new_network(num_classes=2)
     preprocess = Preprocess(size=(32, 32))
     Checkpoint.of(model, preprocess=preprocess, labels=["a", "b"], multi_label=True).save(
         tmp_path / "net.safetensors"
@@ -184,7 +171,7 @@ def test_a_built_in_name_that_is_a_folder_here_is_refused_with_both_cures(run, t
 @pytest.mark.parametrize("verb", ["train", "evaluate", "quantize", "ladder"])
 def test_every_verb_refuses_a_name_with_two_meanings(run, tmp_path, verb):
     write_classes(tmp_path / "digits", ("rose", "daisy"))
-    model = build_model("densenet_bc_22_12", num_classes=10)
+    model = new_network(num_classes=10)
     Checkpoint.of(model, preprocess=Preprocess(size=(32, 32))).save(tmp_path / "net.safetensors")
     arguments = {
         "train": ["densenet_bc_22_12", "--data", "digits", "--epochs", "1"],
@@ -210,7 +197,7 @@ def test_a_folder_called_like_published_weights_is_taken_only_when_it_has_a_chec
     (tmp_path / shipped).mkdir(parents=True)
     expected = open_checkpoint(shipped)
     assert expected.labels[0] == "airplane"
-    model = build_model("densenet_bc_22_12", num_classes=3)
+    model = new_network()
     checkpoint = Checkpoint.of(model, preprocess=Preprocess(size=(32, 32)), labels=["a", "b", "c"])
     checkpoint.save(tmp_path / shipped / "best.safetensors")
     with pytest.raises(UsageError, match=r"Name the folder as \./cifar10"):

@@ -14,16 +14,13 @@ import pytest
 import torch
 
 from densepath.bundle.bundle import Bundle
-from densepath.cli.app import main
 from densepath.errors import UsageError
 from densepath.exporting.convert import guess_model
-from densepath.images.preprocess import Preprocess
-from densepath.models.build import build_model
-from densepath.models.spec import ModelSpec
 from densepath.weights import paddle
 from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.subject import open_checkpoint
+from fixtures.networks import SMALL, new_network
 
-TINY = "densenet_bc_22_12"
 QUICK = ("--to", "torch", "--num-images", "2", "--batch-sizes", "1")
 DENSEPATH = Path(sys.executable).with_name("densepath")
 
@@ -31,44 +28,20 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory) -> Path:
-    """A small checkpoint."""
-    torch.manual_seed(0)
-    model = build_model(TINY, num_classes=3)
-    path = tmp_path_factory.mktemp("checkpoints") / "x.safetensors"
-    Checkpoint.of(model, preprocess=Preprocess((32, 32)), labels=["cat", "dog", "bird"]).save(path)
-    return path
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """The program in this process: arguments → exit code, standard output, standard error."""
-
-    def start(*arguments):
-        monkeypatch.setattr(sys, "argv", ["densepath", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return end.value.code or 0, captured.out, " ".join(captured.err.split())
-
-    return start
-
-
 @pytest.mark.slow
-def test_all_formats_are_written_without_a_word_from_the_exporters(file, tmp_path):
+def test_all_formats_are_written_without_a_word_from_the_exporters(weights, tmp_path):
     """In a process of its own, whose warnings nobody filters, and with an empty home."""
     home = tmp_path / "home"
     home.mkdir()
     program = [sys.executable, "-W", "always", "-m", "densepath"]
     made = subprocess.run(
-        [*program, "export", file, "-o", tmp_path / "b", "--num-images", "3"],
+        [*program, "export", weights, "-o", tmp_path / "b", "--num-images", "3"],
         capture_output=True,
         text=True,
         env={**os.environ, "HOME": str(home), "COLUMNS": "150"},
     )
     assert made.returncode == 0, made.stderr
-    assert made.stderr.startswith(f"{tmp_path / 'b'}: {TINY} as onnx, openvino, torch, ")
+    assert made.stderr.startswith(f"{tmp_path / 'b'}: {SMALL} as onnx, openvino, torch, ")
     assert made.stderr.count("\n") == 1
     lines = made.stdout.splitlines()
     assert lines[0].startswith("parity on 3 of 18 images: scikit-learn's china.jpg and flower.jpg")
@@ -81,11 +54,11 @@ def test_all_formats_are_written_without_a_word_from_the_exporters(file, tmp_pat
     assert {path.name for path in home.iterdir()} <= {".cache"}
 
 
-def test_json_is_one_object_on_standard_output(run, file, tmp_path):
-    code, out, err = run("export", file, "-o", tmp_path / "b", *QUICK, "--json")
+def test_json_is_one_object_on_standard_output(run, weights, tmp_path):
+    code, out, err = run("export", weights, "-o", tmp_path / "b", *QUICK, "--json")
     assert (code, err) == (0, "")
     summary = json.loads(out)
-    assert (summary["model"], summary["formats"]) == (TINY, ["torch"])
+    assert (summary["model"], summary["formats"]) == (SMALL, ["torch"])
     assert summary["output"] == str(tmp_path / "b")
     assert summary["parity"]["num_images"] == 2
     assert summary["parity"]["formats"]["torch"]["Pillow"]["top1"] == 1.0
@@ -102,26 +75,24 @@ def test_json_is_one_object_on_standard_output(run, file, tmp_path):
         (("--size", "0"), 2, "--size"),
     ],
 )
-def test_a_mistake_is_told_and_leaves_no_folder(run, file, tmp_path, options, code, reason):
-    found, out, err = run("export", file, "-o", tmp_path / "b", *QUICK, *options)
+def test_a_mistake_is_told_and_leaves_no_folder(run, weights, tmp_path, options, code, reason):
+    found, out, err = run("export", weights, "-o", tmp_path / "b", *QUICK, *options)
     assert (found, out) == (code, "")
     assert reason in err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bundle_is_replaced_only_when_asked(run, file, tmp_path):
-    assert run("export", file, "-o", tmp_path / "b", *QUICK)[0] == 0
-    code, _, err = run("export", file, "-o", tmp_path / "b", *QUICK)
+def test_a_bundle_is_replaced_only_when_asked(run, weights, tmp_path):
+    assert run("export", weights, "-o", tmp_path / "b", *QUICK)[0] == 0
+    code, _, err = run("export", weights, "-o", tmp_path / "b", *QUICK)
     assert (code, err) == (
         1,
         f"error: {tmp_path / 'b'} is a bundle already; --overwrite replaces it.",
     )
-    assert run("export", file, "-o", tmp_path / "b", *QUICK, "--overwrite")[0] == 0
+    assert run("export", weights, "-o", tmp_path / "b", *QUICK, "--overwrite")[0] == 0
 
 
-def test_a_broken_bound_is_the_end_and_its_report_is_kept(run, file, tmp_path, monkeypatch):
-    from densepath.weights.checkpoint import Checkpoint
-
+def test_a_broken_bound_is_the_end_and_its_report_is_kept(run, weights, tmp_path, monkeypatch):
     right = Checkpoint.save
 
     def wrong(checkpoint, path):
@@ -131,7 +102,7 @@ def test_a_broken_bound_is_the_end_and_its_report_is_kept(run, file, tmp_path, m
 
     monkeypatch.setattr(Checkpoint, "save", wrong)
     where = tmp_path / "why"
-    code, _, err = run("export", file, "-o", tmp_path / "b", *QUICK, "--keep-failed", where)
+    code, _, err = run("export", weights, "-o", tmp_path / "b", *QUICK, "--keep-failed", where)
     assert code == 1
     assert "does not answer as its checkpoint: torch on native, 32 × 32 pixels, batch 1: max" in err
     assert "the bound is 1e-03" in err
@@ -144,18 +115,29 @@ def write_pdparams(path: Path) -> torch.nn.Module:
     """A file as PaddleClas's `paddle.save` writes it, of the network that is returned."""
     from densepath.models.catalogue import find_spec
 
-    torch.manual_seed(0)
-    spec: ModelSpec = find_spec("densenet121")
-    model = build_model(spec, num_classes=4)
+    spec = find_spec("densenet121")
+    model = new_network(spec, num_classes=4)
     state = model.state_dict()
     held = {
         theirs: (state[ours].T if ours in paddle.TRANSPOSED else state[ours]).numpy().copy()
         for ours, (theirs,) in paddle.key_map(spec).items()
     }
     path.write_bytes(pickle.dumps(held, protocol=4))
-    return model.eval()
+    return model
 
 
+def test_a_pdparams_file_becomes_a_bundle_in_one_step(run, tmp_path):
+    file = tmp_path / "DenseNet121_pretrained.pdparams"
+    model = write_pdparams(file)
+    code, _, err = run("convert", file, "-o", tmp_path / "b", *QUICK, "--size", "64")
+    assert code == 0, err
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        found = open_checkpoint(tmp_path / "b").to_model().eval()(images)
+        torch.testing.assert_close(found, model(images))
+
+
+@pytest.mark.slow
 def test_a_pdparams_file_becomes_onnx_in_one_step(run, tmp_path):
     import onnxruntime
 
@@ -178,21 +160,21 @@ def test_a_pdparams_file_becomes_onnx_in_one_step(run, tmp_path):
 
 def test_labels_and_model_can_be_named_for_a_file_whose_name_says_nothing(run, tmp_path):
     file, labels = tmp_path / "weights.pth", tmp_path / "labels.txt"
-    torch.save(build_model(TINY, num_classes=2).state_dict(), file)
+    torch.save(new_network(num_classes=2).state_dict(), file)
     labels.write_text("cat\ndog\n")
     code, _, err = run("convert", file, "-o", tmp_path / "b", *QUICK)
     assert code == 2
     assert "the name weights.pth does not say which model the weights are of" in err
-    named = ("--model", TINY, "--labels", labels, "--multi-label")
+    named = ("--model", SMALL, "--labels", labels, "--multi-label")
     assert run("convert", file, "-o", tmp_path / "b", *QUICK, *named)[0] == 0
     manifest = Bundle.open(tmp_path / "b").manifest
     assert (manifest.labels, manifest.multi_label) == (["cat", "dog"], True)
 
 
-def test_what_convert_does_not_take_is_said(run, file, tmp_path):
+def test_what_convert_does_not_take_is_said(run, weights, tmp_path):
     for given, reason in (
         (tmp_path / "none.pth", "no such file"),
-        (file, "densepath's own checkpoint: `densepath export` takes it"),
+        (weights, "densepath's own checkpoint: `densepath export` takes it"),
         (tmp_path, "is a folder; name a file that PaddleClas"),
     ):
         code, _, err = run("convert", given, "-o", tmp_path / "b", *QUICK)

@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 import torch
 
-from densepath.cli.app import main
-from densepath.models.build import build_model
 from densepath.weights.checkpoint import Checkpoint
-
-TINY = "densenet_bc_22_12"
+from fixtures.networks import SMALL, new_network
 
 
 @pytest.fixture
 def file(tmp_path):
-    torch.manual_seed(0)
     path = tmp_path / "theirs.pth"
-    torch.save({"state_dict": build_model(TINY, num_classes=3).state_dict()}, path)
+    torch.save({"state_dict": new_network().state_dict()}, path)
     return path
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """The program in this process: arguments → exit code, standard output, standard error."""
-
-    def start(*arguments):
-        monkeypatch.setattr(sys, "argv", ["densepath", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return end.value.code or 0, captured.out, captured.err
-
-    return start
 
 
 def test_a_file_becomes_a_checkpoint_with_the_given_labels(run, file, tmp_path):
     output, labels = tmp_path / "x.safetensors", tmp_path / "labels.txt"
     labels.write_text("cat\ndog\nbird\n")
-    code, out, err = run("import", file, "--model", TINY, "-o", output, "--labels", labels)
+    code, out, err = run("import", file, "--model", SMALL, "-o", output, "--labels", labels)
     assert (code, out) == (0, "")
     assert "3 classes" in err
     checkpoint = Checkpoint.load(output)
@@ -53,20 +34,20 @@ def test_a_file_becomes_a_checkpoint_with_the_given_labels(run, file, tmp_path):
 
 def test_json_is_one_object_on_standard_output(run, file, tmp_path):
     output = tmp_path / "x.safetensors"
-    code, out, err = run("import", file, "--model", TINY, "-o", output, "--json")
+    code, out, err = run("import", file, "--model", SMALL, "-o", output, "--json")
     assert (code, err) == (0, "")
     summary = json.loads(out)
-    assert (summary["model"], summary["num_classes"], summary["output"]) == (TINY, 3, str(output))
+    assert (summary["model"], summary["num_classes"], summary["output"]) == (SMALL, 3, str(output))
     assert summary["provenance"]["imported_from"] == "theirs.pth"
 
 
 @pytest.mark.parametrize(
     ("model", "output", "code", "reason"),
     [
-        ("densenet_bc_40_12", "x.safetensors", 1, f"weights of {TINY}: name that model"),
-        ("densenet121", "x.safetensors", 1, f"weights of {TINY}: name that model"),
+        ("densenet_bc_40_12", "x.safetensors", 1, f"weights of {SMALL}: name that model"),
+        ("densenet121", "x.safetensors", 1, f"weights of {SMALL}: name that model"),
         ("densnet121", "x.safetensors", 2, "Did you mean densenet121"),
-        (TINY, "x.pth", 2, "must end in .safetensors"),
+        (SMALL, "x.pth", 2, "must end in .safetensors"),
     ],
 )
 def test_a_mistake_is_told_and_leaves_no_file(run, file, tmp_path, model, output, code, reason):
@@ -86,7 +67,7 @@ def shown(err):
 def test_the_guessed_preprocessing_is_printed_with_where_it_is_from_and_what_changes_it(
     run, file, tmp_path
 ):
-    code, _, err = run("import", file, "--model", TINY, "-o", tmp_path / "x.safetensors")
+    code, _, err = run("import", file, "--model", SMALL, "-o", tmp_path / "x.safetensors")
     assert code == 0
     assert (
         "preprocessing: resized to 32 × 32, bilinear; mean 0.485 0.456 0.406, std 0.229 0.224 "
@@ -116,7 +97,7 @@ def test_options_take_the_place_of_guesses_and_travel_with_the_weights(
     run, file, tmp_path, options, expected
 ):
     output = tmp_path / "x.safetensors"
-    code, _, err = run("import", file, "--model", TINY, "-o", output, *options.split())
+    code, _, err = run("import", file, "--model", SMALL, "-o", output, *options.split())
     assert code == 0
     found = Checkpoint.load(output).preprocess.to_dict()
     assert {name: found[name] for name in expected} == expected
@@ -148,14 +129,14 @@ def test_an_impossible_preprocessing_is_refused_and_leaves_no_file(
     run, file, tmp_path, options, reason
 ):
     output = tmp_path / "x.safetensors"
-    code, _, err = run("import", file, "--model", TINY, "-o", output, *options.split())
+    code, _, err = run("import", file, "--model", SMALL, "-o", output, *options.split())
     assert code == 2
     assert reason in shown(err).replace("│ ", "").replace(" │", "")
     assert not output.exists()
 
 
 def test_a_size_below_the_networks_least_is_refused(run, tmp_path):
-    torch.save(build_model("densenet121", num_classes=2).state_dict(), tmp_path / "x.pth")
+    torch.save(new_network("densenet121").state_dict(), tmp_path / "x.pth")
     output = tmp_path / "x.safetensors"
     code, _, err = run(
         *("import", tmp_path / "x.pth", "--model", "densenet121", "-o", output, "--size", "16")
@@ -172,7 +153,7 @@ def test_a_size_below_the_networks_least_is_refused(run, tmp_path):
     ],
 )
 def test_the_guess_names_whose_habit_it_is(run, tmp_path, source, said):
-    torch.save(build_model("densenet121", num_classes=2).state_dict(), tmp_path / "x.pth")
+    torch.save(new_network("densenet121").state_dict(), tmp_path / "x.pth")
     options = () if source is None else ("--source", source)
     output = tmp_path / "x.safetensors"
     code, _, err = run(
@@ -190,7 +171,7 @@ def test_what_is_left_aside_is_said_on_standard_error_and_kept(run, file, tmp_pa
     state["state_dict"]["criterion.weight"] = torch.ones(3)
     torch.save(state | {"epoch": 7, "optimizer": {}}, file)
     output = tmp_path / "x.safetensors"
-    code, _, err = run("import", file, "--model", TINY, "-o", output)
+    code, _, err = run("import", file, "--model", SMALL, "-o", output)
     assert code == 0
     said = "left aside criterion.weight, and from beside the network: epoch, optimizer."
     assert said in shown(err)
@@ -199,7 +180,7 @@ def test_what_is_left_aside_is_said_on_standard_error_and_kept(run, file, tmp_pa
 
 def test_convert_prints_and_takes_the_same(run, file, tmp_path):
     code, _, err = run(
-        *("convert", file, "--model", TINY, "--to", "torch", "-o", tmp_path / "b"),
+        *("convert", file, "--model", SMALL, "--to", "torch", "-o", tmp_path / "b"),
         *("--size", "40", "--mean", "0.5", "--std", "0.5", "--num-images", "1"),
     )
     assert code == 0

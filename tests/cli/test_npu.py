@@ -9,12 +9,11 @@ import sys
 
 import pytest
 
-pytest.importorskip("ethosu", reason="Vela comes with make install-npu")
-pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
-
 from densepath.cli.app import main
 from densepath.exporting.parity_images import write_photographs
 from densepath.quantize.quantize import quantize
+
+pytestmark = pytest.mark.npu
 
 
 @pytest.fixture(scope="module")

@@ -12,39 +12,29 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from densepath.images.preprocess import Preprocess
-from densepath.models.build import build_model
-from densepath.weights.checkpoint import Checkpoint
+from fixtures.commands import PROGRAM
+from fixtures.networks import checkpoint_of, new_network
+from fixtures.pictures import write_classes
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX paths and signals")
-PROGRAM = Path(sys.executable).with_name("densepath")
 PNG = b"\x89PNG\r\n"
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A small network, not trained, for images of 32 × 32."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    model = build_model("densenet_bc_22_12", num_classes=2).eval()
-    Checkpoint.of(model, preprocess=Preprocess((32, 32)), labels=["ant", "bee"]).save(path)
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    checkpoint_of(new_network(num_classes=2), labels=["ant", "bee"]).save(path)
     return path
 
 
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """An empty working folder, with classes of images beside it."""
-    rng = np.random.default_rng(0)
-    for label in ("ant", "bee"):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for number in range(3):
-            noise = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-            Image.fromarray(noise).save(tmp_path / "photos" / label / f"{number}.png")
+    write_classes(tmp_path / "photos", ("ant", "bee"), shape=(40, 50, 3))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"
@@ -116,7 +106,9 @@ def test_samples_are_drawn_to_standard_output_with_the_counts_beside_them(work):
         ("train densenet_bc_22_12 --data ../photos --output -", "cannot write standard output"),
     ],
 )
-def test_an_output_that_cannot_be_is_refused_before_the_work(work, checkpoint, arguments, reason):
+def test_an_output_that_cannot_be_is_refused_before_the_work(
+    run, work, checkpoint, arguments, reason
+):
     Path("folder").mkdir()
     Path("file").write_text("dear to me")
     Path("loop").symlink_to("loop")
@@ -124,11 +116,11 @@ def test_an_output_that_cannot_be_is_refused_before_the_work(work, checkpoint, a
     os.mkfifo("pipe")
     Path("x.pth").write_bytes(b"not read")
     before = sorted(work.iterdir())
-    run = densepath(*arguments.format(checkpoint).split())
-    assert run.returncode in (1, 2)
-    assert reason in run.stderr.decode()
-    assert b"Traceback" not in run.stderr
-    assert run.stdout == b""
+    code, out, err = run(*arguments.format(checkpoint).split())
+    assert code in (1, 2)
+    assert reason in err
+    assert "Traceback" not in err
+    assert out == ""
     assert sorted(work.iterdir()) == before
     assert Path("file").read_text() == "dear to me"
 

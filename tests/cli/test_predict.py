@@ -16,25 +16,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from densepath.cli.app import main
 from densepath.images.preprocess import Preprocess
-from densepath.models.build import build_model
 from densepath.weights.checkpoint import Checkpoint
-
-LABELS = ["ant", "bee", "cat"]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """A small network, not trained, for images of 32 × 32."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    model = build_model("densenet_bc_22_12", num_classes=3).eval()
-    Checkpoint.of(model, preprocess=Preprocess((32, 32)), labels=LABELS).save(path)
-    return str(path)
+from fixtures.networks import LABELS, new_network
 
 
 @pytest.fixture
@@ -49,27 +35,14 @@ def photos(tmp_path):
     return folder
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def start(*arguments, stdin=""):
-        monkeypatch.setattr(sys, "argv", ["densepath", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return end.value.code or 0, captured.out, captured.err
-
-    return start
-
-
 def objects(text):
     return [json.loads(line) for line in text.splitlines()]
 
 
 def test_a_folder_is_answered_in_the_order_of_its_names_without_hidden_and_other_files(
-    run, checkpoint, photos
+    run, weights, photos
 ):
-    code, out, err = run("predict", checkpoint, photos, "--json")
+    code, out, err = run("predict", weights, photos, "--json")
     assert code == 0
     answers = objects(out)
     names = ["a.jpg", "b.png", "more/c.png"]
@@ -82,12 +55,10 @@ def test_a_folder_is_answered_in_the_order_of_its_names_without_hidden_and_other
     assert "3 answered" in err
 
 
-def test_an_unreadable_file_is_answered_with_its_error_and_the_rest_goes_on(
-    run, checkpoint, photos
-):
+def test_an_unreadable_file_is_answered_with_its_error_and_the_rest_goes_on(run, weights, photos):
     broken = photos / "aa.png"
     broken.write_bytes(b"")
-    code, out, err = run("predict", checkpoint, photos, "--json")
+    code, out, err = run("predict", weights, photos, "--json")
     assert code == 0
     assert objects(out)[1] == {"path": str(broken), "error": "the file is empty"}
     assert f"could not be read: {broken}" in err
@@ -95,38 +66,38 @@ def test_an_unreadable_file_is_answered_with_its_error_and_the_rest_goes_on(
 
 
 def test_on_error_fail_stops_at_the_first_unreadable_file_with_exit_code_1(
-    run, checkpoint, photos, tmp_path
+    run, weights, photos, tmp_path
 ):
     (photos / "aa.png").write_bytes(b"")
     target = tmp_path / "answers.json"
-    code, out, err = run("predict", checkpoint, photos, "--on-error", "fail", "--output", target)
+    code, out, err = run("predict", weights, photos, "--on-error", "fail", "--output", target)
     assert code == 1
     assert "the file is empty" in err
     assert out == ""
     assert not target.exists()
 
 
-def test_nothing_readable_is_exit_code_1(run, checkpoint, tmp_path):
-    code, out, err = run("predict", checkpoint, tmp_path / "none.png", "--json")
+def test_nothing_readable_is_exit_code_1(run, weights, tmp_path):
+    code, out, err = run("predict", weights, tmp_path / "none.png", "--json")
     assert code == 1
     assert "no such file" in objects(out)[0]["error"]
     assert "no image was answered" in err
 
 
-def test_names_on_standard_input_and_globs_are_taken(run, checkpoint, photos):
+def test_names_on_standard_input_and_globs_are_taken(run, weights, photos):
     lines = f"{photos / 'b.png'}\n\n{photos / 'more'}\n"
-    code, out, _ = run("predict", checkpoint, "-", photos / "*.jpg", "--json", stdin=lines)
+    code, out, _ = run("predict", weights, "-", photos / "*.jpg", "--json", stdin=lines)
     assert code == 0
     names = ["b.png", "more/c.png", "a.jpg"]
     assert [a["path"] for a in objects(out)] == [str(photos / name) for name in names]
 
 
 def test_what_a_folder_has_besides_images_is_counted_and_named_on_standard_error(
-    run, checkpoint, photos
+    run, weights, photos
 ):
     for name in ("x.cr2", "y.cr2", "more/z.NEF", "labels.csv", "more/page.pdf"):
         (photos / name).write_bytes(b"x")
-    code, out, err = run("predict", checkpoint, photos, "--json")
+    code, out, err = run("predict", weights, photos, "--json")
     assert code == 0
     assert len(objects(out)) == 3
     assert "passed over: 3 raw photos (2 .cr2, 1 .nef): save them as JPEG or PNG" in err
@@ -134,37 +105,40 @@ def test_what_a_folder_has_besides_images_is_counted_and_named_on_standard_error
     assert "2 files that are no images (1 .csv, 1 .txt)" in err
 
 
-def test_a_folder_of_images_alone_has_nothing_said_of_it(run, checkpoint, photos):
+def test_a_folder_of_images_alone_has_nothing_said_of_it(run, weights, photos):
     (photos / "notes.txt").unlink()
-    _, _, err = run("predict", checkpoint, photos, "--json")
+    _, _, err = run("predict", weights, photos, "--json")
     assert "passed over" not in err
 
 
 @pytest.mark.parametrize("form", ["json", "csv", "table"])
 def test_a_name_that_is_not_utf8_is_answered_in_every_form_by_folder_list_and_pattern(
-    form, checkpoint, photos, tmp_path
+    form, weights, photos, tmp_path
 ):
     odd = os.fsencode(photos) + b"/caf\xe9 \xff.png"
     shutil.copy(photos / "b.png", odd)
-    command = [sys.executable, "-m", "densepath", "predict", checkpoint, "--format", form]
+    command = [sys.executable, "-m", "densepath", "predict", weights, "--format", form]
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    for words, lines in (([str(photos)], b""), ([odd], b""), (["-"], odd + b"\n")):
+    target = tmp_path / "answers.txt"
+    for output in ((), ("--output", target)):
         done = subprocess.run(
-            [*command, *words], input=lines, capture_output=True, env=environment, check=False
+            [*command, photos, odd, "-", *output],
+            input=odd + b"\n",
+            capture_output=True,
+            env=environment,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert "caf\\xe9 \\xff.png" in done.stdout.decode("utf-8").replace("\\\\", "\\")
-    if form == "json":
-        found = json.loads(done.stdout)
-        assert base64.b64decode(found["path_base64"]) == odd
-    target = tmp_path / "answers.txt"
-    subprocess.run([*command, odd, "--output", target], check=True, env=environment)
-    assert "caf\\xe9" in target.read_text("utf-8").replace("\\\\", "\\")
+        answers = (target.read_bytes() if output else done.stdout).decode("utf-8")
+        assert answers.replace("\\\\", "\\").count("caf\\xe9 \\xff.png") == 3
+        if form == "json":
+            named = [one["path_base64"] for one in objects(answers) if "path_base64" in one]
+            assert [base64.b64decode(name) for name in named] == [odd] * 3
 
 
 def test_a_network_of_four_channels_says_what_takes_its_images(run, photos, tmp_path):
     path = tmp_path / "four.safetensors"
-    model = build_model("densenet_bc_22_12", num_classes=3, in_channels=4).eval()
+    model = new_network(in_channels=4)
     preprocess = Preprocess((32, 32), mean=(0.5,) * 4, std=(0.5,) * 4)
     Checkpoint.of(model, preprocess=preprocess, labels=LABELS).save(path)
     code, out, err = run("predict", path, photos)
@@ -173,22 +147,22 @@ def test_a_network_of_four_channels_says_what_takes_its_images(run, photos, tmp_
     assert "arrays [height, width, 4]" in err
 
 
-def test_a_folder_without_images_says_what_an_image_is(run, checkpoint, tmp_path):
-    code, _, err = run("predict", checkpoint, tmp_path)
+def test_a_folder_without_images_says_what_an_image_is(run, weights, tmp_path):
+    code, _, err = run("predict", weights, tmp_path)
     assert code == 1
     assert "no images in this folder" in err
     assert ".jpeg" in err
 
 
-def test_a_pattern_that_matches_nothing_is_an_error(run, checkpoint, tmp_path):
-    code, _, err = run("predict", checkpoint, tmp_path / "*.jpg")
+def test_a_pattern_that_matches_nothing_is_an_error(run, weights, tmp_path):
+    code, _, err = run("predict", weights, tmp_path / "*.jpg")
     assert code == 1
     assert "nothing matches this pattern" in err
 
 
-def test_csv_goes_to_a_file_whole_and_by_its_suffix(run, checkpoint, photos, tmp_path):
+def test_csv_goes_to_a_file_whole_and_by_its_suffix(run, weights, photos, tmp_path):
     target = tmp_path / "answers.csv"
-    code, out, _ = run("predict", checkpoint, photos, "--output", target, "--top-k", 1)
+    code, out, _ = run("predict", weights, photos, "--output", target, "--top-k", 1)
     assert (code, out) == (0, "")
     rows = list(csv.DictReader(io.StringIO(target.read_text(encoding="utf-8"))))
     assert len(rows) == 3
@@ -196,27 +170,27 @@ def test_csv_goes_to_a_file_whole_and_by_its_suffix(run, checkpoint, photos, tmp
     assert [p.name for p in tmp_path.iterdir() if "tmp" in p.name] == []
 
 
-def test_the_table_is_the_default(run, checkpoint, photos):
-    code, out, _ = run("predict", checkpoint, photos / "a.jpg", "--top-k", 2)
+def test_the_table_is_the_default(run, weights, photos):
+    code, out, _ = run("predict", weights, photos / "a.jpg", "--top-k", 2)
     assert code == 0
     assert len(out.splitlines()) == 3
     assert out.splitlines()[1].endswith("a.jpg")
 
 
-def test_two_formats_at_once_are_a_usage_error(run, checkpoint, photos):
-    code, _, err = run("predict", checkpoint, photos, "--json", "--csv")
+def test_two_formats_at_once_are_a_usage_error(run, weights, photos):
+    code, _, err = run("predict", weights, photos, "--json", "--csv")
     assert code == 2
     assert "not csv and json" in err
 
 
 def test_pictures_of_the_grounds_have_names_that_are_safe_and_never_collide(
-    run, checkpoint, photos, tmp_path
+    run, weights, photos, tmp_path
 ):
     for name in ("more/a.jpg", "naïve ..name.png"):
         (photos / name).write_bytes((photos / "a.jpg").read_bytes())
     (photos / "z.png").write_bytes(b"")
     folder = tmp_path / "grounds"
-    code, out, _ = run("predict", checkpoint, photos, "--explain", folder, "--json")
+    code, out, _ = run("predict", weights, photos, "--explain", folder, "--json")
     assert code == 0
     assert len(objects(out)) == 6
     names = sorted(path.name for path in folder.iterdir())
@@ -232,14 +206,14 @@ def test_pictures_of_the_grounds_have_names_that_are_safe_and_never_collide(
 
 
 @pytest.mark.parametrize("target", ["cat", "CAT", "2"])
-def test_a_class_can_be_chosen_to_be_explained(run, checkpoint, photos, tmp_path, target):
+def test_a_class_can_be_chosen_to_be_explained(run, weights, photos, tmp_path, target):
     folder = tmp_path / "grounds"
     chosen = ("--explain", folder, "--target", target)
-    code, out, err = run("predict", checkpoint, photos, "--json", *chosen)
+    code, out, err = run("predict", weights, photos, "--json", *chosen)
     assert code == 0
     assert len(objects(out)) == len(list(folder.iterdir())) == 3
     assert f"3 pictures in {folder}" in err
-    _, plain, _ = run("predict", checkpoint, photos, "--json")
+    _, plain, _ = run("predict", weights, photos, "--json")
     assert [one["class_ids"] for one in objects(plain)] == [o["class_ids"] for o in objects(out)]
 
 
@@ -248,37 +222,35 @@ def test_a_class_can_be_chosen_to_be_explained(run, checkpoint, photos, tmp_path
     [("cta", "Did you mean cat?"), ("7", "numbered from 0 to 2"), ("", "unknown class ''")],
 )
 def test_a_class_that_is_not_there_is_refused_before_anything_is_answered(
-    run, checkpoint, photos, tmp_path, target, message
+    run, weights, photos, tmp_path, target, message
 ):
     chosen = ("--explain", tmp_path / "g", "--target", target)
-    code, out, err = run("predict", checkpoint, photos, *chosen)
+    code, out, err = run("predict", weights, photos, *chosen)
     assert (code, out) == (2, "")
     assert message in err
     assert not (tmp_path / "g").exists()
 
 
-def test_a_class_to_explain_without_a_folder_is_refused(run, checkpoint, photos):
-    code, out, err = run("predict", checkpoint, photos, "--target", "cat")
+def test_a_class_to_explain_without_a_folder_is_refused(run, weights, photos):
+    code, out, err = run("predict", weights, photos, "--target", "cat")
     assert (code, out) == (2, "")
     assert "--explain DIR" in err
 
 
-def test_answers_outlive_their_pictures(run, checkpoint, photos, tmp_path):
+def test_answers_outlive_their_pictures(run, weights, photos, tmp_path):
     """None can be written: all is answered, the first reason is said, and the exit code tells."""
     (tmp_path / "file").write_text("x")
-    code, out, err = run(
-        "predict", checkpoint, photos, "--json", "--explain", tmp_path / "file" / "g"
-    )
+    code, out, err = run("predict", weights, photos, "--json", "--explain", tmp_path / "file" / "g")
     assert code == 1
     assert len(objects(out)) == 3
     assert err.count("no picture") == 1
     assert "none of the 3 pictures could be made" in err
 
 
-def test_some_pictures_that_fail_are_counted(run, checkpoint, photos, tmp_path):
+def test_some_pictures_that_fail_are_counted(run, weights, photos, tmp_path):
     folder = tmp_path / "grounds"
     (folder / "000001-b.png").mkdir(parents=True)
-    code, out, err = run("predict", checkpoint, photos, "--json", "--explain", folder)
+    code, out, err = run("predict", weights, photos, "--json", "--explain", folder)
     assert code == 0
     assert len(objects(out)) == 3
     assert "000001-b.png: Is a directory" in err
@@ -287,33 +259,33 @@ def test_some_pictures_that_fail_are_counted(run, checkpoint, photos, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
-def test_an_image_with_a_name_that_is_no_text_has_its_picture(run, checkpoint, photos, tmp_path):
+def test_an_image_with_a_name_that_is_no_text_has_its_picture(run, weights, photos, tmp_path):
     name = os.fsdecode(b"\xff\n$^.jpg")
     (photos / name).write_bytes((photos / "a.jpg").read_bytes())
     folder = tmp_path / "grounds"
-    code, out, _ = run("predict", checkpoint, photos, "--json", "--explain", folder)
+    code, out, _ = run("predict", weights, photos, "--json", "--explain", folder)
     assert code == 0
     assert len(objects(out)) == len(list(folder.iterdir())) == 4
 
 
-def test_explaining_changes_no_answer(run, checkpoint, photos, tmp_path):
-    _, plain, _ = run("predict", checkpoint, photos, "--json")
-    _, explained, _ = run("predict", checkpoint, photos, "--json", "--explain", tmp_path / "e")
+def test_explaining_changes_no_answer(run, weights, photos, tmp_path):
+    _, plain, _ = run("predict", weights, photos, "--json")
+    _, explained, _ = run("predict", weights, photos, "--json", "--explain", tmp_path / "e")
     for one, other in zip(objects(plain), objects(explained), strict=True):
         assert one["class_ids"] == other["class_ids"]
         assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)
 
 
-def test_another_size_and_pooling_are_used(run, checkpoint, photos):
-    _, plain, _ = run("predict", checkpoint, photos / "a.jpg", "--json")
+def test_another_size_and_pooling_are_used(run, weights, photos):
+    _, plain, _ = run("predict", weights, photos / "a.jpg", "--json")
     options = ("--size", 64, "--test-pooling", "mean-max", "--json")
-    code, other, _ = run("predict", checkpoint, photos / "a.jpg", *options)
+    code, other, _ = run("predict", weights, photos / "a.jpg", *options)
     assert code == 0
     assert objects(plain)[0]["scores"] != objects(other)[0]["scores"]
 
 
-def test_an_unknown_device_is_a_usage_error_with_the_choices(run, checkpoint, photos):
-    code, _, err = run("predict", checkpoint, photos, "--device", "tpu")
+def test_an_unknown_device_is_a_usage_error_with_the_choices(run, weights, photos):
+    code, _, err = run("predict", weights, photos, "--device", "tpu")
     assert code == 2
     assert "Choices: auto, cpu" in err
 
@@ -350,22 +322,22 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
             super().do_GET()
 
 
-def test_urls_are_refused_unless_asked_for(run, checkpoint, address):
-    code, out, err = run("predict", checkpoint, f"{address}/a.jpg")
+def test_urls_are_refused_unless_asked_for(run, weights, address):
+    code, out, err = run("predict", weights, f"{address}/a.jpg")
     assert (code, out) == (2, "")
     assert "--allow-urls" in err
 
 
-def test_urls_in_a_list_are_answered_with_their_refusal(run, checkpoint, photos, address):
+def test_urls_in_a_list_are_answered_with_their_refusal(run, weights, photos, address):
     lines = f"{address}/a.jpg\n{photos / 'a.jpg'}\n"
-    code, out, _ = run("predict", checkpoint, "-", "--json", stdin=lines)
+    code, out, _ = run("predict", weights, "-", "--json", stdin=lines)
     assert code == 0
     assert ["error" in found for found in objects(out)] == [True, False]
 
 
-def test_urls_that_are_asked_for_are_downloaded_and_failures_named(run, checkpoint, address):
+def test_urls_that_are_asked_for_are_downloaded_and_failures_named(run, weights, address):
     names = [f"{address}/{name}" for name in ("a.jpg", "none.png", "notes.txt", "away.png")]
-    code, out, _ = run("predict", checkpoint, *names, "--allow-urls", "--json")
+    code, out, _ = run("predict", weights, *names, "--allow-urls", "--json")
     assert code == 0
     good, missing, text, away = objects(out)
     assert good["path"] == names[0]
@@ -374,9 +346,9 @@ def test_urls_that_are_asked_for_are_downloaded_and_failures_named(run, checkpoi
     assert "not http" in away["error"]
 
 
-def test_a_download_over_the_bound_is_given_up(run, checkpoint, address, monkeypatch):
+def test_a_download_over_the_bound_is_given_up(run, weights, address, monkeypatch):
     monkeypatch.setattr("densepath.images.download.MOST_BYTES", 100)
-    code, out, _ = run("predict", checkpoint, f"{address}/a.jpg", "--allow-urls", "--json")
+    code, out, _ = run("predict", weights, f"{address}/a.jpg", "--allow-urls", "--json")
     assert code == 1
     assert "MiB that are downloaded" in objects(out)[0]["error"]
 
@@ -384,12 +356,12 @@ def test_a_download_over_the_bound_is_given_up(run, checkpoint, address, monkeyp
 @pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)])
 @pytest.mark.parametrize("terminal", [True, False])
 def test_what_cannot_be_read_is_named_once_for_a_person(
-    run, checkpoint, photos, monkeypatch, terminal, form
+    run, weights, photos, monkeypatch, terminal, form
 ):
     """On a terminal the answers show it; elsewhere standard error does, for they may be a file."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
     names = ("missing.jpg", "gone.png")
-    code, out, err = run("predict", checkpoint, photos / "b.png", *names, *form)
+    code, out, err = run("predict", weights, photos / "b.png", *names, *form)
     assert code == 0
     for name in names:
         assert out.count(name) == 1
@@ -398,6 +370,6 @@ def test_what_cannot_be_read_is_named_once_for_a_person(
     assert err.rstrip().endswith("1 answered; 2 could not be read")
 
 
-def test_one_image_is_one_image(run, checkpoint, photos):
-    _, _, err = run("predict", checkpoint, photos / "b.png")
+def test_one_image_is_one_image(run, weights, photos):
+    _, _, err = run("predict", weights, photos / "b.png")
     assert "1 image, " in err

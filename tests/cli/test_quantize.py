@@ -10,42 +10,17 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from densepath.cli.app import main
 from densepath.data.open import open_dataset
-from densepath.exporting.parity_images import write_photographs
 from densepath.images.preprocess import Preprocess
-from densepath.models.build import build_model
 from densepath.weights.checkpoint import Checkpoint
+from fixtures.networks import SHIPPED, new_network
 
-SHIPPED = "cifar10/densenet_bc_22_12"
 QUICK = ("--images", "6", "--held-out", "4", "--to", "onnx", "--method", "minmax")
 DENSEPATH = Path(sys.executable).with_name("densepath")
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("nncf")
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photographs")
-    write_photographs(folder)
-    return folder
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """The program in this process: arguments → exit code, standard output, standard error."""
-
-    def start(*arguments):
-        monkeypatch.setattr(sys, "argv", ["densepath", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return end.value.code or 0, captured.out, " ".join(captured.err.split())
-
-    return start
 
 
 def test_a_bundle_is_written_shown_and_answers(run, photographs, tmp_path):
@@ -61,15 +36,15 @@ def test_a_bundle_is_written_shown_and_answers(run, photographs, tmp_path):
 
 
 def test_json_says_which_method_was_taken_and_how_it_did(run, photographs, tmp_path):
-    code, out, _ = run(
-        "quantize", SHIPPED, "--data", photographs, "-o", tmp_path / "b", *QUICK, "--json"
-    )
+    options = (*QUICK, "--to", "native", "--json")
+    code, out, _ = run("quantize", SHIPPED, "--data", photographs, "-o", tmp_path / "b", *options)
     assert code == 0
     said = json.loads(out)
-    assert said["formats"]["onnx"]["method"] == "minmax"
-    assert said["formats"]["onnx"]["tried"]["minmax"]["snr_db"] > 20
+    assert said["formats"]["native"]["method"] == "minmax"
+    assert said["formats"]["native"]["tried"]["minmax"]["snr_db"] > 20
 
 
+@pytest.mark.slow
 def test_nothing_is_said_by_the_quantisers_themselves(photographs, tmp_path):
     """In a process of its own, whose warnings nobody filters."""
     done = subprocess.run(
@@ -136,8 +111,7 @@ def labelled(photographs, tmp_path):
 
 def test_a_ladder_compares_forms_on_the_same_images(run, tmp_path):
     """On the digits, whose images come with scikit-learn."""
-    torch.manual_seed(0)
-    model = build_model("densenet_bc_22_12", num_classes=10, in_channels=1)
+    model = new_network(num_classes=10, in_channels=1)
     labels = open_dataset("digits").class_names
     preprocess = Preprocess((8, 8), mean=(0.5,), std=(0.5,))
     Checkpoint.of(model, preprocess=preprocess, labels=labels).save(tmp_path / "x.safetensors")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from densepath.extras import packages_of
+from fixtures.networks import SHIPPED
 
 pytest.importorskip("fastapi")
 PROGRAM = Path(sys.executable).with_name("densepath")
@@ -23,7 +24,7 @@ def folder(tmp_path_factory) -> Path:
     from densepath.exporting.export import export
 
     made = tmp_path_factory.mktemp("serve")
-    export("cifar10/densenet_bc_22_12", made / "small", to=["torch"], num_images=1, batch_sizes=[1])
+    export(SHIPPED, made / "small", to=["torch"], num_images=1, batch_sizes=[1])
     (made / "page").write_text("no key")
     return made
 

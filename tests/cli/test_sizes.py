@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from densepath.cli.app import main
-from densepath.models.build import build_model
-
-SHIPPED = "cifar10/densenet_bc_22_12"
+from fixtures.networks import SHIPPED, new_network
+from fixtures.pictures import write_noise
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """The program in this process: arguments → exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "photo.png")
-    torch.save(build_model("densenet121", num_classes=3).state_dict(), "densenet121.pth")
-
-    def start(*arguments):
-        monkeypatch.setattr(sys, "argv", ["densepath", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return end.value.code or 0, captured.out, " ".join(captured.err.split())
-
-    return start
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    """A folder with a photograph and weights that are not ours."""
+    folder = tmp_path_factory.mktemp("stage")
+    write_noise(folder / "photo.png", (8, 8, 3))
+    torch.save(new_network("densenet121").state_dict(), folder / "densenet121.pth")
+    return folder
 
 
 VERBS = {
@@ -45,9 +31,10 @@ VERBS = {
 @pytest.mark.parametrize(
     "size", ["0", "-3", "1", "100000", "1" + "0" * 30, "large", "224x", "32.5", ""]
 )
-def test_a_size_that_cannot_be_is_one_message_and_nothing_else(run, tmp_path, verb, size):
+def test_a_size_that_cannot_be_is_one_message_and_nothing_else(run, stage, monkeypatch, verb, size):
+    monkeypatch.chdir(stage)
     code, out, err = run(*VERBS[verb], "--size", size)
     assert (code, out) == (2, "")
     assert "size" in err
     assert (size in err) or not size
-    assert not (tmp_path / "out").exists()
+    assert not (stage / "out").exists()

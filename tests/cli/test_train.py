@@ -11,30 +11,14 @@ import time
 
 import pytest
 
-from densepath.cli.app import main
-
 SMALL = [
     *("--data", "digits", "--batch-size", "256", "--device", "cpu"),
     *("--set", "data.channels=1", "--set", "preprocess.size=8", "--set", "augment.padding=1"),
 ]
 
 
-@pytest.fixture
-def densepath(monkeypatch, capsys):
-    """Runs a command; returns exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["densepath", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        captured = capsys.readouterr()
-        return int(caught.value.code or 0), captured.out, " ".join(captured.err.split())
-
-    return run
-
-
-def test_the_json_answer_is_alone_on_standard_output(densepath, tmp_path):
-    status, out, err = densepath(
+def test_the_json_answer_is_alone_on_standard_output(run, tmp_path):
+    status, out, err = run(
         "train", "densenet_bc_22_12", *SMALL, "--epochs", 1, "--output", tmp_path / "run", "--json"
     )
     assert status == 0, err
@@ -45,8 +29,8 @@ def test_the_json_answer_is_alone_on_standard_output(densepath, tmp_path):
     assert "epoch 1/1 train loss" in err
 
 
-def test_without_json_standard_output_is_empty(densepath, tmp_path):
-    status, out, err = densepath(
+def test_without_json_standard_output_is_empty(run, tmp_path):
+    status, out, err = run(
         "train", "densenet_bc_22_12", *SMALL, "--epochs", 1, "--output", tmp_path / "run"
     )
     assert (status, out) == (0, "")
@@ -66,23 +50,23 @@ def test_without_json_standard_output_is_empty(densepath, tmp_path):
         (["nothing.yaml"], "Recipes that come with densepath"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_says_what_is_valid(densepath, tmp_path, arguments, part):
-    status, out, err = densepath("train", *arguments, "--output", tmp_path / "run")
+def test_wrong_usage_ends_with_2_and_says_what_is_valid(run, tmp_path, arguments, part):
+    status, out, err = run("train", *arguments, "--output", tmp_path / "run")
     assert (status, out) == (2, "")
     assert part in err
     assert not (tmp_path / "run").exists()
 
 
-def test_data_that_is_not_there_ends_with_1(densepath, tmp_path):
-    status, _, err = densepath(
+def test_data_that_is_not_there_ends_with_1(run, tmp_path):
+    status, _, err = run(
         "train", "densenet_bc_22_12", "--data", tmp_path / "none", "--output", tmp_path / "run"
     )
     assert status == 1
     assert "none" in err
 
 
-def test_the_help_shows_an_example(densepath):
-    status, out, _ = densepath("train", "--help")
+def test_the_help_shows_an_example(run):
+    status, out, _ = run("train", "--help")
     assert status == 0
     assert "Example: densepath train" in " ".join(out.split())
 
@@ -118,16 +102,16 @@ def test_a_signal_stops_between_steps_and_the_training_goes_on_later(number, cod
         (["densenet121", "--set", "quantization.target=int8"], "--qat SUBJECT"),
     ],
 )
-def test_wrong_ways_to_train_for_int8_end_with_2(densepath, tmp_path, arguments, part):
-    status, out, err = densepath("train", *arguments, "--output", tmp_path / "run")
+def test_wrong_ways_to_train_for_int8_end_with_2(run, tmp_path, arguments, part):
+    status, out, err = run("train", *arguments, "--output", tmp_path / "run")
     assert (status, out) == (2, "")
     assert part in err
     assert not (tmp_path / "run").exists()
 
 
-def test_training_for_int8_on_other_classes_is_refused(densepath, tmp_path):
+def test_training_for_int8_on_other_classes_is_refused(run, tmp_path):
     subject = "cifar10/densenet_bc_22_12"
-    status, out, err = densepath(
+    status, out, err = run(
         "train", "--qat", subject, "--data", "digits", "--output", tmp_path / "run"
     )
     assert (status, out) == (1, "")
@@ -136,10 +120,10 @@ def test_training_for_int8_on_other_classes_is_refused(densepath, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_under_way_is_not_turned_into_one_for_int8(densepath, tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "recipe.yaml").write_text("epochs: 1\n")
-    status, _, err = densepath("train", run, "--qat", "cifar10/densenet_bc_22_12")
+def test_a_run_under_way_is_not_turned_into_one_for_int8(run, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text("epochs: 1\n")
+    status, _, err = run("train", folder, "--qat", "cifar10/densenet_bc_22_12")
     assert status == 2
     assert "recipe options cannot be changed on the way" in err

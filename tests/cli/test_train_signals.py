@@ -92,20 +92,21 @@ def test_a_second_signal_ends_a_step_with_workers_at_once(number, code, tmp_path
     assert "Traceback" not in rest
 
 
-def test_a_signal_while_it_evaluates_keeps_the_state_and_the_evaluation_is_done_later(tmp_path):
-    run = tmp_path / "run"
-    with waiting("evaluation", *SMALL, "--output", run) as process:
+def test_a_signal_while_it_evaluates_keeps_the_state_and_the_evaluation_is_done_later(
+    run, tmp_path
+):
+    folder = tmp_path / "run"
+    with waiting("evaluation", *SMALL, "--output", folder) as process:
         process.send_signal(signal.SIGINT)
         read_until(process.stderr, "SIGINT: stopping after this batch; again to stop now")
         assert process.wait(120) == 130
         assert "stopped by SIGINT, state written" in process.stderr.read()
-    assert not (run / "metrics.csv").exists()
-    with safe_open(str(run / "state" / "state.safetensors"), framework="pt") as file:
+    assert not (folder / "metrics.csv").exists()
+    with safe_open(str(folder / "state" / "state.safetensors"), framework="pt") as file:
         position = json.loads(file.metadata()["densepath_state"])["position"]
     assert (position["epoch"], position["rows"]) == (0, [])
-    again = [sys.executable, "-m", "densepath", "train", str(run), "--progress", "none"]
-    subprocess.run(again, check=True, capture_output=True)
+    assert run("train", folder, "--progress", "none")[0] == 0
     straight = [sys.executable, "-m", "densepath", *SMALL, "--output", str(tmp_path / "straight")]
     subprocess.run(straight, check=True, capture_output=True)
-    ends = [(folder / "last.safetensors").read_bytes() for folder in (run, tmp_path / "straight")]
+    ends = [(one / "last.safetensors").read_bytes() for one in (folder, tmp_path / "straight")]
     assert ends[0] == ends[1]

@@ -9,26 +9,19 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import sys
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from densepath.cli.app import main
 from densepath.images.preprocess import Preprocess
-from densepath.models.build import build_model
-from densepath.models.spec import DenseNetArch, ModelSpec
 from densepath.weights.checkpoint import Checkpoint
+from fixtures.networks import TINY, new_network
+from fixtures.pictures import write_classes, write_noise
 
-SPEC = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")
 LABELS = ["cat", "dog", "owl"]
 COMMAND = re.compile(r"densepath ((?:(?! or | which |[.,;:] |\.$|densepath ).)+)")
-NPU = find_spec("ethosu") is not None and find_spec("litert_torch") is not None
-needs_npu = pytest.mark.skipif(not NPU, reason="comes with make install-npu")
 
 
 @dataclass(frozen=True)
@@ -258,38 +251,29 @@ for _verb, _command in {
 def stage(tmp_path_factory):
     """A folder with a network, images and data sets that are not as they should be."""
     folder = tmp_path_factory.mktemp("stage")
-    torch.manual_seed(0)
-    model = build_model(SPEC, num_classes=len(LABELS))
+    model = new_network(TINY, num_classes=len(LABELS))
     made = Checkpoint.of(model, preprocess=Preprocess((32, 32)), labels=LABELS)
     made.save(folder / "tiny.safetensors")
     rng = np.random.default_rng(0)
-    for label in LABELS:
-        for split, count in (("train", 6), ("validation", 2)):
-            for number in range(count):
-                _save(folder / "images" / split / label / f"{number}.png", rng)
+    for split, each in (("train", 6), ("validation", 2)):
+        write_classes(folder / "images" / split, LABELS, each=each, shape=(40, 40, 3), seed=rng)
     shutil.copytree(folder / "images" / "validation", folder / "two-classes")
     shutil.rmtree(folder / "two-classes" / "owl")
     shutil.copytree(folder / "images" / "validation", folder / "damaged")
     (folder / "damaged" / "owl" / "0.png").write_bytes(b"no image")
-    _save(folder / "cat.png", rng)
-    _save(folder / "photos" / "dog.png", rng)
+    write_noise(folder / "cat.png", (40, 40, 3), seed=rng)
+    write_noise(folder / "photos" / "dog.png", (40, 40, 3), seed=rng)
     rows = [f"images/train/{label}/{n}.png,{label}" for n in range(4) for label in LABELS]
     (folder / "odd.csv").write_text("\n".join(["pic,what", *rows]) + "\n")
     recipe = "model: {name: densenet_bc_22_12}\npreprocess: {size: 32}\ndata: {batch_size: 8}\n"
     (folder / "tiny.yaml").write_text(recipe)
-    foreign = build_model("densenet_bc_22_12", num_classes=3).state_dict()
-    torch.save(foreign, folder / "foreign.pth")
+    torch.save(new_network().state_dict(), folder / "foreign.pth")
     return folder
 
 
-def _save(path, rng):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
-
-
 @pytest.fixture
-def run(stage, tmp_path, monkeypatch, capsys):
-    """Runs a command in a copy of the folder → exit code and all that was said."""
+def run(run, stage, tmp_path, monkeypatch):
+    """Run a command in a copy of the folder → exit code and all that was said."""
     folder = shutil.copytree(stage, tmp_path / "stage")
     shutil.copytree(folder / "images", folder / "moved")
     monkeypatch.chdir(folder)
@@ -301,11 +285,8 @@ def run(stage, tmp_path, monkeypatch, capsys):
         words = shlex.split(command.replace("{new}", f"new-{count}"))
         if words[0] == "MOVE":
             return shutil.move(*words[1:]) and 0, ""
-        monkeypatch.setattr(sys, "argv", ["densepath", *words])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return end.value.code or 0, " ".join((captured.err + captured.out).split())
+        code, out, err = run(*words)
+        return code, f"{err} {' '.join(out.split())}"
 
     return start
 
@@ -342,7 +323,7 @@ def test_what_a_message_says_to_run_works(run, name):
     follow(run, SITUATIONS[name])
 
 
-@needs_npu
+@pytest.mark.npu
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NPU_SITUATIONS)
 def test_what_a_message_on_an_npu_says_to_run_works(run, name):

@@ -8,25 +8,22 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import densepath
 from densepath.errors import BundleError, UsageError, WeightsError
 from densepath.evaluation.forms import open_forms
 from densepath.images.preprocess import Preprocess
-from densepath.models.build import build_model
-from densepath.models.spec import DenseNetArch, ModelSpec
 from densepath.npu.program import DESCRIPTION
 from densepath.weights.checkpoint import Checkpoint
+from fixtures.networks import TINY, new_network
+from fixtures.pictures import write_classes
 
-SPEC = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")
 LABELS = [f"class {number}" for number in range(7)]
 
 
 def checkpoint_of(spread: float) -> Checkpoint:
     """A network whose answers spread so far; 0 answers alike to every image and class."""
-    torch.manual_seed(0)
-    model = build_model(SPEC, num_classes=len(LABELS)).eval()
+    model = new_network(TINY, num_classes=len(LABELS))
     torch.nn.init.normal_(model.classifier.weight, 0, spread) if spread else None
     if not spread:
         torch.nn.init.zeros_(model.classifier.weight)
@@ -38,12 +35,7 @@ def checkpoint_of(spread: float) -> Checkpoint:
 def here(tmp_path_factory):
     """A folder with `tiny.safetensors`, `bundle`, `int8` and three photos a class."""
     folder = tmp_path_factory.mktemp("forms")
-    random = np.random.default_rng(0)
-    for label in LABELS:
-        (folder / "photos" / label).mkdir(parents=True)
-        for number in range(3):
-            pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
-            Image.fromarray(pixels).save(folder / "photos" / label / f"{number}.png")
+    write_classes(folder / "photos", LABELS, shape=(40, 40, 3))
     checkpoint_of(3.0).save(folder / "tiny.safetensors")
     source, photos = folder / "tiny.safetensors", folder / "photos"
     densepath.export(source, folder / "bundle", to=["onnx", "torch"], num_images=2)
@@ -148,7 +140,9 @@ def test_a_form_whose_weights_are_no_numbers_ends_a_ladder_with_a_reason(here, t
 
 
 def test_forms_are_closed_and_know_their_sizes(here):
-    for form in open_forms(here / "bundle", name="bundle"):
+    forms = list(open_forms(here / "bundle", name="bundle"))
+    assert len(forms) == 2
+    for form in forms:
         with form:
             assert form.size_bytes > 10_000
             assert form.run(np.zeros((2, 3, 32, 32), np.float32)).shape == (2, len(LABELS))

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,16 +37,14 @@ from densepath.errors import (
     WeightsError,
 )
 from densepath.exporting import export as exporting
-from densepath.exporting.parity_images import write_photographs
 from densepath.exporting.rewrite import Step, rewrite
 from densepath.extras import packages_of
 from densepath.images.decode import open_image
 from densepath.images.preprocess import Preprocess
-from densepath.models.build import build_model
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
 from densepath.weights.checkpoint import Checkpoint
+from fixtures.networks import TINY, used_network
 
-DENSE = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")
 # With the stem for large images: strides, and a pooling that pads.
 LARGE = ModelSpec("tiny-large", DenseNetArch(6, (2, 2), 8), 64, "none")
 DUAL = ModelSpec("tiny-dpn", DPNArch(8, 3, 16, 4, (2, 1), (4, 8), 1, stem_pool="same"), 64, "none")
@@ -57,29 +56,20 @@ pytest.importorskip("onnxscript")
 
 
 def checkpoint_of(
-    spec: ModelSpec = DENSE, channels: int = 3, classes: int = 7, **preprocess
+    spec: ModelSpec = TINY, channels: int = 3, classes: int = 7, **preprocess
 ) -> Checkpoint:
-    """A small network whose weights and statistics are away from their first values."""
-    torch.manual_seed(5)
-    model = build_model(spec, num_classes=classes, in_channels=channels)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.3, 2.0)
-            nn.init.uniform_(module.weight, -0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.2)
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0, 1.0)
+    """A small network that looks trained."""
+    model = used_network(spec, num_classes=classes, in_channels=channels, seed=5)
     values = {"mean": (0.5,) * channels, "std": (0.25,) * channels, "size": (32, 32)}
     return Checkpoint.of(model, preprocess=Preprocess(**{**values, **preprocess}))
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory) -> Path:
-    """A folder of a few photographs."""
-    folder = tmp_path_factory.mktemp("photographs")
-    for path in write_photographs(folder)[8:]:
-        path.unlink()
+def few(photographs, tmp_path_factory) -> Path:
+    """A folder of eight of the photographs."""
+    folder = tmp_path_factory.mktemp("few")
+    for path in sorted(photographs.iterdir())[:8]:
+        shutil.copy(path, folder)
     return folder
 
 
@@ -89,10 +79,10 @@ def checkpoint() -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def bundle(checkpoint, photographs, tmp_path_factory) -> Bundle:
+def bundle(checkpoint, few, tmp_path_factory) -> Bundle:
     """The network in every format that needs no compiler."""
     target = tmp_path_factory.mktemp("bundles") / "tiny"
-    return densepath.export(checkpoint, target, images=[photographs], batch_sizes=(1, 3))
+    return densepath.export(checkpoint, target, images=[few], batch_sizes=(1, 3))
 
 
 def eager_logits(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:
@@ -144,8 +134,8 @@ def test_any_number_of_images_is_answered_as_pytorch_answers(bundle, checkpoint,
 
 
 @pytest.mark.parametrize("format", RUN)
-def test_a_file_is_answered_by_what_the_bundle_holds(bundle, checkpoint, photographs, format):
-    for path in sorted(photographs.iterdir())[:3]:
+def test_a_file_is_answered_by_what_the_bundle_holds(bundle, checkpoint, few, format):
+    for path in sorted(few.iterdir())[:3]:
         pixels = open_image(path)
         images, fitted = RUN[format](bundle.path_of(format, "preprocess"), image=pixels)
         assert np.abs(fitted.astype(int) - checkpoint.preprocess.fit(pixels)).max() <= 1
@@ -160,13 +150,13 @@ def test_the_checkpoint_in_the_bundle_is_the_one_that_was_exported(bundle, check
     assert all(torch.equal(saved.tensors[name], t) for name, t in checkpoint.tensors.items())
 
 
-def test_the_report_has_every_engine_preprocessing_and_batch_size(bundle, photographs):
+def test_the_report_has_every_engine_preprocessing_and_batch_size(bundle, few):
     report = json.loads((bundle.folder / "parity.json").read_text(encoding="utf-8"))
     rows = {(r["format"], r["preprocess"], r["batch_size"]) for r in report["rows"]}
     with_graph = {(f, p, b) for f in RUN for p in ("Pillow", "graph") for b in (1, 3)}
     assert rows == with_graph | {("torch", "Pillow", 1), ("torch", "Pillow", 3)}
     assert {"eager", "onnxruntime", "openvino"} <= {r["engine"] for r in report["rows"]}
-    assert report["names"] == sorted(path.name for path in photographs.iterdir())
+    assert report["names"] == sorted(path.name for path in few.iterdir())
     assert report["broken"] == []
     assert report["num_best"] > 1
     assert all(r["relative"] < 1e-5 for r in report["rows"] if r["preprocess"] == "Pillow")
@@ -184,14 +174,14 @@ def test_nothing_in_the_bundle_says_where_it_was_made(bundle):
 
 NETWORKS = {
     "gray, multi-label": (LARGE, 1, {"size": (65, 64)}, True),
-    "five channels": (DENSE, 5, {"size": (32, 32), "interpolation": "cv2_bilinear"}, False),
+    "five channels": (TINY, 5, {"size": (32, 32), "interpolation": "cv2_bilinear"}, False),
     "dual path, odd sides": (DUAL, 3, {"size": (67, 73), "resize_short": 75}, False),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_of_all_kinds_are_exported_for_images_of_any_size(name, photographs, tmp_path):
+def test_networks_of_all_kinds_are_exported_for_images_of_any_size(name, few, tmp_path):
     spec, channels, preprocess, multi_label = NETWORKS[name]
     checkpoint = checkpoint_of(spec, channels, classes=2, **preprocess)
     checkpoint = dataclasses.replace(checkpoint, multi_label=multi_label)
@@ -200,7 +190,7 @@ def test_networks_of_all_kinds_are_exported_for_images_of_any_size(name, photogr
         tmp_path / "b",
         to=("onnx", "openvino"),
         dynamic_size=True,
-        images=[photographs],
+        images=[few],
         num_images=3,
         batch_sizes=(2,),
     )
@@ -228,8 +218,8 @@ def test_another_size_is_that_of_graph_and_preprocessing(checkpoint, tmp_path):
     assert made.manifest.preprocess.size == (48, 48)
 
 
-def test_a_bundle_is_a_subject_too(bundle, photographs, tmp_path):
-    made = to_torch(bundle.folder, tmp_path / "b", images=[photographs])
+def test_a_bundle_is_a_subject_too(bundle, few, tmp_path):
+    made = to_torch(bundle.folder, tmp_path / "b", images=[few])
     assert made.manifest.source["subject"] == "tiny"
     assert made.manifest.source["sha256"] == bundle.manifest.files["model.safetensors"].sha256
 
@@ -242,7 +232,7 @@ def test_the_source_is_named_without_its_folder(checkpoint, tmp_path):
     assert made.manifest.source["sha256"] == made.manifest.files["model.safetensors"].sha256
 
 
-def test_an_image_that_cannot_be_read_is_named_and_passed_over(checkpoint, photographs, tmp_path):
+def test_an_image_that_cannot_be_read_is_named_and_passed_over(checkpoint, few, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     Image.new("RGB", (50, 40)).save(tmp_path / "photos" / "sound.png")
@@ -265,9 +255,7 @@ def broken_rewrite(model: nn.Module, steps: Collection[Step]) -> nn.Module:
     return made
 
 
-def test_a_network_that_answers_otherwise_is_not_exported(
-    checkpoint, photographs, tmp_path, monkeypatch
-):
+def test_a_network_that_answers_otherwise_is_not_exported(checkpoint, few, tmp_path, monkeypatch):
     monkeypatch.setattr("densepath.exporting.program.rewrite", broken_rewrite)
     with pytest.raises(
         ParityError, match=r"onnx on onnxruntime, 32 × 28 pixels, batch 1: max \|Δlogit\| is \d"
@@ -276,7 +264,7 @@ def test_a_network_that_answers_otherwise_is_not_exported(
             checkpoint,
             tmp_path / "b",
             to=("onnx", "torch"),
-            images=[photographs],
+            images=[few],
             failed=tmp_path / "why",
         )
     assert [path.name for path in tmp_path.iterdir()] == ["why"]
@@ -286,7 +274,7 @@ def test_a_network_that_answers_otherwise_is_not_exported(
 
 
 def test_a_preprocess_graph_of_another_arithmetic_is_not_exported(
-    checkpoint, photographs, tmp_path, monkeypatch
+    checkpoint, few, tmp_path, monkeypatch
 ):
     from densepath.exporting import preprocess_onnx
 
@@ -297,7 +285,7 @@ def test_a_preprocess_graph_of_another_arithmetic_is_not_exported(
 
     monkeypatch.setattr(preprocess_onnx, "build_preprocess_onnx", wrong)
     with pytest.raises(ParityError, match="preprocess graph"):
-        densepath.export(checkpoint, tmp_path / "b", to=("onnx",), images=[photographs])
+        densepath.export(checkpoint, tmp_path / "b", to=("onnx",), images=[few])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,18 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from densepath.exporting.export import export
 from densepath.images.decode import open_image
 from densepath.images.preprocess import Preprocess
-from densepath.models.build import build_model
-from densepath.models.spec import DenseNetArch, ModelSpec
-from densepath.weights.checkpoint import Checkpoint
+from fixtures.bundles import COLOUR, GRAY, flowers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.web]
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "deploy" / "web"
@@ -35,7 +32,6 @@ MOST_APART = 1e-3
 NOT_IN_BROWSERS = "which browsers do not read"
 # A browser shows it, Pillow does not.
 ONLY_IN_BROWSERS = ("wrong checksum.png",)
-TINY = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")
 
 
 def module(path: Path):
@@ -64,29 +60,18 @@ def built():
             pytest.skip(f"the page cannot be built here: {' '.join(run.stderr.split())[-300:]}")
 
 
-def network(channels: int, *, seed: int = 0) -> Checkpoint:
-    """A small trained-looking network with seven labels, some of which are no plain words."""
-    torch.manual_seed(channels + seed)
-    model = build_model(TINY, num_classes=7, in_channels=channels)
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.running_mean.normal_(0, 0.3)
-            layer.running_var.uniform_(0.5, 2)
-    torch.nn.init.normal_(model.classifier.weight, 0, 0.3)
-    preprocess = {
-        3: Preprocess((32, 32), 40, "bicubic"),
-        1: Preprocess((28, 36), 36, "cv2_bilinear", "round", "floor", mean=(0.5,), std=(0.2,)),
-    }[channels]
-    labels = ["daisy", "<b>tulip</b>", "rose, wild", "Löwenzahn", '"lily"', "蘭", "a & b"]
-    return Checkpoint.of(model.eval(), preprocess=preprocess, labels=labels)
-
-
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory) -> Path:
     """A folder of bundles: `colour`, `gray`, and broken ones that their tests add."""
     folder = tmp_path_factory.mktemp("bundles")
-    for name, channels in (("colour", 3), ("gray", 1)):
-        export(network(channels), folder / name, to=["onnx"], num_images=2, batch_sizes=[1])
+    for name, preprocess in (("colour", COLOUR), ("gray", GRAY)):
+        export(
+            flowers(preprocess, seed=preprocess.channels),
+            folder / name,
+            to=["onnx"],
+            num_images=2,
+            batch_sizes=[1],
+        )
     return folder
 
 

@@ -22,8 +22,9 @@ import pytest
 from PIL import Image
 
 from densepath.exporting.export import export
+from fixtures.bundles import flowers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.web]
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "deploy" / "web"
@@ -99,8 +100,9 @@ def exported(tmp_path_factory, built) -> Path:
     """Two bundles: `old`, and `new`, which answers otherwise."""
     folder = tmp_path_factory.mktemp("exported")
     for seed, name in enumerate(("old", "new")):
-        checkpoint = PAGE.network(3, seed=7 * seed)
-        export(checkpoint, folder / name, to=["onnx"], num_images=2, batch_sizes=[1])
+        export(
+            flowers(seed=3 + 7 * seed), folder / name, to=["onnx"], num_images=2, batch_sizes=[1]
+        )
     return folder
 
 

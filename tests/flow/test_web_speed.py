@@ -13,7 +13,7 @@ from statistics import median
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.web]
 
 ROOT = Path(__file__).parents[2]
 # A card's `640 × 427 · decode 2.1 ms · preprocess 1.0 ms · network 3.2 ms`.

@@ -19,9 +19,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("ethosu", reason="Vela comes with make install-npu")
-pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
-
 from densepath.bundle.tflite import read_network
 from densepath.errors import BundleError, DataError, EngineError, OutputError
 from densepath.exporting.parity_images import write_photographs
@@ -50,6 +47,8 @@ from densepath.npu.tflm_reference import MOST_INPUTS
 from densepath.npu.vectors import INDEX, write_vectors
 from densepath.quantize.quantize import quantize
 from densepath.weights.checkpoint import Checkpoint
+
+pytestmark = pytest.mark.npu
 
 STAND_INS = Path(__file__).parent / "board"
 SHIPPED = "cifar10/densenet_bc_22_12"

@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("ethosu", reason="Vela comes with make install-npu")
-pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
-
 from densepath.bundle.tflite import read_network
 from densepath.errors import EngineError, UnknownNameError
 from densepath.evaluation.ladder import measure_ladder
@@ -41,6 +38,8 @@ from densepath.quantize.litert import write_litert
 from densepath.quantize.quantize import quantize
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
+
+pytestmark = pytest.mark.npu
 
 SHIPPED = "cifar10/densenet_bc_22_12"
 OPTIONS = {"num_images": 6, "num_held_out": 2, "method": "minmax", "purpose": "npu"}

@@ -8,15 +8,14 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-pytest.importorskip("ethosu", reason="Vela comes with make install-npu")
-pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
-
 from densepath.cli.app import app
 from densepath.exporting.parity_images import write_photographs
 from densepath.npu.estimate import _layer_name, _short
 from densepath.npu.figure import _draw
 from densepath.npu.profile import profile
 from densepath.npu.program import Program
+
+pytestmark = pytest.mark.npu
 
 SHIPPED = "cifar10/densenet_bc_22_12"
 FOLLOWED = "features.denseblock2.denselayer2.conv1"

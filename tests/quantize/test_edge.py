@@ -10,11 +10,10 @@ from PIL import Image
 from densepath.engines.executorch import ExecutorchEngine
 from densepath.engines.litert import LiteRtEngine
 from densepath.errors import BundleError, UnknownNameError, UsageError
-from densepath.exporting.parity_images import write_photographs
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.models.layers import StemMaxPool
-from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
+from densepath.models.spec import DenseNetArch, ModelSpec
 from densepath.quantize import executorch as executorch_file
 from densepath.quantize import litert as litert_file
 from densepath.quantize.calibration import Calibration
@@ -29,15 +28,17 @@ from densepath.quantize.litert import write_litert
 from densepath.quantize.operators import count_operators
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
+from fixtures.networks import SHIPPED
+from fixtures.networks import TINY_DUAL as DUAL
 
 SIDE, COUNT = 32, 100
 LAYER = "features.denseblock2.denselayer1.conv1"
-DUAL = ModelSpec("tiny-dpn", DPNArch(8, 3, 16, 4, (2, 1), (4, 8), 1, stem="small"), SIDE, "none")
+LITERT, EXECUTORCH = pytest.mark.npu("litert_torch"), pytest.mark.npu("executorch.exir")
 
 
 @pytest.fixture(scope="module")
 def subject():
-    return open_checkpoint("cifar10/densenet_bc_22_12")
+    return open_checkpoint(SHIPPED)
 
 
 def cut(path, generator):
@@ -52,10 +53,10 @@ def cut(path, generator):
 
 
 @pytest.fixture(scope="module")
-def calibrations(subject, tmp_path_factory):
+def calibrations(subject, photographs):
     """Images to calibrate with, and others to try."""
     generator = np.random.default_rng(5)
-    paths = write_photographs(tmp_path_factory.mktemp("photographs"))
+    paths = sorted(photographs.iterdir())
     images = np.stack([part for path in paths for part in cut(path, generator)])
     images = images[generator.permutation(len(images))]
     halves = images[:COUNT], images[COUNT : 2 * COUNT]
@@ -67,7 +68,6 @@ def calibrations(subject, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tflite(subject, calibrations, tmp_path_factory):
-    pytest.importorskip("litert_torch", reason="it is in the extra edge")
     path = tmp_path_factory.mktemp("litert") / "model.tflite"
     write_litert(subject, path, calibration=calibrations[0])
     return path
@@ -75,7 +75,6 @@ def tflite(subject, calibrations, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pte(subject, calibrations, tmp_path_factory):
-    pytest.importorskip("executorch.exir", reason="it is in the extra edge")
     path = tmp_path_factory.mktemp("executorch") / "model.pte"
     write_executorch(subject, path, calibration=calibrations[0])
     return path
@@ -119,14 +118,17 @@ def interpreter(path):
     return made
 
 
+@LITERT
 def test_litert_in_int8_answers_as_the_network_does(subject, calibrations, tflite):
     check_agreement(litert_engine(subject, tflite), subject, calibrations[1], 20)
 
 
+@EXECUTORCH
 def test_executorch_in_int8_answers_as_the_network_does(subject, calibrations, pte):
     check_agreement(ExecutorchEngine(pte, **ends(subject)), subject, calibrations[1], 20)
 
 
+@LITERT
 def test_litert_takes_pixels_as_they_are_and_gives_int8(tflite):
     made = interpreter(tflite)
     (image,), (logits,) = made.get_input_details(), made.get_output_details()
@@ -135,6 +137,7 @@ def test_litert_takes_pixels_as_they_are_and_gives_int8(tflite):
     assert (logits["name"], logits["dtype"]) == ("logits", np.int8)
 
 
+@LITERT
 def test_no_step_of_litert_computes_in_floating_point(tflite):
     made = interpreter(tflite)
     kinds = {tensor["index"]: tensor["dtype"] for tensor in made.get_tensor_details()}
@@ -146,6 +149,7 @@ def test_no_step_of_litert_computes_in_floating_point(tflite):
     assert [step["op_name"] for step in steps].count("QUANTIZE") == 1
 
 
+@LITERT
 def test_litert_holds_every_normalised_pixel_whatever_the_calibration_showed(subject, tflite):
     made = interpreter(tflite)
     first = next(s for s in made._get_ops_details() if s["op_name"] == "DEPTHWISE_CONV_2D")
@@ -158,6 +162,7 @@ def test_litert_holds_every_normalised_pixel_whatever_the_calibration_showed(sub
     assert high >= white.max() - scale
 
 
+@LITERT
 def test_an_image_of_bytes_comes_back_as_those_bytes(subject, tflite):
     engine = litert_engine(subject, tflite)
     every = np.arange(256, dtype=np.uint8).repeat(12).reshape(1, SIDE, SIDE, 3)
@@ -166,16 +171,19 @@ def test_an_image_of_bytes_comes_back_as_those_bytes(subject, tflite):
     engine.close()
 
 
+@LITERT
 def test_the_same_input_gives_the_same_litert_file(subject, calibrations, tflite, tmp_path):
     write_litert(subject, tmp_path / "again.tflite", calibration=calibrations[0])
     assert (tmp_path / "again.tflite").read_bytes() == tflite.read_bytes()
 
 
+@EXECUTORCH
 def test_the_same_input_gives_the_same_executorch_file(subject, calibrations, pte, tmp_path):
     write_executorch(subject, tmp_path / "again.pte", calibration=calibrations[0])
     assert (tmp_path / "again.pte").read_bytes() == pte.read_bytes()
 
 
+@LITERT
 def test_litert_can_keep_a_layer_in_floating_point(subject, calibrations, tmp_path, tflite):
     path = tmp_path / "mixed.tflite"
     write_litert(subject, path, calibration=calibrations[0], keep_float=[LAYER])
@@ -193,6 +201,7 @@ def test_litert_can_keep_a_layer_in_floating_point(subject, calibrations, tmp_pa
     check_agreement(litert_engine(subject, path), subject, calibrations[1], 20)
 
 
+@LITERT
 def test_a_range_without_the_outermost_values_is_another_network(
     subject, calibrations, tmp_path, tflite
 ):
@@ -209,7 +218,7 @@ def test_a_layer_of_a_dual_path_network_is_found_as_its_two_halves():
     edge = build_edge_network(model)
     layers = dict(edge.named_modules())
     found = rewritten_paths(checkpoint.spec, edge)
-    for name in [name for name in found if name.endswith("c1x1_c.conv")]:
+    for name in ("features.conv2_1.c1x1_c.conv", "features.conv2_2.c1x1_c.conv"):
         parts = found[name]
         assert len(parts) == 2
         whole = torch.cat([layers[part].weight for part in parts])
@@ -225,11 +234,11 @@ def test_the_max_pools_for_integers_are_the_stems_own(pool, padding, size):
     assert torch.equal(pool(wanted)(images), wanted(images))
 
 
+@LITERT
+@EXECUTORCH
 @pytest.mark.parametrize("padding", ["pad1", "same"])
 def test_the_stem_for_large_images_is_written_and_run(tmp_path, padding):
     """Pads and pools in integers: `load_method` is where XNNPACK refuses what it has not."""
-    pytest.importorskip("litert_torch", reason="it is in the extra edge")
-    pytest.importorskip("executorch.exir", reason="it is in the extra edge")
     torch.manual_seed(3)
     arch = DenseNetArch(6, (1, 1), 8, stem_pool=padding)
     model = build_model(ModelSpec("tiny", arch, 64, "none"), num_classes=7).eval()
@@ -295,6 +304,8 @@ DAMAGES = {
 }
 
 
+@LITERT
+@EXECUTORCH
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_refused(subject, tflite, pte, tmp_path, damage):
     for whole, open_engine in ((tflite, litert_engine), (pte, executorch_engine)):
@@ -309,15 +320,20 @@ def executorch_engine(subject, path, **options):
 
 
 @pytest.mark.parametrize(
-    ("package", "open_engine"),
-    [("ai_edge_litert", litert_engine), ("executorch", executorch_engine)],
+    "open_engine",
+    [
+        pytest.param(litert_engine, marks=LITERT),
+        pytest.param(executorch_engine, marks=EXECUTORCH),
+    ],
+    ids=["litert", "executorch"],
 )
-def test_a_file_that_is_not_there_is_refused(subject, tmp_path, package, open_engine):
-    pytest.importorskip(package, reason="it is in the extra edge")
+def test_a_file_that_is_not_there_is_refused(subject, tmp_path, open_engine):
     with pytest.raises(BundleError, match="absent"):
         open_engine(subject, tmp_path / "absent")
 
 
+@LITERT
+@EXECUTORCH
 def test_another_network_than_the_engine_was_told_is_refused(subject, tflite, pte):
     with pytest.raises(BundleError, match=r"uint8 .* where the engine needs float32"):
         litert_engine(subject, tflite, precision="float32")
@@ -325,12 +341,15 @@ def test_another_network_than_the_engine_was_told_is_refused(subject, tflite, pt
         executorch_engine(subject, pte, num_classes=11)
 
 
+@LITERT
+@EXECUTORCH
 def test_an_engine_refuses_a_precision_that_it_has_not(subject, tflite, pte):
     for open_engine, path in ((litert_engine, tflite), (executorch_engine, pte)):
         with pytest.raises(UnknownNameError, match="unknown precision 'bfloat16'"):
             open_engine(subject, path, precision="bfloat16")
 
 
+@LITERT
 def test_the_streams_of_litert_answer_alike(subject, calibrations, tflite):
     batch, _ = plain(subject, calibrations[1])
     answers = []
@@ -342,7 +361,9 @@ def test_the_streams_of_litert_answer_alike(subject, calibrations, tflite):
     np.testing.assert_array_equal(answers[0], answers[2])
 
 
-@pytest.mark.parametrize("kind", ["tflite", "pte"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("tflite", marks=LITERT), pytest.param("pte", marks=EXECUTORCH)]
+)
 def test_an_image_that_is_not_a_number_has_no_logits(subject, request, kind):
     path = request.getfixturevalue(kind)
     engine = (litert_engine if kind == "tflite" else executorch_engine)(subject, path)

@@ -5,27 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("litert_torch", reason="LiteRT comes with make install-npu")
-
 from densepath.bundle.tflite import read_network
 from densepath.engines.litert import LiteRtEngine
 from densepath.errors import UnknownNameError
-from densepath.exporting.parity_images import write_photographs
 from densepath.npu.integer import IntegerExecutor
 from densepath.quantize.calibration import draw_calibration
 from densepath.quantize.quantize import quantize
 from densepath.quantize.scoring import engine_logits, float_logits, signal_to_noise
 from densepath.weights.subject import open_checkpoint
+from fixtures.networks import SHIPPED
 
-SHIPPED = "cifar10/densenet_bc_22_12"
+pytestmark = pytest.mark.npu("litert_torch")
+
 DRAWN = {"num_images": 8, "num_held_out": 6}
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photographs")
-    write_photographs(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

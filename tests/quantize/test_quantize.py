@@ -8,7 +8,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from densepath.bundle.bundle import Bundle
 from densepath.errors import (
@@ -18,12 +17,9 @@ from densepath.errors import (
     UnknownNameError,
     UsageError,
 )
-from densepath.exporting.parity_images import write_photographs
 from densepath.exporting.rewrite import ALL_STEPS, STEPS, rewrite
 from densepath.images.preprocess import Preprocess
-from densepath.models.build import build_model
 from densepath.models.plan import plan
-from densepath.models.spec import DPNArch, ModelSpec
 from densepath.predict.load import load
 from densepath.quantize import quantize as quantizing
 from densepath.quantize.calibration import Calibration, draw_calibration
@@ -34,30 +30,13 @@ from densepath.quantize.sensitivity import measure_sensitivity, worst_layers
 from densepath.quantize.user_functions import load_user_functions
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
+from fixtures.networks import SHIPPED, TINY_DUAL, checkpoint_of, used_network
 
-SHIPPED = "cifar10/densenet_bc_22_12"
 SMALL = Preprocess((32, 32), 36)
 
 
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    """A folder of 18 images."""
-    folder = tmp_path_factory.mktemp("photographs")
-    write_photographs(folder)
-    return folder
-
-
 def dual_path() -> Checkpoint:
-    """A small DPN whose BatchNorms have seen something."""
-    torch.manual_seed(0)
-    spec = ModelSpec("tiny", DPNArch(8, 3, 16, 4, (2, 1), (4, 8), 1, stem="small"), 16, "none")
-    model = build_model(spec, num_classes=5)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-    labels = ["a", "b", "c", "d", "e"]
-    return Checkpoint.of(model, preprocess=Preprocess((16, 16)), labels=labels)
+    return checkpoint_of(used_network(TINY_DUAL, num_classes=5), size=16, labels=list("abcde"))
 
 
 # Calibration images
@@ -358,7 +337,7 @@ def test_a_form_whose_answers_are_lost_makes_no_bundle(photographs, tmp_path, mo
     with pytest.raises(ParityError, match=r"a signal-to-noise ratio of .* No bundle was written"):
         quantize(
             *(SHIPPED, tmp_path / "lost"),
-            **{"data": photographs, "num_images": 3, "to": ["onnx"], "method": "minmax"},
+            **{"data": photographs, "num_images": 3, "to": ["native"], "method": "minmax"},
         )
     assert not (tmp_path / "lost").exists()
 
@@ -407,7 +386,7 @@ def test_an_output_that_is_something_else_is_left_alone(photographs, tmp_path):
 def test_one_image_calibrates_and_is_judged_by_itself(photographs, tmp_path):
     image = next(iter(sorted(photographs.glob("*.png"))))
     bundle = quantize(
-        *(SHIPPED, tmp_path / "one"), data=image, to=["onnx"], method="minmax", num_held_out=5
+        *(SHIPPED, tmp_path / "one"), data=image, to=["native"], method="minmax", num_held_out=5
     )
     said = bundle.manifest.quantization
     assert said["judged_on"]["held_out"] is False

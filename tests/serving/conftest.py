@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-PROGRAM = Path(sys.executable).with_name("densepath")
+from fixtures.bundles import COLOUR, GRAY, flowers
+from fixtures.commands import PROGRAM
+
 ANNOUNCED = re.compile(r"serving .*: REST (https?://\S+?)(?:, gRPC (\S+))?, engine")
 START_S, STOP_S = 120, 60
 
@@ -187,27 +188,22 @@ def server(bundles) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def bundles(tmp_path_factory) -> Path:
-    """A folder with the bundles `colour`, `newer` and `gray`, and the folder `images`."""
-    torch = pytest.importorskip("torch")
-    from densepath.exporting.export import export
-    from densepath.images.preprocess import Preprocess
-    from densepath.models.build import build_model
-    from densepath.models.spec import DenseNetArch, ModelSpec
-    from densepath.weights.checkpoint import Checkpoint
+def bundles(once) -> Path:
+    """A folder with the bundles `colour`, `newer` and `gray`, and the folder `images`.
 
-    folder = tmp_path_factory.mktemp("serving")
-    spec = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")
-    labels = ["daisy", "<b>tulip</b>", "rose, wild", "Löwenzahn", '"lily"', "蘭", "a & b"]
-    colour = Preprocess((32, 32), 40, "bicubic")
-    gray = Preprocess((28, 36), 36, "cv2_bilinear", "round", "floor", mean=(0.5,), std=(0.2,))
+    Nobody may change it.
+    """
+    return once("serving", build_bundles)
+
+
+def build_bundles(folder: Path) -> None:
+    """Fill `folder` with what is served."""
+    from densepath.exporting.export import export
+
     for seed, (name, preprocess) in enumerate(
-        {"colour": colour, "newer": colour, "gray": gray}.items()
+        {"colour": COLOUR, "newer": COLOUR, "gray": GRAY}.items()
     ):
-        torch.manual_seed(seed)
-        model = build_model(spec, num_classes=7, in_channels=preprocess.channels)
-        torch.nn.init.normal_(model.classifier.weight, 0, 0.3)
-        checkpoint = Checkpoint.of(model.eval(), preprocess=preprocess, labels=labels)
+        checkpoint = flowers(preprocess, seed=seed)
         export(checkpoint, folder / name, to=["torch", "onnx"], num_images=2, batch_sizes=[1])
     images = folder / "images"
     images.mkdir()
@@ -216,7 +212,6 @@ def bundles(tmp_path_factory) -> Path:
         small = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
         picture = Image.fromarray(small).resize((80 + i, 60), Image.Resampling.BICUBIC)
         picture.save(images / f"{i:02}.{'jpg' if i % 2 else 'png'}", quality=95)
-    return folder
 
 
 @pytest.fixture(scope="session")

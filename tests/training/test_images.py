@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from densepath import Checkpoint, evaluate, train
 from densepath.data.record import Record
@@ -16,13 +15,10 @@ from densepath.errors import CheckpointError, DatasetError, RecipeError, UsageEr
 from densepath.training.recipe_file import make_recipe
 from densepath.training.resolve import resolve
 from densepath.training.run_folder import read_run_recipe
+from fixtures.pictures import write_noise
+from fixtures.runs import train_quietly
 
 CLASSES = ("ant", "bee", "cat")
-
-
-def save_noise(path: Path, rng) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
 
 
 def make_folder(root: Path, parts=("",), each=10, classes=CLASSES, seed=0) -> Path:
@@ -31,7 +27,7 @@ def make_folder(root: Path, parts=("",), each=10, classes=CLASSES, seed=0) -> Pa
     for part in parts:
         for name in classes:
             for number in range(each):
-                save_noise(root / part / name / f"{number}.png", rng)
+                write_noise(root / part / name / f"{number}.png", seed=rng)
     return root
 
 
@@ -40,7 +36,7 @@ def make_table(root: Path, columns: str, row) -> Path:
     rng = np.random.default_rng(1)
     lines = [columns]
     for number in range(40):
-        save_noise(root / f"{number}.png", rng)
+        write_noise(root / f"{number}.png", seed=rng)
         lines.append(row(number))
     (root / "table.csv").write_text("\n".join(lines) + "\n")
     return root / "table.csv"
@@ -48,17 +44,7 @@ def make_table(root: Path, columns: str, row) -> Path:
 
 def train_on(data, output, **settings):
     fields = {"data.batch_size": 16, "preprocess.size": 32, "optimizer.lr": 0.05}
-    fields |= {name.replace("__", "."): value for name, value in settings.items()}
-    epochs = fields.pop("epochs", 1)
-    return train(
-        "densenet_bc_22_12",
-        data=data,
-        epochs=epochs,
-        output=output,
-        settings=fields,
-        device="cpu",
-        progress="none",
-    )
+    return train_quietly(data, output, fields, **settings)
 
 
 def go_on(run, **settings):
@@ -92,7 +78,7 @@ def _lists(root: Path) -> Path:
     for name, count in (("train_list", 24), ("val_list", 8), ("test_list", 8)):
         lines = []
         for number in range(count):
-            save_noise(root / name / f"{number}.png", rng)
+            write_noise(root / name / f"{number}.png", seed=rng)
             lines.append(f"{name}/{number}.png {number % 3}")
         (root / f"{name}.txt").write_text("\n".join(lines) + "\n")
     return root / "train_list.txt"
@@ -252,7 +238,7 @@ def test_images_added_since_do_not_bring_trained_ones_into_what_is_held_out(copi
     rng = np.random.default_rng(77)
     for name in CLASSES:
         for number in range(7):
-            save_noise(copied / "data" / name / f"new{number}.png", rng)
+            write_noise(copied / "data" / name / f"new{number}.png", seed=rng)
     report = evaluated(copied / "run", copied / "data", split="validation")
     assert (report.images, report.overlap.trained_on) == (12 + 21, 0)
     assert "changed since the training" in report.settings["rule"]
@@ -350,15 +336,15 @@ def _remove(root: Path) -> None:
 
 
 def _overwrite(root: Path) -> None:
-    save_noise(root / "data" / "cat" / "0.png", np.random.default_rng(123))
+    write_noise(root / "data" / "cat" / "0.png", seed=123)
 
 
 def _add(root: Path) -> None:
-    save_noise(root / "data" / "cat" / "more.png", np.random.default_rng(124))
+    write_noise(root / "data" / "cat" / "more.png", seed=124)
 
 
 def _new_class(root: Path) -> None:
-    save_noise(root / "data" / "elk" / "0.png", np.random.default_rng(5))
+    write_noise(root / "data" / "elk" / "0.png", seed=5)
 
 
 @pytest.mark.parametrize(

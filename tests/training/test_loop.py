@@ -13,6 +13,7 @@ from PIL import Image
 from densepath import train
 from densepath.errors import CheckpointError, DatasetError, ImageError, RecipeError
 from densepath.training import judging, state, step
+from fixtures.runs import train_quietly
 
 # Four pixels become one in the last maps: BatchNorm needs two images at a time.
 TINY = {"preprocess.size": 4, "augment.crop": "none", "optimizer.lr": 0.01}
@@ -34,16 +35,7 @@ def make_images(folder: Path, count: int, broken: tuple[int, ...] = ()) -> Path:
 
 
 def train_on(data: Path, output: Path, epochs: int = 1, **settings):
-    settings = {name.replace("__", "."): value for name, value in settings.items()}
-    return train(
-        "densenet_bc_22_12",
-        data=data,
-        epochs=epochs,
-        output=output,
-        settings=TINY | settings,
-        device="cpu",
-        progress="none",
-    )
+    return train_quietly(data, output, TINY, epochs=epochs, **settings)
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:

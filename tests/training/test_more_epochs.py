@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
 from densepath import train
-from densepath.cli.app import main
 from densepath.errors import RecipeError, UsageError
 from densepath.training.more_epochs import command_from_weights, extend
 from densepath.training.recipe_file import make_recipe
 from densepath.training.run_folder import read_run_recipe
+from fixtures.runs import DIGITS, train_quietly
 
 SMALL = {
-    **{"data.channels": 1, "data.batch_size": 512, "preprocess.size": 8, "augment.padding": 1},
-    **{"optimizer.lr": 0.05, "schedule.name": "constant"},
+    **DIGITS,
+    **{"data.batch_size": 512, "optimizer.lr": 0.05, "schedule.name": "constant"},
 }
 
 
 def train_digits(output, epochs, **settings):
-    return train(
-        "densenet_bc_22_12",
-        data="digits",
-        epochs=epochs,
-        output=output,
-        settings=SMALL | {name.replace("__", "."): value for name, value in settings.items()},
-        device="cpu",
-        progress="none",
-    )
+    return train_quietly("digits", output, SMALL, epochs=epochs, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -50,24 +41,10 @@ def cosine(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def densepath(monkeypatch, capsys):
-    """Runs a command; returns exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["densepath", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        captured = capsys.readouterr()
-        return int(caught.value.code or 0), captured.out, " ".join(captured.err.split())
-
-    return run
-
-
-def test_a_run_made_longer_has_the_bits_of_one_that_was_planned_so(densepath, tmp_path):
+def test_a_run_made_longer_has_the_bits_of_one_that_was_planned_so(run, tmp_path):
     train_digits(tmp_path / "long", 2)
     train_digits(tmp_path / "made", 1)
-    status, _, err = densepath("train", tmp_path / "made", "--epochs", 2, "--device", "cpu")
+    status, _, err = run("train", tmp_path / "made", "--epochs", 2, "--device", "cpu")
     assert status == 0, err
     made, long = (tmp_path / name for name in ("made", "long"))
     assert (made / "last.safetensors").read_bytes() == (long / "last.safetensors").read_bytes()
@@ -79,23 +56,14 @@ def test_a_run_made_longer_has_the_bits_of_one_that_was_planned_so(densepath, tm
 
 def test_the_same_command_with_more_epochs_and_resume_goes_on_too(tmp_path):
     train_digits(tmp_path / "run", 1)
-    result = train(
-        "densenet_bc_22_12",
-        data="digits",
-        epochs=2,
-        output=tmp_path / "run",
-        resume=True,
-        settings=SMALL,
-        device="cpu",
-        progress="none",
-    )
+    result = train_digits(tmp_path / "run", 2, resume=True)
     assert (result.epochs, result.planned_epochs, result.finished) == (2, 2, True)
 
 
-def test_a_finished_run_says_so_and_what_one_can_do(densepath, constant):
+def test_a_finished_run_says_so_and_what_one_can_do(run, constant):
     before = (constant / "last.safetensors").read_bytes()
     for more in ([], ["--epochs", 1]):
-        status, out, err = densepath("train", constant, *more)
+        status, out, err = run("train", constant, *more)
         assert (status, out) == (0, "")
         assert "already finished: 1 of 1 epochs; nothing was trained." in err
         assert f"To train longer: densepath train {constant} --epochs 2" in err
@@ -104,12 +72,12 @@ def test_a_finished_run_says_so_and_what_one_can_do(densepath, constant):
     assert train(constant, progress="none").already_finished
 
 
-def test_fewer_epochs_are_refused_with_what_is_possible(densepath, constant, cosine):
+def test_fewer_epochs_are_refused_with_what_is_possible(run, constant, cosine):
     longer = make_recipe(read_run_recipe(constant).to_dict(), {"epochs": 5})
     with pytest.raises(UsageError, match=r"planned for 5 epochs; --epochs 2 is less"):
         extend(longer, 2, constant)
-    for run, epochs in ((constant, 0), (cosine, -3)):
-        status, _, err = densepath("train", run, "--epochs", epochs)
+    for folder, epochs in ((constant, 0), (cosine, -3)):
+        status, _, err = run("train", folder, "--epochs", epochs)
         assert status == 2
         assert f"epochs is {epochs}" in err
 
@@ -133,15 +101,15 @@ def test_a_training_for_int8_goes_on_where_its_ranges_do_not_depend_on_the_epoch
     assert extend(recipe, 12, tmp_path).epochs == 12
 
 
-def test_the_command_that_is_named_instead_works(densepath, cosine):
+def test_the_command_that_is_named_instead_works(run, cosine):
     """Also from a folder with a space, with a warm-up that would be too long."""
-    status, _, err = densepath("train", cosine, "--epochs", 2)
+    status, _, err = run("train", cosine, "--epochs", 2)
     assert status == 2
     found = re.search(r"Start anew from its weights: densepath (train .*)", err)
     assert found is not None
     arguments = shlex.split(found[1])
     assert arguments[-1] == f"{cosine}-more"
-    status, _, err = densepath(*arguments, "--device", "cpu")
+    status, _, err = run(*arguments, "--device", "cpu")
     assert status == 0, err
     recipe = read_run_recipe(arguments[-1])
     assert (recipe.epochs, recipe.model.weights) == (1, str(cosine))
@@ -150,18 +118,18 @@ def test_the_command_that_is_named_instead_works(densepath, cosine):
 
 @pytest.mark.parametrize("inside", [".", "state/.."])
 def test_from_inside_a_run_the_folder_that_is_named_stands_beside_it(
-    densepath, cosine, monkeypatch, inside
+    run, cosine, monkeypatch, inside
 ):
     monkeypatch.chdir(cosine)
-    status, _, err = densepath("train", inside, "--epochs", 2)
+    status, _, err = run("train", inside, "--epochs", 2)
     assert status == 2
     option, output = shlex.split(err)[-2:]
     assert option == "--output"
     assert Path(output).resolve() == cosine.resolve().parent / f"{cosine.name}-more"
 
 
-def test_weights_of_a_run_start_a_new_one(densepath, cosine, tmp_path):
-    status, _, err = densepath(
+def test_weights_of_a_run_start_a_new_one(run, cosine, tmp_path):
+    status, _, err = run(
         *("train", "--weights", cosine, "--data", "digits", "--epochs", 1, "--lr", 0.001),
         *("--batch-size", 512, "--device", "cpu", "--output", tmp_path / "new"),
     )
@@ -169,9 +137,9 @@ def test_weights_of_a_run_start_a_new_one(densepath, cosine, tmp_path):
     assert "best top-1" in err
 
 
-def test_other_options_of_a_run_are_refused_with_the_way_to_start_anew(densepath, constant):
+def test_other_options_of_a_run_are_refused_with_the_way_to_start_anew(run, constant):
     for options in (["--epochs", 3, "--lr", 1], ["--batch-size", 8], ["--set", "epochs=3.5"]):
-        status, _, err = densepath("train", constant, *options)
+        status, _, err = run("train", constant, *options)
         assert status == 2
         assert "--weights" in err or "epochs is 3.5" in err
 

@@ -29,27 +29,11 @@ from densepath.training.epochs import EpochSums
 from densepath.training.optimizer import build_optimizer
 from densepath.training.recipe_sections import OptimizerSection
 from densepath.training.state import Position, StateParts, read_state, write_state
-
-SMALL = {
-    "data.channels": 1,
-    "data.batch_size": 256,
-    "preprocess.size": 8,
-    "augment.padding": 1,
-}
+from fixtures.runs import DIGITS, train_quietly
 
 
-def train_small(output, epochs=1, subject="densenet_bc_22_12", resume=False, **settings):
-    settings = {name.replace("__", "."): value for name, value in settings.items()}
-    return train(
-        subject,
-        data="digits",
-        epochs=epochs,
-        output=output,
-        resume=resume,
-        settings=SMALL | settings,
-        device="cpu",
-        progress="none",
-    )
+def train_small(output, epochs=1, **options):
+    return train_quietly("digits", output, DIGITS, epochs=epochs, **options)
 
 
 @contextmanager
@@ -61,14 +45,6 @@ def files_no_larger_than(size_bytes):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    result = train_small(folder, epochs=2)
-    assert (result.finished, result.epochs, result.stopped_by) == (True, 2, None)
-    return folder
 
 
 def trained_parts(name):
@@ -104,7 +80,7 @@ def test_a_state_read_back_goes_on_bit_for_bit(name, tmp_path):
             assert torch.equal(tensor, right.state_dict()[key]), key
 
 
-def test_the_same_command_with_resume_goes_on_with_fine_tuning(run_folder, tmp_path):
+def test_the_same_command_with_resume_goes_on_with_fine_tuning(digits_run, tmp_path):
     """The recipe leaves the model and the preprocessing to the weights, the second time too."""
     for _ in range(2):
         result = train(
@@ -112,7 +88,7 @@ def test_the_same_command_with_resume_goes_on_with_fine_tuning(run_folder, tmp_p
             epochs=1,
             output=tmp_path / "tuned",
             resume=True,
-            settings={"model.weights": str(run_folder), "data.batch_size": 512},
+            settings={"model.weights": str(digits_run), "data.batch_size": 512},
             device="cpu",
             progress="none",
         )
@@ -148,8 +124,8 @@ def test_a_training_on_a_full_disk_ends_with_a_clear_error(tmp_path):
         train_small(tmp_path / "run")
 
 
-def test_a_run_leaves_everything_needed_to_use_judge_and_repeat_it(run_folder):
-    names = {p.relative_to(run_folder).as_posix() for p in run_folder.rglob("*") if p.is_file()}
+def test_a_run_leaves_everything_needed_to_use_judge_and_repeat_it(digits_run):
+    names = {p.relative_to(digits_run).as_posix() for p in digits_run.rglob("*") if p.is_file()}
     assert names == {
         "README.md",
         "best.safetensors",
@@ -162,22 +138,22 @@ def test_a_run_leaves_everything_needed_to_use_judge_and_repeat_it(run_folder):
         "state/state.safetensors",
         "train.log",
     }
-    rows = list(csv.DictReader((run_folder / "metrics.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((digits_run / "metrics.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    checkpoint = Checkpoint.load(run_folder / "last.safetensors")
+    checkpoint = Checkpoint.load(digits_run / "last.safetensors")
     assert checkpoint.labels == [str(n) for n in range(10)]
     assert checkpoint.preprocess.size == (8, 8)
     assert checkpoint.provenance["top1"] == pytest.approx(float(rows[1]["top1"]), rel=1e-5)
-    with Image.open(run_folder / "curves.png") as picture:
+    with Image.open(digits_run / "curves.png") as picture:
         assert picture.format == "PNG"
-    assert "## Use it" in (run_folder / "README.md").read_text()
+    assert "## Use it" in (digits_run / "README.md").read_text()
 
 
-def test_the_environment_names_no_machine_and_no_folder(run_folder):
+def test_the_environment_names_no_machine_and_no_folder(digits_run):
     import getpass
     import platform
 
-    text = (run_folder / "environment.json").read_text()
+    text = (digits_run / "environment.json").read_text()
     environment = json.loads(text)
     assert environment["packages"]["torch"] == torch.__version__
     assert environment["processes"] == 1
@@ -187,18 +163,18 @@ def test_the_environment_names_no_machine_and_no_folder(run_folder):
     assert "/" not in text
 
 
-def test_a_folder_of_another_recipe_is_refused_with_the_difference(run_folder):
+def test_a_folder_of_another_recipe_is_refused_with_the_difference(digits_run):
     with pytest.raises(RecipeError, match=r"optimizer\.lr: 0\.1 against 0\.3"):
-        train_small(run_folder, epochs=2, resume=True, optimizer__lr=0.3)
+        train_small(digits_run, epochs=2, resume=True, optimizer__lr=0.3)
 
 
-def test_a_folder_of_the_same_recipe_goes_on_only_when_asked(run_folder):
+def test_a_folder_of_the_same_recipe_goes_on_only_when_asked(digits_run):
     with pytest.raises(UsageError, match="densepath train"):
-        train_small(run_folder, epochs=2)
-    before = (run_folder / "last.safetensors").read_bytes()
-    assert train_small(run_folder, epochs=2, resume=True).finished
-    assert train(run_folder, progress="none", device="cpu").epochs == 2
-    assert (run_folder / "last.safetensors").read_bytes() == before
+        train_small(digits_run, epochs=2)
+    before = (digits_run / "last.safetensors").read_bytes()
+    assert train_small(digits_run, epochs=2, resume=True).finished
+    assert train(digits_run, progress="none", device="cpu").epochs == 2
+    assert (digits_run / "last.safetensors").read_bytes() == before
 
 
 def test_a_folder_with_other_things_or_a_file_is_refused(tmp_path):
@@ -231,15 +207,15 @@ def test_diverging_later_keeps_the_last_good_state(tmp_path, monkeypatch):
     assert all(torch.isfinite(t).all() for t in checkpoint.tensors.values())
 
 
-def test_fine_tuning_keeps_frozen_weights_and_starts_from_the_given_ones(run_folder, tmp_path):
+def test_fine_tuning_keeps_frozen_weights_and_starts_from_the_given_ones(digits_run, tmp_path):
     result = train_small(
         tmp_path / "tuned",
         subject=None,
-        model__weights=str(run_folder),
+        model__weights=str(digits_run),
         model__freeze="features",
         optimizer__lr=0.001,
     )
-    start = Checkpoint.load(run_folder / "best.safetensors")
+    start = Checkpoint.load(digits_run / "best.safetensors")
     tuned = Checkpoint.load(tmp_path / "tuned" / "last.safetensors")
     for name, tensor in start.tensors.items():
         assert torch.equal(tensor, tuned.tensors[name]) is not name.startswith("classifier"), name
@@ -362,15 +338,7 @@ def write_noise(root, names, images_each=8):
 
 
 def train_on_noise(data, output, epochs=2):
-    return train(
-        "densenet_bc_22_12",
-        data=data,
-        epochs=epochs,
-        output=output,
-        settings={"data.batch_size": 8, "preprocess.size": 16},
-        device="cpu",
-        progress="none",
-    )
+    return train_quietly(data, output, data__batch_size=8, preprocess__size=16, epochs=epochs)
 
 
 @pytest.mark.parametrize("name", ["$x^$", "a\\b $_$ 日本"])
@@ -429,7 +397,7 @@ def test_lines_about_epochs_have_top5_where_it_tells_something(tmp_path, capsys)
     assert "top-1" in said
     assert "top-5" not in said
     train("densenet_bc_22_12", data="digits", epochs=1, output=tmp_path / "digits",
-          settings=SMALL, device="cpu", progress="lines")  # fmt: skip
+          settings=DIGITS, device="cpu", progress="lines")  # fmt: skip
     assert "top-5" in capsys.readouterr().err
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed
+from densepath.training.qat import FakeQuantised, Teacher
 from torch import nn
 
 from densepath.errors import RecipeError, TrainingError, UsageError
@@ -23,7 +24,6 @@ from densepath.training.more_epochs import command_from_weights
 from densepath.training.network import build_network
 from densepath.training.parts import Training
 from densepath.training.progress import BarProgress, LineProgress, NoProgress, make_progress
-from densepath.training.qat import FakeQuantised, Teacher
 from densepath.training.recipe import DataSection, QuantizationSection
 from densepath.training.recipe_file import make_recipe
 from densepath.training.resolve import absolute_places, resolve

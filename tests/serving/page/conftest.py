@@ -19,21 +19,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from densepath.exporting.export import export
-from densepath.images.preprocess import Preprocess
-from densepath.models.build import build_model
-from densepath.models.spec import DenseNetArch, ModelSpec
-from densepath.weights.checkpoint import Checkpoint
+from fixtures.bundles import flowers
 
 ROOT = Path(__file__).parents[3]
 DENSEPATH = Path(sys.executable).with_name("densepath")
 # As the issue asks: the same classes, scores within this.
 MOST_APART = 1e-5
-TINY = ModelSpec("tiny", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")
 HOSTILE = [
     "daisy",
     "<b>tulip</b>",
@@ -163,19 +158,6 @@ def announced(log: Path, process: subprocess.Popen) -> str:
     pytest.fail(f"the server did not start:\n{log.read_text(encoding='utf-8')}")
 
 
-def network(labels: list[str], seed: int) -> Checkpoint:
-    """A small trained-looking network."""
-    torch.manual_seed(seed)
-    model = build_model(TINY, num_classes=len(labels))
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.running_mean.normal_(0, 0.3)
-            layer.running_var.uniform_(0.5, 2)
-    torch.nn.init.normal_(model.classifier.weight, 0, 0.3)
-    preprocess = Preprocess((32, 32), 40, "bicubic")
-    return Checkpoint.of(model.eval(), preprocess=preprocess, labels=labels)
-
-
 @pytest.fixture(scope="session")
 def labels() -> dict[str, list[str]]:
     """By bundle, its classes."""
@@ -192,8 +174,13 @@ def bundles(tmp_path_factory, labels) -> Path:
     folder = tmp_path_factory.mktemp("served")
     for seed, (name, classes) in enumerate(labels.items()):
         format = "onnx" if name == "closed" else "torch"
-        checkpoint = network(classes, seed)
-        export(checkpoint, folder / name, to=[format], num_images=2, batch_sizes=[1])
+        export(
+            flowers(labels=classes, seed=seed),
+            folder / name,
+            to=[format],
+            num_images=2,
+            batch_sizes=[1],
+        )
     return folder
 
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.web]
 
 
 def test_answers_are_those_of_the_program(browser, one, labels, agree, images, no_image):

@@ -14,7 +14,7 @@ import pytest
 
 from densepath.serving.page import FILES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.web]
 
 KEY = "a-key-for-the-tests-of-the-page"
 REFUSE = """(() => {

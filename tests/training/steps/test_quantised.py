@@ -313,24 +313,9 @@ def test_photographs_are_cropped_mildly_unless_the_recipe_says_how():
 SMALL = {"data.batch_size": 256, "augment.padding": 1}
 
 
-@pytest.fixture(scope="module")
-def float_run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "float"
-    train(
-        "densenet_bc_22_12",
-        data="digits",
-        epochs=2,
-        output=folder,
-        settings=SMALL | {"data.channels": 1, "preprocess.size": 8},
-        device="cpu",
-        progress="none",
-    )
-    return folder
-
-
-def test_a_run_is_that_of_a_plain_training_and_says_what_it_is(float_run, tmp_path):
+def test_a_run_is_that_of_a_plain_training_and_says_what_it_is(digits_run, tmp_path):
     result = train(
-        qat=float_run,
+        qat=digits_run,
         data="digits",
         epochs=1,
         output=tmp_path / "qat",
@@ -339,7 +324,7 @@ def test_a_run_is_that_of_a_plain_training_and_says_what_it_is(float_run, tmp_pa
         progress="none",
     )
     assert result.finished
-    before, after = open_checkpoint(float_run), open_checkpoint(tmp_path / "qat")
+    before, after = open_checkpoint(digits_run), open_checkpoint(tmp_path / "qat")
     assert {n: t.shape for n, t in after.tensors.items()} == {
         n: t.shape for n, t in before.tensors.items()
     }
@@ -349,7 +334,7 @@ def test_a_run_is_that_of_a_plain_training_and_says_what_it_is(float_run, tmp_pa
         assert torch.equal(tensor, before.tensors[name]) == frozen, name
     said = after.provenance["quantization"]
     assert (said["aware_of"], said["weight_bits"]) == ("int8", 8)
-    assert after.provenance["start"] == str(float_run)
+    assert after.provenance["start"] == str(digits_run)
     readme = (tmp_path / "qat" / "README.md").read_text()
     assert "Quantisation-aware, for INT8" in readme
     assert "float_top1" in (tmp_path / "qat" / "metrics.csv").read_text().splitlines()[0]
@@ -385,9 +370,9 @@ train(
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_it_ends_with_the_same_bits(float_run, tmp_path):
+def test_killed_and_resumed_it_ends_with_the_same_bits(digits_run, tmp_path):
     def train_until(folder, die_at=0):
-        command = [sys.executable, "-c", TRAINING, str(float_run), str(folder), str(die_at)]
+        command = [sys.executable, "-c", TRAINING, str(digits_run), str(folder), str(die_at)]
         return subprocess.run(command, check=False, timeout=300).returncode
 
     assert train_until(tmp_path / "straight") == 0
@@ -398,10 +383,10 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(float_run, tmp_path):
         assert straight.read_bytes() == killed.read_bytes(), name
 
 
-def test_the_state_of_a_plain_training_has_no_ranges_and_no_start_scores(float_run):
+def test_the_state_of_a_plain_training_has_no_ranges_and_no_start_scores(digits_run):
     from safetensors import safe_open
 
-    with safe_open(str(float_run / "state/state.safetensors"), framework="pt") as file:
+    with safe_open(str(digits_run / "state/state.safetensors"), framework="pt") as file:
         assert not [name for name in file.keys() if name.startswith("quantised.")]  # noqa: SIM118
         assert json.loads(file.metadata()["densepath_state"])["position"]["start"] == {}
 

@@ -20,9 +20,12 @@ from densepath.evaluation.ladder import Ladder, Row
 from densepath.evaluation.measured import Overlap
 from densepath.evaluation.mistake import Mistake
 from densepath.evaluation.report import Report
+from densepath.images.preprocess import Preprocess
 from densepath.metrics import metrics
-from densepath.npu.estimate import LayerCost
+from densepath.npu.description import CompiledFor, Description, Placement
+from densepath.npu.estimate import Estimate, LayerCost, NotCounted
 from densepath.npu.figure import draw_profile
+from densepath.npu.layout import Layout
 from densepath.npu.profile import Profile
 from densepath.quantize import figure as sensitivity
 from densepath.quantize.sensitivity import Sensitivity
@@ -292,13 +295,21 @@ def made_profile(count):
         LayerCost(f"$l{i}^$", "Conv2D", "CONV", True, 100 + i, area, 10, 0.1, "SRAM")
         for i in range(count)
     ]
-    target = {"name": "u65", "clock_hz": 1e9, "macs_per_cycle": 256}
-    target |= {"system_config": "$a_b$", "memory_mode": "c^"}
     memory = {"sram": 1, "dram": 0, "on_chip_flash": 0, "off_chip_flash": 0}
-    estimate = {"inference_ms": 1.0, "memory_bytes": memory, "fits": True}
-    about = {"model": "$net^$", "target": target, "estimate": estimate}
-    about["operators"] = {"cpu": [], "share": 1.0}
-    return Profile(SimpleNamespace(about=about, layers=lambda: layers), layers)  # type: ignore[arg-type]
+    description = Description(
+        model="$net^$",
+        target=CompiledFor("u65", 256, "$a_b$", "c^", 1e9),
+        tools={},
+        labels=["a"],
+        multi_label=False,
+        preprocess=Preprocess((32, 32)),
+        operators=Placement(count, [], 1.0, []),
+        estimate=Estimate(1.0, 1, memory, memory, 1, 1, NotCounted.of(layers)),
+        layout=Layout(0, 0, 0, 0, 0, 0, "flash", "SRAM", "SRAM", 0, 0, ("ethos-u",)),
+        files={},
+    )
+    program = SimpleNamespace(description=description, layers=lambda: layers)
+    return Profile(program, layers)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("count", [0, 1, 60])

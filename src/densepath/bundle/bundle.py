@@ -73,7 +73,7 @@ class Bundle:
         return bundle
 
     def verify(self, format: str | None = None) -> None:
-        """Returns when the files, of one format or all, are what the manifest says.
+        """Raise unless the files, of one format or all, are what the manifest says.
 
         Raises:
             BundleError: the bundle lacks the format, or a file is missing, cut short or changed.
@@ -97,7 +97,7 @@ class Bundle:
         return self.folder / parts[part]
 
     def _check_format(self, format: str) -> None:
-        """Returns when the bundle has the format."""
+        """Raise BundleError unless the bundle has the format."""
         if format not in self.manifest.formats:
             there = ", ".join(sorted(self.manifest.formats))
             formats, precision = self.manifest.formats, self.manifest.precision
@@ -130,7 +130,7 @@ def write_bundle(
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Returns when a bundle may be written at `target`: nothing, an empty folder, an old bundle.
+    """Raise unless a bundle may be written at `target`: nothing, an empty folder, an old bundle.
 
     Raises:
         OutputError: something else stands there, a bundle that may not be overwritten, or nothing

@@ -88,6 +88,7 @@ def _is(kind: type, what: str) -> Check:
     """A check of a value's type."""
 
     def check(value: Any, field: str) -> Any:
+        """The value, if it is of that type."""
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise WrongFieldError(f"{field} must be {what}, not {shown(value)}")
         return value

@@ -154,7 +154,7 @@ def _read(values: dict[str, Any]) -> Manifest:
 
 
 def _check_listed(files: dict[str, File], format: str, part: str, graph: str) -> None:
-    """Returns when the graph, and its weights beside it, are files that are verified.
+    """Raise unless the graph, and its weights beside it, are files that are verified.
 
     Raises:
         fields.WrongFieldError: `files` lacks one, or does not say that the format needs it.
@@ -171,10 +171,12 @@ def _check_listed(files: dict[str, File], format: str, part: str, graph: str) ->
 
 
 def _format_name(value: Any, field: str) -> str:
+    """The name of a format."""
     return fields.one_of(value, field, tuple(FORMATS))
 
 
 def _model(value: Any, field: str) -> dict[str, Any]:
+    """What is said of the network."""
     fields.closed(value, field, {"name", "family", "num_parameters"})
     fields.text(value["name"], f"{field}.name")
     fields.one_of(value["family"], f"{field}.family", FAMILIES)
@@ -183,6 +185,7 @@ def _model(value: Any, field: str) -> dict[str, Any]:
 
 
 def _tensor(value: Any, field: str) -> Tensor:
+    """The input, or the output, of the model graph."""
     names = {"name", "dtype", "shape"} | ({"layout"} if field == "input" else set())
     fields.closed(value, field, names)
     fields.text(value["name"], f"{field}.name")
@@ -199,6 +202,7 @@ def _tensor(value: Any, field: str) -> Tensor:
 
 
 def _formats(value: Any, field: str) -> dict[str, dict[str, str]]:
+    """The file of each part, by format."""
     fields.mapping(value, field)
     for name, parts in value.items():
         _format_name(name, f"a name in {field}")
@@ -211,6 +215,7 @@ def _formats(value: Any, field: str) -> dict[str, dict[str, str]]:
 
 
 def _files(value: Any, field: str) -> dict[str, File]:
+    """The files by their names."""
     fields.mapping(value, field)
     files = {}
     for name, parts in value.items():
@@ -226,6 +231,7 @@ def _files(value: Any, field: str) -> dict[str, File]:
 
 
 def _source(value: Any, field: str) -> dict[str, Any]:
+    """The checkpoint that it was made of."""
     fields.closed(value, field, {"subject", "sha256", "provenance"})
     if value["subject"] is not None:
         fields.text(value["subject"], f"{field}.subject")
@@ -236,10 +242,12 @@ def _source(value: Any, field: str) -> dict[str, Any]:
 
 
 def _mapping_or_none(value: Any, field: str) -> dict[str, Any] | None:
+    """An object of any members, or null."""
     return None if value is None else dict(fields.mapping(value, field))
 
 
 def _created(value: Any, field: str) -> str:
+    """A time in UTC."""
     if not _TIME.fullmatch(fields.text(value, field)):
         raise fields.WrongFieldError(
             f"{field} must be as 2026-01-31T12:00:00Z, not {fields.shown(value)}"
@@ -248,6 +256,7 @@ def _created(value: Any, field: str) -> str:
 
 
 def _precision(value: Any, field: str) -> str:
+    """The precision of the arithmetic."""
     return fields.one_of(value, field, PRECISIONS)
 
 

@@ -150,7 +150,7 @@ def read_document(text: str, kind: Kind, folder: str) -> dict[str, Any]:
 
 
 def verify_file(folder: Path, name: str, file: Sealed, kind: Kind) -> None:
-    """Returns when the file is what the description says.
+    """Raise unless the file is what the description says.
 
     Raises:
         BundleError: it is missing, a link, cut short or changed.
@@ -199,6 +199,7 @@ def write_sealed(
     with write_folder(target, last=(kind.seal, kind.description)) as (scratch, put):
 
         def seal(description: str) -> None:
+            """Write the description and its hash."""
             nonlocal sealed
             path = scratch / kind.description
             write_text(path, description)
@@ -213,7 +214,7 @@ def write_sealed(
 
 
 def check_target(target: Path, kind: Kind, *, overwrite: bool) -> None:
-    """Returns when such a folder may be written: over nothing, an empty folder, an old one.
+    """Raise unless such a folder may be written: over nothing, an empty folder, an old one.
 
     Of a link that is what it points to.
 

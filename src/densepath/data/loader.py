@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Protocol, get_args
+from typing import Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ from densepath.errors import (
 )
 from densepath.images.preprocess import Image, Preprocess
 
+Made: TypeAlias = Literal["normalised", "pixels"]
+
 CURE = "--on-error skip leaves such images out and counts them"
 
 
@@ -43,7 +45,7 @@ class Batch:
     """Images of one step.
 
     Attributes:
-        images: float32 [N, C, H, W].
+        images: float32 [N, C, H, W], normalised; of a loader of pixels uint8 [N, H, W, C].
         targets: int64 [N], or float32 [N, classes] of a multi-label set.
         indices: int64 [N], the samples' numbers in the data set.
         errors: the images that could not be read and are not in this batch.
@@ -125,9 +127,11 @@ class EvalLoader:
         world_size: int = 1,
         workers: int = 0,
         on_error: OnError = "fail",
+        images: Made = "normalised",
     ) -> None:
+        """`images` are what a network takes, or an engine, which normalises by itself: `pixels`."""
         _check(dataset, batch_size, workers, rank, world_size, on_error)
-        self._maker = _BatchMaker(dataset, _Fitted(preprocess), preprocess)
+        self._maker = _BatchMaker(dataset, _Fitted(preprocess), preprocess, images)
         own = np.array_split(np.arange(len(dataset)), world_size)[rank]
         self._steps = [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
         self._workers, self._on_error = workers, on_error
@@ -175,8 +179,15 @@ class _Augmented:
 class _BatchMaker:
     """Sample numbers → a Batch; broken images are left out and listed."""
 
-    def __init__(self, dataset: Dataset, change: _Change, preprocess: Preprocess) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        change: _Change,
+        preprocess: Preprocess,
+        made: Made = "normalised",
+    ) -> None:
         self._dataset, self._change, self._preprocess = dataset, change, preprocess
+        self._made = made
 
     def __call__(self, indices: NDArray[np.intp]) -> Batch:
         images, boxes, targets, kept = [], [], [], []
@@ -200,10 +211,12 @@ class _BatchMaker:
         )
 
     def _stack(self, images: list[Image], boxes: list[Box | None]) -> Tensor:
-        """[N, C, H, W], also for N = 0."""
-        if not images:
-            return torch.empty(0, self._preprocess.channels, *self._preprocess.size)
-        values = self._preprocess.normalise(np.stack(images))
+        """[N, C, H, W], or pixels [N, H, W, C], also for N = 0."""
+        size, channels = self._preprocess.size, self._preprocess.channels
+        pixels = np.stack(images) if images else np.empty((0, *size, channels), np.uint8)
+        if self._made == "pixels":
+            return torch.from_numpy(pixels)
+        values = self._preprocess.normalise(pixels)
         for number, box in enumerate(boxes):
             if box is not None:
                 values[number, :, *box] = 0.0

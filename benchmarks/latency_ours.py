@@ -28,7 +28,7 @@ def open_engine(bundle: str, engine: str, precision: str, threads: int) -> Run:
     import densepath
 
     predictor = densepath.load(bundle, engine=engine, precision=precision, threads=threads)
-    return predictor.engine.run
+    return predictor.engine.run_tensor
 
 
 def plain_openvino(bundle: str, precision: str, threads: int) -> Run:

@@ -387,7 +387,7 @@ def expected(bundles: dict[str, Path]) -> tuple[dict[str, Any], bytes, dict[str,
             if tensor is None:
                 shape = (1, predictor.preprocess.channels, *predictor.preprocess.size)
                 tensor = np.random.default_rng(0).standard_normal(shape).astype("<f4")
-            logits[version] = predictor.engine.run(tensor)[0]
+            logits[version] = predictor.engine.run_tensor(tensor)[0]
     assert tensor is not None
     given = {
         "name": "images",

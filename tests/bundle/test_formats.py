@@ -35,7 +35,9 @@ def write(job):
     return {"model": "madeup.safetensors"}
 
 def open_engine(row, opening):
-    engine = EagerEngine(opening.read_checkpoint().to_model(), mode=opening.mode)
+    engine = EagerEngine(
+        opening.read_checkpoint().to_model(), opening.preprocess, mode=opening.mode
+    )
     object.__setattr__(engine.info, "name", row.name)
     return engine
 

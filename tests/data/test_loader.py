@@ -222,6 +222,21 @@ def test_evaluated_images_are_the_preprocessed_ones_with_or_without_workers():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+def test_pixels_for_an_engine_are_the_fitted_images_as_they_are(workers):
+    dataset, preprocess = Numbered(7, broken=[2, 3]), Preprocess(size=(6, 5))
+    how = {"batch_size": 2, "workers": workers, "on_error": "skip"}
+    pixels = list(EvalLoader(dataset, preprocess, images="pixels", **how))
+    normalised = list(EvalLoader(dataset, preprocess, **how))
+    assert [batch.images.shape[0] for batch in pixels] == [2, 0, 2, 1]
+    for mine, theirs in zip(pixels, normalised, strict=True):
+        assert mine.images.dtype == torch.uint8
+        assert mine.images.shape[1:] == (6, 5, 3)
+        made = preprocess.normalise(mine.images.numpy())
+        np.testing.assert_array_equal(made, theirs.images.numpy())
+        assert mine.indices.tolist() == theirs.indices.tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_broken_image_is_refused_by_name_or_skipped_and_counted(workers):
     dataset = Numbered(10, broken=[2, 3])
     loader = EvalLoader(dataset, PREPROCESS, batch_size=4, workers=workers)

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from densepath.bundle.formats import RUNTIMES
 from densepath.engines.aoti import AotiEngine
 from densepath.engines.compiled import CompiledEngine
 from densepath.engines.eager import EagerEngine
+from densepath.engines.engine import Explainer
 from densepath.engines.executorch import ExecutorchEngine
 from densepath.engines.litert import LiteRtEngine
 from densepath.engines.native import NativeEngine
@@ -28,7 +30,6 @@ from densepath.weights.checkpoint import Checkpoint
 from fixtures.networks import TINY, TINY_DUAL, used_network
 
 CLASSES, SIDE = 7, 32
-SHAPE = (CLASSES, 3, SIDE, SIDE)
 
 
 def network(spec=TINY):
@@ -108,20 +109,33 @@ def tensors(model):
 
 
 def native(spec, **options):
-    return NativeEngine(spec, tensors(network(spec)), num_classes=CLASSES, in_channels=3, **options)
+    options = {"num_classes": CLASSES, "in_channels": 3, **options}
+    return NativeEngine(spec, tensors(network(spec)), PREPROCESS, **options)
 
 
 def eager_of(threads, **options):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return EagerEngine(network(), **options)
+        return EagerEngine(network(), PREPROCESS, **options)
     finally:
         torch.set_num_threads(before)
 
 
 def litert(file, **options):
-    return LiteRtEngine(file, preprocess=PREPROCESS, **EDGE, **options)
+    return LiteRtEngine(file, PREPROCESS, **EDGE, **options)
+
+
+def onnxruntime(files, **options):
+    return OnnxRuntimeEngine(files("onnx"), PREPROCESS, **options)
+
+
+def openvino(files, suffix="xml", **options):
+    return OpenVinoEngine(files(suffix), PREPROCESS, **options)
+
+
+def executorch(file, **options):
+    return ExecutorchEngine(file, PREPROCESS, **EDGE, **options)
 
 
 EDGE = {
@@ -131,27 +145,27 @@ EDGE = {
     "precision": "float32",
 }
 ENGINES = {
-    "null": lambda _: NullEngine(num_classes=CLASSES),
+    "null": lambda _: NullEngine(PREPROCESS, CLASSES),
     "eager, 1 thread": lambda _: eager_of(1),
     "eager, 3 threads": lambda _: eager_of(3),
     "eager, latency": lambda _: eager_of(2, mode="latency"),
     "eager, throughput": lambda _: eager_of(2, mode="throughput"),
-    "eager, DPN": lambda _: EagerEngine(network(TINY_DUAL)),
-    "compiled": lambda _: CompiledEngine(network()),
+    "eager, DPN": lambda _: EagerEngine(network(TINY_DUAL), PREPROCESS),
+    "compiled": lambda _: CompiledEngine(network(), PREPROCESS),
     "aoti": lambda files: AotiEngine(
-        files("pt2"), in_channels=3, num_classes=CLASSES, size=(SIDE, SIDE)
+        files("pt2"), PREPROCESS, in_channels=3, num_classes=CLASSES, size=(SIDE, SIDE)
     ),
-    "onnxruntime, latency": lambda files: OnnxRuntimeEngine(files("onnx"), mode="latency"),
-    "onnxruntime, 3 streams": lambda files: OnnxRuntimeEngine(files("onnx"), threads=3),
-    "openvino, latency": lambda files: OpenVinoEngine(files("xml"), mode="latency"),
-    "openvino, throughput": lambda files: OpenVinoEngine(files("xml"), mode="throughput"),
-    "openvino, 3 streams": lambda files: OpenVinoEngine(files("xml"), threads=3),
-    "openvino, of ONNX": lambda files: OpenVinoEngine(files("onnx"), threads=2),
+    "onnxruntime, latency": lambda files: onnxruntime(files, mode="latency"),
+    "onnxruntime, 3 streams": lambda files: onnxruntime(files, threads=3),
+    "openvino, latency": lambda files: openvino(files, mode="latency"),
+    "openvino, throughput": lambda files: openvino(files, mode="throughput"),
+    "openvino, 3 streams": lambda files: openvino(files, threads=3),
+    "openvino, of ONNX": lambda files: openvino(files, "onnx", threads=2),
     "litert, latency": lambda files: litert(files("tflite"), mode="latency"),
     "litert, 3 streams": lambda files: litert(files("tflite"), threads=3),
     "litert, DPN": lambda files: litert(files("dpn.tflite"), threads=1),
-    "executorch": lambda files: ExecutorchEngine(files("pte"), **EDGE, threads=2),
-    "executorch, DPN": lambda files: ExecutorchEngine(files("dpn.pte"), **EDGE, threads=1),
+    "executorch": lambda files: executorch(files("pte"), threads=2),
+    "executorch, DPN": lambda files: executorch(files("dpn.pte"), threads=1),
     "native, latency": lambda _: native(TINY, mode="latency", threads=2),
     "native, 3 streams": lambda _: native(TINY, threads=3),
     "native, DPN": lambda _: native(TINY_DUAL, threads=2),
@@ -171,7 +185,16 @@ NAMES = [
 
 def images(count, seed=0):
     generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def tensor(count, seed=0):
+    generator = np.random.default_rng(seed)
     return generator.standard_normal((count, 3, SIDE, SIDE), dtype=np.float32)
+
+
+# Every way to run an engine, and what makes batches for it.
+WAYS = {"run": images, "run_share": images, "run_tensor": tensor, "run_tensor_share": tensor}
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -182,9 +205,19 @@ def engine(request, files):
     made.close()
 
 
+def plain(spec, batch):
+    with torch.inference_mode():
+        return network(spec)(torch.from_numpy(batch)).numpy()
+
+
+def ways(engine):
+    """Every way to run it, with what makes batches for that way."""
+    return [(getattr(engine, way), make) for way, make in WAYS.items()]
+
+
 def test_logits_are_float32_with_one_row_an_image_and_one_column_a_class(engine):
-    for run in (engine.run, engine.run_share):
-        logits = run(images(3))
+    for run, make in ways(engine):
+        logits = run(make(3))
         assert logits.dtype == np.float32
         assert logits.shape == (3, CLASSES)
     assert engine.info.num_classes == CLASSES
@@ -192,23 +225,31 @@ def test_logits_are_float32_with_one_row_an_image_and_one_column_a_class(engine)
 
 
 def test_no_images_give_no_logits(engine):
-    assert engine.run(images(0)).shape == (0, CLASSES)
-    assert engine.run_share(images(0)).shape == (0, CLASSES)
+    for run, make in ways(engine):
+        logits = run(make(0))
+        assert logits.shape == (0, CLASSES)
+        assert logits.dtype == np.float32
 
 
 def test_the_logits_are_those_of_the_plain_network(engine, request):
     if engine.info.name == "null":
         pytest.skip("it has no network")
-    batch = images(5)
+    batch = tensor(5)
     wanted = plain(TINY_DUAL if "DPN" in request.node.callspec.params["engine"] else TINY, batch)
     assert 1 < np.abs(wanted).max() < 100
-    np.testing.assert_allclose(engine.run(batch), wanted, atol=1e-4)
-    np.testing.assert_allclose(engine.run_share(batch), wanted, atol=1e-4)
+    np.testing.assert_allclose(engine.run_tensor(batch), wanted, atol=1e-4)
+    np.testing.assert_allclose(engine.run_tensor_share(batch), wanted, atol=1e-4)
 
 
-def plain(spec, batch):
-    with torch.inference_mode():
-        return network(spec)(torch.from_numpy(batch)).numpy()
+@pytest.mark.parametrize("count", [1, 5, 17])
+def test_images_give_the_logits_of_the_tensor_that_they_are_normalised_to(engine, count):
+    batch = images(count, seed=count)
+    normalised = PREPROCESS.normalise(batch)
+    wanted = [engine.run_tensor(normalised), engine.run_tensor_share(normalised)]
+    found = [engine.run(batch), engine.run_share(batch)]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    if engine.info.name in ("native", "null"):  # no library that rounds as memory lies
+        np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 17])
@@ -220,33 +261,35 @@ def test_an_image_is_answered_alike_in_any_batch(engine, count):
 
 
 def test_an_image_that_is_not_a_number_spoils_no_other(engine):
-    batch = images(4)
-    wanted = engine.run(batch)
+    batch = tensor(4)
+    wanted = engine.run_tensor(batch)
     batch[2] = np.nan
-    for run in (engine.run, engine.run_share):
+    for run in (engine.run_tensor, engine.run_tensor_share):
         found = run(batch)
         assert np.isnan(found[2]).any()
         np.testing.assert_allclose(found[[0, 1, 3]], wanted[[0, 1, 3]], atol=1e-4)
 
 
 def test_the_images_are_left_as_they_were(engine):
-    batch = images(9)
-    before = batch.copy()
-    engine.run(batch)
-    engine.run_share(batch)
-    np.testing.assert_array_equal(batch, before)
+    for run, make in ways(engine):
+        batch = make(9)
+        before = batch.copy()
+        run(batch)
+        np.testing.assert_array_equal(batch, before)
 
 
 def test_logits_stay_as_they_were_when_the_engine_runs_again(engine):
-    first, shared = engine.run(images(2)), engine.run_share(images(2))
-    kept = [first.copy(), shared.copy()]
-    engine.run(images(2, seed=1))
-    engine.run_share(images(2, seed=1))
-    np.testing.assert_array_equal([first, shared], kept)
+    for run, make in ways(engine):
+        first = run(make(2))
+        kept = first.copy()
+        run(make(2, seed=1))
+        np.testing.assert_array_equal(first, kept)
 
 
-def last_channels(batch):
-    return np.ascontiguousarray(batch.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+def other_order(batch):
+    """Channels last in memory where they are first in shape, and the other way round."""
+    axes = (0, 2, 3, 1) if batch.shape[1] == 3 else (0, 3, 1, 2)
+    return np.ascontiguousarray(batch.transpose(axes)).transpose(np.argsort(axes))
 
 
 def read_only(batch):
@@ -257,42 +300,64 @@ def read_only(batch):
 
 @pytest.mark.parametrize(
     "reorder",
-    [last_channels, read_only, lambda b: b[::-1][::-1], lambda b: b[:, :, ::-1].copy()[:, :, ::-1]],
-    ids=["channels last", "read-only", "backwards twice", "mirrored in memory"],
+    [
+        other_order,
+        read_only,
+        lambda b: b[::-1][::-1],
+        lambda b: b[:, :, ::-1].copy()[:, :, ::-1],
+        lambda b: b.repeat(2, axis=2)[:, :, ::2],
+    ],
+    ids=["other order", "read-only", "backwards twice", "mirrored in memory", "with gaps"],
 )
 def test_images_in_another_order_of_memory_are_taken(engine, reorder):
-    batch = images(3)
-    np.testing.assert_allclose(engine.run(reorder(batch)), engine.run(batch), atol=1e-4)
-    np.testing.assert_allclose(engine.run_share(reorder(batch)), engine.run(batch), atol=1e-4)
+    for run, make in ways(engine):
+        batch = make(3)
+        np.testing.assert_allclose(run(reorder(batch)), run(batch), atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        np.zeros((1, 4, SIDE, SIDE), np.float32),
-        np.zeros((3, SIDE, SIDE), np.float32),
-        np.zeros((1, 3, SIDE, SIDE), np.uint8),
-        np.zeros((1, 3, SIDE, SIDE), np.float64),
-    ],
-    ids=["channels", "no batch", "uint8", "float64"],
-)
-def test_a_batch_of_another_kind_is_refused_with_what_is_taken(engine, wrong):
-    for run in (engine.run, engine.run_share):
-        with pytest.raises(UsageError, match=r"takes float32 \[N, 3, (height, width|32, 32)\]"):
-            run(wrong)
+# What is wrong: a shape for images, and one for a tensor.
+WRONG = {
+    "channels": ((1, SIDE, SIDE, 4), (1, 4, SIDE, SIDE)),
+    "no batch": ((SIDE, SIDE, 3), (3, SIDE, SIDE)),
+    "the other layout": ((1, 3, SIDE, SIDE), (1, SIDE, SIDE, 3)),
+    "no sides at all": ((), ()),
+}
+
+
+def refuses(run, batch):
+    """Raise unless the batch is refused with what is taken, and where the other kind goes."""
+    sides = "(height, width|32, 32)"
+    said = rf"takes float32 \[N, 3, {sides}\], normalised.* go into run\."
+    if run.__name__ in ("run", "run_share"):
+        said = rf"takes uint8 \[N, {sides}, 3\], resized.* goes into run_tensor\."
+    with pytest.raises(UsageError, match=said):
+        run(batch)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_batch_of_another_shape_is_refused_with_what_is_taken(engine, wrong):
+    for run, make in ways(engine):
+        refuses(run, np.zeros(WRONG[wrong][make is tensor], make(0).dtype))
+
+
+def test_a_batch_of_another_type_is_refused_with_what_is_taken(engine):
+    for run, make in ways(engine):
+        right = make(1)
+        for kind in {np.uint8, np.int8, np.float32, np.float64} - {right.dtype.type}:
+            refuses(run, right.astype(kind))
 
 
 def test_a_network_for_one_size_refuses_others(engine):
     if engine.info.size is None:
         pytest.skip("it takes any size")
-    with pytest.raises(UsageError, match=r"takes float32 \[N, 3, 32, 32\]"):
-        engine.run(np.zeros((1, 3, 40, 40), np.float32))
+    for run, make in ways(engine):
+        refuses(run, make(1).repeat(2, axis=2))
 
 
-@pytest.mark.parametrize("way", ["run", "run_share"])
+@pytest.mark.parametrize("way", WAYS)
 def test_threads_that_share_an_engine_get_their_own_answers(engine, way):
     run = getattr(engine, way)
-    batches = [images(1 + seed % 3, seed) for seed in range(6)]
+    batches = [WAYS[way](1 + seed % 3, seed) for seed in range(6)]
     wanted = [run(batch) for batch in batches]
     found = [None] * 6
 
@@ -306,6 +371,18 @@ def test_threads_that_share_an_engine_get_their_own_answers(engine, way):
         thread.join()
     for mine, theirs in zip(found, wanted, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+def test_an_engine_fits_images_as_its_preprocess_does(engine):
+    assert engine.preprocess == PREPROCESS
+    photo = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(engine.fit(photo), PREPROCESS.fit(photo))
+
+
+def test_an_engine_explains_where_its_row_says_so(engine):
+    row = RUNTIMES.get(engine.info.name)
+    assert isinstance(engine, Explainer) == (row is not None and row.explains)
+    assert not engine.lost
 
 
 def test_an_engine_leaves_the_threads_of_torch_as_they_were(engine):
@@ -371,13 +448,13 @@ def test_a_closed_engine_ends_its_threads_and_says_that_it_is_closed(name, files
 
 
 def test_bfloat16_answers_are_near_those_of_float32(files):
-    batch = images(4)
+    batch = tensor(4)
     full = plain(TINY, batch)
     for half in (
-        EagerEngine(copy.deepcopy(network()), precision="bfloat16"),
-        OpenVinoEngine(files("xml"), precision="bfloat16"),
+        EagerEngine(copy.deepcopy(network()), PREPROCESS, precision="bfloat16"),
+        OpenVinoEngine(files("xml"), PREPROCESS, precision="bfloat16"),
     ):
-        found = half.run(batch)
+        found = half.run_tensor(batch)
         half.close()
         assert half.info.precision == "bfloat16"
         assert 0 < np.abs(found - full).max() < 0.05 * np.abs(full).max()

@@ -10,6 +10,7 @@ from torch import nn
 
 from densepath.engines.eager import EagerEngine
 from densepath.engines.fused import fuse
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 
 
@@ -81,19 +82,22 @@ def test_mean_max_pooling_survives_fusion():
         torch.testing.assert_close(fuse(model)(images), wanted, atol=1e-4, rtol=1e-5)
 
 
+PREPROCESS = Preprocess((32, 32))
+
+
 def test_bfloat16_answers_are_near_those_of_float32():
     model = stirred("densenet_bc_22_12")
     images = torch.randn(4, 3, 32, 32).numpy()
-    full = EagerEngine(copy.deepcopy(model)).run(images)
-    half = EagerEngine(model, precision="bfloat16").run(images)
+    full = EagerEngine(copy.deepcopy(model), PREPROCESS).run_tensor(images)
+    half = EagerEngine(model, PREPROCESS, precision="bfloat16").run_tensor(images)
     assert abs(full - half).max() < 0.05 * abs(full).max()
     assert abs(full - half).max() > 0
 
 
 def test_a_batch_too_large_for_the_memory_is_halved():
-    engine = EagerEngine(stirred("densenet_bc_22_12"), mode="latency")
+    engine = EagerEngine(stirred("densenet_bc_22_12"), PREPROCESS, mode="latency")
     images = torch.randn(5, 3, 32, 32).numpy()
-    wanted, network, sizes = engine.run(images), engine._network, []
+    wanted, network, sizes = engine.run_tensor(images), engine._network, []
 
     def limited(batch):
         sizes.append(len(batch))
@@ -102,5 +106,5 @@ def test_a_batch_too_large_for_the_memory_is_halved():
         return network(batch)
 
     engine._network = limited
-    assert abs(engine.run(images) - wanted).max() < 1e-4
+    assert abs(engine.run_tensor(images) - wanted).max() < 1e-4
     assert sizes == [5, 2, 3, 1, 2]

@@ -51,10 +51,11 @@ def tensors_of(model):
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
-def open_engine(model, **options):
+def open_engine(model, size=(64, 64), **options):
     return NativeEngine(
         model.spec,
         tensors_of(model),
+        Preprocess(size),
         num_classes=model.num_classes,
         in_channels=model.in_channels,
         **options,
@@ -64,7 +65,9 @@ def open_engine(model, **options):
 def check(engine, model, images):
     with torch.inference_mode():
         expected = model(torch.from_numpy(images)).numpy()
-    np.testing.assert_allclose(engine.run(images), expected, atol=2e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        engine.run_tensor(images), expected, atol=2e-5 * np.abs(expected).max()
+    )
 
 
 @pytest.mark.parametrize("size", [(96, 96), (37, 50), (33, 130)], ids=str)
@@ -96,7 +99,7 @@ def test_images_may_have_other_channels(in_channels):
 def test_any_number_of_threads_gives_the_same_bits():
     model = network(SPECS["dense, ImageNet stem"])
     images = np.random.default_rng(5).standard_normal((3, 3, 80, 80)).astype(np.float32)
-    answers = [open_engine(model, threads=threads).run(images) for threads in (1, 2, 3, 7)]
+    answers = [open_engine(model, threads=threads).run_tensor(images) for threads in (1, 2, 3, 7)]
     assert all(np.array_equal(answers[0], other) for other in answers[1:])
 
 
@@ -104,7 +107,7 @@ def test_a_value_that_is_not_a_number_stays_one():
     model = network(SPECS["dense, ImageNet stem"])
     images = np.zeros((2, 3, 64, 64), np.float32)
     images[1, 1, 30, 30] = np.nan
-    logits = open_engine(model).run(images)
+    logits = open_engine(model).run_tensor(images)
     assert np.isfinite(logits[0]).all()
     assert np.isnan(logits[1]).all()
 
@@ -112,7 +115,7 @@ def test_a_value_that_is_not_a_number_stays_one():
 def test_images_that_are_too_small_are_refused():
     engine = open_engine(network(SPECS["dense, ImageNet stem"]))
     with pytest.raises(UsageError, match="15 × 64 pixels; this network needs at least 16 × 16"):
-        engine.run(np.zeros((1, 3, 15, 64), np.float32))
+        engine.run_tensor(np.zeros((1, 3, 15, 64), np.float32))
 
 
 def test_a_checkpoint_file_is_read_without_torch(tmp_path):
@@ -155,7 +158,7 @@ def test_tensors_that_do_not_fit_are_refused(damage, reason):
     tensors = tensors_of(model)
     damage(tensors)
     with pytest.raises(EngineError, match=reason):
-        NativeEngine(model.spec, tensors, num_classes=21, in_channels=3)
+        NativeEngine(model.spec, tensors, Preprocess((64, 64)), num_classes=21, in_channels=3)
 
 
 @pytest.mark.parametrize(
@@ -249,9 +252,9 @@ import resource, numpy as np
 import densepath
 from densepath.errors import EngineError
 engine = densepath.load("cifar10/densenet_bc_22_12", engine="native", threads=40).engine
-images = np.zeros((80, 3, 32, 32), np.float32)
+images = np.zeros((80, 32, 32, 3), np.uint8)
 resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-for batch in (images, images[:79], np.zeros((1, 3, 320, 320), np.float32)):
+for batch in (images, images[:79], np.zeros((1, 320, 320, 3), np.uint8)):
     try:
         engine.run(batch)
     except EngineError as error:

@@ -74,7 +74,8 @@ def images_of(checkpoint, count, size):
 def open_file(path, **options):
     spec, in_channels, tensors = read_tensors(path)
     classes = len(tensors["classifier.bias"])
-    return NativeEngine(spec, tensors, num_classes=classes, in_channels=in_channels, **options)
+    options = {"num_classes": classes, "in_channels": in_channels, **options}
+    return NativeEngine(spec, tensors, Preprocess((64, 64)), **options)
 
 
 def quantised(checkpoint, path, **options):
@@ -87,7 +88,9 @@ def quantised(checkpoint, path, **options):
 
 def check(engine, expected, images, tolerance=5e-5):
     logits = expected(images)
-    np.testing.assert_allclose(engine.run(images), logits, atol=tolerance * np.abs(logits).max())
+    np.testing.assert_allclose(
+        engine.run_tensor(images), logits, atol=tolerance * np.abs(logits).max()
+    )
 
 
 def snr_db(floats, others):
@@ -135,7 +138,7 @@ def test_a_file_whose_layers_all_stay_float_gives_the_float_engines_bits(tmp_pat
     checkpoint.save(tmp_path / "float.safetensors")
     images = images_of(checkpoint, 3, (64, 80))
     floats = open_file(tmp_path / "float.safetensors", threads=2)
-    assert np.array_equal(engine.run(images), floats.run(images))
+    assert np.array_equal(engine.run_tensor(images), floats.run_tensor(images))
     assert (engine.info.precision, floats.info.precision) == ("float32", "float32")
 
 
@@ -151,7 +154,9 @@ def test_any_number_of_threads_gives_the_same_bits(tmp_path, name):
     checkpoint = checkpoint_of(SPECS[name])
     quantised(checkpoint, tmp_path / "x.safetensors")
     images = images_of(checkpoint, 3, (80, 80))
-    answers = [open_file(tmp_path / "x.safetensors", threads=n).run(images) for n in (1, 2, 3, 7)]
+    answers = [
+        open_file(tmp_path / "x.safetensors", threads=n).run_tensor(images) for n in (1, 2, 3, 7)
+    ]
     assert all(np.array_equal(answers[0], other) for other in answers[1:])
 
 
@@ -163,7 +168,7 @@ def test_values_that_no_pixel_has_count_as_the_nearest_and_not_a_number_as_black
     usual = strange.copy()
     for x, value, nearest in ((3, np.nan, 0), (4, np.inf, 1), (5, -np.inf, 0), (6, 99, 1)):
         strange[0, :, 9, x], usual[0, :, 9, x] = value, (nearest - mean) / std
-    assert np.array_equal(engine.run(strange), engine.run(usual))
+    assert np.array_equal(engine.run_tensor(strange), engine.run_tensor(usual))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -174,7 +179,7 @@ def test_the_logits_are_near_the_networks(tmp_path, arch, method):
     images = images_of(checkpoint, 4, (64, 64))
     with torch.inference_mode():
         floats = checkpoint.to_model()(torch.from_numpy(images)).numpy()
-    assert snr_db(floats, engine.run(images)) > 25
+    assert snr_db(floats, engine.run_tensor(images)) > 25
 
 
 def test_the_limits_are_those_of_what_each_convolution_reads():
@@ -289,4 +294,4 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path, damage, reason):
     spec, _, tensors = read_tensors(tmp_path / "x.safetensors")
     damage(tensors)
     with pytest.raises(EngineError, match=reason):
-        NativeEngine(spec, tensors, num_classes=21, in_channels=3)
+        NativeEngine(spec, tensors, Preprocess((64, 64)), num_classes=21, in_channels=3)

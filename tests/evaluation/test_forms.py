@@ -145,9 +145,9 @@ def test_forms_are_closed_and_know_their_sizes(here):
     for form in forms:
         with form:
             assert form.size_bytes > 10_000
-            assert form.run(np.zeros((2, 3, 32, 32), np.float32)).shape == (2, len(LABELS))
+            assert form.run(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, len(LABELS))
         with pytest.raises(UsageError, match="closed"):
-            form.run(np.zeros((1, 3, 32, 32), np.float32))
+            form.run(np.zeros((1, 32, 32, 3), np.uint8))
 
 
 def test_forms_of_one_name_are_told_apart_in_a_ladder(here, tmp_path, monkeypatch):

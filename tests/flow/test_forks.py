@@ -142,7 +142,7 @@ def test_engines_that_a_fork_takes_from_a_process_say_so_with_the_cure(tmp_path)
             refuses(lambda: list(predictor.predict(images())))
             refuses(lambda: densepath.load(sys.argv[1], engine="aoti"))
             refuses(lambda: densepath.load(sys.argv[1], engine="compiled"))
-            refuses(lambda: engine.run(np.zeros((1, 3, 32, 32), np.float32)))
+            refuses(lambda: engine.run(np.zeros((1, 32, 32, 3), np.uint8)))
             refuses(lambda: next(begun))
             same(densepath.load(sys.argv[1], engine="auto").predict(images()), wanted)
             repr(predictor)
@@ -244,7 +244,7 @@ def test_what_cannot_be_sent_says_what_can(bundle):
         with pytest.raises(EngineError, match=r"densepath\.load can"):
             pickle.dumps(engine)
     with pytest.raises(EngineError, match=r"densepath\.load can"):
-        copy.copy(Predictor(NullEngine(2), Preprocess((8, 8)), ["a", "b"]))
+        copy.copy(Predictor(NullEngine(Preprocess((8, 8)), 2), ["a", "b"]))
     predictor.close()
     with pytest.raises(UsageError, match="closed"):
         pickle.dumps(predictor)

@@ -37,7 +37,7 @@ def shade(value):
 
 
 def predictor(batch_size=4, streams=2):
-    return Predictor(NullEngine(3, 3, batch_size, streams), PLAIN, LABELS)
+    return Predictor(NullEngine(PLAIN, 3, batch_size=batch_size, streams=streams), LABELS)
 
 
 @pytest.fixture
@@ -179,13 +179,13 @@ def test_a_source_in_python_that_waits_for_its_own_answer_gets_it():
 def test_many_images_that_are_there_are_answered_in_the_batches_of_a_list():
     sizes = {}
     for live in (False, True):
-        engine = NullEngine(3, 3, 8, 2)
+        engine = NullEngine(PLAIN, 3, batch_size=8, streams=2)
         sizes[live], run = [], engine.run
         engine.run_share = lambda images, live=live, run=run: (
             sizes[live].append(len(images)) or run(images)
         )
         images = [shade(i % 256) for i in range(60)]
-        answers = list(Predictor(engine, PLAIN, LABELS).predict(images, live=live))
+        answers = list(Predictor(engine, LABELS).predict(images, live=live))
         assert [answer.path for answer in answers] == [f"image {i}" for i in range(60)]
     assert sorted(sizes[False]) == [1, 1, 2, 2, 4, 4, 7, 7, 8, 8, 8, 8]
     assert sum(sizes[True]) == 60
@@ -254,9 +254,9 @@ def test_a_live_stream_is_taken_a_bounded_number_ahead_and_left_when_it_is_close
 
 def test_no_image_at_all_is_no_answer_and_one_has_the_whole_engine():
     assert list(predictor().predict(iter(()), live=True)) == []
-    engine = NullEngine(3, 3, 4, 2)
+    engine = NullEngine(PLAIN, 3, batch_size=4, streams=2)
     engine.run_share = None
-    assert len(list(Predictor(engine, PLAIN, LABELS).predict([shade(0)], live=True))) == 1
+    assert len(list(Predictor(engine, LABELS).predict([shade(0)], live=True))) == 1
 
 
 @pytest.fixture(scope="module")

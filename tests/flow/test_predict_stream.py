@@ -23,7 +23,7 @@ PLAIN = Preprocess((8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def predictor(batch_size=4, streams=1):
-    return Predictor(NullEngine(3, 3, batch_size, streams), PLAIN, LABELS)
+    return Predictor(NullEngine(PLAIN, 3, batch_size=batch_size, streams=streams), LABELS)
 
 
 def shade(value, channels=3):
@@ -136,7 +136,7 @@ def test_impossible_numbers_are_refused_before_anything_is_read(options):
 
 def test_labels_must_be_as_many_as_logits():
     with pytest.raises(UsageError, match="2 labels for 3 logits"):
-        Predictor(NullEngine(3), PLAIN, ["a", "b"])
+        Predictor(NullEngine(PLAIN, 3), ["a", "b"])
 
 
 def test_an_engine_that_cannot_explain_says_so():
@@ -148,7 +148,7 @@ class SlowEngine(NullEngine):
     """Takes its time, a different one each time, and writes down who called it for what."""
 
     def __init__(self, **options):
-        super().__init__(3, 3, **options)
+        super().__init__(PLAIN, 3, **options)
         self.alone, self.shared, self.at_once, self.most_at_once = [], [], 0, 0
         self._lock = threading.Lock()
 
@@ -175,7 +175,7 @@ def test_answers_keep_their_order_whatever_each_batch_takes(streams, batch_size)
     shades = [255 * (i * i % 3) // 2 for i in range(83)]
     images = [shade(value) for value in shades]
     images[17], images[82] = b"broken", b""
-    answers = list(Predictor(engine, PLAIN, LABELS).predict(iter(images), top_k=1))
+    answers = list(Predictor(engine, LABELS).predict(iter(images), top_k=1))
     assert [a.path for a in answers] == [f"image {i}" for i in range(83)]
     assert [i for i, a in enumerate(answers) if a.error] == [17, 82]
     wanted = [LABELS[value * 2 // 255] for value in shades]
@@ -192,7 +192,7 @@ def test_answers_keep_their_order_whatever_each_batch_takes(streams, batch_size)
 def test_an_image_alone_has_the_whole_engine():
     engine = SlowEngine(batch_size=4, streams=3)
     for images in (shade(0), [shade(0)], iter([shade(0)])):
-        assert len(list(Predictor(engine, PLAIN, LABELS).predict(images))) == 1
+        assert len(list(Predictor(engine, LABELS).predict(images))) == 1
     assert (engine.alone, engine.shared) == ([1, 1, 1], [])
 
 
@@ -213,7 +213,7 @@ def test_an_engine_that_fails_says_so_where_the_answer_would_be_and_ends_its_thr
 
     before = threading.active_count()
     images = [shade(0)] * 11 + [shade(255)] + [shade(0)] * 50
-    answers = Predictor(Failing(3, 3, 2, 2), PLAIN, LABELS).predict(images)
+    answers = Predictor(Failing(PLAIN, 3, batch_size=2, streams=2), LABELS).predict(images)
     answered = []
     with pytest.raises(MemoryError, match="no more"):
         answered.extend(answers)

@@ -30,7 +30,7 @@ PLAIN = Preprocess((8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
 def predict(images, channels=3):
     """The answers: dark or light, by the null engine's mean."""
     preprocess = Preprocess((8, 8), mean=(0.5,) * channels, std=(0.5,) * channels)
-    predictor = Predictor(NullEngine(2, channels, 8, 1), preprocess, ["dark", "light"])
+    predictor = Predictor(NullEngine(preprocess, 2, batch_size=8), ["dark", "light"])
     return list(predictor.predict(images, top_k=1))
 
 

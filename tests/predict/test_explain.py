@@ -29,6 +29,18 @@ def network(name):
     return build_model(name, num_classes=6).eval()
 
 
+PREPROCESS = Preprocess((32, 32))
+
+
+def noise(count, side=32):
+    random = np.random.default_rng(0)
+    return random.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def normalised(images):
+    return torch.from_numpy(PREPROCESS.normalise(images))
+
+
 def grad_cam_by_the_book(model, images):
     """Gradient of the best logit through the whole plain network, with autograd all the way."""
     features = model.forward_features(images)
@@ -43,27 +55,26 @@ def grad_cam_by_the_book(model, images):
 @pytest.mark.parametrize("name", ["densenet_bc_22_12", "dpn68"])
 def test_the_maps_are_those_of_a_backward_pass_through_the_plain_network(name):
     model = network(name)
-    images = torch.randn(3, 3, 64, 64)
-    wanted = grad_cam_by_the_book(copy.deepcopy(model), images)
-    _, maps = EagerEngine(model).explain(images.numpy())
+    images = noise(3, 64)
+    wanted = grad_cam_by_the_book(copy.deepcopy(model), normalised(images))
+    _, maps = EagerEngine(model, PREPROCESS).explain(images)
     assert maps.shape == tuple(wanted.shape)
     np.testing.assert_allclose(maps, wanted.numpy(), atol=1e-3)
 
 
 def test_with_mean_pooling_the_map_is_the_class_activation_map():
     model = network("densenet_bc_22_12")
-    images = torch.randn(2, 3, 32, 32)
+    images = noise(2)
     with torch.inference_mode():
-        features = model.forward_features(images)
+        features = model.forward_features(normalised(images))
         best = model.forward_head(features).argmax(1)
         cam = torch.einsum("nc,nchw->nhw", model.classifier.weight[best], features).relu()
-    _, maps = EagerEngine(model).explain(images.numpy())
+    _, maps = EagerEngine(model, PREPROCESS).explain(images)
     np.testing.assert_allclose(maps, cam / cam.amax((1, 2), keepdim=True), atol=1e-3)
 
 
 def test_explaining_gives_the_logits_of_running_before_and_after():
-    engine = EagerEngine(network("dpn68"))
-    images = torch.randn(2, 3, 32, 32).numpy()
+    engine, images = EagerEngine(network("dpn68"), PREPROCESS), noise(2)
     before = engine.run(images)
     logits, maps = engine.explain(images)
     np.testing.assert_allclose(logits, before, atol=1e-5)
@@ -74,15 +85,14 @@ def test_explaining_gives_the_logits_of_running_before_and_after():
 
 def test_a_broken_image_has_no_map_and_the_others_keep_theirs(tmp_path):
     model = network("densenet_bc_22_12")
-    predictor = Predictor(EagerEngine(model), Preprocess((32, 32)), list("abcdef"))
-    generator = np.random.default_rng(0)
-    noise = [generator.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(2)]
-    first, broken, last = predictor.explain([noise[0], tmp_path / "none.png", noise[1]])
+    predictor = Predictor(EagerEngine(model, PREPROCESS), list("abcdef"))
+    images = noise(2)
+    first, broken, last = predictor.explain([images[0], tmp_path / "none.png", images[1]])
     assert broken.heat is None
     assert "no such file" in broken.prediction.error
-    [alone] = predictor.explain([noise[1]])
+    [alone] = predictor.explain([images[1]])
     np.testing.assert_allclose(last.heat, alone.heat, atol=1e-4)
-    np.testing.assert_array_equal(first.image, noise[0])
+    np.testing.assert_array_equal(first.image, images[0])
 
 
 def test_warm_places_are_coloured_and_cold_ones_keep_the_picture():
@@ -119,15 +129,15 @@ def test_picture_names_are_safe_whatever_the_image_is_called():
 
 def test_the_map_of_a_chosen_class_is_that_of_its_own_gradient():
     model = network("densenet_bc_22_12")
-    images = torch.randn(2, 3, 32, 32)
+    images = noise(2)
     with torch.inference_mode():
-        features = model.forward_features(images)
-    engine = EagerEngine(copy.deepcopy(model))
+        features = model.forward_features(normalised(images))
+    engine = EagerEngine(copy.deepcopy(model), PREPROCESS)
     found = {}
     for target in range(6):
         cam = torch.einsum("c,nchw->nhw", model.classifier.weight[target], features).relu()
         cam = cam / cam.amax((1, 2), keepdim=True).clamp_min(1e-30)
-        _, found[target] = engine.explain(images.numpy(), target)
+        _, found[target] = engine.explain(images, target)
         np.testing.assert_allclose(found[target], cam.detach(), atol=1e-3)
     assert not np.allclose(found[0], found[1])
 
@@ -135,14 +145,14 @@ def test_the_map_of_a_chosen_class_is_that_of_its_own_gradient():
 @pytest.mark.parametrize("target", ["dog", 3, "3", np.int64(3)])
 def test_a_predictor_explains_the_class_that_is_asked_for(target, tmp_path):
     labels = ["ant", "bee", "cat", "dog", "eel", "fly"]
-    predictor = Predictor(EagerEngine(network("dpn68")), Preprocess((32, 32)), labels)
-    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    explained, broken = predictor.explain([noise, tmp_path / "none.png"], target=target, top_k=6)
+    predictor = Predictor(EagerEngine(network("dpn68"), PREPROCESS), labels)
+    [image] = noise(1)
+    explained, broken = predictor.explain([image, tmp_path / "none.png"], target=target, top_k=6)
     place = explained.prediction.labels.index("dog")
     score = explained.prediction.scores[place]
     assert explained.explained == (3, "dog", pytest.approx(score))
     assert broken.heat is None
-    [plain] = predictor.explain([noise])
+    [plain] = predictor.explain([image])
     assert plain.explained.class_id == plain.prediction.class_ids[0]
 
 

@@ -33,14 +33,14 @@ def checkpoint():
 def test_a_with_statement_closes_the_engine_whatever_happens_in_it(monkeypatch):
     closed = []
     monkeypatch.setattr(NullEngine, "close", lambda engine: closed.append(engine))
-    engine = NullEngine(2)
-    with Predictor(engine, Preprocess((4, 4)), ["dark", "light"]) as predictor:
+    engine = NullEngine(Preprocess((4, 4)), 2)
+    with Predictor(engine, ["dark", "light"]) as predictor:
         assert predictor.engine is engine
         assert closed == []
     assert closed == [engine]
     with (
         pytest.raises(KeyError),
-        Predictor(engine, Preprocess((4, 4)), ["dark", "light"]),
+        Predictor(engine, ["dark", "light"]),
     ):
         raise KeyError
     assert closed == [engine, engine]

@@ -85,7 +85,7 @@ def ends(subject):
 
 
 def litert_engine(subject, path, **options):
-    return LiteRtEngine(path, preprocess=subject.preprocess, **ends(subject), **options)
+    return LiteRtEngine(path, subject.preprocess, **ends(subject), **options)
 
 
 def plain(subject, calibration):
@@ -99,8 +99,8 @@ def ratio_db(wanted, found):
 
 
 def check_agreement(engine, subject, calibration, least_db):
-    batch, wanted = plain(subject, calibration)
-    found = engine.run(batch)
+    _, wanted = plain(subject, calibration)
+    found = engine.run(calibration.images)
     engine.close()
     assert engine.info.precision == "int8"
     assert ratio_db(wanted, found) > least_db
@@ -125,7 +125,7 @@ def test_litert_in_int8_answers_as_the_network_does(subject, calibrations, tflit
 
 @EXECUTORCH
 def test_executorch_in_int8_answers_as_the_network_does(subject, calibrations, pte):
-    check_agreement(ExecutorchEngine(pte, **ends(subject)), subject, calibrations[1], 20)
+    check_agreement(executorch_engine(subject, pte), subject, calibrations[1], 20)
 
 
 @LITERT
@@ -166,8 +166,9 @@ def test_litert_holds_every_normalised_pixel_whatever_the_calibration_showed(sub
 def test_an_image_of_bytes_comes_back_as_those_bytes(subject, tflite):
     engine = litert_engine(subject, tflite)
     every = np.arange(256, dtype=np.uint8).repeat(12).reshape(1, SIDE, SIDE, 3)
-    images = subject.preprocess.normalise(every)
-    np.testing.assert_array_equal(engine._spread._run_part._to_pixels(images), every)
+    to_pixels = engine._spread._run_part._to_pixels
+    assert to_pixels(every) is every
+    np.testing.assert_array_equal(to_pixels(subject.preprocess.normalise(every)), every)
     engine.close()
 
 
@@ -245,15 +246,15 @@ def test_the_stem_for_large_images_is_written_and_run(tmp_path, padding):
     checkpoint = Checkpoint.of(model, preprocess=Preprocess((64, 64)))
     pixels = np.random.default_rng(1).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
     some = Calibration(pixels, [""] * 20, checkpoint.preprocess, "noise")
-    batch, wanted = plain(checkpoint, some)
+    _, wanted = plain(checkpoint, some)
     told = {"in_channels": 3, "num_classes": 7, "size": (64, 64)}
     write_litert(checkpoint, tmp_path / "tflite", calibration=some)
     write_executorch(checkpoint, tmp_path / "pte", calibration=some)
     for engine in (
-        LiteRtEngine(tmp_path / "tflite", preprocess=checkpoint.preprocess, **told),
-        ExecutorchEngine(tmp_path / "pte", **told),
+        LiteRtEngine(tmp_path / "tflite", checkpoint.preprocess, **told),
+        ExecutorchEngine(tmp_path / "pte", checkpoint.preprocess, **told),
     ):
-        assert ratio_db(wanted, engine.run(batch)) > 20
+        assert ratio_db(wanted, engine.run(pixels)) > 20
         engine.close()
 
 
@@ -316,7 +317,7 @@ def test_a_damaged_file_is_refused(subject, tflite, pte, tmp_path, damage):
 
 
 def executorch_engine(subject, path, **options):
-    return ExecutorchEngine(path, **{**ends(subject), **options})
+    return ExecutorchEngine(path, subject.preprocess, **{**ends(subject), **options})
 
 
 @pytest.mark.parametrize(
@@ -351,11 +352,10 @@ def test_an_engine_refuses_a_precision_that_it_has_not(subject, tflite, pte):
 
 @LITERT
 def test_the_streams_of_litert_answer_alike(subject, calibrations, tflite):
-    batch, _ = plain(subject, calibrations[1])
     answers = []
     for options in ({"mode": "latency"}, {"mode": "throughput", "threads": 3}, {"threads": 2}):
         engine = litert_engine(subject, tflite, **options)
-        answers.append(engine.run(batch[:9]))
+        answers.append(engine.run(calibrations[1].images[:9]))
         engine.close()
     np.testing.assert_array_equal(answers[0], answers[1])
     np.testing.assert_array_equal(answers[0], answers[2])
@@ -369,6 +369,6 @@ def test_an_image_that_is_not_a_number_has_no_logits(subject, request, kind):
     engine = (litert_engine if kind == "tflite" else executorch_engine)(subject, path)
     batch = np.zeros((3, 3, SIDE, SIDE), np.float32)
     batch[1, 0, 5, 5] = np.nan
-    found = engine.run(batch)
+    found = engine.run_tensor(batch)
     engine.close()
     assert np.isnan(found).any(1).tolist() == [False, True, False]

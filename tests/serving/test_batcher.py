@@ -9,7 +9,6 @@ from concurrent.futures import CancelledError, wait
 import numpy as np
 import pytest
 
-from densepath.engines.engine import EngineInfo
 from densepath.engines.null import NullEngine
 from densepath.images.preprocess import Preprocess
 from densepath.serving.core.batcher import Batcher
@@ -18,11 +17,11 @@ from densepath.serving.core.errors import LateError, NotReadyError
 PREPROCESS = Preprocess((4, 4), None, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
 
 
-class Gate:
+class Gate(NullEngine):
     """An engine that answers [row's first value, rows of the batch] once it is let."""
 
     def __init__(self, streams: int = 1, batch_size: int = 8) -> None:
-        self.info = EngineInfo("gate", "cpu", "float32", 3, 2, batch_size, streams)
+        super().__init__(PREPROCESS, 2, batch_size=batch_size, streams=streams)
         self.open = threading.Event()
         self.entered = threading.Semaphore(0)
         self.batches: list[tuple[str, int]] = []
@@ -34,6 +33,12 @@ class Gate:
     def run_share(self, images):
         return self._run("run_share", images)
 
+    def run_tensor(self, tensor):
+        return self._run("run_tensor", tensor)
+
+    def run_tensor_share(self, tensor):
+        return self._run("run_tensor_share", tensor)
+
     def _run(self, how, images):
         self.batches.append((how, len(images)))
         self.entered.release()
@@ -41,9 +46,6 @@ class Gate:
         if self.error:
             raise self.error
         return np.array([[image[0, 0, 0], len(images)] for image in images], np.float32)
-
-    def close(self):
-        pass
 
 
 def row(value: float) -> np.ndarray:
@@ -57,7 +59,7 @@ def made():
 
     def make(engine, **options):
         engines.append(engine)
-        batchers.append(Batcher(engine, PREPROCESS, **options))
+        batchers.append(Batcher(engine, **options))
         return batchers[-1]
 
     yield make
@@ -69,7 +71,7 @@ def made():
 
 
 def test_each_request_gets_its_own_rows_whatever_they_were_batched_with(made):
-    engine = NullEngine(num_classes=3, streams=2, batch_size=4)
+    engine = NullEngine(PREPROCESS, 3, streams=2, batch_size=4)
     batcher, wrong = made(engine), []
 
     def ask(seed: int) -> None:
@@ -133,7 +135,7 @@ def test_a_row_that_is_alone_has_the_whole_machine_and_others_a_share(made):
     engine.entered.acquire()
     second = batcher.submit([row(2)])
     engine.entered.acquire()
-    assert [how for how, _ in engine.batches] == ["run", "run_share"]
+    assert [how for how, _ in engine.batches] == ["run_tensor", "run_tensor_share"]
     engine.open.set()
     wait(first + second, 30)
 
@@ -163,12 +165,42 @@ def test_rows_of_another_size_run_by_themselves(made):
     assert [future.result(30).batch_size for future in futures] == [1, 1, 1, 1]
 
 
-def test_pixels_are_normalised_on_their_way(made):
+def pixels(value: int) -> np.ndarray:
+    return np.full((4, 4, 3), value, np.uint8)
+
+
+def test_images_reach_the_engine_as_they_are_and_in_calls_of_their_own(made):
     engine = Gate()
-    engine.open.set()
     batcher = made(engine)
-    pixels = np.full((4, 4, 3), 255, np.uint8)
-    assert batcher.submit([pixels])[0].result(30).logits[0] == pytest.approx(0.5)
+    futures = batcher.submit([pixels(1)])
+    engine.entered.acquire()
+    futures += batcher.submit([pixels(2), pixels(255), row(3), pixels(4)])
+    engine.open.set()
+    answers = [future.result(30).logits.tolist() for future in futures]
+    assert answers == [[1, 1], [2, 2], [255, 2], [3, 1], [4, 1]]
+    assert [how.removesuffix("_share") for how, _ in engine.batches] == [
+        *("run", "run", "run_tensor", "run"),
+    ]
+
+
+def test_images_and_tensors_of_one_size_have_the_same_logits(made):
+    """Rows of 3 × 3 pixels, for which uint8 [H, W, C] and float32 [C, H, W] look alike."""
+    batcher = made(NullEngine(PREPROCESS, 2))
+    image = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
+    first, second = batcher.submit([image, PREPROCESS.normalise(image)])
+    assert first.result(30).logits.tolist() == second.result(30).logits.tolist()
+
+
+def test_rows_of_images_wait_as_bytes(made):
+    """A quarter of what a tensor has: 64 images of 224 × 224 wait in under 10 MB."""
+    engine = Gate()
+    batcher = made(engine)
+    futures = batcher.submit([pixels(0)])
+    engine.entered.acquire()
+    futures += batcher.submit([np.zeros((224, 224, 3), np.uint8) for _ in range(64)])
+    assert sum(entry.row.nbytes for entry in batcher._queue) == 64 * 224 * 224 * 3
+    engine.open.set()
+    wait(futures, 30)
 
 
 def test_a_cancelled_row_leaves_the_queue_and_never_runs(made):

@@ -61,10 +61,12 @@ def test_a_slow_answer_reaches_a_client_that_sends_no_more(in_process, files, mo
     """It is asked meanwhile whether it is there, in a way that clients pass over."""
     from densepath.serving.core.batcher import Batcher
 
-    stack = Batcher._stack
+    compute = Batcher._compute
     with in_process() as running:
         monkeypatch.setattr(
-            Batcher, "_stack", lambda self, rows: (time.sleep(0.5), stack(self, rows))[1]
+            Batcher,
+            "_compute",
+            lambda *of, **how: (time.sleep(0.5), compute(*of, **how))[1],
         )
         answer = half_closed(running, post("/classify", "image/png", files[0].read_bytes()))
         both = half_closed(running, 2 * post("/classify", "image/png", files[0].read_bytes()))
@@ -80,16 +82,16 @@ def test_who_sent_all_and_left_does_not_keep_the_network_busy(in_process, files,
     """Only a reset tells such a client from one that waits."""
     from densepath.serving.core.batcher import Batcher
 
-    ran, stack = [], Batcher._stack
+    ran, compute = [], Batcher._compute
 
-    def slow(self, rows):
+    def slow(self, rows, **how):
         ran.append(len(rows))
         time.sleep(0.3)
-        return stack(self, rows)
+        return compute(self, rows, **how)
 
     request = post("/classify", "image/png", files[0].read_bytes())
     with in_process(max_batch=1, threads=1) as running:
-        monkeypatch.setattr(Batcher, "_stack", slow)
+        monkeypatch.setattr(Batcher, "_compute", slow)
         for _ in range(40):
             with socket.create_connection(address(running), timeout=30) as connection:
                 connection.sendall(request)

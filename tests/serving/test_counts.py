@@ -82,11 +82,11 @@ def test_images_that_come_too_late_are_counted_as_that(server, files):
 def test_a_network_that_fails_is_counted(in_process, files, monkeypatch):
     from densepath.serving.core.batcher import Batcher
 
-    def fail(self, rows):
+    def fail(self, rows, **how):
         raise RuntimeError("the network broke")
 
     with in_process() as running, running.http() as client:
-        monkeypatch.setattr(Batcher, "_stack", fail)
+        monkeypatch.setattr(Batcher, "_compute", fail)
         image = encoded(files[0])
         tensor = np.zeros((1, 3, 32, 32)).tolist()
         inputs = [{"name": "images", "datatype": "FP32", "shape": [1, 3, 32, 32], "data": tensor}]

@@ -53,7 +53,7 @@ def reference(bundles, tensor, name="colour"):
     import densepath
 
     with densepath.load(bundles / name, engine="native") as predictor:
-        return predictor.engine.run(tensor)
+        return predictor.engine.run_tensor(tensor)
 
 
 def test_the_server_says_that_it_lives_and_is_ready(triton):

@@ -247,7 +247,7 @@ def test_counts_of_another_kind_are_refused_by_every_verb(here, verb, name, valu
 
 @pytest.mark.parametrize("options", [{"top_k": "3"}, {"top_k": 1.5}, {"batch_size": "8"}])
 def test_counts_of_another_kind_are_refused(options):
-    predictor = Predictor(NullEngine(2, 3, 4, 1), Preprocess((8, 8)), ["a", "b"])
+    predictor = Predictor(NullEngine(Preprocess((8, 8)), 2), ["a", "b"])
     with pytest.raises(UsageError, match="must be a whole number"):
         predictor.predict(np.zeros((8, 8, 3), np.uint8), **options)
 
@@ -308,7 +308,7 @@ def test_texts_of_what_a_user_holds_are_one_short_line(here):
     bundle = Bundle.open("bundles/cifar")
     data = densepath.open_dataset("digits", split="test")
     splits = densepath.open_splits("digits")
-    predictor = Predictor(NullEngine(1000, 3, 4, 1), checkpoint.preprocess, checkpoint.labels)
+    predictor = Predictor(NullEngine(checkpoint.preprocess, 1000), checkpoint.labels)
     prediction = Prediction("a.png", [1], ["cat"], [0.5])
     heat = np.zeros((7, 7), np.float32)
     held = [

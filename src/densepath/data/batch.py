@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -17,13 +17,15 @@ from densepath.data.randomness import EpochRandomness
 from densepath.errors import ImageError
 from densepath.images.preprocess import Image, Preprocess
 
+Made: TypeAlias = Literal["normalised", "pixels"]
+
 
 @dataclass
 class Batch:
     """Images of one step.
 
     Attributes:
-        images: float32 [N, C, H, W].
+        images: float32 [N, C, H, W], normalised; of a loader of pixels uint8 [N, H, W, C].
         targets: int64 [N], or float32 [N, classes] of a multi-label set.
         indices: int64 [N], the samples' numbers in the data set.
         errors: the images that could not be read and are not in this batch.
@@ -67,8 +69,15 @@ class Augmented:
 class BatchMaker:
     """Sample numbers → a Batch; broken images are left out and listed."""
 
-    def __init__(self, dataset: Dataset, change: Change, preprocess: Preprocess) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        change: Change,
+        preprocess: Preprocess,
+        made: Made = "normalised",
+    ) -> None:
         self._dataset, self._change, self._preprocess = dataset, change, preprocess
+        self._made = made
 
     def __call__(self, indices: NDArray[np.intp]) -> Batch:
         """The samples of these numbers, in their order."""
@@ -93,10 +102,12 @@ class BatchMaker:
         )
 
     def _stack(self, images: list[Image], boxes: list[Box | None]) -> Tensor:
-        """float32 [N, C, H, W], also for N = 0."""
-        if not images:
-            return torch.empty(0, self._preprocess.channels, *self._preprocess.size)
-        values = self._preprocess.normalise(np.stack(images))
+        """[N, C, H, W], or pixels [N, H, W, C], also for N = 0."""
+        size, channels = self._preprocess.size, self._preprocess.channels
+        pixels = np.stack(images) if images else np.empty((0, *size, channels), np.uint8)
+        if self._made == "pixels":
+            return torch.from_numpy(pixels)
+        values = self._preprocess.normalise(pixels)
         for number, box in enumerate(boxes):
             if box is not None:
                 values[number, :, *box] = 0.0

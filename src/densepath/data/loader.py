@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from densepath.choices import OnError
 from densepath.data.augment import Augment
-from densepath.data.batch import Augmented, Batch, BatchMaker, Fitted
+from densepath.data.batch import Augmented, Batch, BatchMaker, Fitted, Made
 from densepath.data.dataset import Dataset
 from densepath.data.randomness import shuffled
 from densepath.data.steps import count_steps, share_out
@@ -95,9 +95,11 @@ class EvalLoader:
         world_size: int = 1,
         workers: int = 0,
         on_error: OnError = "fail",
+        images: Made = "normalised",
     ) -> None:
+        """`images` are what a network takes, or an engine, which normalises by itself: `pixels`."""
         _check(dataset, batch_size, workers, rank, world_size, on_error)
-        self._maker = BatchMaker(dataset, Fitted(preprocess), preprocess)
+        self._maker = BatchMaker(dataset, Fitted(preprocess), preprocess, images)
         own = np.array_split(np.arange(len(dataset)), world_size)[rank]
         self._steps = [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
         self._workers, self._on_error = workers, on_error

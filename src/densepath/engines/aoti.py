@@ -15,10 +15,12 @@ import torch
 
 from densepath.bundle.formats import Precision, Runtime
 from densepath.caches import share_cache
-from densepath.engines.engine import EngineInfo, Images, Logits
+from densepath.engines.engine import EngineInfo, Incoming, Logits
 from densepath.engines.modes import Mode, Spread, SpreadEngine, check_one_stream
 from densepath.engines.opening import Opening
+from densepath.engines.pixels import as_tensor
 from densepath.errors import BundleError, UsageError
+from densepath.images.preprocess import Preprocess
 
 PART = 8
 
@@ -29,6 +31,7 @@ class AotiEngine(SpreadEngine):
     def __init__(
         self,
         model: str | Path,
+        preprocess: Preprocess,
         *,
         in_channels: int,
         num_classes: int,
@@ -39,6 +42,7 @@ class AotiEngine(SpreadEngine):
         """
         Args:
             model: the `.pt2` file; it is code that will be run, so open verified bundles only.
+            preprocess: what normalises.
             in_channels: the channels of the images.
             num_classes: the logits.
             size: height and width of the images; None if the package takes any. The package
@@ -56,7 +60,7 @@ class AotiEngine(SpreadEngine):
                 "'openvino' and 'eager' can compute in it."
             )
         check_one_stream("aoti", mode)
-        self._package = _load(Path(model))
+        self._package, self.preprocess = _load(Path(model)), preprocess
         self.info = EngineInfo(
             "aoti", "cpu", precision, in_channels, num_classes, PART, streams=1, size=size
         )
@@ -68,11 +72,11 @@ class AotiEngine(SpreadEngine):
         super().close()
         self._package = None
 
-    def _run_part(self, images: Images) -> Logits:
+    def _run_part(self, batch: Incoming) -> Logits:
         """The logits of at most `PART` images."""
-        batch = torch.from_numpy(np.require(images, requirements=["C", "W"]))
+        tensor = np.require(as_tensor(batch, self.preprocess), requirements=["C", "W"])
         with self._one_at_a_time, torch.inference_mode():
-            logits = self._package(batch)
+            logits = self._package(torch.from_numpy(tensor))
         return logits.float().numpy()
 
 
@@ -80,6 +84,7 @@ def open_engine(row: Runtime, opening: Opening) -> AotiEngine:
     """The engine of a bundle's row."""
     return AotiEngine(
         opening.file,
+        opening.preprocess,
         in_channels=opening.in_channels,
         num_classes=opening.num_classes,
         size=opening.size,

@@ -19,10 +19,12 @@ from torch import Tensor
 from densepath.bundle.formats import Precision, Runtime
 from densepath.caches import share_cache
 from densepath.engines.eager import to_network
-from densepath.engines.engine import EngineInfo, Images, Logits
+from densepath.engines.engine import EngineInfo, Incoming, Logits
 from densepath.engines.modes import Mode, Spread, SpreadEngine, check_one_stream
 from densepath.engines.opening import Opening
+from densepath.engines.pixels import as_tensor
 from densepath.errors import EngineError, UnknownNameError
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import Model
 from densepath.models.device import find_device
 
@@ -40,6 +42,7 @@ class CompiledEngine(SpreadEngine):
     def __init__(
         self,
         model: Model,
+        preprocess: Preprocess,
         *,
         device: str = "cpu",
         precision: Precision = "float32",
@@ -48,6 +51,7 @@ class CompiledEngine(SpreadEngine):
         """
         Args:
             model: the network.
+            preprocess: what normalises.
             device: `cpu`, `cuda:0`, or `auto` for a GPU when there is one.
             precision: the type of the arithmetic.
             mode: `auto` or `latency`.
@@ -61,6 +65,7 @@ class CompiledEngine(SpreadEngine):
             raise UnknownNameError("precision", precision, TYPES)
         check_one_stream("compiled", mode)
         self._place, self._type = find_device(device), TYPES[precision]
+        self.preprocess = preprocess
         share_cache()
         with _quiet():
             _check_compiler()
@@ -78,14 +83,14 @@ class CompiledEngine(SpreadEngine):
         super().close()
         self._network = None
 
-    def _run_part(self, images: Images) -> Logits:
+    def _run_part(self, batch: Incoming) -> Logits:
         """The logits of at most `PART` images."""
-        count = len(images)
-        filled = 1 if count == 1 else PART
-        batch = np.zeros((filled, *images.shape[1:]), np.float32)
-        batch[:count] = images
-        tensor = torch.from_numpy(batch)
-        tensor = tensor.to(self._place, self._type, memory_format=torch.channels_last)
+        found, count = as_tensor(batch, self.preprocess), len(batch)
+        filled = np.zeros((1 if count == 1 else PART, *found.shape[1:]), np.float32)
+        filled[:count] = found
+        tensor = torch.from_numpy(filled).to(
+            self._place, self._type, memory_format=torch.channels_last
+        )
         with self._one_at_a_time, _quiet(), torch.no_grad():
             logits: Tensor = self._network(tensor)
         return logits[:count].float().cpu().numpy()
@@ -94,7 +99,11 @@ class CompiledEngine(SpreadEngine):
 def open_engine(row: Runtime, opening: Opening) -> CompiledEngine:
     """The engine of a bundle's row, or of a checkpoint."""
     return CompiledEngine(
-        to_network(opening), device=opening.device, precision=opening.precision, mode=opening.mode
+        to_network(opening),
+        opening.preprocess,
+        device=opening.device,
+        precision=opening.precision,
+        mode=opening.mode,
     )
 
 

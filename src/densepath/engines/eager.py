@@ -20,11 +20,20 @@ from torch import Tensor
 
 from densepath.bundle.formats import Precision, Runtime
 from densepath.engines import forks
-from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
+from densepath.engines.engine import (
+    EngineInfo,
+    Images,
+    Incoming,
+    Logits,
+    Normalised,
+    check_images,
+)
 from densepath.engines.fused import FusedNetwork, fuse
 from densepath.engines.modes import Mode, Spread, SpreadEngine, count_streams
 from densepath.engines.opening import Opening
+from densepath.engines.pixels import as_tensor
 from densepath.errors import UnknownNameError
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import Model
 from densepath.models.device import find_device
 from densepath.notes import say_once
@@ -49,19 +58,20 @@ class EagerEngine(SpreadEngine):
     def __init__(
         self,
         model: Model,
+        preprocess: Preprocess,
         *,
         device: str = "cpu",
         precision: Precision = "float32",
         mode: Mode = "auto",
-        size: tuple[int, int] | None = None,
     ) -> None:
         """
         Args:
             model: the network, which the engine may change.
+            preprocess: what normalises; its size is that of the images to come, which the batch
+                size follows.
             device: `cpu`, `cuda:0`, or `auto` for a GPU when there is one.
             precision: the type of the arithmetic.
             mode: how the threads of torch are used, see `modes.py`; a GPU has one stream.
-            size: height and width of the images to come, which the batch size follows.
 
         Raises:
             UnknownNameError: no such precision or mode.
@@ -70,10 +80,11 @@ class EagerEngine(SpreadEngine):
         if precision not in _TYPES:
             raise UnknownNameError("precision", precision, _TYPES)
         self._place, self._type = find_device(device), _TYPES[precision]
+        self.preprocess = preprocess
         self._network = fuse(model.eval()).to(self._place, self._type)
         on_cpu = self._place.type == "cpu"
         streams, _ = count_streams(mode if on_cpu else "latency", torch.get_num_threads())
-        height, width = size or (model.spec.input_size, model.spec.input_size)
+        height, width = preprocess.size
         pixels = _BATCH_PIXELS.get(self._place.type, _BATCH_PIXELS["cpu"])
         self.info = EngineInfo(
             "eager",
@@ -106,11 +117,12 @@ class EagerEngine(SpreadEngine):
             UsageError: images of another shape or type.
             EngineError: the engine was opened before this process was forked.
         """
-        check_batch(images, self.info)
+        check_images(images, self.info)
         if self.lost:
             raise forks.lost_engine(self.info.name)
+        tensor = as_tensor(images, self.preprocess)
         with torch.inference_mode():
-            features = self._network.forward_features(self._to_device(images))
+            features = self._network.forward_features(self._to_device(tensor))
         # A clone made here may enter autograd, which inference tensors may not.
         maps, logits = grad_cam(self._network, features.clone(), target)
         return logits.float().cpu().numpy(), maps.float().cpu().numpy()
@@ -120,37 +132,38 @@ class EagerEngine(SpreadEngine):
         super().close()
         self._network.to("meta")
 
-    def _run_part(self, images: Images) -> Logits:
+    def _run_part(self, batch: Incoming) -> Logits:
         """The logits, computed in the calling thread."""
+        tensor = as_tensor(batch, self.preprocess)
         with torch.inference_mode():
-            return self._halving(images).float().cpu().numpy()
+            return self._halving(tensor).float().cpu().numpy()
 
-    def _to_device(self, images: Images) -> Tensor:
+    def _to_device(self, tensor: Normalised) -> Tensor:
         """The batch on the device, channels last, in the engine's type."""
         # PyTorch warns of arrays that it may not write to, and takes no mirrored ones.
-        plain = images.flags.writeable and min(images.strides) >= 0
-        tensor = torch.from_numpy(images if plain else images.copy())
-        return tensor.to(self._place, self._type, memory_format=torch.channels_last)
+        plain = tensor.flags.writeable and min(tensor.strides) >= 0
+        given = torch.from_numpy(tensor if plain else tensor.copy())
+        return given.to(self._place, self._type, memory_format=torch.channels_last)
 
-    def _halving(self, images: Images) -> Tensor:
+    def _halving(self, tensor: Normalised) -> Tensor:
         """Logits on the device; too large a batch in two halves."""
         try:
-            return self._network(self._to_device(images))
+            return self._network(self._to_device(tensor))
         except torch.OutOfMemoryError:
-            if len(images) == 1:
+            if len(tensor) == 1:
                 raise
-        middle = len(images) // 2
-        return torch.cat([self._halving(images[:middle]), self._halving(images[middle:])])
+        middle = len(tensor) // 2
+        return torch.cat([self._halving(tensor[:middle]), self._halving(tensor[middle:])])
 
 
 def open_engine(row: Runtime, opening: Opening) -> EagerEngine:
     """The engine of a bundle's row, or of a checkpoint."""
     return EagerEngine(
         to_network(opening),
+        opening.preprocess,
         device=opening.device,
         precision=opening.precision,
         mode=opening.mode,
-        size=opening.preprocess.size,
     )
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from densepath.bundle.formats import Precision, Runtime
-from densepath.engines.engine import EngineInfo, Images, Logits
+from densepath.engines.engine import EngineInfo, Incoming, Logits
 from densepath.engines.modes import Mode, Spread, SpreadEngine, check_one_stream, count_streams
 from densepath.engines.native_output import quiet_native_output
 from densepath.engines.opening import Opening
+from densepath.engines.pixels import as_tensor, spoil
 from densepath.errors import BundleError, MissingPackageError, UnknownNameError, UsageError
+from densepath.images.preprocess import Preprocess
 
 PRECISIONS: tuple[Precision, ...] = ("int8", "float32")
 METHOD = "forward"
@@ -33,6 +35,7 @@ class ExecutorchEngine(SpreadEngine):
     def __init__(
         self,
         model: str | Path,
+        preprocess: Preprocess,
         *,
         in_channels: int,
         num_classes: int,
@@ -44,6 +47,7 @@ class ExecutorchEngine(SpreadEngine):
         """
         Args:
             model: the `.pte` file.
+            preprocess: what normalises.
             in_channels: the channels of the images.
             num_classes: the logits.
             size: height and width of the images.
@@ -62,6 +66,7 @@ class ExecutorchEngine(SpreadEngine):
             raise UnknownNameError("precision", precision, PRECISIONS)
         check_one_stream("executorch", mode)
         _, count = count_streams("latency", threads)
+        self.preprocess = preprocess
         runtime = _import_runtime()
         with _POOL, quiet_native_output():
             if runtime._threadpool_get_thread_count() != count:
@@ -79,21 +84,19 @@ class ExecutorchEngine(SpreadEngine):
         with _POOL:
             self._method = self._program = _closed
 
-    def _run_part(self, images: Images) -> Logits:
+    def _run_part(self, batch: Incoming) -> Logits:
         """The logits of each image, one after another."""
-        batch = torch.from_numpy(np.require(images, requirements=["C", "W"]))
+        tensor = np.require(as_tensor(batch, self.preprocess), requirements=["C", "W"])
         with _POOL:
-            logits = [self._method([batch[i : i + 1]])[0] for i in range(len(batch))]
-        answer = torch.cat(logits).numpy()
-        # Integers, and XNNPACK's ReLU, make a number of what is none.
-        answer[~np.isfinite(images.sum(axis=(1, 2, 3)))] = np.nan
-        return answer
+            logits = [self._method([image[None]])[0] for image in torch.from_numpy(tensor)]
+        return spoil(torch.cat(logits).numpy(), batch)
 
 
 def open_engine(row: Runtime, opening: Opening) -> ExecutorchEngine:
     """The engine of a bundle's row."""
     return ExecutorchEngine(
         opening.file,
+        opening.preprocess,
         in_channels=opening.in_channels,
         num_classes=opening.num_classes,
         size=opening.one_size,

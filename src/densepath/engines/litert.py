@@ -1,7 +1,7 @@
 """LiteRT as an engine: a bundle's `.tflite` on the CPU, in INT8 or float32.
 
-The network takes pixels and normalises them itself, so that a device needs no floating point; the
-engine takes normalised images as every engine does, and turns them back into pixels.
+The network takes pixels and normalises them itself, so that a device needs no floating point;
+a tensor that is normalised already is turned back into pixels.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.bundle.formats import Precision, Runtime
-from densepath.engines.engine import EngineInfo, Images, Logits
+from densepath.engines.engine import EngineInfo, Incoming, Logits
 from densepath.engines.modes import Mode, Spread, SpreadEngine, count_streams
 from densepath.engines.native_output import quiet_native_output
 from densepath.engines.opening import Opening
+from densepath.engines.pixels import are_pixels, as_pixels, spoil
 from densepath.errors import BundleError, MissingPackageError, UnknownNameError
 from densepath.images.preprocess import Preprocess
 
@@ -46,8 +47,8 @@ class LiteRtEngine(SpreadEngine):
     def __init__(
         self,
         model: str | Path,
-        *,
         preprocess: Preprocess,
+        *,
         in_channels: int,
         num_classes: int,
         size: tuple[int, int],
@@ -59,8 +60,8 @@ class LiteRtEngine(SpreadEngine):
         """
         Args:
             model: the `.tflite` file.
-            preprocess: how pixels were normalised. In INT8 an image that does not come of bytes
-                is rounded to them.
+            preprocess: how a tensor was normalised. In INT8 one that does not come of bytes is
+                rounded to them.
             in_channels: the channels of the images.
             num_classes: the logits.
             size: height and width of the images.
@@ -80,6 +81,7 @@ class LiteRtEngine(SpreadEngine):
         if kernels not in get_args(Kernels):
             raise UnknownNameError("kernels", kernels, get_args(Kernels))
         streams, count = count_streams(mode, threads)
+        self.preprocess = preprocess
         self.info = EngineInfo(
             "litert", "cpu", precision, in_channels, num_classes, PART, streams, size
         )
@@ -97,7 +99,7 @@ def open_engine(row: Runtime, opening: Opening, kernels: Kernels = "optimised") 
     """The engine of a bundle's row."""
     return LiteRtEngine(
         opening.file,
-        preprocess=opening.preprocess,
+        opening.preprocess,
         in_channels=opening.in_channels,
         num_classes=opening.num_classes,
         size=opening.one_size,
@@ -124,29 +126,26 @@ class _Interpreters:
         threads: int,
         kernels: Kernels,
     ) -> None:
-        self._info = info
-        scale, offset = preprocess.scale_and_offset()
-        self._scale, self._offset = scale[:, None, None], offset[:, None, None]
+        self._info, self._preprocess = info, preprocess
         self._open = partial(_open, model, info, threads, kernels)
         self._idle = [self._open()]
 
-    def __call__(self, images: Images) -> Logits:
+    def __call__(self, batch: Incoming) -> Logits:
         """The logits of each image, one after another."""
         try:
             interpreter = self._idle.pop()
         except IndexError:
             interpreter = self._open()
-        logits = [self._run_one(interpreter, pixels) for pixels in self._to_pixels(images)]
+        logits = [self._run_one(interpreter, pixels) for pixels in self._to_pixels(batch)]
         self._idle.append(interpreter)
-        answer = np.concatenate(logits)
-        # Bytes, and LiteRT's ReLU, make a number of what is none.
-        answer[~np.isfinite(images.sum(axis=(1, 2, 3)))] = np.nan
-        return answer
+        return spoil(np.concatenate(logits), batch)
 
-    def _to_pixels(self, images: Images) -> NDArray[np.float32] | NDArray[np.uint8]:
-        """Normalised [N, C, H, W] → pixels [N, H, W, C], bytes in INT8."""
-        pixels = ((images - self._offset) / self._scale).transpose(0, 2, 3, 1)
+    def _to_pixels(self, batch: Incoming) -> NDArray[np.float32] | NDArray[np.uint8]:
+        """Pixels [N, H, W, C], bytes in INT8 and otherwise float32."""
+        pixels = as_pixels(batch, self._preprocess)
         if self._info.precision == "float32":
+            return pixels.astype(np.float32, copy=False)
+        if are_pixels(pixels):
             return pixels
         return np.nan_to_num(pixels).round().clip(0, 255).astype(np.uint8)
 

@@ -11,17 +11,28 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from typing import NoReturn, TypeAlias, get_args
+from typing import Any, NoReturn, TypeAlias, get_args
 
 import numpy as np
 
 from densepath.choices import Mode
 from densepath.engines import forks
 from densepath.engines.cores import count_threads
-from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
+from densepath.engines.engine import (
+    EngineInfo,
+    Images,
+    Incoming,
+    Logits,
+    Normalised,
+    check_images,
+    check_tensor,
+)
 from densepath.errors import UnknownNameError, UsageError
+from densepath.images.preprocess import Preprocess
+from densepath.images.resize import Fit
 
-RunPart: TypeAlias = Callable[[Images], Logits]
+# Images or a tensor, which a runtime's own function makes what its runtime takes.
+RunPart: TypeAlias = Callable[[Incoming], Logits]
 
 
 def count_streams(mode: Mode, threads: int | None) -> tuple[int, int]:
@@ -94,40 +105,39 @@ class Spread:
         self.lost = True
         forks.keep_for_ever(self)
 
-    def run(self, images: Images) -> Logits:
-        """Logits [N, num_classes] of images [N, in_channels, H, W], by all streams.
+    def run(self, batch: Incoming) -> Logits:
+        """Logits [N, num_classes] of a batch that was checked, by all streams.
 
         Raises:
-            UsageError: images of another shape or type.
+            UsageError: the engine is closed.
+            EngineError: it is lost.
         """
-        check_batch(images, self._info)
         with self._counted():
-            return self._run(images)
+            return self._run(batch)
 
-    def _run(self, images: Images) -> Logits:
+    def _run(self, batch: Incoming) -> Logits:
         """The logits, by all streams."""
-        if not len(images):
+        if not len(batch):
             return self._no_logits()
         streams, part = self._info.streams, self._info.batch_size
-        if len(images) == 1 and streams > 1 and self._build_alone is not None:
-            return self._run_alone(images)
-        rounds = -(-len(images) // (part * streams))
-        parts = np.array_split(images, min(rounds * streams, len(images)))
+        if len(batch) == 1 and streams > 1 and self._build_alone is not None:
+            return self._run_alone(batch)
+        rounds = -(-len(batch) // (part * streams))
+        parts: list[Any] = np.array_split(batch, min(rounds * streams, len(batch)))
         if self._pool is None or (len(parts) == 1 and not self._bound):
             return np.concatenate([self._run_part(part) for part in parts])
         return np.concatenate(list(self._pool.map(self._run_part, parts)))
 
-    def run_share(self, images: Images) -> Logits:
+    def run_share(self, batch: Incoming) -> Logits:
         """As `run`, by one stream; where there are several, in one call."""
         if self._info.streams == 1:
-            return self.run(images)
-        check_batch(images, self._info)
+            return self.run(batch)
         with self._counted():
-            if not len(images):
+            if not len(batch):
                 return self._no_logits()
             if self._pool is not None and self._bound:
-                return self._pool.submit(self._run_part, images).result()
-            return self._run_part(images)
+                return self._pool.submit(self._run_part, batch).result()
+            return self._run_part(batch)
 
     def close(self) -> None:
         """The calls that were running and the threads have ended, and the network is let go.
@@ -168,13 +178,13 @@ class Spread:
         """[0, num_classes]."""
         return np.zeros((0, self._info.num_classes), np.float32)
 
-    def _run_alone(self, images: Images) -> Logits:
+    def _run_alone(self, batch: Incoming) -> Logits:
         """The logits, by the form for an image that comes alone."""
         with self._building:
             if self._alone is None:
                 assert self._build_alone is not None
                 self._alone = self._build_alone()
-        return self._alone(images)
+        return self._alone(batch)
 
 
 class SpreadEngine:
@@ -182,10 +192,17 @@ class SpreadEngine:
 
     Attributes:
         info: what it is.
+        preprocess: what it normalises by.
     """
 
     info: EngineInfo
+    preprocess: Preprocess
     _spread: Spread
+
+    @property
+    def fit(self) -> Fit:
+        """The way from an image to the network's size."""
+        return self.preprocess.fit
 
     @property
     def lost(self) -> bool:
@@ -196,18 +213,30 @@ class SpreadEngine:
         forks.refuse_to_pickle(self.info.name)
 
     def run(self, images: Images) -> Logits:
-        """float32 [N, in_channels, H, W] → float32 [N, num_classes]."""
+        """uint8 [N, H, W, in_channels] → float32 [N, num_classes]."""
+        check_images(images, self.info)
         return self._spread.run(images)
 
     def run_share(self, images: Images) -> Logits:
         """As `run`, on one stream."""
+        check_images(images, self.info)
         return self._spread.run_share(images)
+
+    def run_tensor(self, tensor: Normalised) -> Logits:
+        """float32 [N, in_channels, H, W], normalised → float32 [N, num_classes]."""
+        check_tensor(tensor, self.info)
+        return self._spread.run(tensor)
+
+    def run_tensor_share(self, tensor: Normalised) -> Logits:
+        """As `run_tensor`, on one stream."""
+        check_tensor(tensor, self.info)
+        return self._spread.run_share(tensor)
 
     def close(self) -> None:
         """The network's memory is free."""
         self._spread.close()
 
 
-def _closed(images: Images) -> Logits:
+def _closed(batch: Incoming) -> Logits:
     """What runs after `close`."""
     raise UsageError("the engine is closed; open it again to run images.")

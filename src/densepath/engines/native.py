@@ -18,9 +18,18 @@ from numpy.typing import NDArray
 
 from densepath.bundle.formats import Precision, Runtime
 from densepath.engines import forks
-from densepath.engines.engine import EngineInfo, Images, Logits, check_batch
+from densepath.engines.engine import (
+    EngineInfo,
+    Images,
+    Incoming,
+    Logits,
+    Normalised,
+    check_images,
+    check_tensor,
+)
 from densepath.engines.modes import Mode, count_streams
 from densepath.engines.opening import Opening
+from densepath.engines.pixels import as_tensor
 from densepath.errors import EngineError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.images.resize import Fit, fast_fit
@@ -39,20 +48,22 @@ IMAGES_A_CALL = 4
 
 
 class NativeEngine:
-    """A network on our own kernels, on the CPU, in float32."""
+    """A network on our own kernels, on the CPU, in float32 or INT8."""
+
+    lost = False
 
     def __init__(
         self,
         spec: ModelSpec,
         tensors: Tensors,
+        preprocess: Preprocess,
         *,
         num_classes: int,
         in_channels: int,
-        size: tuple[int, int] | None = None,
         threads: int | None = None,
         mode: Mode = "auto",
     ) -> None:
-        """`tensors` by the names of `build_model`'s network; `size` of the images to come.
+        """`tensors` by the names of `build_model`'s network; `preprocess` of the images to come.
 
         Raises:
             EngineError: no C++ compiler.
@@ -60,36 +71,50 @@ class NativeEngine:
             UnknownNameError: no such mode.
         """
         streams, self._threads = count_streams(mode, threads)
-        size = size or (spec.input_size, spec.input_size)
-        self._library = load_library()
+        self._library, self.preprocess = load_library(), preprocess
         self._network: _Network | None = _Network(
-            self._library, arch_numbers(spec, in_channels, size), spec, tensors
+            self._library, arch_numbers(spec, in_channels, preprocess.size), spec, tensors
         )
         self._least_side = spec.least_side
         precision: Precision = "int8" if any(map(is_quantised, tensors.values())) else "float32"
         self.info = EngineInfo(
             "native", "cpu", precision, in_channels, num_classes, IMAGES_A_CALL, streams
         )
+        self.fit: Fit = preprocess.fit
+        if self._library.densepath_resizes_quickly():
+            self.fit = fast_fit(preprocess, self._library)
 
     def run(self, images: Images) -> Logits:
-        """float32 [N, in_channels, H, W] → float32 logits [N, num_classes].
+        """uint8 [N, H, W, in_channels] → float32 logits [N, num_classes].
 
         Raises:
             UsageError: images of another shape or type, or too small; or the engine is closed.
         """
+        check_images(images, self.info)
         return self._run(images, self._threads)
 
     def run_share(self, images: Images) -> Logits:
         """As `run`, on one stream's share of the cores."""
+        check_images(images, self.info)
         return self._run(images, self._threads // self.info.streams)
 
-    def _run(self, images: Images, threads: int) -> Logits:
+    def run_tensor(self, tensor: Normalised) -> Logits:
+        """As `run`, of float32 [N, in_channels, H, W], normalised."""
+        check_tensor(tensor, self.info)
+        return self._run(tensor, self._threads)
+
+    def run_tensor_share(self, tensor: Normalised) -> Logits:
+        """As `run_tensor`, on one stream's share of the cores."""
+        check_tensor(tensor, self.info)
+        return self._run(tensor, self._threads // self.info.streams)
+
+    def _run(self, batch: Incoming, threads: int) -> Logits:
         """The logits, by so many threads at most."""
-        check_batch(images, self.info)
         network = self._network  # held until this call ends, whatever `close` does meanwhile
         if network is None:
             raise UsageError("the engine is closed; open it again to run images.")
-        count, _, height, width = images.shape
+        tensor = np.ascontiguousarray(as_tensor(batch, self.preprocess))
+        count, _, height, width = tensor.shape
         logits = np.empty((count, self.info.num_classes), np.float32)
         if not count:
             return logits
@@ -98,9 +123,8 @@ class NativeEngine:
             raise UsageError(
                 f"the images are {height} × {width} pixels; this network needs at least {least}."
             )
-        images = np.ascontiguousarray(images)
         if self._library.densepath_run(
-            *(network.address, images.ctypes.data, count, height, width),
+            *(network.address, tensor.ctypes.data, count, height, width),
             *(logits.ctypes.data, threads),
         ):
             raise EngineError(f"the kernels failed: {_failure(self._library)}.")
@@ -108,12 +132,6 @@ class NativeEngine:
 
     def __reduce__(self) -> NoReturn:
         forks.refuse_to_pickle(self.info.name)
-
-    def fitter(self, preprocess: Preprocess) -> Fit:
-        """`preprocess.fit`, or what gives the same bytes sooner."""
-        if self._library.densepath_resizes_quickly():
-            return fast_fit(preprocess, self._library)
-        return preprocess.fit
 
     def close(self) -> None:
         """The network's memory is free, once the calls that are still running have ended."""
@@ -131,9 +149,9 @@ def open_engine(row: Runtime, opening: Opening) -> NativeEngine:
     return NativeEngine(
         spec,
         tensors,
+        opening.preprocess,
         num_classes=len(tensors["classifier.bias"]),
         in_channels=in_channels,
-        size=opening.preprocess.size,
         threads=opening.threads,
         mode=opening.mode,
     )

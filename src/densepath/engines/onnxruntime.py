@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from densepath.bundle.formats import Precision, Runtime
-from densepath.engines.engine import EngineInfo, Images, Logits
+from densepath.engines.engine import EngineInfo, Incoming, Logits
 from densepath.engines.modes import Mode, RunPart, Spread, SpreadEngine, count_streams
 from densepath.engines.opening import Opening
+from densepath.engines.pixels import as_tensor
 from densepath.errors import BundleError, EngineError, MissingPackageError, UsageError
+from densepath.images.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -42,6 +44,7 @@ class OnnxRuntimeEngine(SpreadEngine):
     def __init__(
         self,
         model: str | Path,
+        preprocess: Preprocess,
         *,
         provider: Provider = "onnxruntime",
         precision: Precision = "float32",
@@ -51,6 +54,7 @@ class OnnxRuntimeEngine(SpreadEngine):
         """
         Args:
             model: the `.onnx` file.
+            preprocess: what normalises.
             provider: `onnxruntime` for the CPU, or `cuda` or `tensorrt`.
             precision: the graph's: `float32`, or `int8` where it is quantised.
             mode: how cores are used, see `modes.py`; a GPU has one stream in every mode.
@@ -67,6 +71,7 @@ class OnnxRuntimeEngine(SpreadEngine):
                 f"ONNX Runtime computes a float32 graph in float32, not in {precision}; the "
                 "engines 'openvino' and 'eager' can."
             )
+        self.preprocess = preprocess
         on_cpu = provider == "onnxruntime"
         streams, count = count_streams(mode if on_cpu else "latency", threads)
         part = GPU_PART if not on_cpu else STREAM_PART if streams > 1 else LATENCY_PART
@@ -82,14 +87,22 @@ class OnnxRuntimeEngine(SpreadEngine):
             streams,
             tuple(size) if all(isinstance(side, int) for side in size) else None,
         )
-        alone = (lambda: _runner(_open(model, provider, count))) if mode == "auto" else None
-        self._spread = Spread(_runner(session), self.info, build_alone=alone)
+
+        def build_alone() -> RunPart:
+            return _runner(_open(model, provider, count), preprocess)
+
+        self._spread = Spread(
+            _runner(session, preprocess),
+            self.info,
+            build_alone=build_alone if mode == "auto" else None,
+        )
 
 
 def open_engine(row: Runtime, opening: Opening) -> OnnxRuntimeEngine:
     """The engine of a bundle's row; the row's name is the provider's."""
     return OnnxRuntimeEngine(
         opening.file,
+        opening.preprocess,
         provider=cast(Provider, row.name),
         precision=opening.precision,
         mode=opening.mode,
@@ -129,12 +142,13 @@ def _open(model: str | Path, provider: Provider, threads: int) -> InferenceSessi
     return session
 
 
-def _runner(session: InferenceSession) -> RunPart:
+def _runner(session: InferenceSession, preprocess: Preprocess) -> RunPart:
     """The network as a function; ONNX Runtime lets several threads call it."""
     image_name = session.get_inputs()[0].name
 
-    def run_part(images: Images) -> Logits:
-        outputs: list[Any] = session.run(None, {image_name: np.ascontiguousarray(images)})
+    def run_part(batch: Incoming) -> Logits:
+        tensor = np.ascontiguousarray(as_tensor(batch, preprocess))
+        outputs: list[Any] = session.run(None, {image_name: tensor})
         return outputs[0]
 
     return run_part

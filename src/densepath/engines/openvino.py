@@ -13,11 +13,13 @@ import numpy as np
 
 from densepath.bundle.formats import Precision, Runtime
 from densepath.engines import forks
-from densepath.engines.engine import EngineInfo, Images, Logits
+from densepath.engines.engine import EngineInfo, Incoming, Logits
 from densepath.engines.hiding import hide_package
 from densepath.engines.modes import Mode, RunPart, Spread, SpreadEngine, count_streams
 from densepath.engines.opening import Opening
+from densepath.engines.pixels import as_tensor, spoil
 from densepath.errors import BundleError, EngineError, MissingPackageError, UnknownNameError
+from densepath.images.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core, InferRequest
@@ -40,6 +42,7 @@ class OpenVinoEngine(SpreadEngine):
     def __init__(
         self,
         model: str | Path,
+        preprocess: Preprocess,
         *,
         precision: Precision = "float32",
         mode: Mode = "auto",
@@ -48,6 +51,7 @@ class OpenVinoEngine(SpreadEngine):
         """
         Args:
             model: the `.xml` file, with its `.bin` beside it; an `.onnx` file is taken too.
+            preprocess: what normalises.
             precision: the type of the arithmetic.
             mode: how cores are used; see `modes.py`.
             threads: CPU threads; by default one a usable core.
@@ -66,6 +70,7 @@ class OpenVinoEngine(SpreadEngine):
         if precision == "bfloat16" and "BF16" not in _capabilities(core):
             raise EngineError("this processor has no bfloat16 arithmetic; use --precision float32.")
         network = _read(core, model)
+        self.preprocess = preprocess
 
         def build(streams: int) -> RunPart:
             return _Requests(
@@ -78,7 +83,8 @@ class OpenVinoEngine(SpreadEngine):
                         "INFERENCE_NUM_THREADS": count,
                         **executor_options(),
                     },
-                )
+                ),
+                preprocess,
             )
 
         _, channels, *size = network.inputs[0].partial_shape
@@ -99,29 +105,32 @@ class OpenVinoEngine(SpreadEngine):
 def open_engine(row: Runtime, opening: Opening) -> OpenVinoEngine:
     """The engine of a bundle's row."""
     return OpenVinoEngine(
-        opening.file, precision=opening.precision, mode=opening.mode, threads=opening.threads
+        opening.file,
+        opening.preprocess,
+        precision=opening.precision,
+        mode=opening.mode,
+        threads=opening.threads,
     )
 
 
 class _Requests:
     """A compiled network as a function; each call takes an idle request, or makes one."""
 
-    def __init__(self, compiled: CompiledModel) -> None:
-        self._compiled = compiled
+    def __init__(self, compiled: CompiledModel, preprocess: Preprocess) -> None:
+        self._compiled, self._preprocess = compiled, preprocess
         self._idle: list[InferRequest] = []
 
-    def __call__(self, images: Images) -> Logits:
+    def __call__(self, batch: Incoming) -> Logits:
         """The logits, in memory of their own."""
+        tensor = np.ascontiguousarray(as_tensor(batch, self._preprocess))
         try:
             request = self._idle.pop()
         except IndexError:
             request = self._compiled.create_infer_request()
-        request.infer([np.ascontiguousarray(images)], share_inputs=True)
+        request.infer([tensor], share_inputs=True)
         logits = request.get_output_tensor(0).data.copy()
         self._idle.append(request)
-        # OpenVINO's ReLU makes 0 of what is not a number, and an answer of nothing.
-        logits[~np.isfinite(images.sum(axis=(1, 2, 3)))] = np.nan
-        return logits
+        return spoil(logits, batch)
 
 
 @cache

@@ -24,6 +24,7 @@ from densepath.choices import (
 from densepath.data.dataset import Dataset, Split
 from densepath.data.loader import Batch, EvalLoader
 from densepath.data.sources import LISTS, TABLES
+from densepath.engines.engine import Images, Logits, Normalised
 from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation.forms import Form, is_program, open_form
 from densepath.evaluation.labels import match_labels
@@ -37,7 +38,7 @@ from densepath.evaluation.mistake import Mistake
 from densepath.evaluation.report import Report
 from densepath.images.preprocess import Preprocess
 from densepath.metrics import metrics
-from densepath.metrics.answers import Answers, Predict, collect_answers
+from densepath.metrics.answers import Answers, collect_answers
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
@@ -119,7 +120,12 @@ def evaluate(
             dataset.class_names, form.labels, missing=missing_classes, named=dataset.named
         )
         loader = EvalLoader(
-            dataset, form.preprocess, batch_size=batch_size, workers=workers, on_error=on_error
+            dataset,
+            form.preprocess,
+            batch_size=batch_size,
+            workers=workers,
+            on_error=on_error,
+            images="pixels",
         )
         start = time.monotonic()
         with contextlib.ExitStack() as stack:
@@ -166,7 +172,7 @@ def _about(preprocess: Preprocess) -> dict[str, Any]:
 
 
 def evaluate_logits(
-    predict: Predict,
+    predict: Callable[[Normalised], Logits],
     dataset: Dataset,
     preprocess: Preprocess,
     *,
@@ -179,7 +185,7 @@ def evaluate_logits(
     """The report of anything that turns images into logits: an engine, an exported program.
 
     Args:
-        predict: float32 images [N, C, H, W] → float32 logits [N, classes].
+        predict: float32 images [N, C, H, W], normalised → float32 logits [N, classes].
         dataset: labelled images.
         preprocess: the way from an image to the input.
         labels: the class of each logit; the data set must have the same.
@@ -190,11 +196,17 @@ def evaluate_logits(
         LabelMismatchError: the data set's classes are not `labels`.
         ImageError: an image cannot be read, and `on_error` is `fail`.
     """
-    form = Form(subject, "", "", labels, preprocess, dataset.multi_label, 0, predict)
+
+    def run(images: Images) -> Logits:
+        return predict(preprocess.normalise(images))
+
+    form = Form(subject, "", "", labels, preprocess, dataset.multi_label, 0, run)
     to_logits = np.array(match_labels(dataset.class_names, labels, named=dataset.named))
-    loader = EvalLoader(dataset, preprocess, batch_size=batch_size, on_error=on_error)
+    loader = EvalLoader(
+        dataset, preprocess, batch_size=batch_size, on_error=on_error, images="pixels"
+    )
     start = time.monotonic()
-    answers = collect_answers(predict, loader, to_logits=to_logits)
+    answers = collect_answers(run, loader, to_logits=to_logits)
     return make_report(
         answers,
         dataset,

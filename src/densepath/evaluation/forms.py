@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-
-import numpy as np
 
 from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.bundle.formats import Precision, runtimes_of
@@ -41,7 +40,7 @@ class Form:
         labels, preprocess: of the network.
         multi_label: every class is a yes or no of its own.
         size_bytes: of its files; 0 where nobody asked.
-        run: images [N, C, H, W] → logits [N, classes].
+        run: images uint8 [N, H, W, C], resized and cropped → logits [N, classes].
         close: frees it.
         simulated: it is slow, and a ladder has it answer but a sample.
         about: the engine, and why it was taken.
@@ -160,23 +159,16 @@ def is_program(subject: object) -> bool:
 
 def open_program(program: Program, *, name: str) -> Form:
     """An NPU's program in its simulator."""
-    preprocess = program.preprocess
-    scale, offset = (part[:, None, None] for part in preprocess.scale_and_offset())
-
-    def run(images: Images) -> Logits:
-        pixels = np.clip(np.rint((images - offset) / scale), 0, 255).astype(np.uint8)
-        return simulate_batch(program, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
-
     target = program.description.target.name
     return Form(
         f"{name}, {target}",
         SIMULATOR,
         "int8",
         program.labels,
-        preprocess,
+        program.preprocess,
         program.multi_label,
         size_bytes=program.compiled.stat().st_size,
-        run=run,
+        run=partial(simulate_batch, program),
         simulated=True,
         about=f"{SIMULATOR} of {target}: bit-exact, and slow",
     )

@@ -329,7 +329,9 @@ def _answer(
     """
     dataset = _subset(everything, places)
     size = SIMULATED_BATCH if form.simulated else BATCH
-    loader = EvalLoader(dataset, form.preprocess, batch_size=size, on_error=on_error)
+    loader = EvalLoader(
+        dataset, form.preprocess, batch_size=size, on_error=on_error, images="pixels"
+    )
     kept: list[Logits] = []
 
     def run(images: Images) -> Logits:
@@ -344,7 +346,9 @@ def _answer(
 
 def _time(forms: Sequence[Form], dataset: Dataset) -> list[float | None]:
     """The median of each on one image, in turns, in milliseconds."""
-    batches = EvalLoader(dataset, forms[0].preprocess, batch_size=1, on_error="skip")
+    batches = EvalLoader(
+        dataset, forms[0].preprocess, batch_size=1, on_error="skip", images="pixels"
+    )
     image = next(batch.images.numpy() for batch in batches if len(batch.images))
     spent: list[list[float]] = [[] for _ in forms]
     for turn in range(WARM_RUNS + TIMED_RUNS):

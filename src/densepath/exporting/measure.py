@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from densepath.bundle.formats import FORMATS, named, runtimes_of
-from densepath.engines.engine import Engine, Images, Logits
+from densepath.engines.engine import Engine, Logits, Normalised
 from densepath.engines.opening import Opening, open_runtime
 from densepath.errors import DataError, EngineError, ImageError, ParityError
 from densepath.exporting.parity import LOGIT_BOUNDS, Parity, PixelRow, Resizer, Row, compare
@@ -107,7 +107,7 @@ class _Case:
     """Images [N, C, H, W] as a format gets them, and the logits that they must give."""
 
     resizer: Resizer
-    inputs: Images
+    inputs: Normalised
     expected: Logits
 
 
@@ -123,7 +123,7 @@ class _Resized:
         unreadable: the others, with the reason.
     """
 
-    pillow: list[list[Images]]
+    pillow: list[list[Normalised]]
     graphs: dict[str, _ByGraph]
     names: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
@@ -133,13 +133,13 @@ class _Resized:
 class _ByGraph:
     """What a preprocess graph made, and how its pixels differ from Pillow's."""
 
-    inputs: list[Images] = field(default_factory=list)
+    inputs: list[Normalised] = field(default_factory=list)
     values: int = 0
     differing: int = 0
     beyond_one: int = 0
     largest: int = 0
 
-    def add(self, images: Images, pixels: Image, right: Image) -> None:
+    def add(self, images: Normalised, pixels: Image, right: Image) -> None:
         """One image more, `right` by Pillow."""
         self.inputs.append(images)
         difference = np.abs(pixels.astype(np.int16) - right)
@@ -201,7 +201,7 @@ def _read(path: Path, channels: int) -> Image:
     return np.ascontiguousarray(open_image(path)[:, :, planes])
 
 
-def _reference(model: Model, inputs: Images, names: Sequence[str]) -> Logits:
+def _reference(model: Model, inputs: Normalised, names: Sequence[str]) -> Logits:
     """The logits of the checkpoint's network, as it is.
 
     Raises:
@@ -222,8 +222,9 @@ def _reference(model: Model, inputs: Images, names: Sequence[str]) -> Logits:
 def _engines(name: str, path: Path, checkpoint: Checkpoint, dynamic_size: bool) -> Iterator[Engine]:
     """Every engine of this machine that reads the format, one after the other.
 
-    In the mode `latency` a call of `run_share` is one call of the runtime, on all cores. What only
-    a runtime of several can say is missing here, such as a compiler, leaves that one out.
+    In the mode `latency` a call of `run_tensor_share` is one call of the runtime, on all cores.
+    What only a runtime of several can say is missing here, such as a compiler, leaves that one
+    out.
     """
     opening = Opening(
         path,
@@ -255,7 +256,7 @@ def _run_all(
         bound, (height, width) = LOGIT_BOUNDS[case.resizer], case.inputs.shape[2:]
         for batch_size in batch_sizes:
             starts = range(0, len(case.inputs), batch_size)
-            parts = [engine.run_share(case.inputs[i : i + batch_size]) for i in starts]
+            parts = [engine.run_tensor_share(case.inputs[i : i + batch_size]) for i in starts]
             measured = compare(
                 np.concatenate(parts), case.expected, multi_label=multi_label, bound=bound
             )

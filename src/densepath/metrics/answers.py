@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ from densepath.metrics.accuracy import losses, target_ranks
 if TYPE_CHECKING:
     from densepath.data.batch import Batch
 
-# float32 images [N, C, H, W], normalised → float32 logits [N, classes], whoever computes them.
-Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+# A batch's images, as its loader makes them → float32 logits [N, classes], whoever computes them.
+Predict: TypeAlias = Callable[[NDArray[Any]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.bundle.formats import RUNTIMES, Precision, Runtime
 from densepath.choices import TestPooling
 from densepath.engines.choose import Choice, choose
-from densepath.engines.engine import Engine
+from densepath.engines.engine import Engine, Explainer
 from densepath.engines.modes import Mode, count_streams
 from densepath.engines.obstacles import explain_obstacle
 from densepath.engines.opening import Opening, open_runtime
@@ -113,7 +113,8 @@ def open_source(source: Source) -> Predictor:
     made = _open_chosen(held, opening, choice)
     about = held.manifest if isinstance(held, Bundle) else held
     return Predictor(
-        *(made, preprocess, about.labels),
+        made,
+        about.labels,
         multi_label=about.multi_label,
         choice=choice,
         # A checkpoint's memory is kept for it: its file may be written anew by then.
@@ -151,7 +152,7 @@ def _open_chosen(held: Bundle | Checkpoint, opening: Opening, choice: Choice) ->
     return _open_file(held, row, row.format_in(held.manifest.precision) or row.format, opening)
 
 
-def _open_explainer(held: Bundle | Checkpoint, opening: Opening) -> Engine:
+def _open_explainer(held: Bundle | Checkpoint, opening: Opening) -> Explainer:
     """An engine that explains, on a checkpoint in memory or on a bundle's verified weights.
 
     Raises:
@@ -159,12 +160,15 @@ def _open_explainer(held: Bundle | Checkpoint, opening: Opening) -> Engine:
         BundleError: they were changed.
     """
     row = next(row for row in RUNTIMES.values() if row.explains)
-    if not isinstance(held, Bundle):
-        return open_runtime(row, opening)
-    error = explain_obstacle(held)
-    if error is not None:
-        raise error
-    return _open_file(held, row, row.format, opening)
+    if isinstance(held, Bundle):
+        error = explain_obstacle(held)
+        if error is not None:
+            raise error
+        engine = _open_file(held, row, row.format, opening)
+    else:
+        engine = open_runtime(row, opening)
+    assert isinstance(engine, Explainer)
+    return engine
 
 
 def _open_file(bundle: Bundle, row: Runtime, format: str, opening: Opening) -> Engine:

@@ -10,14 +10,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densepath.choices import TOP_K
 from densepath.engines import forks
-from densepath.engines.engine import Engine, ExplainingEngine, Images, Logits
+from densepath.engines.engine import Engine, Explainer, Images, Logits
 from densepath.errors import UsageError, check_count
 from densepath.images.decode import MAX_PIXELS
 from densepath.images.given import images_in
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 Run: TypeAlias = Callable[[Images], Logits]
 Flow: TypeAlias = Callable[..., Iterator[Any]]
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -77,18 +76,16 @@ class Predictor:
     def __init__(
         self,
         engine: Engine,
-        preprocess: Preprocess,
         labels: Sequence[str],
         *,
         multi_label: bool = False,
         choice: Choice | None = None,
-        open_explainer: Callable[[], Engine] | None = None,
+        open_explainer: Callable[[], Explainer] | None = None,
         source: Source | None = None,
     ) -> None:
         """
         Args:
-            engine: runs the network.
-            preprocess: the way from an image to its input.
+            engine: runs the network, and has the way from an image to its input.
             labels: the class names, in the order of the logits.
             multi_label: every class is a yes or no of its own.
             choice: which engine it is and why, where `densepath.load` chose it.
@@ -102,18 +99,15 @@ class Predictor:
         """
         if len(labels) != engine.info.num_classes:
             raise UsageError(f"{len(labels)} labels for {engine.info.num_classes} logits.")
-        self._engine, self.preprocess = engine, preprocess
+        self._engine = engine
         self.labels, self.multi_label = list(labels), multi_label
         self.choice = choice
         self._open_explainer = open_explainer
-        self._explainer: ExplainingEngine | None = None
+        self._explainer: Explainer | None = None
         self._source = source
         self._opening = threading.RLock()
         self._forked = self._closed = False
         forks.tell_of_forks(self)
-        # An engine may bring what gives the same bytes sooner.
-        fitter = getattr(engine, "fitter", None)
-        self._fit = preprocess.fit if fitter is None else fitter(preprocess)
 
     def __repr__(self) -> str:
         """The engine, the classes and the images in one line."""
@@ -125,6 +119,11 @@ class Predictor:
         )
 
     @property
+    def preprocess(self) -> Preprocess:
+        """The way from an image to the network's input."""
+        return self._engine.preprocess
+
+    @property
     def engine(self) -> Engine:
         """What runs the network: in a process that was forked since, another one of the same kind.
 
@@ -134,7 +133,7 @@ class Predictor:
         """
         if self._forked:
             with self._opening:
-                if self._forked and not self._closed and getattr(self._engine, "lost", False):
+                if self._forked and not self._closed and self._engine.lost:
                     self._open_again()
                 self._forked = False
         return self._engine
@@ -205,7 +204,7 @@ class Predictor:
 
     def read(self, image: Readable, name: str, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
         """One image, read, resized and cropped; or why it cannot be."""
-        return read_image(image, name, self.preprocess.channels, self._fit, max_pixels)
+        return read_image(image, name, self.preprocess.channels, self._engine.fit, max_pixels)
 
     def answer(
         self, logits: Logits, names: Sequence[str], *, top_k: int = TOP_K
@@ -246,8 +245,7 @@ class Predictor:
         if self._source is None:
             raise forks.lost_engine(self._engine.info.name)
         opened = self._source.open()
-        self._engine, self._fit = opened._engine, opened._fit
-        self._open_explainer = opened._open_explainer
+        self._engine, self._open_explainer = opened._engine, opened._open_explainer
 
     def __enter__(self) -> Predictor:
         return self
@@ -297,34 +295,34 @@ class Predictor:
         whole = [read for read in batch if read.image is not None]
         if not whole:
             return [Prediction.failed(read.name, read.error or "") for read in batch]
-        logits = run(self._stack(whole))
+        logits = run(_stack(whole))
         return self._merge(batch, self._name(logits, whole, top_k))
 
-    def _explaining_engine(self) -> ExplainingEngine:
+    def _explaining_engine(self) -> Explainer:
         """The engine itself, or the one beside it that explains.
 
         Raises:
             UsageError: there is none.
         """
-        if hasattr(self.engine, "explain"):
-            return cast(ExplainingEngine, self.engine)
+        engine = self.engine
+        if isinstance(engine, Explainer):
+            return engine
         if self._open_explainer is None:
-            raise UsageError(f"the engine {self.engine.info.name!r} cannot explain; 'eager' can.")
+            raise UsageError(f"the engine {engine.info.name!r} cannot explain; 'eager' can.")
         with self._opening:
             if self._explainer is None:
-                self._explainer = cast(ExplainingEngine, self._open_explainer())
+                self._explainer = self._open_explainer()
         return self._explainer
 
     def _explain(
-        self, engine: ExplainingEngine, batch: list[ReadImage], top_k: int, class_id: int | None
+        self, engine: Explainer, batch: list[ReadImage], top_k: int, class_id: int | None
     ) -> list[Explanation]:
         """The answers of one batch with their maps."""
         whole = [read for read in batch if read.image is not None]
         if not whole:
             failed = self._answer(batch, top_k, self.engine.run)
             return [Explanation(prediction) for prediction in failed]
-        stacked = self._stack(whole)
-        logits, maps = engine.explain(stacked, class_id)
+        logits, maps = engine.explain(_stack(whole), class_id)
         details = zip(maps, self._targets(logits, class_id), strict=True)
         answers = self._merge(batch, self._name(logits, whole, top_k))
         return [
@@ -353,15 +351,10 @@ class Predictor:
             for read in batch
         ]
 
-    def _stack(self, whole: list[ReadImage]) -> Images:
-        """float32 [N, C, H, W], normalised."""
-        stacked = np.empty(
-            (len(whole), self.preprocess.channels, *self.preprocess.size), np.float32
-        )
-        for slot, read in zip(stacked, whole, strict=True):
-            assert read.image is not None
-            self.preprocess.normalise(read.image, out=slot)
-        return stacked
+
+def _stack(whole: list[ReadImage]) -> Images:
+    """The images, all of which were read, uint8 [N, H, W, C]."""
+    return np.stack([read.image for read in whole if read.image is not None])
 
 
 def _received(state: dict[str, Any], labels: list[str], multi_label: bool) -> Predictor:

@@ -52,7 +52,7 @@ class Calibration:
     def batches(self, size: int = 1) -> Iterator[NDArray[np.float32]]:
         """The images normalised, float32 [n, C, H, W], `size` at a time."""
         for start in range(0, len(self), size):
-            yield np.stack([self.preprocess.normalise(one) for one in self.images[start:][:size]])
+            yield self.preprocess.normalise(self.images[start:][:size])
 
     def digest(self) -> str:
         """The sha256 of the pixels: the same images give the same."""

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from densepath.engines.engine import Engine, Images, Logits
+from densepath.engines.engine import Engine, Logits
 from densepath.quantize.calibration import Calibration
 from densepath.weights.checkpoint import Checkpoint
 
@@ -73,5 +73,5 @@ def float_logits(checkpoint: Checkpoint, images: Calibration) -> Logits:
 
 def engine_logits(engine: Engine, images: Calibration) -> Logits:
     """An engine's logits [N, classes]."""
-    batches: list[Images] = list(images.batches(BATCH))
-    return np.concatenate([engine.run(batch) for batch in batches])
+    starts = range(0, len(images), BATCH)
+    return np.concatenate([engine.run(images.images[start:][:BATCH]) for start in starts])

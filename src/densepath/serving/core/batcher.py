@@ -15,17 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.engines.engine import Engine, Images, Logits
-from densepath.images.preprocess import Preprocess
+from densepath.engines.engine import Engine, Incoming, Logits
 from densepath.serving.core.errors import LateError, NotReadyError
-
-# float32 [C, H, W], normalised, or uint8 [H, W, C] of the network's size, which is normalised here.
-Row: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
 
 # The share of the newest measurement in the speed that is kept.
 NEWEST = 0.2
@@ -51,7 +47,7 @@ class RowAnswer:
 class _Entry:
     """A row that waits. `deadline` is a time of `time.monotonic`."""
 
-    row: Row
+    row: Incoming
     deadline: float | None
     arrived: float
     future: Future[RowAnswer] = field(default_factory=Future)
@@ -72,7 +68,6 @@ class Batcher:
     def __init__(
         self,
         engine: Engine,
-        preprocess: Preprocess,
         *,
         max_batch: int | None = None,
         max_delay_s: float = 0.002,
@@ -81,12 +76,11 @@ class Batcher:
         """
         Args:
             engine: closed by whoever opened it, after this.
-            preprocess: what normalises rows of pixels.
             max_batch: rows of one run; by default what the engine prefers.
             max_delay_s: the longest that rows wait for others that are being read.
             observe: is told of each batch, by its first row's answer.
         """
-        self._engine, self._preprocess = engine, preprocess
+        self._engine = engine
         self._max_batch = max_batch or engine.info.batch_size
         self._max_delay_s = max_delay_s
         self._observe = observe or (lambda answer: None)
@@ -124,12 +118,13 @@ class Batcher:
                 self._changed.notify_all()
 
     def submit(
-        self, rows: Sequence[Row], *, deadline: float | None = None
+        self, rows: Sequence[Incoming], *, deadline: float | None = None
     ) -> list[Future[RowAnswer]]:
         """A future a row, in their order; cancelling one takes the row out of the queue.
 
         Args:
-            rows: those of one size can run together.
+            rows: images, uint8 [H, W, C], or tensors that are normalised, float32 [C, H, W];
+                those of one kind and size can run together.
             deadline: when their answers are of no use any more, by `time.monotonic`.
 
         Raises:
@@ -186,10 +181,10 @@ class Batcher:
                 self._idle -= 1
             free = 1 + self._idle
             share = min(self._max_batch, -(-len(self._queue) // free))
-            size, now = size_of(self._queue[0].row), time.monotonic()
+            kind, now = kind_of(self._queue[0].row), time.monotonic()
             batch = _Batch([], [], False)
             while self._queue and len(batch.entries) < share:
-                if size_of(self._queue[0].row) != size:
+                if kind_of(self._queue[0].row) != kind:
                     break
                 entry = self._queue.popleft()
                 is_late = entry.deadline is not None and now > entry.deadline
@@ -218,10 +213,9 @@ class Batcher:
         taken = [entry for entry in batch.entries if entry.future.set_running_or_notify_cancel()]
         if not taken:
             return []
-        run = self._engine.run if batch.is_alone else self._engine.run_share
         started = time.monotonic()
         try:
-            logits: Logits = run(self._stack([entry.row for entry in taken]))
+            logits = self._compute([entry.row for entry in taken], alone=batch.is_alone)
         except BaseException as error:  # It is raised where the answers are waited for.
             for entry in taken:
                 entry.future.set_exception(error)
@@ -235,15 +229,12 @@ class Batcher:
         self._observe(answers[0][1])
         return answers
 
-    def _stack(self, rows: Sequence[Row]) -> Images:
-        """float32 [N, C, H, W], normalised."""
-        stacked = np.empty((len(rows), self._preprocess.channels, *size_of(rows[0])), np.float32)
-        for slot, row in zip(stacked, rows, strict=True):
-            if row.dtype == np.uint8:
-                self._preprocess.normalise(row, out=slot)  # type: ignore[arg-type]
-            else:
-                slot[:] = row
-        return stacked
+    def _compute(self, rows: Sequence[Any], *, alone: bool) -> Logits:
+        """The logits [N, classes] of rows of one kind, by the whole machine or a stream's share."""
+        engine = self._engine
+        if rows[0].dtype == np.uint8:
+            return (engine.run if alone else engine.run_share)(np.stack(rows))
+        return (engine.run_tensor if alone else engine.run_tensor_share)(np.stack(rows))
 
     def _measure(self, network_s: float, rows: int, *, alone: bool) -> None:
         """The speed that `seconds_for` goes by."""
@@ -253,6 +244,6 @@ class Batcher:
         self._seconds_a_row = newest if kept is None else kept + NEWEST * (newest - kept)
 
 
-def size_of(row: Row) -> tuple[int, ...]:
-    """Height and width."""
-    return row.shape[:2] if row.dtype == np.uint8 else row.shape[1:]
+def kind_of(row: Incoming) -> tuple[Any, ...]:
+    """What rows of one call have in common: whether they are images or tensors, and their size."""
+    return row.dtype, row.shape

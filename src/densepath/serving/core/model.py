@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from densepath.bundle.bundle import Bundle
+from densepath.engines.engine import Normalised
 from densepath.errors import BundleError, UsageError
 from densepath.predict.answers import find_class
 from densepath.predict.load import load
-from densepath.serving.core.batcher import Batcher, Row, RowAnswer
+from densepath.serving.core.batcher import Batcher, RowAnswer
 from densepath.serving.core.errors import BusyError, NotReadyError, RequestError, TooLargeError
 from densepath.serving.core.held import Held, open_held, without_path
 from densepath.serving.core.metrics import Metrics, Tally
@@ -51,7 +52,6 @@ class ServedModel:
         self._key = (source.name, source.version)
         self.batcher = Batcher(
             predictor.engine,
-            predictor.preprocess,
             max_batch=settings.max_batch,
             max_delay_s=settings.max_delay_s,
             observe=lambda answer: metrics.observe_batch(self._key, answer),
@@ -75,7 +75,7 @@ class ServedModel:
         predictor = load(bundle, engine=settings.engine, threads=settings.threads)
         try:
             preprocess, engine = predictor.preprocess, predictor.engine
-            blank = np.zeros((1, preprocess.channels, *preprocess.size), np.float32)
+            blank = np.zeros((1, *preprocess.size, preprocess.channels), np.uint8)
             engine.run(blank)
             engine.run_share(blank)
         except BaseException:
@@ -120,13 +120,13 @@ class ServedModel:
         finally:
             self._count(-count)
 
-    async def run(self, rows: list[Row], deadline: float) -> list[RowAnswer]:
-        """The rows' logits, in their order.
+    async def run_tensor(self, tensor: Normalised, deadline: float) -> list[RowAnswer]:
+        """The logits of float32 [N, C, H, W], normalised, row by row.
 
         Raises:
             LateError: the deadline, by `time.monotonic`, passed in the queue.
         """
-        futures = self.batcher.submit(rows, deadline=deadline)
+        futures = self.batcher.submit(list(tensor), deadline=deadline)
         return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
 
     def class_of(self, target: str) -> int | None:

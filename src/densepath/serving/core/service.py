@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.engines.cores import usable_cores
-from densepath.engines.engine import Logits
+from densepath.engines.engine import Logits, Normalised
 from densepath.images.reading import ReadImage
 from densepath.predict.answers import Prediction
 from densepath.predict.predictor import Explanation
-from densepath.serving.core.batcher import Row, RowAnswer
+from densepath.serving.core.batcher import RowAnswer
 from densepath.serving.core.deadlines import gather, in_time
 from densepath.serving.core.errors import (
     BusyError,
@@ -149,7 +149,7 @@ class Service:
             raise RequestError(f"the timeout is {asked_s} s; it must be above 0.")
         return time.monotonic() + min(asked_s or self.settings.timeout_s, self.settings.timeout_s)
 
-    async def infer(self, model: ServedModel, tensor: Row, deadline: float) -> Logits:
+    async def infer(self, model: ServedModel, tensor: Normalised, deadline: float) -> Logits:
         """The logits [N, classes] of a batch: float32 [N, C, H, W], normalised.
 
         Raises:
@@ -158,7 +158,7 @@ class Service:
         """
         check_tensor(model, tensor)
         with model.place(len(tensor)):
-            rows = await in_time(model.run(list(tensor), deadline), deadline)
+            rows = await in_time(model.run_tensor(tensor, deadline), deadline)
             return stack_logits(model, rows)
 
     async def read_and_infer(

@@ -18,7 +18,7 @@ from densepath.models.build import build_model
 from densepath.training import assemble, loop
 from densepath.training.curves import draw_curves
 from densepath.training.distributed import Exchange, PeerError, Ranks, pick_device, said_by_leader
-from densepath.training.images import open_images
+from densepath.training.images import RunImages, open_images
 from densepath.training.more_epochs import command_from_weights
 from densepath.training.network import build_network
 from densepath.training.parts import Training
@@ -28,7 +28,7 @@ from densepath.training.recipe import DataSection, QuantizationSection
 from densepath.training.recipe_file import make_recipe
 from densepath.training.resolve import absolute_places, resolve
 from densepath.training.run_folder import _to_csv
-from densepath.training.run_readme import _judged
+from densepath.training.run_readme import _judged, _text
 from densepath.training.shares import count_least_images
 from densepath.training.signals import StoppedNow
 from densepath.training.state import Position
@@ -384,3 +384,21 @@ def test_norms_over_processes_are_in_one_process_what_norms_are(tmp_path):
         torch.distributed.destroy_process_group()
     for plain, synced in zip(*found, strict=True):
         torch.testing.assert_close(synced, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weights", "start"), [(None, "new weights"), ("mine", "the weights mine")]
+)
+def test_the_readme_says_what_the_training_started_from(weights, start):
+    class Images(list):
+        class_names, description = ("a", "b"), "two images"
+
+    recipe = recipe_of(model={"name": SMALL, "weights": weights})
+    splits = SimpleNamespace(rules={"validation": "held out"}, separate=())
+    images = RunImages(Images("ab"), Images("c"), "validation", splits)
+    position = Position(epoch=1, rows=[ROW], best=0.5, best_epoch=1)
+    text = _text(recipe, position, images, None)
+    assert f"from {start}." in text
+    assert "| best | 1 | 50.00 % | 1.0000 |" in text
+    assert "Measured on the 1 validation images (held out)." in text
+    assert "Left out" not in text

@@ -12,7 +12,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from densepath.errors import RecipeError, TrainingError, UsageError
+from densepath.errors import DatasetError, RecipeError, TrainingError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.training import assemble, loop
@@ -20,11 +20,11 @@ from densepath.training.curves import draw_curves
 from densepath.training.distributed import Exchange, PeerError, Ranks, pick_device, said_by_leader
 from densepath.training.images import RunImages, open_images
 from densepath.training.more_epochs import command_from_weights
-from densepath.training.network import build_network
+from densepath.training.network import build_network, open_weights
 from densepath.training.parts import Training
 from densepath.training.progress import BarProgress, LineProgress, NoProgress, make_progress
 from densepath.training.qat import FakeQuantised, Teacher
-from densepath.training.recipe import DataSection, QuantizationSection
+from densepath.training.recipe import DataSection, ModelSection, QuantizationSection
 from densepath.training.recipe_file import make_recipe
 from densepath.training.resolve import absolute_places, resolve
 from densepath.training.run_folder import _to_csv
@@ -402,3 +402,28 @@ def test_the_readme_says_what_the_training_started_from(weights, start):
     assert "| best | 1 | 50.00 % | 1.0000 |" in text
     assert "Measured on the 1 validation images (held out)." in text
     assert "Left out" not in text
+
+
+def test_without_an_image_that_can_be_read_nothing_calibrates(monkeypatch):
+    monkeypatch.setattr(loop, "_agreed", lambda *_: iter(()))
+    monkeypatch.setattr(loop, "_evaluate", lambda *_: None)
+    ranges = SimpleNamespace(num_batches=0, buffers=lambda: [])
+    training = loop_of(
+        quantised=SimpleNamespace(ranges=ranges),
+        train_loader=SimpleNamespace(epoch=lambda number: ()),
+        judged=None,
+    )
+    with pytest.raises(DatasetError, match="no image that calibrates could be read"):
+        loop._calibrate(training)
+    ranges.num_batches = 1
+    assert not loop._calibrate(training)
+
+
+def test_weights_of_another_system_are_read_for_the_model_that_is_named(tmp_path):
+    path = tmp_path / "theirs.pth"
+    torch.save(build_model(SMALL, num_classes=2).state_dict(), path)
+    with pytest.raises(RecipeError, match="does not say which model it is of; name it"):
+        open_weights(ModelSection(weights=str(path)))
+    found = open_weights(ModelSection(name=SMALL, weights=str(path)))
+    assert found.num_classes == 2
+    assert open_weights(ModelSection(name=SMALL)) is None

@@ -42,17 +42,13 @@ def checkpoint() -> Checkpoint:
     return Checkpoint.of(model, preprocess=PREPROCESS, labels=["a", "b", "c"])
 
 
-@pytest.mark.parametrize(
-    ("made", "field"),
-    [
-        (calibration(), "images"),
-        (Score(1.0, 40.0), "agreement"),
-        (Task(None, calibration(), (), Path("scratch")), "keep_float"),
-    ],
-)
-def test_what_was_measured_or_asked_for_is_not_changed_any_more(made, field):
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(made, field, None)
+def test_what_was_measured_or_asked_for_is_not_changed_any_more():
+    shown, found = calibration(), Score(1.0, 40.0)
+    task = Task(checkpoint(), shown, ("classifier",), Path("scratch"))
+    assert (len(shown), found.order, task.kept_names()) == (2, (40.0,), ["classifier"])
+    for made, field in ((shown, "images"), (found, "agreement"), (task, "keep_float")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(made, field, None)
 
 
 def test_each_folder_of_a_task_is_a_new_one(tmp_path):

@@ -26,7 +26,7 @@ from densepath.training.progress import BarProgress, LineProgress, NoProgress, m
 from densepath.training.qat import FakeQuantised, Teacher
 from densepath.training.recipe import DataSection, ModelSection, QuantizationSection
 from densepath.training.recipe_file import make_recipe
-from densepath.training.resolve import absolute_places, resolve
+from densepath.training.resolve import absolute_places, is_resolved, resolve
 from densepath.training.run_folder import _to_csv
 from densepath.training.run_readme import _judged, _text
 from densepath.training.shares import count_least_images
@@ -113,6 +113,12 @@ def test_a_network_that_is_spread_over_processes_is_told_its_gpu(device, ids, mo
 @pytest.mark.parametrize(("side", "crop"), [(64, "pad_crop"), (65, "random_resized_crop")])
 def test_images_of_up_to_64_pixels_are_shifted_and_larger_ones_cropped(side, crop):
     assert resolve(recipe_of(preprocess={"size": side}), None).augment.crop == crop
+
+
+def test_a_recipe_is_resolved_once_nothing_is_left_open():
+    left_open = recipe_of()
+    assert not is_resolved(left_open)
+    assert is_resolved(resolve(left_open, None))
 
 
 def test_places_are_the_same_seen_from_any_folder(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -12,8 +13,9 @@ import torch
 import torch.distributed
 from torch import nn
 
-from densepath.errors import DatasetError, RecipeError, TrainingError, UsageError
+from densepath.errors import DatasetError, DivergedError, RecipeError, TrainingError, UsageError
 from densepath.images.preprocess import Preprocess
+from densepath.metrics.accuracy import Summary
 from densepath.models.build import build_model
 from densepath.training import assemble, loop
 from densepath.training.curves import draw_curves
@@ -433,3 +435,33 @@ def test_weights_of_another_system_are_read_for_the_model_that_is_named(tmp_path
     found = open_weights(ModelSection(name=SMALL, weights=str(path)))
     assert found.num_classes == 2
     assert open_weights(ModelSection(name=SMALL)) is None
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_any_more_are_not_saved(broken, monkeypatch):
+    written = []
+    monkeypatch.setattr(loop, "_save_state", written.append)
+    network = nn.Linear(2, 1)
+    folder = SimpleNamespace(
+        describe_last_good=lambda: "Nothing was saved.",
+        save_epoch=lambda *_, **__: written.append("an epoch"),
+        draw_soon=lambda _: None,
+    )
+    training = loop_of(kept=network, folder=folder, unread=[], named=set())
+    loop._finish_epoch(training, Summary(0.5, 0.9, 1.0, 20, 0), None)
+    assert written == ["an epoch", training]
+    assert (training.position.epoch, training.position.best) == (1, 0.5)
+    with torch.no_grad():
+        network.weight[0, 1] = broken
+    with pytest.raises(DivergedError, match=r"became NaN .* in epoch 2, .*Nothing was saved"):
+        loop._finish_epoch(training, Summary(0.6, 0.9, 1.0, 20, 0), None)
+    assert len(written) == 2
+
+
+def test_a_network_from_weights_has_their_architecture_not_the_catalogues():
+    model = build_model(SMALL, num_classes=2, bn_eps=0.01)
+    weights = Checkpoint.of(model, preprocess=Preprocess((32, 32)), labels=["a", "b"])
+    recipe = recipe_of(data={"channels": 3})
+    network = build_network(recipe, weights, ["a", "b"], torch.device("cpu"))
+    assert network.spec.arch == model.spec.arch
+    assert network.spec.arch.bn_eps == 0.01

@@ -24,6 +24,7 @@ from densepath.quantize.calibration import Calibration
 from densepath.quantize.emulate import Emulation
 from densepath.quantize.figure import _draw_bars
 from densepath.quantize.native import MOST_WEIGHT, _round, write_native
+from densepath.quantize.operators import count_onnx
 from densepath.quantize.quantize import _size_of, quantize
 from densepath.quantize.report import QuantizationReport
 from densepath.quantize.scoring import Score, signal_to_noise
@@ -183,3 +184,15 @@ def test_layers_that_stay_float_lose_nothing_one_kind_or_all_of_them(network, tm
     assert ratio(*network, tmp_path, transitions) > whole - 3
     assert ratio(*network, tmp_path, ["classifier"]) > whole - 3
     assert ratio(*network, tmp_path, names) > 90
+
+
+def test_an_operator_that_is_no_int8_is_counted_by_its_kind(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    ends = [helper.make_tensor_value_info(name, kind, [1, 4]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Sin", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "x.onnx")
+    found = count_onnx(tmp_path / "x.onnx")
+    assert (found.int8, found.others) == (0, {"Sin": 1})

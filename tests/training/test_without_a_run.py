@@ -20,7 +20,9 @@ from densepath.models.build import build_model
 from densepath.training import assemble, loop
 from densepath.training.curves import draw_curves
 from densepath.training.distributed import Exchange, PeerError, Ranks, pick_device, said_by_leader
+from densepath.training.ema import Ema
 from densepath.training.images import RunImages, open_images
+from densepath.training.loss import Loss
 from densepath.training.more_epochs import command_from_weights
 from densepath.training.network import build_network, open_weights
 from densepath.training.parts import Training
@@ -31,7 +33,7 @@ from densepath.training.recipe_file import make_recipe
 from densepath.training.resolve import absolute_places, is_resolved, resolve
 from densepath.training.run_folder import _to_csv
 from densepath.training.run_readme import _judged, _text
-from densepath.training.shares import count_least_images
+from densepath.training.shares import count_least_images, share_step
 from densepath.training.signals import StoppedNow
 from densepath.training.state import Position
 from densepath.training.step import take_step
@@ -465,3 +467,30 @@ def test_a_network_from_weights_has_their_architecture_not_the_catalogues():
     network = build_network(recipe, weights, ["a", "b"], torch.device("cpu"))
     assert network.spec.arch == model.spec.arch
     assert network.spec.arch.bn_eps == 0.01
+
+
+def test_a_step_moves_the_weights_and_then_their_average():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    before = network[1].weight.detach().clone()
+    ema = Ema(network, 0.9)
+    training = loop_of(
+        network=network,
+        stepped=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
+        quantised=None,
+        teacher=None,
+        synced=False,
+        frozen=[],
+        memory_format=torch.contiguous_format,
+        mixing=lambda images, targets, **_: (images, targets),
+        loss=Loss(multi_label=False, label_smoothing=0.0),
+        ema=ema,
+    )
+    batch = SimpleNamespace(images=torch.randn(4, 3, 2, 2), targets=torch.tensor([0, 1, 1, 0]))
+    take_step(training, batch, share_step([4], 0, num_parts=2, least_images=1, synced=False))
+    after, average = network[1].weight.detach(), ema.model[1].weight
+    assert not torch.equal(after, before)
+    assert ema.num_updates == 1
+    assert not torch.equal(average, before)
+    assert training.sums[2] == 4

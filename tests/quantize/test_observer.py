@@ -173,3 +173,11 @@ def test_tensors_that_are_joined_have_the_widest_range_of_theirs():
     ranges = {"a": (0.0, 1.0), "b": (-2.0, 0.5), "c": (-1.0, 3.0), "d": (0.0, 9.0)}
     shared = share_ranges(ranges, [("b", "a", "unmeasured"), ("c", "b")])
     assert shared == dict.fromkeys("abc", (-2.0, 3.0)) | {"d": (0.0, 9.0)}
+
+
+def test_a_percentile_is_the_middle_of_its_bin():
+    # Of 4,096 bins from −1 to 1, 200,000 values are in that of ±0.5 and two are beyond.
+    maps = [np.full(50_000, value, np.float32) for value in (0.5, 0.5, -0.5, -0.5)]
+    low, high = observed([1.0, -1.0], *maps).range("percentile")
+    assert high == pytest.approx(0.5, abs=1.01 / 4096)
+    assert low == pytest.approx(-0.5, abs=1.01 / 4096)

@@ -19,14 +19,16 @@ from densepath.errors import UnknownNameError
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.models.plan import plan
-from densepath.quantize import executorch, litert
+from densepath.quantize import executorch, litert, onnxruntime, sensitivity
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.emulate import Emulation
 from densepath.quantize.figure import _draw_bars
 from densepath.quantize.native import MOST_WEIGHT, _round, write_native
-from densepath.quantize.quantize import _size_of, quantize
+from densepath.quantize.operators import count_onnx
+from densepath.quantize.quantize import _size_of, _write_report, quantize
 from densepath.quantize.report import QuantizationReport
 from densepath.quantize.scoring import Score, signal_to_noise
+from densepath.quantize.sensitivity import Sensitivity
 from densepath.quantize.task import Task
 from densepath.weights.checkpoint import Checkpoint
 
@@ -42,17 +44,13 @@ def checkpoint() -> Checkpoint:
     return Checkpoint.of(model, preprocess=PREPROCESS, labels=["a", "b", "c"])
 
 
-@pytest.mark.parametrize(
-    ("made", "field"),
-    [
-        (calibration(), "images"),
-        (Score(1.0, 40.0), "agreement"),
-        (Task(None, calibration(), (), Path("scratch")), "keep_float"),
-    ],
-)
-def test_what_was_measured_or_asked_for_is_not_changed_any_more(made, field):
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(made, field, None)
+def test_what_was_measured_or_asked_for_is_not_changed_any_more():
+    shown, found = calibration(), Score(1.0, 40.0)
+    task = Task(checkpoint(), shown, ("classifier",), Path("scratch"))
+    assert (len(shown), found.order, task.kept_names()) == (2, (40.0,), ["classifier"])
+    for made, field in ((shown, "images"), (found, "agreement"), (task, "keep_float")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(made, field, None)
 
 
 def test_each_folder_of_a_task_is_a_new_one(tmp_path):
@@ -187,3 +185,55 @@ def test_layers_that_stay_float_lose_nothing_one_kind_or_all_of_them(network, tm
     assert ratio(*network, tmp_path, transitions) > whole - 3
     assert ratio(*network, tmp_path, ["classifier"]) > whole - 3
     assert ratio(*network, tmp_path, names) > 90
+
+
+def test_an_operator_that_is_no_int8_is_counted_by_its_kind(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    ends = [helper.make_tensor_value_info(name, kind, [1, 4]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Sin", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "x.onnx")
+    found = count_onnx(tmp_path / "x.onnx")
+    assert (found.int8, found.others) == (0, {"Sin": 1})
+
+
+def test_every_tensor_of_a_graph_is_watched_on_every_image():
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    ends = [helper.make_tensor_value_info(name, kind, [1, 3, 8, 8]) for name in ("x", "z")]
+    nodes = [helper.make_node("Exp", ["x"], ["y"]), helper.make_node("Neg", ["y"], ["z"])]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    opset = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    images = np.stack([np.full((8, 8, 3), value, np.uint8) for value in (0, 255)])
+    plain = Preprocess((8, 8), mean=(0.0,) * 3, std=(1.0,) * 3)
+    found = onnxruntime._observe(model, Calibration(images, ["a", "b"], plain, "two"))
+    ranges = {name: (float(one.low[0]), float(one.high[0])) for name, one in found.items()}
+    assert ranges == {
+        "x": (0.0, 1.0),
+        "y": pytest.approx((1.0, math.e)),
+        "z": pytest.approx((-math.e, -1.0)),
+    }
+
+
+def test_a_report_has_a_picture_where_layers_were_measured(tmp_path):
+    for number, layers in enumerate(([], [Sensitivity("features.conv0", 30.0)])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        report = SimpleNamespace(
+            to_markdown=lambda: "text", to_dict=dict, sensitivity=layers, keep_float=(), model="m"
+        )
+        _write_report(report, folder)
+        assert (folder / "quantization.md").read_text("utf-8") == "text"
+        assert (folder / "sensitivity.png").is_file() == bool(layers)
+
+
+def test_a_layer_that_was_rounded_is_itself_again():
+    model = build_model("densenet_bc_22_12", num_classes=2)
+    before = model.classifier.weight.detach().clone()
+    with sensitivity._rounded(model, "classifier"):
+        assert not torch.equal(model.classifier.weight, before)
+    assert torch.equal(model.classifier.weight, before)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import sys
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client import Gauge
 
 from densepath.engines.null import NullEngine
 from densepath.images.preprocess import Preprocess
 from densepath.predict.predictor import Predictor
+from densepath.serving.core import logs, outlet
 from densepath.serving.core import model as served
-from densepath.serving.core import outlet
 from densepath.serving.core.errors import (
     BusyError,
     InternalError,
@@ -25,10 +28,10 @@ from densepath.serving.core.errors import (
 )
 from densepath.serving.core.fields import check_known
 from densepath.serving.core.held import Absent, Held
-from densepath.serving.core.metrics import SECONDS, Metrics, make_shared_folder, outcome_of
+from densepath.serving.core.metrics import Metrics, make_shared_folder, outcome_of
 from densepath.serving.core.model import ServedModel
 from densepath.serving.core.repository import Repository
-from densepath.serving.core.service import Service, check_ready
+from densepath.serving.core.service import BODIES, Service, check_ready
 from densepath.serving.core.settings import ModelSource, Settings
 
 OLD, NEW = (ModelSource("m", version, Path("/bundles/m")) for version in ("1", "2"))
@@ -143,8 +146,8 @@ def test_a_model_that_fails_to_load_is_unavailable_and_one_that_answers_goes_on(
     async def states():
         repository = Repository([OLD, OTHER], open_all, Metrics())
         await repository.start(HELD | {("other", "1"): Absent("it is gone")})
-        repository.drop("m", "1", "no memory")
-        repository.drop("other", "1", "no memory")
+        assert str(repository.drop("m", "1", "no memory")).startswith("no memory What was loaded")
+        assert str(repository.drop("other", "1", "no memory")) == "no memory"
         return [(row["state"], row["reason"]) for row in repository.index()]
 
     assert asyncio.run(states()) == [("READY", "no memory"), ("UNAVAILABLE", "no memory")]
@@ -153,8 +156,9 @@ def test_a_model_that_fails_to_load_is_unavailable_and_one_that_answers_goes_on(
 def test_bundles_held_are_the_same_by_their_manifest_and_are_not_changed():
     one, moved, other = Held(Path("a"), "1"), Held(Path("b"), "1"), Held(Path("a"), "2")
     assert len({one, moved, other}) == 2
-    with pytest.raises(AttributeError):
-        one.sha256 = "2"
+    for kept, field in ((one, "sha256"), (Absent("gone"), "reason")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(kept, field, "2")
 
 
 # One model.
@@ -230,12 +234,11 @@ def service(**settings) -> Service:
 
 def test_bodies_count_together_until_their_requests_are_over():
     mine = service(max_body_bytes=100)
-    limit = 100
-    while True:  # The limit of all bodies is some times that of one.
-        try:
-            mine.hold({}, limit)
-        except BusyError:
-            break
+    for _ in range(BODIES):
+        mine.hold({}, 100)
+    with pytest.raises(BusyError, match="too large together"):
+        mine.hold({}, 1)
+    assert mine.held_bytes == 100 * BODIES
     mine = service(max_body_bytes=100)
     first, second = {}, {}
     mine.hold(first, 60)
@@ -275,6 +278,23 @@ def test_the_longest_time_of_reading_is_told_in_seconds():
     assert rows == [None, None]
 
 
+def test_who_cannot_explain_reads_no_image_for_it():
+    async def explain():
+        mine, one = service(), model()
+
+        async def read(*_):
+            raise AssertionError("it was read")
+
+        mine._read = read
+        try:
+            await mine.explain(one, [("a", b"")], top_k=1, deadline=1e9)
+        finally:
+            await one.close()
+
+    with pytest.raises(RequestError, match="cannot explain"):
+        asyncio.run(explain())
+
+
 # Errors and counters.
 
 
@@ -301,8 +321,11 @@ def test_what_became_of_images_is_told_by_how_their_request_ended(error, outcome
     assert outcome_of(error) == outcome
 
 
-def test_a_failure_of_the_server_is_status_500():
-    assert InternalError.http_status == 500
+def test_errors_of_the_server_have_the_status_that_http_gives_them():
+    full = BusyError("full", 7)
+    assert (full.http_status, full.retry_after_s, str(full)) == (429, 7, "full")
+    statuses = [kind.http_status for kind in (InternalError, NotReadyError, LateError)]
+    assert statuses == [500, 503, 504]
 
 
 def test_images_are_counted_by_what_became_of_each():
@@ -318,9 +341,37 @@ def test_images_are_counted_by_what_became_of_each():
     assert counted == {"answered": 3, "unreadable": 2, "late": 4}
 
 
-def test_the_bounds_of_a_histogram_rise_by_no_more_than_three_times():
-    steps = [high / low for low, high in itertools.pairwise(SECONDS)]
-    assert all(1 < step <= 3 for step in steps)
+def test_the_bounds_of_times_rise_from_a_millisecond_by_no_more_than_three_times():
+    metrics = Metrics()
+    metrics.network_seconds.labels("m", "1").observe(0.1)
+    [family] = [one for one in metrics._registry.collect() if one.name.endswith("network_seconds")]
+    bounds = [sample.labels["le"] for sample in family.samples if sample.name.endswith("_bucket")]
+    assert bounds[-1] == "+Inf"
+    bounds = [float(bound) for bound in bounds[:-1]]
+    assert (bounds[0], bounds[-1]) == (0.001, 30)
+    assert all(1 < high / low <= 3 for low, high in itertools.pairwise(bounds))
+
+
+def test_gauges_of_several_workers_are_sums_or_extremes_of_the_living():
+    modes = {
+        name: gauge._multiprocess_mode
+        for name, gauge in vars(Metrics()).items()
+        if isinstance(gauge, Gauge)
+    }
+    assert modes == {
+        **{"last_answer": "max", "ready": "livemin"},
+        **{"pending": "livesum", "workers": "livesum"},
+    }
+
+
+@pytest.mark.parametrize(("form", "said"), [("json", '"event": "loaded"'), ("text", "loaded a=1")])
+def test_a_record_becomes_a_line_with_its_fields(form, said):
+    lines: list[str] = []
+    handler = logs._Handler(SimpleNamespace(put=lines.append), logs._Lines(form))
+    record = {"msg": "loaded", "levelno": 20, "fields": {"a": 1}}
+    assert handler.handle(logging.makeLogRecord(record))
+    [line] = lines
+    assert said in line
 
 
 def test_where_nothing_can_be_written_the_first_reason_is_told(monkeypatch):

@@ -43,3 +43,10 @@ def test_a_network_of_one_class_is_measured_against_two():
     one = Loss(multi_label=False, label_smoothing=0.0)
     assert one.chance_level(1) == one.chance_level(2) == pytest.approx(math.log(2))
     assert one.chance_level(3) == pytest.approx(math.log(3))
+
+
+def test_a_mixed_image_is_right_where_its_larger_part_is_among_any_number_of_classes():
+    loss = Loss(multi_label=False, label_smoothing=0.0)
+    mixed = torch.tensor([[0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])
+    assert loss.count_right(torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), mixed).item() == 1
+    assert loss.count_right(torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]), mixed).item() == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -10,29 +11,33 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed
-from densepath.training.qat import FakeQuantised, Teacher
 from torch import nn
 
-from densepath.errors import RecipeError, TrainingError, UsageError
+from densepath.errors import DatasetError, DivergedError, RecipeError, TrainingError, UsageError
 from densepath.images.preprocess import Preprocess
+from densepath.metrics.accuracy import Summary
 from densepath.models.build import build_model
 from densepath.training import assemble, loop
 from densepath.training.curves import draw_curves
 from densepath.training.distributed import Exchange, PeerError, Ranks, pick_device, said_by_leader
-from densepath.training.images import open_images
+from densepath.training.ema import Ema
+from densepath.training.images import RunImages, open_images
+from densepath.training.loss import Loss
 from densepath.training.more_epochs import command_from_weights
-from densepath.training.network import build_network
+from densepath.training.network import build_network, open_weights
 from densepath.training.parts import Training
 from densepath.training.progress import BarProgress, LineProgress, NoProgress, make_progress
-from densepath.training.recipe import DataSection, QuantizationSection
 from densepath.training.recipe_file import make_recipe
-from densepath.training.resolve import absolute_places, resolve
+from densepath.training.recipe_sections import DataSection, ModelSection, QuantizationSection
+from densepath.training.resolve import absolute_places, is_resolved, resolve
 from densepath.training.run_folder import _to_csv
-from densepath.training.run_readme import _judged
-from densepath.training.shares import count_least_images
+from densepath.training.run_readme import _judged, _text
+from densepath.training.shares import count_least_images, share_step
 from densepath.training.signals import StoppedNow
 from densepath.training.state import Position
 from densepath.training.step import take_step
+from densepath.training.steps.fake_quantised import FakeQuantised
+from densepath.training.steps.quantised import Teacher
 from densepath.training.sync_bn import synchronise
 from densepath.training.train import _answer_signals, _name_or_weights
 from densepath.weights.checkpoint import Checkpoint
@@ -113,6 +118,12 @@ def test_a_network_that_is_spread_over_processes_is_told_its_gpu(device, ids, mo
 @pytest.mark.parametrize(("side", "crop"), [(64, "pad_crop"), (65, "random_resized_crop")])
 def test_images_of_up_to_64_pixels_are_shifted_and_larger_ones_cropped(side, crop):
     assert resolve(recipe_of(preprocess={"size": side}), None).augment.crop == crop
+
+
+def test_a_recipe_is_resolved_once_nothing_is_left_open():
+    left_open = recipe_of()
+    assert not is_resolved(left_open)
+    assert is_resolved(resolve(left_open, None))
 
 
 def test_places_are_the_same_seen_from_any_folder(tmp_path, monkeypatch):
@@ -384,3 +395,103 @@ def test_norms_over_processes_are_in_one_process_what_norms_are(tmp_path):
         torch.distributed.destroy_process_group()
     for plain, synced in zip(*found, strict=True):
         torch.testing.assert_close(synced, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weights", "start"), [(None, "new weights"), ("mine", "the weights mine")]
+)
+def test_the_readme_says_what_the_training_started_from(weights, start):
+    class Images(list):
+        class_names, description = ("a", "b"), "two images"
+
+    recipe = recipe_of(model={"name": SMALL, "weights": weights})
+    splits = SimpleNamespace(rules={"validation": "held out"}, separate=())
+    images = RunImages(Images("ab"), Images("c"), "validation", splits)
+    position = Position(epoch=1, rows=[ROW], best=0.5, best_epoch=1)
+    text = _text(recipe, position, images, None)
+    assert f"from {start}." in text
+    assert "| best | 1 | 50.00 % | 1.0000 |" in text
+    assert "Measured on the 1 validation images (held out)." in text
+    assert "Left out" not in text
+
+
+def test_without_an_image_that_can_be_read_nothing_calibrates(monkeypatch):
+    monkeypatch.setattr(loop, "_agreed", lambda *_: iter(()))
+    monkeypatch.setattr(loop, "_evaluate", lambda *_: None)
+    ranges = SimpleNamespace(num_batches=0, buffers=lambda: [])
+    training = loop_of(
+        quantised=SimpleNamespace(ranges=ranges),
+        train_loader=SimpleNamespace(epoch=lambda number: ()),
+        judged=None,
+    )
+    with pytest.raises(DatasetError, match="no image that calibrates could be read"):
+        loop._calibrate(training)
+    ranges.num_batches = 1
+    assert not loop._calibrate(training)
+
+
+def test_weights_of_another_system_are_read_for_the_model_that_is_named(tmp_path):
+    path = tmp_path / "theirs.pth"
+    torch.save(build_model(SMALL, num_classes=2).state_dict(), path)
+    with pytest.raises(RecipeError, match="does not say which model it is of; name it"):
+        open_weights(ModelSection(weights=str(path)))
+    found = open_weights(ModelSection(name=SMALL, weights=str(path)))
+    assert found.num_classes == 2
+    assert open_weights(ModelSection(name=SMALL)) is None
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_any_more_are_not_saved(broken, monkeypatch):
+    written = []
+    monkeypatch.setattr(loop, "_save_state", written.append)
+    network = nn.Linear(2, 1)
+    folder = SimpleNamespace(
+        describe_last_good=lambda: "Nothing was saved.",
+        save_epoch=lambda *_, **__: written.append("an epoch"),
+        draw_soon=lambda _: None,
+    )
+    training = loop_of(kept=network, folder=folder, unread=[], named=set())
+    loop._finish_epoch(training, Summary(0.5, 0.9, 1.0, 20, 0), None)
+    assert written == ["an epoch", training]
+    assert (training.position.epoch, training.position.best) == (1, 0.5)
+    with torch.no_grad():
+        network.weight[0, 1] = broken
+    with pytest.raises(DivergedError, match=r"became NaN .* in epoch 2, .*Nothing was saved"):
+        loop._finish_epoch(training, Summary(0.6, 0.9, 1.0, 20, 0), None)
+    assert len(written) == 2
+
+
+def test_a_network_from_weights_has_their_architecture_not_the_catalogues():
+    model = build_model(SMALL, num_classes=2, bn_eps=0.01)
+    weights = Checkpoint.of(model, preprocess=Preprocess((32, 32)), labels=["a", "b"])
+    recipe = recipe_of(data={"channels": 3})
+    network = build_network(recipe, weights, ["a", "b"], torch.device("cpu"))
+    assert network.spec.arch == model.spec.arch
+    assert network.spec.arch.bn_eps == 0.01
+
+
+def test_a_step_moves_the_weights_and_then_their_average():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    before = network[1].weight.detach().clone()
+    ema = Ema(network, 0.9)
+    training = loop_of(
+        network=network,
+        stepped=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
+        quantised=None,
+        teacher=None,
+        synced=False,
+        frozen=[],
+        memory_format=torch.contiguous_format,
+        mixing=lambda images, targets, **_: (images, targets),
+        loss=Loss(multi_label=False, label_smoothing=0.0),
+        ema=ema,
+    )
+    batch = SimpleNamespace(images=torch.randn(4, 3, 2, 2), targets=torch.tensor([0, 1, 1, 0]))
+    take_step(training, batch, share_step([4], 0, num_parts=2, least_images=1, synced=False))
+    after, average = network[1].weight.detach(), ema.model[1].weight
+    assert not torch.equal(after, before)
+    assert ema.num_updates == 1
+    assert not torch.equal(average, before)
+    assert training.sums[2] == 4

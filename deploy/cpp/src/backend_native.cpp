@@ -47,13 +47,15 @@ Network build(const Bundle& bundle) {
   const std::string format = bundle.is_quantised() ? "native" : "torch";
   const auto contents = bundle.read(format);
   const std::string& name = bundle.formats.at(format).model;
-  Checkpoint checkpoint = read_checkpoint(contents.at(name), bundle.folder + ": " + name);
+  const Checkpoint checkpoint = read_checkpoint(contents.at(name), bundle.folder + ": " + name);
   const InputSize& size = bundle.input_size;
-  checkpoint.arch.height = static_cast<int>(size.height);
-  checkpoint.arch.width = static_cast<int>(size.width);
   try {
-    Network network = Builder(checkpoint.arch, checkpoint.tensors).build();
-    const auto least = static_cast<std::size_t>(checkpoint.arch.least_side());
+    Plan plan = plan_of(checkpoint.arch);
+    plan.channels = checkpoint.channels;
+    plan.height = static_cast<int>(size.height);
+    plan.width = static_cast<int>(size.width);
+    Network network = Builder(plan, checkpoint.tensors).build();
+    const auto least = static_cast<std::size_t>(plan.least_side());
     if (std::min(size.height, size.width) < least) {
       throw std::runtime_error("it needs images of at least " + std::to_string(least) + " × " +
                                std::to_string(least) + " pixels");

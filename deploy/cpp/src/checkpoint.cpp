@@ -16,22 +16,18 @@ constexpr char kSkipped[] = "num_batches_tracked";
 
 int whole(const Json& numbers, const char* name) { return numbers.at(name).get<int>(); }
 
-StemPool stem_pool(const Json& numbers) {
-  if (numbers.at("stem") != "imagenet") return StemPool::none;
-  return numbers.at("stem_pool") == "same" ? StemPool::same : StemPool::pad1;
-}
-
 /// `ModelSpec.to_dict` (models/spec.py).
-Arch read_arch(const Json& description) {
-  const Json& spec = description.at("spec");
+Arch read_arch(const Json& spec) {
   const Json& numbers = spec.at("arch");
   Arch arch;
   arch.dual = spec.at("family") == "dpn";
-  arch.stem_pool = stem_pool(numbers);
+  arch.small = numbers.at("stem") != "imagenet";
+  arch.stem_pool = numbers.at("stem_pool") == "same" ? StemPool::same : StemPool::pad1;
   arch.stem_width = whole(numbers, "stem_width");
   arch.bn_eps = numbers.at("bn_eps").get<double>();
   arch.blocks = numbers.at("blocks").get<std::vector<int>>();
   if (arch.dual) {
+    arch.stem_kernel = whole(numbers, "stem_kernel");
     arch.k_r = whole(numbers, "k_r");
     arch.groups = whole(numbers, "groups");
     arch.base_factor = whole(numbers, "base_factor");
@@ -39,8 +35,8 @@ Arch read_arch(const Json& description) {
   } else {
     arch.growth_rate = whole(numbers, "growth_rate");
     arch.bottleneck = whole(numbers, "bottleneck");
+    arch.compression = numbers.at("compression").get<double>();
   }
-  arch.channels = description.at("in_channels").get<int>();
   return arch;
 }
 
@@ -93,7 +89,9 @@ Checkpoint read_checkpoint(const Contents& file, const std::string& name) {
     const Json header = Json::parse(text.begin(), text.end());
     const std::string said = header.at("__metadata__").at("densepath").get<std::string>();
     Checkpoint made;
-    made.arch = read_arch(Json::parse(said));
+    const Json description = Json::parse(said);
+    made.arch = read_arch(description.at("spec"));
+    made.channels = description.at("in_channels").get<int>();
     const Bytes data = bytes.part(kLengthBytes + static_cast<std::size_t>(*length));
     for (const auto& [key, tensor] : header.items()) {
       if (key != "__metadata__" && !ends_with(key, kSkipped)) add_tensor(key, tensor, data, made);

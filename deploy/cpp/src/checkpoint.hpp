@@ -7,12 +7,14 @@
 
 #include "arch.hpp"
 #include "bundle.hpp"
+#include "tensors.hpp"
 
 namespace densepath {
 
 /// Tensors point into the file's bytes, or into `aligned` where those do not suit.
 struct Checkpoint {
   Arch arch;
+  int channels = 0;  ///< of the images
   Tensors tensors;
   std::vector<std::unique_ptr<float[]>> aligned;
 };

@@ -9,10 +9,10 @@
 namespace densepath {
 namespace {
 
-constexpr std::int64_t kMostStages = 16;
+constexpr int64_t MOST_STAGES = 16;
 
 void check(const Arch& arch) {
-  check_within("stages", static_cast<std::int64_t>(arch.blocks.size()), kMostStages);
+  check_within("stages", static_cast<int64_t>(arch.blocks.size()), MOST_STAGES);
   for (const int layers : arch.blocks) check_within("blocks", layers, MOST);
   check_within("stem_width", arch.stem_width, MOST);
   if (!arch.dual) {
@@ -36,13 +36,13 @@ void check(const Arch& arch) {
   if (arch.k_r % arch.groups != 0) throw std::runtime_error("its groups are uneven");
 }
 
-/// The layers so far, and the channels of the state behind them.
+// The layers so far, and the channels of the state behind them.
 struct Growing {
   std::vector<PlanLayer> layers;
   int width = 0;
   int part = -1;
 
-  /// A layer of the newest part.
+  // A layer of the newest part.
   PlanLayer& add(const std::string& name, int inputs, int outputs) {
     PlanLayer& layer = layers.emplace_back();
     layer.name = name;
@@ -52,7 +52,7 @@ struct Growing {
     return layer;
   }
 
-  /// As `add`, of a layer that reads the state through a BatchNorm.
+  // As `add`, of a layer that reads the state through a BatchNorm.
   PlanLayer& add_reader(const std::string& name, const std::string& before, int outputs) {
     PlanLayer& layer = add(name, width, outputs);
     layer.before = before;
@@ -60,7 +60,7 @@ struct Growing {
     return layer;
   }
 
-  /// The state has so many channels more. Throws std::runtime_error: more than any network.
+  // The state has so many channels more. Throws std::runtime_error: more than any network.
   void grow(int channels) {
     width += channels;
     check_within("channels", width, MOST);
@@ -84,7 +84,7 @@ struct Growing {
   }
 };
 
-/// BN-ReLU-1×1-BN-ReLU-3×3, or without the bottleneck BN-ReLU-3×3.
+// BN-ReLU-1×1-BN-ReLU-3×3, or without the bottleneck BN-ReLU-3×3.
 void add_dense_layer(const Arch& arch, const std::string& name, Growing& made) {
   ++made.part;
   if (arch.bottleneck != 0) {
@@ -111,7 +111,7 @@ void add_transition(const Arch& arch, const std::string& name, Growing& made) {
 Growing densenet(const Arch& arch) {
   Growing made;
   made.add_stem(arch, "features.conv0", 7, arch.small ? "" : "features.norm0");
-  for (std::size_t stage = 1; stage <= arch.blocks.size(); ++stage) {
+  for (size_t stage = 1; stage <= arch.blocks.size(); ++stage) {
     const std::string block = "features.denseblock" + std::to_string(stage) + ".denselayer";
     for (int number = 1; number <= arch.blocks[stage - 1]; ++number) {
       add_dense_layer(arch, block + std::to_string(number), made);
@@ -124,8 +124,8 @@ Growing densenet(const Arch& arch) {
   return made;
 }
 
-/// BN-ReLU-1×1-BN-ReLU-3×3-BN-ReLU-1×1; a stage's first block projects the state, too.
-void add_dual_path_block(const Arch& arch, const std::string& name, std::size_t stage, bool first,
+// BN-ReLU-1×1-BN-ReLU-3×3-BN-ReLU-1×1; a stage's first block projects the state, too.
+void add_dual_path_block(const Arch& arch, const std::string& name, size_t stage, bool first,
                          Growing& made) {
   ++made.part;
   const int middle = arch.k_r << (stage - 1), base = (64 * arch.base_factor) << (stage - 1);
@@ -155,7 +155,7 @@ void add_dual_path_block(const Arch& arch, const std::string& name, std::size_t 
 Growing dpn(const Arch& arch) {
   Growing made;
   made.add_stem(arch, "features.conv1_1.conv", arch.stem_kernel, "features.conv1_1.bn");
-  for (std::size_t stage = 1; stage <= arch.blocks.size(); ++stage) {
+  for (size_t stage = 1; stage <= arch.blocks.size(); ++stage) {
     const std::string block = "features.conv" + std::to_string(stage + 1) + "_";
     for (int number = 1; number <= arch.blocks[stage - 1]; ++number) {
       add_dual_path_block(arch, block + std::to_string(number), stage, number == 1, made);

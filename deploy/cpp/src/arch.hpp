@@ -10,10 +10,10 @@
 
 namespace densepath {
 
-/// The numbers of `ModelSpec.arch` (models/spec.py).
+// The numbers of `ModelSpec.arch` (models/spec.py).
 struct Arch {
-  bool dual = false;   ///< a DPN
-  bool small = false;  ///< the stem for small images
+  bool dual = false;   // a DPN
+  bool small = false;  // the stem for small images
   StemPool stem_pool = StemPool::pad1;
   int stem_width = 0;
   double bn_eps = 0;
@@ -26,9 +26,9 @@ struct Arch {
   std::vector<int> dense_increment;
 };
 
-/// The layers in the order in which they run.
-///
-/// Throws std::runtime_error: a number that no network has.
+// The layers in the order in which they run.
+//
+// Throws std::runtime_error: a number that no network has.
 Plan plan_of(const Arch& arch);
 
 }  // namespace densepath

@@ -11,12 +11,12 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t kLengthBytes = 8;
-constexpr char kSkipped[] = "num_batches_tracked";
+constexpr size_t LENGTH_BYTES = 8;
+constexpr char SKIPPED[] = "num_batches_tracked";
 
 int whole(const Json& numbers, const char* name) { return numbers.at(name).get<int>(); }
 
-/// `ModelSpec.to_dict` (models/spec.py).
+// `ModelSpec.to_dict` (models/spec.py).
 Arch read_arch(const Json& spec) {
   const Json& numbers = spec.at("arch");
   Arch arch;
@@ -40,9 +40,9 @@ Arch read_arch(const Json& spec) {
   return arch;
 }
 
-/// Floats that a program may read where they stand.
-const float* floats_at(const std::uint8_t* bytes, std::size_t count, Checkpoint& made) {
-  if (reinterpret_cast<std::uintptr_t>(bytes) % alignof(float) == 0) {
+// Floats that a program may read where they stand.
+const float* floats_at(const uint8_t* bytes, size_t count, Checkpoint& made) {
+  if (reinterpret_cast<uintptr_t>(bytes) % alignof(float) == 0) {
     return reinterpret_cast<const float*>(bytes);
   }
   made.aligned.push_back(std::make_unique<float[]>(count));
@@ -56,17 +56,17 @@ void add_tensor(const std::string& name, const Json& tensor, Bytes data, Checkpo
   if (type != "F32" && !quantised) {
     throw std::runtime_error(name + " is of type " + type + ", and only F32 and I8 are read");
   }
-  const auto place = tensor.at("data_offsets").get<std::vector<std::uint64_t>>();
+  const auto place = tensor.at("data_offsets").get<std::vector<uint64_t>>();
   const bool inside = place.size() == 2 && place[0] <= place[1] && place[1] <= data.size();
-  const std::size_t item_size = quantised ? sizeof(std::int8_t) : sizeof(float);
+  const size_t item_size = quantised ? sizeof(int8_t) : sizeof(float);
   if (!inside || (place[1] - place[0]) % item_size != 0) {
     throw std::runtime_error(name + " lies outside the file");
   }
-  const std::size_t count = static_cast<std::size_t>(place[1] - place[0]) / item_size;
-  const std::uint8_t* start = data.data() + place[0];
-  Tensor& read = made.tensors[name] = {nullptr, static_cast<std::int64_t>(count)};
+  const size_t count = static_cast<size_t>(place[1] - place[0]) / item_size;
+  const uint8_t* start = data.data() + place[0];
+  Tensor& read = made.tensors[name] = {nullptr, static_cast<int64_t>(count)};
   if (quantised) {
-    read.bytes = reinterpret_cast<const std::int8_t*>(start);
+    read.bytes = reinterpret_cast<const int8_t*>(start);
   } else {
     read.data = floats_at(start, count, made);
   }
@@ -81,20 +81,20 @@ bool ends_with(const std::string& text, const std::string& end) {
 Checkpoint read_checkpoint(const Contents& file, const std::string& name) {
   try {
     const Bytes bytes(file);
-    const auto length = bytes.number(0, kLengthBytes, false);
-    if (!length || *length > bytes.size() - kLengthBytes) {
+    const auto length = bytes.number(0, LENGTH_BYTES, false);
+    if (!length || *length > bytes.size() - LENGTH_BYTES) {
       throw std::runtime_error("its header is cut off");
     }
-    const Bytes text = bytes.part(kLengthBytes, static_cast<std::size_t>(*length));
+    const Bytes text = bytes.part(LENGTH_BYTES, static_cast<size_t>(*length));
     const Json header = Json::parse(text.begin(), text.end());
     const std::string said = header.at("__metadata__").at("densepath").get<std::string>();
     Checkpoint made;
     const Json description = Json::parse(said);
     made.arch = read_arch(description.at("spec"));
     made.channels = description.at("in_channels").get<int>();
-    const Bytes data = bytes.part(kLengthBytes + static_cast<std::size_t>(*length));
+    const Bytes data = bytes.part(LENGTH_BYTES + static_cast<size_t>(*length));
     for (const auto& [key, tensor] : header.items()) {
-      if (key != "__metadata__" && !ends_with(key, kSkipped)) add_tensor(key, tensor, data, made);
+      if (key != "__metadata__" && !ends_with(key, SKIPPED)) add_tensor(key, tensor, data, made);
     }
     return made;
   } catch (const std::exception& error) {

@@ -103,7 +103,6 @@ inline __m512i permuted(__m512i places, __m512i x) {
 // Floats of a map → levels of what a product reads.
 struct Levels {
   Floats scale, shift;
-  explicit operator bool() const { return scale != nullptr; }
 
   Vector apply(const float* from, int c) const {
     return load(from + c) * load(scale.get() + c) + load(shift.get() + c);

@@ -111,7 +111,7 @@ struct ByteConvolution {
 // BN-ReLU-1×1, or 1×1 alone, on levels.
 struct BytePointwise {
   int inputs = 0;
-  Levels entry;  // what the BatchNorm, the ReLU and the quantisation do; none: levels come in
+  Levels entry;  // what the BatchNorm, the ReLU and the quantisation do; not where levels come in
   PackedBytes weights;
   ByteEnding ending;
   Reading reading = Reading::every_pixel;

@@ -20,8 +20,7 @@ void print_plan(const Plan& plan) {
     for (const int number :
          {static_cast<int>(layer.kind), layer.inputs, layer.outputs, layer.kernel, layer.stride,
           layer.groups, static_cast<int>(layer.reads), static_cast<int>(layer.writes),
-          static_cast<int>(layer.pool), static_cast<int>(layer.averaged), layer.base,
-          layer.part}) {
+          static_cast<int>(layer.pool), static_cast<int>(layer.averaged), layer.base, layer.part}) {
       std::cout << ' ' << number;
     }
   }

@@ -138,8 +138,7 @@ void add_dual_path_block(const Arch& arch, const std::string& name, size_t stage
     projection.stride = stride;
     projection.writes = Writes::opens;
   }
-  made.add_reader(name + ".c1x1_a.conv", name + ".c1x1_a.bn", middle).behind =
-      name + ".c3x3_b.bn";
+  made.add_reader(name + ".c1x1_a.conv", name + ".c1x1_a.bn", middle).behind = name + ".c3x3_b.bn";
   PlanLayer& spread = made.add(name + ".c3x3_b.conv", middle, middle);
   spread.kernel = 3;
   spread.stride = stride;

@@ -20,9 +20,8 @@ Taps as_taps(const Weights& weights) {
           weights.weights.data()};
 }
 
-std::vector<uint8_t> resize_pixels(const uint8_t* image, size_t width,
-                                        size_t channels, const Weights& rows,
-                                        const Weights& columns, bool height_first) {
+std::vector<uint8_t> resize_pixels(const uint8_t* image, size_t width, size_t channels,
+                                   const Weights& rows, const Weights& columns, bool height_first) {
   const size_t count = rows.first.size() * columns.first.size() * channels;
   std::vector<uint8_t> made(count + SPARE);
   resize(image, static_cast<int>(width), static_cast<int>(channels), as_taps(rows),

@@ -74,12 +74,12 @@ class OnnxRuntimeFitter : public Fitter {
 
   std::vector<float> fit(const Image& image) override {
     try {
-      const std::array<int64_t, 3> shape = {
-          as_dimension(image.height), as_dimension(image.width), as_dimension(image.channels)};
+      const std::array<int64_t, 3> shape = {as_dimension(image.height), as_dimension(image.width),
+                                            as_dimension(image.channels)};
       // The runtime does not write into its input.
       auto* pixels = const_cast<uint8_t*>(image.pixels.data());
-      const auto value = Ort::Value::CreateTensor<uint8_t>(
-          memory_, pixels, image.pixels.size(), shape.data(), shape.size());
+      const auto value = Ort::Value::CreateTensor<uint8_t>(memory_, pixels, image.pixels.size(),
+                                                           shape.data(), shape.size());
       const Ort::Value images = compute(session_, "image", "images", value);
       const float* values = images.GetTensorData<float>();
       return {values, values + num_values(images)};
@@ -142,8 +142,7 @@ class OnnxRuntime : public Backend {
     const auto session = std::make_shared<Ort::Session>(load(env_, model_, threads));
     return [this, session](const float* images, size_t count, float* logits) {
       const std::array<int64_t, 4> shape = {as_dimension(count), as_dimension(size_.channels),
-                                                 as_dimension(size_.height),
-                                                 as_dimension(size_.width)};
+                                            as_dimension(size_.height), as_dimension(size_.width)};
       const auto value = Ort::Value::CreateTensor<float>(
           memory_, const_cast<float*>(images), count * size_.count(), shape.data(), shape.size());
       const Ort::Value output = compute(*session, input_, output_, value);

@@ -80,10 +80,10 @@ class OpenVino : public Backend {
     try {
       model_ = read_graph(core_, contents_.at(parts.model), weights(parts.model));
       // Each reading thread computes its own image.
-      preprocess_ = core_.compile_model(
-          read_graph(core_, contents_.at(preprocess), weights(preprocess)), DEVICE,
-          ov::num_streams(readers), ov::inference_num_threads(readers),
-          ov::hint::inference_precision(ov::element::f32));
+      preprocess_ =
+          core_.compile_model(read_graph(core_, contents_.at(preprocess), weights(preprocess)),
+                              DEVICE, ov::num_streams(readers), ov::inference_num_threads(readers),
+                              ov::hint::inference_precision(ov::element::f32));
       const Layout layout = {num_threads(settings), size_.count(), bundle.labels.size()};
       spread_ = std::make_unique<Spread>(layout, compile(threads_), [this] { return compile(1); });
     } catch (const ov::Exception& error) {
@@ -140,8 +140,8 @@ class OpenVino : public Backend {
     const auto requests = std::make_shared<Requests>(core_.compile_model(
         model_, DEVICE, ov::num_streams(streams), ov::inference_num_threads(threads_),
         ov::hint::inference_precision(type_)));
-    return [requests, size = size_, num_classes = num_classes_](const float* images,
-                                                                size_t count, float* logits) {
+    return [requests, size = size_, num_classes = num_classes_](const float* images, size_t count,
+                                                                float* logits) {
       ov::InferRequest request = requests->take();
       const ov::Shape shape = {count, size.channels, size.height, size.width};
       request.set_input_tensor(ov::Tensor(ov::element::f32, shape, const_cast<float*>(images)));

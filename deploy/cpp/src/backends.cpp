@@ -88,14 +88,16 @@ std::string choose_backend(const Settings& settings, const Bundle& bundle) {
   const std::string& name = settings.backend;
   const bool bfloat16 = settings.precision == "bfloat16";
   if (bfloat16 && bundle.is_quantised()) {
-    throw UsageError(bundle.folder + " is quantised to int8, and cannot be run in bfloat16. Leave "
+    throw UsageError(bundle.folder +
+                     " is quantised to int8, and cannot be run in bfloat16. Leave "
                      "the precision out, or name the float bundle that it was made of.");
   }
   if (name != "auto") {
     const Entry* entry = find_entry(name);
     if (entry == nullptr) refuse_name(name);
     if (bfloat16 && !entry->bfloat16) {
-      throw UsageError("the back end '" + name + "' computes in float32; the back end openvino "
+      throw UsageError("the back end '" + name +
+                       "' computes in float32; the back end openvino "
                        "can compute in bfloat16.");
     }
     if (const std::string why = entry->obstacle(); !why.empty()) throw UsageError(why);

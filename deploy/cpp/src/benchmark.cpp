@@ -55,8 +55,7 @@ std::vector<float> real_inputs(Predictor& predictor, const std::vector<Source>& 
 // Milliseconds of each run of one batch size, sorted.
 std::vector<double> time_runs(Backend& backend, const std::vector<float>& inputs, size_t count,
                               size_t repeats) {
-  const auto end =
-      inputs.begin() + static_cast<ptrdiff_t>(inputs.size() / LARGEST_BATCH * count);
+  const auto end = inputs.begin() + static_cast<ptrdiff_t>(inputs.size() / LARGEST_BATCH * count);
   const std::vector<float> batch(inputs.begin(), end);
   for (int i = 0; i < WARM_UPS; ++i) backend.run(batch, count);
   std::vector<double> times_ms;
@@ -69,8 +68,7 @@ std::vector<double> time_runs(Backend& backend, const std::vector<float>& inputs
   return times_ms;
 }
 
-Json latency(Backend& backend, const std::vector<float>& inputs, size_t count,
-             size_t repeats) {
+Json latency(Backend& backend, const std::vector<float>& inputs, size_t count, size_t repeats) {
   const std::vector<double> times_ms = time_runs(backend, inputs, count, repeats);
   return {{"batch_size", count},
           {"median", rounded(percentile(times_ms, 0.5))},

@@ -19,7 +19,8 @@ struct Checkpoint {
   std::vector<std::unique_ptr<float[]>> aligned;
 };
 
-// What the bytes of `file` (model.safetensors, model-int8.safetensors) hold; they must outlive the result.
+// What the bytes of `file` (model.safetensors, model-int8.safetensors) hold; they must outlive the
+// result.
 //
 // Throws BundleError: they are no whole checkpoint of densepath's.
 Checkpoint read_checkpoint(const Contents& file, const std::string& name);

@@ -113,8 +113,7 @@ class Description {
     } else if (is_gray || is_rgb) {
       if (data.size() < (is_rgb ? 6U : 2U)) throw ImageError("damaged: Truncated tRNS chunk");
       for (size_t i = 0; i < 3; ++i) {
-        header.transparent[i] =
-            static_cast<uint16_t>(*data.number(is_rgb ? 2 * i : 0, 2, true));
+        header.transparent[i] = static_cast<uint16_t>(*data.number(is_rgb ? 2 * i : 0, 2, true));
       }
       header.has_transparency = true;
     }

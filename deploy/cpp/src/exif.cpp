@@ -24,7 +24,7 @@ size_t unit_bytes(uint64_t type) {
   // 1 byte, 2 text, 3 short, 4 long, 5 rational, 6 … 10 the signed ones, 11 float, 12 double,
   // 13 directory, 16 long of 8 bytes.
   static constexpr std::array<size_t, 17> BYTES = {0, 1, 1, 2, 4, 8, 1, 1, 2,
-                                                         4, 8, 4, 8, 4, 0, 0, 8};
+                                                   4, 8, 4, 8, 4, 0, 0, 8};
   return type < BYTES.size() ? BYTES[static_cast<size_t>(type)] : 0;
 }
 
@@ -86,8 +86,7 @@ Tag read_exif(std::string_view exif) {
 // `tiff:Orientation="6"` or `tiff:Orientation>6`, wherever it stands.
 int read_xmp(std::string_view xmp) {
   static constexpr std::string_view NAME = "tiff:Orientation";
-  for (size_t at = xmp.find(NAME); at != std::string_view::npos;
-       at = xmp.find(NAME, at + 1)) {
+  for (size_t at = xmp.find(NAME); at != std::string_view::npos; at = xmp.find(NAME, at + 1)) {
     std::string_view rest = xmp.substr(at + NAME.size());
     const size_t mark = rest.substr(0, 2) == "=\"" ? 2 : rest.substr(0, 1) == ">" ? 1 : 0;
     if (mark > 0 && rest.size() > mark && rest[mark] >= '0' && rest[mark] <= '9') {

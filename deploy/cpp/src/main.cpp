@@ -36,7 +36,7 @@ void handle_signals() {
 #ifdef _WIN32
   std::signal(SIGINT, stop);
 #else
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = stop;
   action.sa_flags = static_cast<int>(SA_RESETHAND);  // Not SA_RESTART: reading a list ends, too.
   sigaction(SIGINT, &action, nullptr);
@@ -107,8 +107,8 @@ int run(densepath::Options options) {
     note("the back end " + predictor.settings().backend + " answers: " + why);
   }
   const auto next = [&]() { return interrupted ? std::nullopt : paths.next(); };
-  const bool is_live = std::find(options.paths.begin(), options.paths.end(), "-") !=
-                       options.paths.end();
+  const bool is_live =
+      std::find(options.paths.begin(), options.paths.end(), "-") != options.paths.end();
   const auto has_next = [&](std::chrono::milliseconds time) {
     return interrupted || paths.waiting(time);
   };

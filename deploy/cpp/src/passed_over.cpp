@@ -19,21 +19,34 @@ using Counted = std::vector<std::pair<std::string, size_t>>;
 constexpr size_t LONGEST_SUFFIX = 8;
 constexpr size_t MOST_NAMED = 8;
 
-const Names SUFFIXES = {".apng", ".avif", ".avifs", ".bmp", ".gif", ".jfif", ".jpe",
-                         ".jpeg", ".jpg",  ".mpo",   ".pbm", ".pgm", ".png",  ".pnm",
-                         ".ppm",  ".tif",  ".tiff",  ".webp"};
+const Names SUFFIXES = {".apng", ".avif", ".avifs", ".bmp", ".gif",  ".jfif",
+                        ".jpe",  ".jpeg", ".jpg",   ".mpo", ".pbm",  ".pgm",
+                        ".png",  ".pnm",  ".ppm",   ".tif", ".tiff", ".webp"};
 const Names HEIF = {".heic", ".heics", ".heif", ".heifs", ".hif"};
 const Names RAW = {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".nef", ".nrw",
-                    ".orf", ".pef", ".raf", ".raw", ".rw2", ".sr2", ".srw", ".x3f"};
-const Names PICTURES = {".ai",  ".cdr",  ".dcm", ".dds", ".emf", ".eps", ".exr", ".fits", ".hdr",
-                         ".icns", ".ico", ".j2k", ".jp2", ".jpx", ".jxl", ".jxr", ".nii",  ".pcx",
-                         ".pdf", ".psd",  ".svg", ".svgz", ".tga", ".wmf", ".xcf"};
-const Names CLUTTER = {"__macosx",    "icon\r",       "network trash folder",
-                        "temporary items", "$recycle.bin", "recycler",
-                        "system volume information", "desktop.ini", "ehthumbs.db",
-                        "thumbs.db",   "@eadir",       "@tmp",
-                        "#recycle",    "#snapshot",    "@recycle",
-                        "@recently-snapshot", "lost+found", "found.000", "__pycache__"};
+                   ".orf", ".pef", ".raf", ".raw", ".rw2", ".sr2", ".srw", ".x3f"};
+const Names PICTURES = {".ai",   ".cdr", ".dcm", ".dds",  ".emf", ".eps", ".exr", ".fits", ".hdr",
+                        ".icns", ".ico", ".j2k", ".jp2",  ".jpx", ".jxl", ".jxr", ".nii",  ".pcx",
+                        ".pdf",  ".psd", ".svg", ".svgz", ".tga", ".wmf", ".xcf"};
+const Names CLUTTER = {"__macosx",
+                       "icon\r",
+                       "network trash folder",
+                       "temporary items",
+                       "$recycle.bin",
+                       "recycler",
+                       "system volume information",
+                       "desktop.ini",
+                       "ehthumbs.db",
+                       "thumbs.db",
+                       "@eadir",
+                       "@tmp",
+                       "#recycle",
+                       "#snapshot",
+                       "@recycle",
+                       "@recently-snapshot",
+                       "lost+found",
+                       "found.000",
+                       "__pycache__"};
 
 struct Kind {
   const char *one, *several, *cure;

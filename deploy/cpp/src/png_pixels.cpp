@@ -17,7 +17,7 @@ struct Pass {
 
 constexpr Pass WHOLE[] = {{0, 0, 1, 1}};
 constexpr Pass INTERLACED[] = {{0, 0, 8, 8}, {0, 4, 8, 8}, {4, 0, 8, 4}, {0, 2, 4, 4},
-                                {2, 0, 4, 2}, {0, 1, 2, 2}, {1, 0, 2, 1}};
+                               {2, 0, 4, 2}, {0, 1, 2, 2}, {1, 0, 2, 1}};
 
 size_t steps(size_t from, size_t size, size_t step) {
   return from >= size ? 0 : (size - from + step - 1) / step;
@@ -33,8 +33,7 @@ int paeth(int left, int above, int corner) {
 
 // Adds to each byte what `predict` makes of the bytes left, above and above left of it.
 template <typename Predict>
-void add_prediction(uint8_t* row, const uint8_t* above, size_t size, size_t bpp,
-                    Predict predict) {
+void add_prediction(uint8_t* row, const uint8_t* above, size_t size, size_t bpp, Predict predict) {
   const size_t first = std::min(size, bpp);
   for (size_t i = 0; i < first; ++i) {
     row[i] = static_cast<uint8_t>(row[i] + predict(0, above[i], 0));
@@ -45,8 +44,7 @@ void add_prediction(uint8_t* row, const uint8_t* above, size_t size, size_t bpp,
 }
 
 // Undoes the filter of one row in place: section 9.2. `bpp` is the bytes of a pixel, at least 1.
-void unfilter(unsigned filter, uint8_t* row, const uint8_t* above, size_t size,
-              size_t bpp) {
+void unfilter(unsigned filter, uint8_t* row, const uint8_t* above, size_t size, size_t bpp) {
   const auto add = [&](auto predict) { add_prediction(row, above, size, bpp, predict); };
   if (filter == 1) add([](int left, int, int) { return left; });
   if (filter == 2) add([](int, int up, int) { return up; });
@@ -115,9 +113,7 @@ constexpr Pixel gray_pixel(uint8_t value, uint8_t alpha = 255) {
 Pixel to_pixel(const PngHeader& header, const uint8_t* samples) {
   const size_t width = header.depth == 16 ? 2 : 1;
   const auto value = [&](size_t i) { return samples[i * width]; };
-  const auto lower = [&](size_t i) {
-    return static_cast<uint8_t>(header.transparent[i] & 0xff);
-  };
+  const auto lower = [&](size_t i) { return static_cast<uint8_t>(header.transparent[i] & 0xff); };
   const auto clear_if = [&](bool same) {
     return static_cast<uint8_t>(header.has_transparency && same ? 0 : 255);
   };
@@ -142,8 +138,7 @@ Pixel to_pixel(const PngHeader& header, const uint8_t* samples) {
       };
       const size_t entry = value(0);
       const bool has_alpha = entry < header.palette_alpha.size();
-      return {{part(0), part(1), part(2)},
-              has_alpha ? header.palette_alpha[entry] : uint8_t{255}};
+      return {{part(0), part(1), part(2)}, has_alpha ? header.palette_alpha[entry] : uint8_t{255}};
     }
     case PngKind::gray_alpha:
       return gray_pixel(value(0), value(1));
@@ -201,8 +196,7 @@ std::vector<uint8_t> read_samples(const PngHeader& header, PngData& data) {
   return samples;
 }
 
-std::vector<uint8_t> to_rgb(const PngHeader& header,
-                                 const std::vector<uint8_t>& samples) {
+std::vector<uint8_t> to_rgb(const PngHeader& header, const std::vector<uint8_t>& samples) {
   const bool plain = header.kind == PngKind::rgb && header.depth == 8 && !header.has_transparency;
   if (plain) return samples;
   const size_t pixel_bytes = (header.channels * header.depth + 7) / 8;

@@ -63,10 +63,9 @@ Prediction answer(const std::string& path, const float* logits,
   std::vector<size_t> order(shares.size());
   std::iota(order.begin(), order.end(), size_t{0});
   const size_t count = std::min(top_k, order.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(count), order.end(),
-                    [&](size_t a, size_t b) {
-                      return shares[a] != shares[b] ? shares[a] > shares[b] : a < b;
-                    });
+  std::partial_sort(
+      order.begin(), order.begin() + static_cast<ptrdiff_t>(count), order.end(),
+      [&](size_t a, size_t b) { return shares[a] != shares[b] ? shares[a] > shares[b] : a < b; });
   order.resize(count);
   Prediction prediction{path, order, {}, {}, std::nullopt};
   for (const size_t id : order) {

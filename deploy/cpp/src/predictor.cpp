@@ -85,9 +85,9 @@ struct Predictor::Parts {
 
   void check_size(const Ready& ready) const {
     if (ready.input.size() != bundle.input_size.count()) {
-      throw Error(bundle.folder + ": preprocessing gives " +
-                  std::to_string(ready.input.size()) + " values, but the manifest says " +
-                  std::to_string(bundle.input_size.count()) + ".");
+      throw Error(bundle.folder + ": preprocessing gives " + std::to_string(ready.input.size()) +
+                  " values, but the manifest says " + std::to_string(bundle.input_size.count()) +
+                  ".");
     }
   }
 
@@ -107,8 +107,7 @@ struct Predictor::Parts {
   }
 
   // The answer for what `input` makes of an image in memory.
-  Prediction answer_unnamed(const std::function<std::vector<float>(Fitter&)>& input,
-                            size_t top_k) {
+  Prediction answer_unnamed(const std::function<std::vector<float>(Fitter&)>& input, size_t top_k) {
     return answer_one(with_fitter([&](Fitter& fitter) {
                         return ready_or_why(UNNAMED, [&] { return input(fitter); });
                       }),
@@ -165,8 +164,7 @@ Prediction Predictor::predict(const Image& image, size_t top_k) {
   return parts_->answer_unnamed([&](Fitter& fitter) { return fit(image, fitter); }, top_k);
 }
 
-void Predictor::predict(const Next& next, const Take& take, size_t top_k,
-                        const Waiting& waiting) {
+void Predictor::predict(const Next& next, const Take& take, size_t top_k, const Waiting& waiting) {
   check_top_k(top_k);
   auto first = waiting ? std::nullopt : next();
   auto second = first ? next() : std::nullopt;

@@ -92,8 +92,8 @@ Weights weights_of(const Side& side, bool cubic) {
     }
     for (size_t k = 0; k < values.size(); ++k) {
       const double weight = total != 0 ? values[k] / total : values[k];
-      const bool inside = first + static_cast<int64_t>(k) >= from[i] &&
-                          first + static_cast<int64_t>(k) < to[i];
+      const bool inside =
+          first + static_cast<int64_t>(k) >= from[i] && first + static_cast<int64_t>(k) < to[i];
       const double whole = weight < 0 ? -0.5 + weight * WEIGHT : 0.5 + weight * WEIGHT;
       made.weights[i * values.size() + k] = inside ? static_cast<int32_t>(whole) : 0;
     }
@@ -106,11 +106,9 @@ Pixels crop(const Image& image, const Place& at) {
   Pixels made;
   made.reserve(at.rows.count * at.columns.count * image.channels);
   for (size_t y = 0; y < at.rows.count; ++y) {
-    const size_t start =
-        ((at.rows.first + y) * image.width + at.columns.first) * image.channels;
+    const size_t start = ((at.rows.first + y) * image.width + at.columns.first) * image.channels;
     const auto line = image.pixels.begin() + static_cast<ptrdiff_t>(start);
-    made.insert(made.end(), line,
-                line + static_cast<ptrdiff_t>(at.columns.count * image.channels));
+    made.insert(made.end(), line, line + static_cast<ptrdiff_t>(at.columns.count * image.channels));
   }
   return made;
 }
@@ -192,11 +190,11 @@ Pixels resize_like_opencv(const Image& image, const Place& at) {
 std::vector<float> preprocess_image(const Preprocess& preprocess, const Image& image,
                                     Resize resize) {
   const Place at = place(preprocess, image.height, image.width);
-  const Pixels pixels = at.is_copy() ? crop(image, at)
-                        : preprocess.interpolation == "cv2_bilinear"
-                            ? resize_like_opencv(image, at)
-                            : resize_like_pillow(image, at, preprocess.interpolation == "bicubic",
-                                                 resize);
+  const Pixels pixels =
+      at.is_copy() ? crop(image, at)
+      : preprocess.interpolation == "cv2_bilinear"
+          ? resize_like_opencv(image, at)
+          : resize_like_pillow(image, at, preprocess.interpolation == "bicubic", resize);
   const size_t c = image.channels, count = preprocess.height * preprocess.width;
   std::vector<float> input(c * count);
   for (size_t channel = 0; channel < c; ++channel) {

@@ -22,13 +22,11 @@ constexpr std::array<uint32_t, 64> ROUND = {
 
 using State = std::array<uint32_t, 8>;
 
-uint32_t rotate(uint32_t value, int bits) {
-  return (value >> bits) | (value << (32 - bits));
-}
+uint32_t rotate(uint32_t value, int bits) { return (value >> bits) | (value << (32 - bits)); }
 
 uint32_t big_endian(const uint8_t* bytes) {
-  return uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 |
-         uint32_t{bytes[2]} << 8 | uint32_t{bytes[3]};
+  return uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 |
+         uint32_t{bytes[3]};
 }
 
 // Takes one block of 64 bytes into the state: section 6.2.2.

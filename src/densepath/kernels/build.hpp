@@ -21,7 +21,11 @@ class Builder {
  public:
   // Both must live as long as the builder.
   Builder(const Plan& plan, const Tensors& tensors)
-      : plan_(plan), rows_(plan.layers), tensors_(tensors), floats_(tensors, plan.bn_eps), bytes_(tensors) {}
+      : plan_(plan),
+        rows_(plan.layers),
+        tensors_(tensors),
+        floats_(tensors, plan.bn_eps),
+        bytes_(tensors) {}
 
   // Throws std::runtime_error: a plan that no network has; a tensor that is missing or has another
   // size.
@@ -83,8 +87,8 @@ class Builder {
     layer.begins = row.part != rows_[index - 1].part;
     layer.from_state = row.reads == Reads::state;
     layer.to = row.writes == Writes::opens     ? Destination::opened
-                   : row.writes == Writes::nothing ? handed(row, rows_[index + 1])
-                                                   : Destination::state;
+               : row.writes == Writes::nothing ? handed(row, rows_[index + 1])
+                                               : Destination::state;
     return layer;
   }
 

@@ -47,8 +47,7 @@ class ByteBuilder {
     layer.entry = levels(row.name, row.inputs);
     layer.ending = ending(row, 0, row.outputs, next);
     const int room = layer.group_room, each = row.outputs / groups;
-    const std::vector<int8_t> weights =
-        laid_out(row.name, row.outputs, layer.group_width, 9, room);
+    const std::vector<int8_t> weights = laid_out(row.name, row.outputs, layer.group_width, 9, room);
     if (groups > 1 && row.inputs == row.outputs && are_narrow(row.outputs, each, room)) {
       layer.narrow = narrow_groups(weights.data(), row.outputs, each, room);
       return layer;
@@ -116,8 +115,7 @@ class ByteBuilder {
     std::vector<int8_t> to(static_cast<size_t>(outputs) * taps * room);
     for (int o = 0; o < outputs; ++o)
       for (int i = 0; i < inputs; ++i)
-        for (int t = 0; t < taps; ++t)
-          to[(static_cast<size_t>(o) * taps + t) * room + i] = *from++;
+        for (int t = 0; t < taps; ++t) to[(static_cast<size_t>(o) * taps + t) * room + i] = *from++;
     return to;
   }
 

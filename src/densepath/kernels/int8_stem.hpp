@@ -25,7 +25,8 @@ struct ByteStem {
   ByteBuffer blank(size_t pixels) const {
     ByteBuffer made = bytes(pixels * room);
     for (size_t p = 0; p < pixels; ++p)
-      for (int c = 0; c < channels; ++c) made[p * room + c] = static_cast<uint8_t>(std::lround(zero[c]));
+      for (int c = 0; c < channels; ++c)
+        made[p * room + c] = static_cast<uint8_t>(std::lround(zero[c]));
     return made;
   }
 
@@ -51,8 +52,8 @@ struct ByteStem {
       for (int r = 0; r < count; ++r) rows[r] = to + (x + r) * ld;
       const long step = static_cast<long>(in.stride) * room;
       const uint8_t* corner = in.data + y * in.stride * line + x * step;
-      multiply_bytes(weights, {corner, step, in.kernel * room / 4, 1, in.kernel, 0, line},
-                     count, ending.at(0, false), rows);
+      multiply_bytes(weights, {corner, step, in.kernel * room / 4, 1, in.kernel, 0, line}, count,
+                     ending.at(0, false), rows);
     }
   }
 

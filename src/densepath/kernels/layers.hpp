@@ -314,8 +314,8 @@ struct Convolution {
     for (int done = 0; done < count;) {
       const int tap = (first + done) / slice.inputs, c = (first + done) % slice.inputs;
       const int length = std::min(slice.inputs - c, count - done);
-      const long offset = (static_cast<long>(tap / 3) * in.whole_width + tap % 3) * in.ld +
-                          slice.first_input + c;
+      const long offset =
+          (static_cast<long>(tap / 3) * in.whole_width + tap % 3) * in.ld + slice.first_input + c;
       // What is copied beyond a tap's channels is overwritten by the next tap.
       for (int r = 0; r < rows; ++r)
         copy(to + static_cast<long>(r) * LDA + done, corners[r] + offset, length);

@@ -94,7 +94,8 @@ void densepath_resize(const uint8_t* image, int32_t width, int32_t channels,
                       int32_t row_taps, const int32_t* column_first, const int32_t* column_weights,
                       int32_t num_columns, int32_t column_taps, int32_t height_first, uint8_t* to) {
   densepath::resize(image, width, channels, {num_rows, row_taps, row_first, row_weights},
-                    {num_columns, column_taps, column_first, column_weights}, height_first != 0, to);
+                    {num_columns, column_taps, column_first, column_weights}, height_first != 0,
+                    to);
 }
 
 void densepath_close(void* network) { delete static_cast<densepath::Session*>(network); }

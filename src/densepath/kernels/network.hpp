@@ -26,7 +26,7 @@ struct Layer {
   std::variant<Pointwise, BytePointwise, Convolution, ByteConvolution> form;
   int outputs = 0, stride = 1;
   bool averaged = false;
-  bool begins = false;    // a part: the state that its layers read is the one that it found
+  bool begins = false;     // a part: the state that its layers read is the one that it found
   bool from_state = true;  // reads that; else what the layer before it made for it
   Destination to = Destination::between;
   int column = 0;  // of the state

@@ -36,8 +36,8 @@ struct Stem {
   }
 
  private:
-  void run_floats(const FloatStem& layer, const float* image, int height, int width,
-                  const Map& out, Workspace& shared, Scratch& own, Part part) const {
+  void run_floats(const FloatStem& layer, const float* image, int height, int width, const Map& out,
+                  Workspace& shared, Scratch& own, Part part) const {
     lay_out(image, height, width, shared.image.get(), part);
     part.meet();
     if (!is_pooled()) return multiply_floats(layer, width, out, shared, own, part);

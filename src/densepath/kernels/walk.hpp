@@ -18,8 +18,8 @@ class Walk {
   // image [channels, height, width] → features [num_features]
   void run(const float* image, int height, int width, float* features) {
     const Stem& stem = network_.stem;
-    state_ = {shared_.maps[0].get(), stem.pooled(stem.side(height)),
-              stem.pooled(stem.side(width)), network_.stem_ld};
+    state_ = {shared_.maps[0].get(), stem.pooled(stem.side(height)), stem.pooled(stem.side(width)),
+              network_.stem_ld};
     stem.run(image, height, width, state_, shared_, own_, part_);
     const std::vector<Layer>& layers = network_.layers;
     for (size_t i = 0; i < layers.size(); ++i) {

@@ -12,9 +12,9 @@ namespace densepath {
 
 // Memory for one image on its way; `memory_plan.hpp` says how much of each.
 struct Workspace {
-  Floats image, stem;        // what the stem reads and, where a pooling follows, writes
-  Floats maps[2];            // the state, and the one before it
-  Floats padded, between;    // what a 3×3 reads, and a 1×1 behind it
+  Floats image, stem;      // what the stem reads and, where a pooling follows, writes
+  Floats maps[2];          // the state, and the one before it
+  Floats padded, between;  // what a 3×3 reads, and a 1×1 behind it
   ByteBuffer byte_image, byte_padded, byte_between;  // the same as levels
 };
 

@@ -11,6 +11,9 @@ PIP_OPTIONS := --constraint constraints.txt \
 PYTEST := $(BIN)/python -m pytest
 # Files of fast tests at a time; each takes 1.5 GB. Slow ones share what they build, and take turns.
 JOBS ?= 2
+# All C++ of the package and of the C++ program.
+CPP := $(wildcard src/densepath/kernels/*.?pp src/densepath/npu/firmware/*.cc \
+	deploy/cpp/*/*.?pp deploy/cpp/*/*/*.?pp)
 # Nobody is asked for news of the tools themselves: docs/dependencies.md, "Telemetry".
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -56,10 +59,12 @@ lint: install
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
 
 format: install
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(CPP)
 
 # The wheel and the source distribution, in dist.
 dist: install

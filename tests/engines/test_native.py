@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from densepath.engines import native
-from densepath.engines.native import NativeEngine, arch_numbers, read_tensors
+from densepath.engines.native import NativeEngine, read_tensors
 from densepath.errors import CheckpointError, EngineError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.kernels import compile as compiling
 from densepath.models.build import build_model
+from densepath.models.plan import plan, serialise
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
 from densepath.weights.checkpoint import Checkpoint
 
@@ -146,10 +147,13 @@ NORM = "features.denseblock1.denselayer1.norm1"
             lambda t: t.update({"classifier.bias": np.zeros(0)}),
             "classes is 0, which no network has",
         ),
-        (lambda t: t.update({"features.conv0.weight": np.zeros(24 * 3 * 8)}), "not square"),
+        (
+            lambda t: t.update({"features.conv0.weight": np.zeros(24 * 3 * 8)}),
+            "conv0.weight has 576 numbers, and .* needs 648",
+        ),
         (
             lambda t: t.update({"features.transition1.conv.weight": np.zeros(7)}),
-            "transition1.conv is 0, which",
+            "transition1.conv.weight has 7 numbers, and .* needs 1800",
         ),
     ],
 )
@@ -161,24 +165,49 @@ def test_tensors_that_do_not_fit_are_refused(damage, reason):
         NativeEngine(model.spec, tensors, Preprocess((64, 64)), num_classes=21, in_channels=3)
 
 
+# Of `PlanLayer` in kernels/plan.hpp.
+NUMBERS = (
+    *("kind", "inputs", "outputs", "kernel", "stride", "groups"),
+    *("reads", "writes", "pool", "averaged", "base", "part"),
+)
+DENSE, DUAL = "dense, small stem", "dual, 8 channels a group"
+DENSE_LAYER = "features.denseblock1.denselayer1.conv2"
+TRANSITION = "features.transition1.conv"
+SPREAD, LAST = "features.conv2_1.c3x3_b.conv", "features.conv2_1.c1x1_c.conv"
+
+
 @pytest.mark.parametrize(
-    ("name", "place", "number", "reason"),
+    ("name", "layer", "number", "value", "reason"),
     [
-        ("dense, small stem", 2, 0, "stem_width is 0"),
-        ("dense, small stem", 3, -1, "growth_rate is -1"),
-        ("dense, small stem", 12, 99999, "blocks is 99999"),
-        ("dual, 8 channels a group", 6, 5, "its groups are uneven"),
-        ("dual, 8 channels a group", 7, 1 << 20, "base_factor is 1048576"),
-        ("dual, 8 channels a group", 14, 0, "dense_increment is 0"),
+        (DENSE, "features.conv0", "outputs", 0, "outputs of features.conv0 is 0, which no network"),
+        (DENSE, "features.conv0", "outputs", 1 << 20, "outputs of features.conv0 is 1048576"),
+        (DENSE, "features.conv0", "kernel", 99, "kernel of features.conv0 is 99"),
+        (DENSE, "features.conv0", "reads", 1, "features.conv0 does not fit"),
+        (DENSE, DENSE_LAYER, "outputs", -1, f"outputs of {DENSE_LAYER} is -1"),
+        (DENSE, DENSE_LAYER, "inputs", 47, f"{DENSE_LAYER} does not fit"),
+        (DENSE, DENSE_LAYER, "stride", 2, f"{DENSE_LAYER} does not fit"),
+        (DENSE, DENSE_LAYER, "writes", 2, f"{DENSE_LAYER} does not fit"),
+        (DENSE, DENSE_LAYER, "writes", 3, f"{DENSE_LAYER} does not fit"),
+        (DENSE, TRANSITION, "outputs", 31, "features.denseblock2.denselayer1.conv1 does not fit"),
+        (DENSE, TRANSITION, "kernel", 3, f"{TRANSITION} does not fit"),
+        (DENSE, "classifier", "inputs", 5, "classifier does not fit"),
+        (DENSE, "classifier", "kind", 0, "classifier does not fit"),
+        (DUAL, SPREAD, "groups", 5, f"{SPREAD} does not fit"),
+        (DUAL, SPREAD, "stride", 2, f"{LAST} does not fit"),
+        (DUAL, SPREAD, "kernel", 5, "features.conv2_1.c1x1_a.conv does not fit"),
+        (DUAL, LAST, "base", 0, f"{LAST} does not fit"),
+        (DUAL, LAST, "base", 1 << 20, f"{LAST} does not fit"),
+        (DUAL, LAST, "groups", 2, f"{LAST} does not fit"),
     ],
 )
-def test_numbers_that_no_network_has_are_refused(monkeypatch, name, place, number, reason):
-    def damaged(*args):
-        numbers = arch_numbers(*args)
-        numbers[place] = number
-        return numbers
+def test_a_plan_that_no_network_has_is_refused(monkeypatch, name, layer, number, value, reason):
+    def damaged(spec):
+        names, numbers = serialise(spec)
+        place = [row.name for row in plan(spec)].index(layer)
+        numbers[place * len(NUMBERS) + NUMBERS.index(number)] = value
+        return names, numbers
 
-    monkeypatch.setattr("densepath.engines.native.arch_numbers", damaged)
+    monkeypatch.setattr("densepath.engines.native.serialise", damaged)
     with pytest.raises(EngineError, match=reason):
         open_engine(network(SPECS[name]))
 

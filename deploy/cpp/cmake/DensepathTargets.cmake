@@ -2,6 +2,7 @@
 # its headers do not show and so hold their own copy where the library is a shared one.
 
 add_library(densepath-parts OBJECT
+  src/arch.cpp
   src/backends.cpp
   src/benchmark.cpp
   src/bundle.cpp

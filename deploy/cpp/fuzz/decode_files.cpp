@@ -7,7 +7,7 @@
 #include "sha256.hpp"
 
 int main(int argc, char** argv) {
-  const std::size_t channels = argc > 1 && std::string(argv[1]) == "1" ? 1 : 3;
+  const size_t channels = argc > 1 && std::string(argv[1]) == "1" ? 1 : 3;
   std::string path;
   while (std::getline(std::cin, path)) {
     try {

@@ -14,43 +14,43 @@
 
 namespace densepath {
 
-/// The preprocess graph, or what gives the same bytes, for one thread.
+// The preprocess graph, or what gives the same bytes, for one thread.
 class Fitter {
  public:
   virtual ~Fitter() = default;
 
-  /// Resized, cropped, normalised: float32 [channels, height, width]. Throws Error.
+  // Resized, cropped, normalised: float32 [channels, height, width]. Throws Error.
   virtual std::vector<float> fit(const Image& image) = 0;
 };
 
-/// A Bundle's network, loaded by one runtime.
+// A Bundle's network, loaded by one runtime.
 class Backend {
  public:
   virtual ~Backend() = default;
 
-  /// Preprocessing for one more thread. Safe to call from several threads.
+  // Preprocessing for one more thread. Safe to call from several threads.
   virtual std::unique_ptr<Fitter> make_fitter() = 0;
 
-  /// float32 [count, channels, height, width] → logits [count, num_classes], on all cores. One
-  /// thread at a time, though others may be in `run_share`. Throws Error.
-  virtual std::vector<float> run(const std::vector<float>& images, std::size_t count) = 0;
+  // float32 [count, channels, height, width] → logits [count, num_classes], on all cores. One
+  // thread at a time, though others may be in `run_share`. Throws Error.
+  virtual std::vector<float> run(const std::vector<float>& images, size_t count) = 0;
 
-  /// As `run`, on one stream. Safe to call from several threads; more of them than there are
-  /// streams only wait for one another. Throws Error.
-  virtual std::vector<float> run_share(const std::vector<float>& images, std::size_t count) = 0;
+  // As `run`, on one stream. Safe to call from several threads; more of them than there are
+  // streams only wait for one another. Throws Error.
+  virtual std::vector<float> run_share(const std::vector<float>& images, size_t count) = 0;
 
-  /// The runtime and its version, for reports: "openvino 2026.4.1".
+  // The runtime and its version, for reports: "openvino 2026.4.1".
   virtual std::string description() const = 0;
 };
 
-/// The back end that `settings.backend` names: itself, or for "auto" the first whose format the
-/// Bundle has and that computes in `settings.precision`.
-///
-/// Throws UsageError (unknown, not built in, not for this processor, or not in that precision) and
-/// BundleError (the Bundle has no format of theirs).
+// The back end that `settings.backend` names: itself, or for "auto" the first whose format the
+// Bundle has and that computes in `settings.precision`.
+//
+// Throws UsageError (unknown, not built in, not for this processor, or not in that precision) and
+// BundleError (the Bundle has no format of theirs).
 std::string choose_backend(const Settings& settings, const Bundle& bundle);
 
-/// A loaded back end. `settings.backend` must be one of `backend_names()`.
+// A loaded back end. `settings.backend` must be one of `backend_names()`.
 std::unique_ptr<Backend> make_backend(const Bundle& bundle, const Settings& settings);
 
 // What each runtime's file gives; only those that were built exist.
@@ -58,20 +58,20 @@ std::unique_ptr<Backend> make_native(const Bundle& bundle, const Settings& setti
 std::unique_ptr<Backend> make_openvino(const Bundle& bundle, const Settings& settings);
 std::unique_ptr<Backend> make_onnxruntime(const Bundle& bundle, const Settings& settings);
 
-/// Threads of the network: as asked, or as many as the machine has cores.
-std::size_t num_threads(const Settings& settings);
+// Threads of the network: as asked, or as many as the machine has cores.
+size_t num_threads(const Settings& settings);
 
-/// Threads that read and resize images, each with a fitter of its own: one more than the streams,
-/// which reads while all streams compute.
-std::size_t num_readers(std::size_t streams);
+// Threads that read and resize images, each with a fitter of its own: one more than the streams,
+// which reads while all streams compute.
+size_t num_readers(size_t streams);
 
-/// Images of one run of a stream: as asked, or few, which keep the maps of one core in its caches.
-std::size_t batch_size(const Settings& settings);
+// Images of one run of a stream: as asked, or few, which keep the maps of one core in its caches.
+size_t batch_size(const Settings& settings);
 
-/// The logits go to `to`. Throws Error: they are not as many as the manifest says.
-void copy_logits(const float* logits, std::size_t found, std::size_t expected, float* to);
+// The logits go to `to`. Throws Error: they are not as many as the manifest says.
+void copy_logits(const float* logits, size_t found, size_t expected, float* to);
 
-/// Throws Error with a runtime's own words, in one line.
+// Throws Error with a runtime's own words, in one line.
 [[noreturn]] void runtime_error(const std::string& what, const std::exception& error);
 
 }  // namespace densepath

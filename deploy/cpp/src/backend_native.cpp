@@ -20,11 +20,10 @@ Taps as_taps(const Weights& weights) {
           weights.weights.data()};
 }
 
-std::vector<std::uint8_t> resize_pixels(const std::uint8_t* image, std::size_t width,
-                                        std::size_t channels, const Weights& rows,
-                                        const Weights& columns, bool height_first) {
-  const std::size_t count = rows.first.size() * columns.first.size() * channels;
-  std::vector<std::uint8_t> made(count + SPARE);
+std::vector<uint8_t> resize_pixels(const uint8_t* image, size_t width, size_t channels,
+                                   const Weights& rows, const Weights& columns, bool height_first) {
+  const size_t count = rows.first.size() * columns.first.size() * channels;
+  std::vector<uint8_t> made(count + SPARE);
   resize(image, static_cast<int>(width), static_cast<int>(channels), as_taps(rows),
          as_taps(columns), height_first, made.data());
   made.resize(count);
@@ -47,18 +46,20 @@ Network build(const Bundle& bundle) {
   const std::string format = bundle.is_quantised() ? "native" : "torch";
   const auto contents = bundle.read(format);
   const std::string& name = bundle.formats.at(format).model;
-  Checkpoint checkpoint = read_checkpoint(contents.at(name), bundle.folder + ": " + name);
+  const Checkpoint checkpoint = read_checkpoint(contents.at(name), bundle.folder + ": " + name);
   const InputSize& size = bundle.input_size;
-  checkpoint.arch.height = static_cast<int>(size.height);
-  checkpoint.arch.width = static_cast<int>(size.width);
   try {
-    Network network = Builder(checkpoint.arch, checkpoint.tensors).build();
-    const auto least = static_cast<std::size_t>(checkpoint.arch.least_side());
+    Plan plan = plan_of(checkpoint.arch);
+    plan.channels = checkpoint.channels;
+    plan.height = static_cast<int>(size.height);
+    plan.width = static_cast<int>(size.width);
+    Network network = Builder(plan, checkpoint.tensors).build();
+    const auto least = static_cast<size_t>(plan.least_side());
     if (std::min(size.height, size.width) < least) {
       throw std::runtime_error("it needs images of at least " + std::to_string(least) + " × " +
                                std::to_string(least) + " pixels");
     }
-    if (static_cast<std::size_t>(network.stem.channels) != size.channels) {
+    if (static_cast<size_t>(network.stem.channels) != size.channels) {
       throw std::runtime_error("it takes images of " + std::to_string(network.stem.channels) +
                                " channels, and preprocess gives " + std::to_string(size.channels));
     }
@@ -76,7 +77,7 @@ class Native : public Backend {
         num_classes_(bundle.labels.size()),
         threads_(static_cast<int>(num_threads(settings))),
         session_(build(bundle)) {
-    const auto found = static_cast<std::size_t>(session_.network().classes());
+    const auto found = static_cast<size_t>(session_.network().classes());
     if (found != num_classes_) {
       throw BundleError(bundle.folder + ": the model gives " + std::to_string(found) +
                         " logits, but the manifest says " + std::to_string(num_classes_) + ".");
@@ -87,18 +88,18 @@ class Native : public Backend {
     return std::make_unique<NativeFitter>(preprocess_);
   }
 
-  std::vector<float> run(const std::vector<float>& images, std::size_t count) override {
+  std::vector<float> run(const std::vector<float>& images, size_t count) override {
     return run_on(images, count, threads_);
   }
 
-  std::vector<float> run_share(const std::vector<float>& images, std::size_t count) override {
+  std::vector<float> run_share(const std::vector<float>& images, size_t count) override {
     return run_on(images, count, 1);
   }
 
   std::string description() const override { return "native"; }
 
  private:
-  std::vector<float> run_on(const std::vector<float>& images, std::size_t count, int threads) {
+  std::vector<float> run_on(const std::vector<float>& images, size_t count, int threads) {
     std::vector<float> logits(count * num_classes_);
     if (count > 0) {
       session_.run(images.data(), static_cast<int>(count), static_cast<int>(size_.height),
@@ -109,7 +110,7 @@ class Native : public Backend {
 
   Preprocess preprocess_;
   InputSize size_;
-  std::size_t num_classes_;
+  size_t num_classes_;
   int threads_;
   Session session_;
 };

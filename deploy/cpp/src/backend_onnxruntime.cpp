@@ -18,22 +18,22 @@
 namespace densepath {
 namespace {
 
-std::int64_t as_dimension(std::size_t size) { return static_cast<std::int64_t>(size); }
+int64_t as_dimension(size_t size) { return static_cast<int64_t>(size); }
 
 // By itself ONNX Runtime, from 1.29 on, keeps an id and records of its use in the home, and sends
 // them. It reads the switch when its environment is made; DisableTelemetryEvents comes too late. As
 // in privacy.py, whoever has set the switch to a no has chosen to send.
-constexpr const char* kSwitch = "ORT_DISABLE_TELEMETRY";
-constexpr std::array<std::string_view, 4> kRefusals = {"0", "false", "no", "off"};
+constexpr const char* SWITCH = "ORT_DISABLE_TELEMETRY";
+constexpr std::array<std::string_view, 4> REFUSALS = {"0", "false", "no", "off"};
 
 void switch_off_telemetry() {
-  const char* chosen = std::getenv(kSwitch);
+  const char* chosen = std::getenv(SWITCH);
   const std::string value = lower(chosen ? chosen : "");
-  if (std::find(kRefusals.begin(), kRefusals.end(), value) != kRefusals.end()) return;
+  if (std::find(REFUSALS.begin(), REFUSALS.end(), value) != REFUSALS.end()) return;
 #ifdef _WIN32
-  _putenv_s(kSwitch, "1");
+  _putenv_s(SWITCH, "1");
 #else
-  ::setenv(kSwitch, "1", 1);
+  ::setenv(SWITCH, "1", 1);
 #endif
 }
 
@@ -42,7 +42,7 @@ Ort::Env silent_environment() {
   return {ORT_LOGGING_LEVEL_FATAL, "densepath"};
 }
 
-Ort::Session load(const Ort::Env& env, const Contents& onnx, std::size_t threads) {
+Ort::Session load(const Ort::Env& env, const Contents& onnx, size_t threads) {
   Ort::SessionOptions options;
   options.SetIntraOpNumThreads(static_cast<int>(threads));
   options.SetInterOpNumThreads(1);
@@ -55,7 +55,7 @@ Ort::MemoryInfo cpu_memory() {
   return Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
 }
 
-/// One input in, one output out.
+// One input in, one output out.
 Ort::Value compute(Ort::Session& session, const std::string& input, const std::string& output,
                    const Ort::Value& value) {
   const char* input_name = input.c_str();
@@ -64,7 +64,7 @@ Ort::Value compute(Ort::Session& session, const std::string& input, const std::s
   return std::move(outputs[0]);
 }
 
-std::size_t num_values(const Ort::Value& value) {
+size_t num_values(const Ort::Value& value) {
   return value.GetTensorTypeAndShapeInfo().GetElementCount();
 }
 
@@ -74,12 +74,12 @@ class OnnxRuntimeFitter : public Fitter {
 
   std::vector<float> fit(const Image& image) override {
     try {
-      const std::array<std::int64_t, 3> shape = {
-          as_dimension(image.height), as_dimension(image.width), as_dimension(image.channels)};
+      const std::array<int64_t, 3> shape = {as_dimension(image.height), as_dimension(image.width),
+                                            as_dimension(image.channels)};
       // The runtime does not write into its input.
-      auto* pixels = const_cast<std::uint8_t*>(image.pixels.data());
-      const auto value = Ort::Value::CreateTensor<std::uint8_t>(
-          memory_, pixels, image.pixels.size(), shape.data(), shape.size());
+      auto* pixels = const_cast<uint8_t*>(image.pixels.data());
+      const auto value = Ort::Value::CreateTensor<uint8_t>(memory_, pixels, image.pixels.size(),
+                                                           shape.data(), shape.size());
       const Ort::Value images = compute(session_, "image", "images", value);
       const float* values = images.GetTensorData<float>();
       return {values, values + num_values(images)};
@@ -103,7 +103,7 @@ class OnnxRuntime : public Backend {
     auto contents = bundle.read("onnx");
     const BundleFormat& parts = bundle.formats.at("onnx");
     model_ = std::move(contents.at(parts.model));
-    const std::size_t threads = num_threads(settings);
+    const size_t threads = num_threads(settings);
     try {
       preprocess_ = load(env_, contents.at(bundle.preprocess_graph("onnx")), 1);
       const Layout layout = {threads, size_.count(), bundle.labels.size()};
@@ -118,7 +118,7 @@ class OnnxRuntime : public Backend {
     return std::make_unique<OnnxRuntimeFitter>(preprocess_);
   }
 
-  std::vector<float> run(const std::vector<float>& images, std::size_t count) override {
+  std::vector<float> run(const std::vector<float>& images, size_t count) override {
     try {
       return spread_->run(images, count);
     } catch (const Ort::Exception& error) {
@@ -126,7 +126,7 @@ class OnnxRuntime : public Backend {
     }
   }
 
-  std::vector<float> run_share(const std::vector<float>& images, std::size_t count) override {
+  std::vector<float> run_share(const std::vector<float>& images, size_t count) override {
     try {
       return spread_->run_share(images, count);
     } catch (const Ort::Exception& error) {
@@ -137,13 +137,12 @@ class OnnxRuntime : public Backend {
   std::string description() const override { return "onnxruntime " + Ort::GetVersionString(); }
 
  private:
-  /// The model; each call uses so many threads.
-  RunPart compile(std::size_t threads) {
+  // The model; each call uses so many threads.
+  RunPart compile(size_t threads) {
     const auto session = std::make_shared<Ort::Session>(load(env_, model_, threads));
-    return [this, session](const float* images, std::size_t count, float* logits) {
-      const std::array<std::int64_t, 4> shape = {as_dimension(count), as_dimension(size_.channels),
-                                                 as_dimension(size_.height),
-                                                 as_dimension(size_.width)};
+    return [this, session](const float* images, size_t count, float* logits) {
+      const std::array<int64_t, 4> shape = {as_dimension(count), as_dimension(size_.channels),
+                                            as_dimension(size_.height), as_dimension(size_.width)};
       const auto value = Ort::Value::CreateTensor<float>(
           memory_, const_cast<float*>(images), count * size_.count(), shape.data(), shape.size());
       const Ort::Value output = compute(*session, input_, output_, value);
@@ -153,7 +152,7 @@ class OnnxRuntime : public Backend {
 
   std::string input_, output_;
   InputSize size_;
-  std::size_t num_classes_;
+  size_t num_classes_;
   Contents model_;
   Ort::Env env_ = silent_environment();
   Ort::MemoryInfo memory_ = cpu_memory();

@@ -10,9 +10,9 @@
 namespace densepath {
 namespace {
 
-constexpr char kDevice[] = "CPU";
+constexpr char DEVICE[] = "CPU";
 
-/// A graph from verified bytes. Its weights stay in `weights`, which must outlive it.
+// A graph from verified bytes. Its weights stay in `weights`, which must outlive it.
 std::shared_ptr<ov::Model> read_graph(ov::Core& core, const Contents& xml, Contents& weights) {
   // OpenVINO takes no empty tensor; a graph without constants has an empty .bin.
   if (weights.empty()) weights.push_back(0);
@@ -20,7 +20,7 @@ std::shared_ptr<ov::Model> read_graph(ov::Core& core, const Contents& xml, Conte
   return core.read_model(std::string(xml.begin(), xml.end()), constants);
 }
 
-/// A compiled graph whose idle requests are taken again.
+// A compiled graph whose idle requests are taken again.
 class Requests {
  public:
   explicit Requests(ov::CompiledModel graph) : graph_(std::move(graph)) {}
@@ -51,7 +51,7 @@ class OpenVinoFitter : public Fitter {
   std::vector<float> fit(const Image& image) override {
     try {
       // The runtime does not write into its input.
-      auto* pixels = const_cast<std::uint8_t*>(image.pixels.data());
+      auto* pixels = const_cast<uint8_t*>(image.pixels.data());
       request_.set_input_tensor(
           ov::Tensor(ov::element::u8, {image.height, image.width, image.channels}, pixels));
       request_.infer();
@@ -80,10 +80,10 @@ class OpenVino : public Backend {
     try {
       model_ = read_graph(core_, contents_.at(parts.model), weights(parts.model));
       // Each reading thread computes its own image.
-      preprocess_ = core_.compile_model(
-          read_graph(core_, contents_.at(preprocess), weights(preprocess)), kDevice,
-          ov::num_streams(readers), ov::inference_num_threads(readers),
-          ov::hint::inference_precision(ov::element::f32));
+      preprocess_ =
+          core_.compile_model(read_graph(core_, contents_.at(preprocess), weights(preprocess)),
+                              DEVICE, ov::num_streams(readers), ov::inference_num_threads(readers),
+                              ov::hint::inference_precision(ov::element::f32));
       const Layout layout = {num_threads(settings), size_.count(), bundle.labels.size()};
       spread_ = std::make_unique<Spread>(layout, compile(threads_), [this] { return compile(1); });
     } catch (const ov::Exception& error) {
@@ -99,7 +99,7 @@ class OpenVino : public Backend {
     }
   }
 
-  std::vector<float> run(const std::vector<float>& images, std::size_t count) override {
+  std::vector<float> run(const std::vector<float>& images, size_t count) override {
     try {
       return spread_->run(images, count);
     } catch (const ov::Exception& error) {
@@ -107,7 +107,7 @@ class OpenVino : public Backend {
     }
   }
 
-  std::vector<float> run_share(const std::vector<float>& images, std::size_t count) override {
+  std::vector<float> run_share(const std::vector<float>& images, size_t count) override {
     try {
       return spread_->run_share(images, count);
     } catch (const ov::Exception& error) {
@@ -121,27 +121,27 @@ class OpenVino : public Backend {
   }
 
  private:
-  /// The .bin beside the .xml.
+  // The .bin beside the .xml.
   Contents& weights(const std::string& xml) {
     return contents_[xml.substr(0, xml.rfind('.')) + ".bin"];
   }
 
-  /// Named always: by itself OpenVINO computes float32 graphs in bfloat16 where that is quicker.
+  // Named always: by itself OpenVINO computes float32 graphs in bfloat16 where that is quicker.
   void check_precision(const Settings& settings) {
     type_ = settings.precision == "bfloat16" ? ov::element::bf16 : ov::element::f32;
-    const auto can = core_.get_property(kDevice, ov::device::capabilities);
+    const auto can = core_.get_property(DEVICE, ov::device::capabilities);
     if (type_ == ov::element::bf16 && std::count(can.begin(), can.end(), "BF16") == 0) {
       throw UsageError("this processor has no bfloat16 arithmetic; use --precision float32.");
     }
   }
 
-  /// The model on all threads, which form so many streams.
+  // The model on all threads, which form so many streams.
   RunPart compile(int streams) {
     const auto requests = std::make_shared<Requests>(core_.compile_model(
-        model_, kDevice, ov::num_streams(streams), ov::inference_num_threads(threads_),
+        model_, DEVICE, ov::num_streams(streams), ov::inference_num_threads(threads_),
         ov::hint::inference_precision(type_)));
-    return [requests, size = size_, num_classes = num_classes_](const float* images,
-                                                                std::size_t count, float* logits) {
+    return [requests, size = size_, num_classes = num_classes_](const float* images, size_t count,
+                                                                float* logits) {
       ov::InferRequest request = requests->take();
       const ov::Shape shape = {count, size.channels, size.height, size.width};
       request.set_input_tensor(ov::Tensor(ov::element::f32, shape, const_cast<float*>(images)));
@@ -154,7 +154,7 @@ class OpenVino : public Backend {
 
   std::map<std::string, Contents> contents_;  // The graphs read their weights here.
   InputSize size_;
-  std::size_t num_classes_;
+  size_t num_classes_;
   int threads_;
   ov::element::Type type_;
   ov::Core core_;

@@ -11,11 +11,11 @@
 namespace densepath {
 namespace {
 
-constexpr std::size_t kMostReaders = 64;
-constexpr std::size_t kMostAlone = 8;
+constexpr size_t MOST_READERS = 64;
+constexpr size_t MOST_ALONE = 8;
 
-/// A back end, the formats that it reads of a float and of an INT8 Bundle, and whether it computes
-/// in bfloat16.
+// A back end, the formats that it reads of a float and of an INT8 Bundle, and whether it computes
+// in bfloat16.
 struct Entry {
   const char* name;
   const char* float_format;
@@ -27,7 +27,7 @@ struct Entry {
     return bundle.is_quantised() ? int8_format : float_format;
   }
 
-  /// Why this processor cannot run it, or an empty text.
+  // Why this processor cannot run it, or an empty text.
   std::string obstacle() const {
     return std::string(name) == "native" ? processor_obstacle() : std::string();
   }
@@ -88,14 +88,16 @@ std::string choose_backend(const Settings& settings, const Bundle& bundle) {
   const std::string& name = settings.backend;
   const bool bfloat16 = settings.precision == "bfloat16";
   if (bfloat16 && bundle.is_quantised()) {
-    throw UsageError(bundle.folder + " is quantised to int8, and cannot be run in bfloat16. Leave "
+    throw UsageError(bundle.folder +
+                     " is quantised to int8, and cannot be run in bfloat16. Leave "
                      "the precision out, or name the float bundle that it was made of.");
   }
   if (name != "auto") {
     const Entry* entry = find_entry(name);
     if (entry == nullptr) refuse_name(name);
     if (bfloat16 && !entry->bfloat16) {
-      throw UsageError("the back end '" + name + "' computes in float32; the back end openvino "
+      throw UsageError("the back end '" + name +
+                       "' computes in float32; the back end openvino "
                        "can compute in bfloat16.");
     }
     if (const std::string why = entry->obstacle(); !why.empty()) throw UsageError(why);
@@ -122,20 +124,20 @@ std::unique_ptr<Backend> make_backend(const Bundle& bundle, const Settings& sett
   return find_entry(settings.backend)->make(bundle, settings);
 }
 
-std::size_t num_threads(const Settings& settings) {
+size_t num_threads(const Settings& settings) {
   return settings.threads > 0 ? settings.threads : usable_cores();
 }
 
-std::size_t num_readers(std::size_t streams) {
-  return std::min(std::max(usable_cores(), streams + 1), kMostReaders);
+size_t num_readers(size_t streams) {
+  return std::min(std::max(usable_cores(), streams + 1), MOST_READERS);
 }
 
-std::size_t batch_size(const Settings& settings) {
+size_t batch_size(const Settings& settings) {
   if (settings.batch_size > 0) return settings.batch_size;
-  return num_threads(settings) > 1 ? kMostOfPart : kMostAlone;
+  return num_threads(settings) > 1 ? MOST_OF_PART : MOST_ALONE;
 }
 
-void copy_logits(const float* logits, std::size_t found, std::size_t expected, float* to) {
+void copy_logits(const float* logits, size_t found, size_t expected, float* to) {
   if (found != expected) {
     throw Error("the model gives " + std::to_string(found) + " logits, but the manifest says " +
                 std::to_string(expected) + ".");

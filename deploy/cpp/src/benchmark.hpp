@@ -8,11 +8,11 @@
 
 namespace densepath {
 
-/// One JSON line: the model's latency in ms for batches of 1, 4 and 8 (median and percentiles of
-/// `repeats` runs), and the images of `next` answered a second, from file to answer.
-///
-/// Throws Error: none of the images can be read.
-std::string benchmark(Predictor& predictor, const Predictor::Next& next, std::size_t repeats,
-                      std::size_t top_k);
+// One JSON line: the model's latency in ms for batches of 1, 4 and 8 (median and percentiles of
+// `repeats` runs), and the images of `next` answered a second, from file to answer.
+//
+// Throws Error: none of the images can be read.
+std::string benchmark(Predictor& predictor, const Predictor::Next& next, size_t repeats,
+                      size_t top_k);
 
 }  // namespace densepath

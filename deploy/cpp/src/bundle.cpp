@@ -16,13 +16,13 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr char kManifest[] = "manifest.json";
-constexpr char kManifestHash[] = "manifest.json.sha256";
-constexpr char kFormat[] = "densepath-bundle";
-constexpr char kQuantization[] = "quantization";  // of an INT8 bundle alone
-constexpr int kSchemaVersion = 1;
-constexpr std::size_t kHashDigits = 64;
-constexpr std::uint64_t kMostManifestBytes = std::uint64_t{64} << 20;
+constexpr char MANIFEST[] = "manifest.json";
+constexpr char MANIFEST_HASH[] = "manifest.json.sha256";
+constexpr char FORMAT[] = "densepath-bundle";
+constexpr char QUANTIZATION[] = "quantization";  // of an INT8 bundle alone
+constexpr int SCHEMA_VERSION = 1;
+constexpr size_t HASH_DIGITS = 64;
+constexpr uint64_t MOST_MANIFEST_BYTES = uint64_t{64} << 20;
 
 const std::set<std::string>& known_fields() {
   static const std::set<std::string> fields = {"format",      "schema_version", "model",  "labels",
@@ -36,10 +36,10 @@ std::string in_folder(const std::string& folder, const std::string& name) {
   return (std::filesystem::path(folder) / name).string();
 }
 
-/// The bytes of a file of the folder, which must be a plain one, of the size that the manifest
-/// says, where it says one.
+// The bytes of a file of the folder, which must be a plain one, of the size that the manifest
+// says, where it says one.
 Contents read_file(const std::string& folder, const std::string& name,
-                   std::optional<std::uint64_t> size_bytes = std::nullopt) {
+                   std::optional<uint64_t> size_bytes = std::nullopt) {
   namespace fs = std::filesystem;
   const std::string path = in_folder(folder, name);
   const std::string start = folder + ": " + name + " ";
@@ -49,55 +49,55 @@ Contents read_file(const std::string& folder, const std::string& name,
     const std::string what = fs::is_symlink(found) ? "is a link, not a file" : "is missing";
     throw BundleError(start + what + "; copy the whole bundle again.");
   }
-  const std::uint64_t size = fs::file_size(path, ignored);
+  const uint64_t size = fs::file_size(path, ignored);
   if (size_bytes && size != *size_bytes) {
     throw BundleError(start + "has " + with_commas(size) + " bytes, not the " +
                       with_commas(*size_bytes) + " of the manifest; copy the bundle again.");
   }
-  if (!size_bytes && size > kMostManifestBytes) {
+  if (!size_bytes && size > MOST_MANIFEST_BYTES) {
     throw BundleError(start + "is larger than any manifest is.");
   }
   if (size == 0) return {};
   try {
-    return File(path).read(static_cast<std::size_t>(size));
+    return File(path).read(static_cast<size_t>(size));
   } catch (const ImageError& error) {
     throw BundleError(start + "cannot be read: " + error.what() + ".");
   }
 }
 
-/// The manifest's bytes, once they are what `manifest.json.sha256` says.
+// The manifest's bytes, once they are what `manifest.json.sha256` says.
 Contents read_manifest(const std::string& folder) {
   namespace fs = std::filesystem;
   std::error_code ignored;
   const auto is_there = [&](const char* name) {
     return fs::exists(in_folder(folder, name), ignored);
   };
-  if (!is_there(kManifest) && !is_there(kManifestHash)) {
+  if (!is_there(MANIFEST) && !is_there(MANIFEST_HASH)) {
     const bool is_folder = fs::is_directory(folder, ignored);
     const std::string around = fs::path(folder).parent_path().string();
     const std::string parent = around.empty() ? "." : around;
     if (!is_folder && fs::exists(folder, ignored) &&
-        fs::exists(in_folder(parent, kManifest), ignored)) {
+        fs::exists(in_folder(parent, MANIFEST), ignored)) {
       throw BundleError(folder + " is a file of the bundle " + parent + ": name that folder.");
     }
     throw BundleError(folder + " is not a bundle: it " +
                       (is_folder ? "has no manifest.json" : "is not a folder") +
                       ". `densepath export` makes bundles.");
   }
-  Contents manifest = read_file(folder, kManifest);
-  const Contents line = read_file(folder, kManifestHash);
-  const std::size_t length = std::min(line.size(), kHashDigits);
-  const std::string stated(line.begin(), line.begin() + static_cast<std::ptrdiff_t>(length));
+  Contents manifest = read_file(folder, MANIFEST);
+  const Contents line = read_file(folder, MANIFEST_HASH);
+  const size_t length = std::min(line.size(), HASH_DIGITS);
+  const std::string stated(line.begin(), line.begin() + static_cast<ptrdiff_t>(length));
   const std::string actual = sha256(manifest.data(), manifest.size());
   if (stated != actual) {
     throw BundleError(folder + ": manifest.json was changed: its sha256 is " + actual + ", and " +
-                      kManifestHash + " says " + printable(stated) +
+                      MANIFEST_HASH + " says " + printable(stated) +
                       ". Copy the bundle again, or export it anew.");
   }
   return manifest;
 }
 
-/// Reads fields of the manifest and names the one that is wrong.
+// Reads fields of the manifest and names the one that is wrong.
 class Reader {
  public:
   Reader(const Json& json, std::string folder, std::string field)
@@ -129,7 +129,7 @@ class Reader {
     return json_.get<double>();
   }
 
-  /// Whether the text is the second of two choices, of which it must be one.
+  // Whether the text is the second of two choices, of which it must be one.
   bool is_second(const std::string& first, const std::string& second) const {
     const std::string found = text();
     if (found != first && found != second) {
@@ -138,18 +138,18 @@ class Reader {
     return found == second;
   }
 
-  std::uint64_t count() const {
+  uint64_t count() const {
     if (!json_.is_number_unsigned()) wrong("must be a whole number of 0 or more");
-    return json_.get<std::uint64_t>();
+    return json_.get<uint64_t>();
   }
 
-  /// A name within the folder: no separators, nothing hidden.
+  // A name within the folder: no separators, nothing hidden.
   std::string file_name() const {
     const std::string name = text();
-    static constexpr std::string_view kPlain =
+    static constexpr std::string_view PLAIN =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
     const bool plain = !name.empty() && name[0] != '.' && name[0] != '-' &&
-                       name.find_first_not_of(kPlain) == std::string::npos;
+                       name.find_first_not_of(PLAIN) == std::string::npos;
     if (!plain) wrong("is " + json_string(name, true) + ", not a plain name of a file");
     return name;
   }
@@ -157,7 +157,7 @@ class Reader {
   template <typename Each>
   void each_item(Each each) const {
     if (!json_.is_array()) wrong("must be a list");
-    std::size_t index = 0;
+    size_t index = 0;
     for (const Json& item : json_) {
       each(Reader(item, folder_, field_ + "[" + std::to_string(index++) + "]"));
     }
@@ -190,12 +190,12 @@ std::vector<std::string> texts(const Reader& list) {
   return values;
 }
 
-/// The sizes of an input or output; 0 stands for any.
-std::vector<std::size_t> shape_of(const Reader& tensor, std::size_t num_dimensions) {
+// The sizes of an input or output; 0 stands for any.
+std::vector<size_t> shape_of(const Reader& tensor, size_t num_dimensions) {
   if (tensor["dtype"].text() != "float32") tensor["dtype"].wrong("must be \"float32\"");
-  std::vector<std::size_t> shape;
+  std::vector<size_t> shape;
   tensor["shape"].each_item([&](const Reader& size) {
-    shape.push_back(size.is_null() ? 0 : static_cast<std::size_t>(size.count()));
+    shape.push_back(size.is_null() ? 0 : static_cast<size_t>(size.count()));
   });
   if (shape.size() != num_dimensions) {
     tensor["shape"].wrong("must have " + std::to_string(num_dimensions) + " dimensions");
@@ -206,9 +206,9 @@ std::vector<std::size_t> shape_of(const Reader& tensor, std::size_t num_dimensio
 Preprocess read_preprocess(const Reader& fields) {
   static const std::set<std::string> kinds = {"bilinear", "bicubic", "cv2_bilinear"};
   Preprocess made;
-  std::vector<std::size_t> size;
+  std::vector<size_t> size;
   fields["size"].each_item(
-      [&](const Reader& side) { size.push_back(static_cast<std::size_t>(side.count())); });
+      [&](const Reader& side) { size.push_back(static_cast<size_t>(side.count())); });
   fields["mean"].each_item([&](const Reader& one) { made.mean.push_back(one.number()); });
   fields["std"].each_item([&](const Reader& one) {
     made.std.push_back(one.number());
@@ -221,7 +221,7 @@ Preprocess read_preprocess(const Reader& fields) {
   made.height = size[0];
   made.width = size[1];
   if (!fields["resize_short"].is_null()) {
-    made.resize_short = static_cast<std::size_t>(fields["resize_short"].count());
+    made.resize_short = static_cast<size_t>(fields["resize_short"].count());
     if (made.resize_short < std::min(size[0], size[1])) {
       fields["resize_short"].wrong("is less than the size");
     }
@@ -236,13 +236,13 @@ Preprocess read_preprocess(const Reader& fields) {
   return made;
 }
 
-/// What preprocessing gives, which must be what the model takes.
+// What preprocessing gives, which must be what the model takes.
 InputSize read_input_size(const Reader& manifest, const Preprocess& preprocess) {
-  const std::size_t channels = preprocess.mean.size();
-  const std::vector<std::size_t> size = {preprocess.height, preprocess.width};
-  const std::vector<std::size_t> given = {0, channels, size[0], size[1]};
-  const std::vector<std::size_t> taken = shape_of(manifest["input"], 4);
-  for (std::size_t i = 1; i < given.size(); ++i) {
+  const size_t channels = preprocess.mean.size();
+  const std::vector<size_t> size = {preprocess.height, preprocess.width};
+  const std::vector<size_t> given = {0, channels, size[0], size[1]};
+  const std::vector<size_t> taken = shape_of(manifest["input"], 4);
+  for (size_t i = 1; i < given.size(); ++i) {
     if (taken[i] != 0 && taken[i] != given[i]) {
       manifest["input"]["shape"].wrong("does not fit to what preprocess gives");
     }
@@ -251,21 +251,23 @@ InputSize read_input_size(const Reader& manifest, const Preprocess& preprocess) 
 }
 
 void check_version(const Reader& manifest, const std::string& folder) {
-  if (!manifest.has("format") || manifest["format"].text() != kFormat) {
-    throw BundleError(folder + ": manifest.json does not say that it describes a " + kFormat + ".");
+  if (!manifest.has("format") || manifest["format"].text() != FORMAT) {
+    throw BundleError(folder + ": manifest.json does not say that it describes a " + FORMAT + ".");
   }
-  const std::uint64_t version = manifest["schema_version"].count();
-  if (version != kSchemaVersion) {
+  const uint64_t version = manifest["schema_version"].count();
+  if (version != SCHEMA_VERSION) {
     throw BundleError(folder + ": its schema version is " + std::to_string(version) +
-                      "; this densepath reads version " + std::to_string(kSchemaVersion) +
+                      "; this densepath reads version " + std::to_string(SCHEMA_VERSION) +
                       ". Export it again, or use the densepath that wrote it.");
   }
 }
 
-/// Fills what is read of the manifest; its other fields only have to be there.
+// Fills what is read of the manifest; its other fields only have to be there.
 void read_fields(const Reader& manifest, Bundle& bundle) {
   manifest.each_field([](const std::string& key, const Reader& value) {
-    if (known_fields().count(key) == 0 && key != kQuantization) value.wrong("is a field that version 1 does not have");
+    if (known_fields().count(key) == 0 && key != QUANTIZATION) {
+      value.wrong("is a field that version 1 does not have");
+    }
   });
   for (const std::string& field : known_fields()) static_cast<void>(manifest[field]);
   bundle.model_name = manifest["model"]["name"].text();
@@ -287,7 +289,7 @@ void read_fields(const Reader& manifest, Bundle& bundle) {
     bundle.files[plain] = {file["sha256"].text(), file["size_bytes"].count(),
                            texts(file["formats"])};
   });
-  const std::size_t num_logits = shape_of(manifest["output"], 2)[1];
+  const size_t num_logits = shape_of(manifest["output"], 2)[1];
   if (bundle.labels.size() != num_logits || bundle.labels.empty()) {
     manifest["labels"].wrong("has " + std::to_string(bundle.labels.size()) + " names for " +
                              std::to_string(num_logits) + " logits");

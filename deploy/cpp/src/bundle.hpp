@@ -15,20 +15,20 @@
 
 namespace densepath {
 
-/// The files of one format, by the part they play.
+// The files of one format, by the part they play.
 struct BundleFormat {
-  std::string model;       ///< model.xml, model.onnx, model.safetensors
-  std::string preprocess;  ///< preprocess.xml, preprocess.onnx; empty where the format has no graph
+  std::string model;       // model.xml, model.onnx, model.safetensors
+  std::string preprocess;  // preprocess.xml, preprocess.onnx; empty where the format has no graph
 };
 
-/// What a file must be.
+// What a file must be.
 struct BundleFile {
   std::string sha256;
-  std::uint64_t size_bytes = 0;
+  uint64_t size_bytes = 0;
   std::vector<std::string> formats;
 };
 
-using Contents = std::vector<std::uint8_t>;
+using Contents = std::vector<uint8_t>;
 
 struct Bundle {
   std::string folder;
@@ -42,23 +42,23 @@ struct Bundle {
   std::map<std::string, BundleFormat> formats;
   std::map<std::string, BundleFile> files;
 
-  /// Opens the folder and verifies the manifest's own hash, its JSON, version and fields.
-  ///
-  /// Throws BundleError.
+  // Opens the folder and verifies the manifest's own hash, its JSON, version and fields.
+  //
+  // Throws BundleError.
   static Bundle open(const std::string& folder);
 
-  /// The files of `format` by name, each verified against its size and SHA-256.
-  ///
-  /// Throws BundleError: the format is not in the Bundle, or a file is missing or differs.
+  // The files of `format` by name, each verified against its size and SHA-256.
+  //
+  // Throws BundleError: the format is not in the Bundle, or a file is missing or differs.
   std::map<std::string, Contents> read(const std::string& format) const;
 
-  /// The name of the format's preprocess graph. Throws BundleError: it has none.
+  // The name of the format's preprocess graph. Throws BundleError: it has none.
   const std::string& preprocess_graph(const std::string& format) const;
 
-  /// Whether its weights and its activations are bytes.
+  // Whether its weights and its activations are bytes.
   bool is_quantised() const { return precision == "int8"; }
 
-  /// Throws BundleError: it has none of the `wanted` formats, and how it gets the first.
+  // Throws BundleError: it has none of the `wanted` formats, and how it gets the first.
   [[noreturn]] void refuse_format(const std::vector<std::string>& wanted) const;
 
  private:

@@ -11,30 +11,26 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t kLengthBytes = 8;
-constexpr char kSkipped[] = "num_batches_tracked";
+constexpr size_t LENGTH_BYTES = 8;
+constexpr char SKIPPED[] = "num_batches_tracked";
 // The formats of weights/checkpoint_file.py: of a checkpoint, and of INT8 weights.
-constexpr int kFormat = 1;
-constexpr char kInt8Format[] = "int8-1";
+constexpr int FORMAT = 1;
+constexpr char INT8_FORMAT[] = "int8-1";
 
 int whole(const Json& numbers, const char* name) { return numbers.at(name).get<int>(); }
 
-StemPool stem_pool(const Json& numbers) {
-  if (numbers.at("stem") != "imagenet") return StemPool::none;
-  return numbers.at("stem_pool") == "same" ? StemPool::same : StemPool::pad1;
-}
-
-/// `ModelSpec.to_dict` (models/spec.py).
-Arch read_arch(const Json& description) {
-  const Json& spec = description.at("spec");
+// `ModelSpec.to_dict` (models/spec.py).
+Arch read_arch(const Json& spec) {
   const Json& numbers = spec.at("arch");
   Arch arch;
   arch.dual = spec.at("family") == "dpn";
-  arch.stem_pool = stem_pool(numbers);
+  arch.small = numbers.at("stem") != "imagenet";
+  arch.stem_pool = numbers.at("stem_pool") == "same" ? StemPool::same : StemPool::pad1;
   arch.stem_width = whole(numbers, "stem_width");
   arch.bn_eps = numbers.at("bn_eps").get<double>();
   arch.blocks = numbers.at("blocks").get<std::vector<int>>();
   if (arch.dual) {
+    arch.stem_kernel = whole(numbers, "stem_kernel");
     arch.k_r = whole(numbers, "k_r");
     arch.groups = whole(numbers, "groups");
     arch.base_factor = whole(numbers, "base_factor");
@@ -42,23 +38,23 @@ Arch read_arch(const Json& description) {
   } else {
     arch.growth_rate = whole(numbers, "growth_rate");
     arch.bottleneck = whole(numbers, "bottleneck");
+    arch.compression = numbers.at("compression").get<double>();
   }
-  arch.channels = description.at("in_channels").get<int>();
   return arch;
 }
 
-/// Throws BundleError unless the description is of a format that is read here.
+// Throws BundleError unless the description is of a format that is read here.
 void check_format(const Json& description, const std::string& name) {
   const Json& written = description.at("format");
-  if ((written.is_number_integer() && written == kFormat) || written == kInt8Format) return;
+  if ((written.is_number_integer() && written == FORMAT) || written == INT8_FORMAT) return;
   throw BundleError(name + " is of checkpoint format " + printable(written.dump()) +
-                    "; this densepath reads formats " + std::to_string(kFormat) + " and \"" +
-                    kInt8Format + "\". Export it again, or use the densepath that wrote it.");
+                    "; this densepath reads formats " + std::to_string(FORMAT) + " and \"" +
+                    INT8_FORMAT + "\". Export it again, or use the densepath that wrote it.");
 }
 
-/// Floats that a program may read where they stand.
-const float* floats_at(const std::uint8_t* bytes, std::size_t count, Checkpoint& made) {
-  if (reinterpret_cast<std::uintptr_t>(bytes) % alignof(float) == 0) {
+// Floats that a program may read where they stand.
+const float* floats_at(const uint8_t* bytes, size_t count, Checkpoint& made) {
+  if (reinterpret_cast<uintptr_t>(bytes) % alignof(float) == 0) {
     return reinterpret_cast<const float*>(bytes);
   }
   made.aligned.push_back(std::make_unique<float[]>(count));
@@ -72,17 +68,17 @@ void add_tensor(const std::string& name, const Json& tensor, Bytes data, Checkpo
   if (type != "F32" && !quantised) {
     throw std::runtime_error(name + " is of type " + type + ", and only F32 and I8 are read");
   }
-  const auto place = tensor.at("data_offsets").get<std::vector<std::uint64_t>>();
+  const auto place = tensor.at("data_offsets").get<std::vector<uint64_t>>();
   const bool inside = place.size() == 2 && place[0] <= place[1] && place[1] <= data.size();
-  const std::size_t item_size = quantised ? sizeof(std::int8_t) : sizeof(float);
+  const size_t item_size = quantised ? sizeof(int8_t) : sizeof(float);
   if (!inside || (place[1] - place[0]) % item_size != 0) {
     throw std::runtime_error(name + " lies outside the file");
   }
-  const std::size_t count = static_cast<std::size_t>(place[1] - place[0]) / item_size;
-  const std::uint8_t* start = data.data() + place[0];
-  Tensor& read = made.tensors[name] = {nullptr, static_cast<std::int64_t>(count)};
+  const size_t count = static_cast<size_t>(place[1] - place[0]) / item_size;
+  const uint8_t* start = data.data() + place[0];
+  Tensor& read = made.tensors[name] = {nullptr, static_cast<int64_t>(count)};
   if (quantised) {
-    read.bytes = reinterpret_cast<const std::int8_t*>(start);
+    read.bytes = reinterpret_cast<const int8_t*>(start);
   } else {
     read.data = floats_at(start, count, made);
   }
@@ -97,20 +93,21 @@ bool ends_with(const std::string& text, const std::string& end) {
 Checkpoint read_checkpoint(const Contents& file, const std::string& name) {
   try {
     const Bytes bytes(file);
-    const auto length = bytes.number(0, kLengthBytes, false);
-    if (!length || *length > bytes.size() - kLengthBytes) {
+    const auto length = bytes.number(0, LENGTH_BYTES, false);
+    if (!length || *length > bytes.size() - LENGTH_BYTES) {
       throw std::runtime_error("its header is cut off");
     }
-    const Bytes text = bytes.part(kLengthBytes, static_cast<std::size_t>(*length));
+    const Bytes text = bytes.part(LENGTH_BYTES, static_cast<size_t>(*length));
     const Json header = Json::parse(text.begin(), text.end());
     const std::string said = header.at("__metadata__").at("densepath").get<std::string>();
     const Json description = Json::parse(said);
     check_format(description, name);
     Checkpoint made;
-    made.arch = read_arch(description);
-    const Bytes data = bytes.part(kLengthBytes + static_cast<std::size_t>(*length));
+    made.arch = read_arch(description.at("spec"));
+    made.channels = description.at("in_channels").get<int>();
+    const Bytes data = bytes.part(LENGTH_BYTES + static_cast<size_t>(*length));
     for (const auto& [key, tensor] : header.items()) {
-      if (key != "__metadata__" && !ends_with(key, kSkipped)) add_tensor(key, tensor, data, made);
+      if (key != "__metadata__" && !ends_with(key, SKIPPED)) add_tensor(key, tensor, data, made);
     }
     return made;
   } catch (const BundleError&) {

@@ -11,20 +11,20 @@
 namespace densepath {
 namespace {
 
-/// Linux's control groups, version 2: "QUOTA PERIOD" in microseconds, or "max PERIOD".
-constexpr char kQuotaFile[] = "/sys/fs/cgroup/cpu.max";
+// Linux's control groups, version 2: "QUOTA PERIOD" in microseconds, or "max PERIOD".
+constexpr char QUOTA_FILE[] = "/sys/fs/cgroup/cpu.max";
 
-std::size_t quota(std::size_t otherwise) {
-  std::ifstream file(kQuotaFile);
-  std::size_t allowed = 0, period = 0;
+size_t quota(size_t otherwise) {
+  std::ifstream file(QUOTA_FILE);
+  size_t allowed = 0, period = 0;
   return file >> allowed >> period && period > 0 ? allowed / period : otherwise;
 }
 
-std::size_t cores_by_affinity() {
+size_t cores_by_affinity() {
 #ifdef __linux__
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) {
-    return static_cast<std::size_t>(CPU_COUNT(&set));
+    return static_cast<size_t>(CPU_COUNT(&set));
   }
 #endif
   return std::thread::hardware_concurrency();
@@ -32,9 +32,9 @@ std::size_t cores_by_affinity() {
 
 }  // namespace
 
-std::size_t usable_cores() {
-  const std::size_t cores = std::max<std::size_t>(cores_by_affinity(), 1);
-  return std::max<std::size_t>(std::min(cores, quota(cores)), 1);
+size_t usable_cores() {
+  const size_t cores = std::max<size_t>(cores_by_affinity(), 1);
+  return std::max<size_t>(std::min(cores, quota(cores)), 1);
 }
 
 }  // namespace densepath

@@ -5,7 +5,7 @@
 
 namespace densepath {
 
-/// The cores that the machine, the process's affinity and a container's quota leave; at least 1.
-std::size_t usable_cores();
+// The cores that the machine, the process's affinity and a container's quota leave; at least 1.
+size_t usable_cores();
 
 }  // namespace densepath

@@ -11,18 +11,18 @@
 namespace densepath {
 namespace {
 
-constexpr std::size_t kStartBytes = 512;
+constexpr size_t START_BYTES = 512;
 // No JPEG or PNG of the pixels allowed is larger: 89 million pixels of 8 bytes, uncompressed.
-constexpr std::size_t kMostBytes = std::size_t{1} << 30;
-constexpr std::string_view kJpegStart = "\xff\xd8\xff";
-constexpr std::string_view kPngStart = "\x89PNG\r\n\x1a\n";
+constexpr size_t MOST_BYTES = size_t{1} << 30;
+constexpr std::string_view JPEG_START = "\xff\xd8\xff";
+constexpr std::string_view PNG_START = "\x89PNG\r\n\x1a\n";
 
 struct Kind {
   std::string_view start, reason;
 };
 
 // What stands in place of an image, by its first bytes, in lower case; as in images/refusals.py.
-constexpr Kind kOtherKinds[] = {
+constexpr Kind OTHER_KINDS[] = {
     {"<!doctype", "a web page, not an image"},
     {"<html", "a web page, not an image"},
     {"<?xml", "XML text, not an image"},
@@ -42,7 +42,7 @@ constexpr Kind kOtherKinds[] = {
 };
 
 // ISO media files say their kind ("brand") at byte 8.
-constexpr Kind kOtherBrands[] = {
+constexpr Kind OTHER_BRANDS[] = {
     {"avif", "an AVIF image, a kind that this program does not read; save it as PNG"},
     {"avis", "an AVIF image, a kind that this program does not read; save it as PNG"},
     {"heic", "a HEIC photo, a kind that this program does not read; save it as JPEG"},
@@ -52,7 +52,7 @@ constexpr Kind kOtherBrands[] = {
 };
 
 // Kinds that the Python program reads and this one does not.
-constexpr Kind kPythonKinds[] = {
+constexpr Kind PYTHON_KINDS[] = {
     {"GIF87a", "a GIF image"},
     {"GIF89a", "a GIF image"},
     {"BM", "a BMP image"},
@@ -65,7 +65,7 @@ constexpr Kind kPythonKinds[] = {
 std::string python_kind(Bytes start) {
   const std::string_view text = start.text();
   std::string kind;
-  for (const Kind& known : kPythonKinds) {
+  for (const Kind& known : PYTHON_KINDS) {
     if (start.starts_with(known.start)) kind = known.reason;
   }
   if (start.starts_with("RIFF") && text.substr(0, 12).substr(8) == "WEBP") kind = "a WEBP image";
@@ -74,20 +74,20 @@ std::string python_kind(Bytes start) {
 }
 
 std::string_view after_blanks(std::string_view text) {
-  constexpr std::string_view kBlanks = "\xef\xbb\xbf \t\r\n";
-  const std::size_t first = text.find_first_not_of(kBlanks);
+  constexpr std::string_view BLANKS = "\xef\xbb\xbf \t\r\n";
+  const size_t first = text.find_first_not_of(BLANKS);
   return first == std::string_view::npos ? std::string_view{} : text.substr(first);
 }
 
-/// What a file is that starts so and is of no kind that is read.
+// What a file is that starts so and is of no kind that is read.
 std::string what_it_is_instead(Bytes start) {
   if (const std::string kind = python_kind(start); !kind.empty()) return kind;
   const std::string text = lower(after_blanks(start.text()));
-  for (const Kind& kind : kOtherKinds) {
+  for (const Kind& kind : OTHER_KINDS) {
     if (text.compare(0, kind.start.size(), kind.start) == 0) return std::string(kind.reason);
   }
   if (start.part(4, 4).text() == "ftyp") {
-    for (const Kind& kind : kOtherBrands) {
+    for (const Kind& kind : OTHER_BRANDS) {
       if (start.part(8, 4).text() == kind.start) return std::string(kind.reason);
     }
     return "a video or another media file, not an image";
@@ -99,21 +99,21 @@ std::string what_it_is_instead(Bytes start) {
 }
 
 bool is_readable(Bytes start) {
-  return start.starts_with(kJpegStart) || start.starts_with(kPngStart);
+  return start.starts_with(JPEG_START) || start.starts_with(PNG_START);
 }
 
-void check_bytes(std::size_t size) {
-  if (size > kMostBytes) throw ImageError("the file is larger than 1 GiB");
+void check_bytes(size_t size) {
+  if (size > MOST_BYTES) throw ImageError("the file is larger than 1 GiB");
 }
 
-/// RGB → gray: Pillow's L24, (19595 R + 38470 G + 7471 B + 32768) / 65536.
+// RGB → gray: Pillow's L24, (19595 R + 38470 G + 7471 B + 32768) / 65536.
 Image to_gray(const Image& image) {
   Image gray{image.height, image.width, 1, {}};
   gray.pixels.resize(image.height * image.width);
-  const std::uint8_t* rgb = image.pixels.data();
-  for (std::uint8_t& pixel : gray.pixels) {
-    const std::uint32_t sum = rgb[0] * 19595U + rgb[1] * 38470U + rgb[2] * 7471U + 0x8000U;
-    pixel = static_cast<std::uint8_t>(sum >> 16);
+  const uint8_t* rgb = image.pixels.data();
+  for (uint8_t& pixel : gray.pixels) {
+    const uint32_t sum = rgb[0] * 19595U + rgb[1] * 38470U + rgb[2] * 7471U + 0x8000U;
+    pixel = static_cast<uint8_t>(sum >> 16);
     rgb += 3;
   }
   return gray;
@@ -121,21 +121,21 @@ Image to_gray(const Image& image) {
 
 }  // namespace
 
-Image open_image(const std::string& path, std::size_t channels) {
+Image open_image(const std::string& path, size_t channels) {
   try {
     const File file(path);
     // A film of 10 GB is not read to learn that it is none of ours.
-    const std::vector<std::uint8_t> start = file.read(kStartBytes);
+    const std::vector<uint8_t> start = file.read(START_BYTES);
     if (!is_readable(Bytes(start))) throw ImageError(what_it_is_instead(Bytes(start)));
     check_bytes(file.size());
-    const std::vector<std::uint8_t> whole = file.read(file.size());
+    const std::vector<uint8_t> whole = file.read(file.size());
     return decode_image(Bytes(whole), channels);
   } catch (const std::bad_alloc&) {
     throw ImageError("not enough memory to decode it");
   }
 }
 
-Image open_image_bytes(Bytes file, std::size_t channels) {
+Image open_image_bytes(Bytes file, size_t channels) {
   if (file.size() == 0) throw ImageError("the file is empty");
   if (is_readable(file)) check_bytes(file.size());
   try {
@@ -145,35 +145,35 @@ Image open_image_bytes(Bytes file, std::size_t channels) {
   }
 }
 
-Image decode_image(Bytes file, std::size_t channels) {
+Image decode_image(Bytes file, size_t channels) {
   if (channels != 1 && channels != 3) {
     throw UsageError("channels is " + std::to_string(channels) +
                      "; files are read with 1 (gray) or 3 (RGB).");
   }
-  if (!is_readable(file)) throw ImageError(what_it_is_instead(file.part(0, kStartBytes)));
+  if (!is_readable(file)) throw ImageError(what_it_is_instead(file.part(0, START_BYTES)));
   int turned = 1;
-  Image image = file.starts_with(kJpegStart) ? decode_jpeg(file, turned) : decode_png(file, turned);
+  Image image = file.starts_with(JPEG_START) ? decode_jpeg(file, turned) : decode_png(file, turned);
   image = upright(std::move(image), turned);
   return channels == 1 ? to_gray(image) : image;
 }
 
-void check_pixels(std::uint64_t width, std::uint64_t height) {
+void check_pixels(uint64_t width, uint64_t height) {
   // Both are below 2³², so that the product cannot overflow.
-  if (width * height > kMaxPixels) {
+  if (width * height > MAX_PIXELS) {
     throw ImageError(std::to_string(width) + " × " + std::to_string(height) + " is more than the " +
-                     with_commas(kMaxPixels) + " pixels allowed");
+                     with_commas(MAX_PIXELS) + " pixels allowed");
   }
 }
 
-std::uint8_t share_of(unsigned a, unsigned b) {
+uint8_t share_of(unsigned a, unsigned b) {
   const unsigned product = a * b + 128;
-  return static_cast<std::uint8_t>(((product >> 8) + product) >> 8);
+  return static_cast<uint8_t>(((product >> 8) + product) >> 8);
 }
 
-std::uint8_t over_white(std::uint8_t value, std::uint8_t alpha) {
+uint8_t over_white(uint8_t value, uint8_t alpha) {
   // Pillow 13 AlphaComposite.c over an opaque white: 7 bits more, one rounded division by 255.
-  const std::uint32_t sum = (value * std::uint32_t{alpha} + 255U * (255U - alpha) + 0x80U) << 7;
-  return static_cast<std::uint8_t>((((sum >> 8) + sum) >> 8) >> 7);
+  const uint32_t sum = (value * uint32_t{alpha} + 255U * (255U - alpha) + 0x80U) << 7;
+  return static_cast<uint8_t>((((sum >> 8) + sum) >> 8) >> 7);
 }
 
 }  // namespace densepath

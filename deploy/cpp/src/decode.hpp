@@ -14,31 +14,31 @@
 
 namespace densepath {
 
-/// Above this Pillow warns of a decompression bomb (Pillow 13 `Image.MAX_IMAGE_PIXELS`).
-constexpr std::uint64_t kMaxPixels = 89'478'485;
+// Above this Pillow warns of a decompression bomb (Pillow 13 `Image.MAX_IMAGE_PIXELS`).
+constexpr uint64_t MAX_PIXELS = 89'478'485;
 
-/// The image in the file `path`, upright, with 3 channels (RGB) or 1 (ITU-R 601-2 luma).
-///
-/// Throws ImageError: it cannot be read; `what()` is the reason.
-Image open_image(const std::string& path, std::size_t channels);
+// The image in the file `path`, upright, with 3 channels (RGB) or 1 (ITU-R 601-2 luma).
+//
+// Throws ImageError: it cannot be read; `what()` is the reason.
+Image open_image(const std::string& path, size_t channels);
 
-/// The image in a file whose bytes are in memory. Throws as `open_image`.
-Image open_image_bytes(Bytes file, std::size_t channels);
+// The image in a file whose bytes are in memory. Throws as `open_image`.
+Image open_image_bytes(Bytes file, size_t channels);
 
-/// The image whose file's bytes are `file`, which may end early or be anything else.
-Image decode_image(Bytes file, std::size_t channels);
+// The image whose file's bytes are `file`, which may end early or be anything else.
+Image decode_image(Bytes file, size_t channels);
 
-/// Each kind's own decoder: RGB, not yet turned, which `orientation` (1 to 8) is left to say.
+// Each kind's own decoder: RGB, not yet turned, which `orientation` (1 to 8) is left to say.
 Image decode_jpeg(Bytes file, int& orientation);
 Image decode_png(Bytes file, int& orientation);
 
-/// Returns when height × width may be decoded. Throws ImageError.
-void check_pixels(std::uint64_t width, std::uint64_t height);
+// Returns when height × width may be decoded. Throws ImageError.
+void check_pixels(uint64_t width, uint64_t height);
 
-/// value × alpha + white × (1 − alpha), rounded as Pillow's `alpha_composite` does.
-std::uint8_t over_white(std::uint8_t value, std::uint8_t alpha);
+// value × alpha + white × (1 − alpha), rounded as Pillow's `alpha_composite` does.
+uint8_t over_white(uint8_t value, uint8_t alpha);
 
-/// a · b / 255, rounded (Pillow's MULDIV255).
-std::uint8_t share_of(unsigned a, unsigned b);
+// a · b / 255, rounded (Pillow's MULDIV255).
+uint8_t share_of(unsigned a, unsigned b);
 
 }  // namespace densepath

@@ -16,15 +16,15 @@
 namespace densepath {
 namespace {
 
-constexpr std::string_view kExifStart{"Exif\0\0", 6};
-constexpr std::string_view kXmpStart{"http://ns.adobe.com/xap/1.0/\0", 29};
+constexpr std::string_view EXIF_START{"Exif\0\0", 6};
+constexpr std::string_view XMP_START{"http://ns.adobe.com/xap/1.0/\0", 29};
 // A progressive file may ask for the whole picture to be gone through any number of times.
-constexpr int kMostScans = 500;
+constexpr int MOST_SCANS = 500;
 
-/// What stands before the first scan.
+// What stands before the first scan.
 struct Header {
-  std::size_t width = 0;
-  std::size_t height = 0;
+  size_t width = 0;
+  size_t height = 0;
   int components = 0;
   Notes notes;
 };
@@ -38,18 +38,18 @@ bool is_frame(unsigned marker) {
   return (marker >= 0xc0 && marker <= 0xcf && !is_table) || marker == 0xde;
 }
 
-/// Markers with nothing behind them: restarts, start and end, and those reserved for extensions.
+// Markers with nothing behind them: restarts, start and end, and those reserved for extensions.
 bool stands_alone(unsigned marker) {
   return marker == 0xc8 || (marker >= 0xd0 && marker <= 0xd9) || (marker >= 0xf0 && marker <= 0xfd);
 }
 
-/// Takes in the size and the number of components: ITU-T T.81, section B.2.2.
+// Takes in the size and the number of components: ITU-T T.81, section B.2.2.
 void read_frame(Bytes segment, Header& header) {
   if (segment.size() < 6) damaged_header("its frame header is cut off");
   const unsigned bits = segment.data()[0];
   if (bits != 8) damaged_header("cannot handle " + std::to_string(bits) + "-bit layers");
-  header.height = static_cast<std::size_t>(*segment.number(1, 2, true));
-  header.width = static_cast<std::size_t>(*segment.number(3, 2, true));
+  header.height = static_cast<size_t>(*segment.number(1, 2, true));
+  header.width = static_cast<size_t>(*segment.number(3, 2, true));
   header.components = segment.data()[5];
   if (header.components != 1 && header.components != 3 && header.components != 4) {
     damaged_header("cannot handle " + std::to_string(header.components) + "-layer images");
@@ -57,29 +57,29 @@ void read_frame(Bytes segment, Header& header) {
   if (segment.size() % 3 != 0) damaged_header("its frame header is cut off");
 }
 
-/// Keeps the notes that may say how the picture was held.
+// Keeps the notes that may say how the picture was held.
 void read_notes(Bytes segment, Notes& notes) {
-  if (segment.starts_with(kExifStart)) {
-    const Bytes rest = notes.exif ? segment.part(kExifStart.size()) : segment;
+  if (segment.starts_with(EXIF_START)) {
+    const Bytes rest = notes.exif ? segment.part(EXIF_START.size()) : segment;
     notes.exif = notes.exif.value_or("") + std::string(rest.text());
-  } else if (segment.starts_with(kXmpStart)) {
-    notes.xmp = segment.part(kXmpStart.size()).text();
+  } else if (segment.starts_with(XMP_START)) {
+    notes.xmp = segment.part(XMP_START.size()).text();
   }
 }
 
-/// Quantisation tables must be whole: section B.2.4.1.
+// Quantisation tables must be whole: section B.2.4.1.
 void check_tables(Bytes segment) {
   while (!segment.empty()) {
-    const std::size_t length = 1 + 64 * (segment.data()[0] / 16 == 0 ? 1 : 2);
+    const size_t length = 1 + 64 * (segment.data()[0] / 16 == 0 ? 1 : 2);
     if (segment.size() < length) damaged_header("bad quantization table marker");
     segment = segment.part(length);
   }
 }
 
-/// Goes through the markers up to the first scan, as Pillow does to identify a file.
+// Goes through the markers up to the first scan, as Pillow does to identify a file.
 Header read_header(Bytes file) {
   Header header;
-  std::size_t at = 2;
+  size_t at = 2;
   while (at + 1 < file.size()) {
     if (file.data()[at] != 0xff) {
       ++at;  // junk between markers
@@ -95,7 +95,7 @@ Header read_header(Bytes file) {
     if (marker < 0xc0) damaged_header("no marker found");
     const auto length = file.number(at, 2, true);
     if (!length) damaged_header("it ends within its header");
-    const Bytes segment = file.part(at + 2, std::max<std::size_t>(*length, 2) - 2);
+    const Bytes segment = file.part(at + 2, std::max<size_t>(*length, 2) - 2);
     if (segment.size() + 2 < *length) throw ImageError("damaged: Truncated File Read");
     at += 2 + segment.size();
     if (is_frame(marker)) read_frame(segment, header);
@@ -107,11 +107,11 @@ Header read_header(Bytes file) {
   return header;
 }
 
-/// libjpeg's decoder for one file in memory. No exception passes through libjpeg: its errors jump
-/// back to `decode`, which holds nothing that would have to be destroyed.
+// libjpeg's decoder for one file in memory. No exception passes through libjpeg: its errors jump
+// back to `decode`, which holds nothing that would have to be destroyed.
 class Decoder {
  public:
-  Decoder(Bytes file, const Header& header, std::vector<std::uint8_t>& pixels)
+  Decoder(Bytes file, const Header& header, std::vector<uint8_t>& pixels)
       : header_(header), pixels_(pixels) {
     info_.err = jpeg_std_error(&errors_);
     info_.client_data = this;
@@ -124,7 +124,7 @@ class Decoder {
     source_.skip_input_data = [](j_decompress_ptr info, long count) {
       jpeg_source_mgr& source = *info->src;
       const auto skipped =
-          std::min(source.bytes_in_buffer, static_cast<std::size_t>(std::max(count, 0L)));
+          std::min(source.bytes_in_buffer, static_cast<size_t>(std::max(count, 0L)));
       source.next_input_byte += skipped;
       source.bytes_in_buffer -= skipped;
     };
@@ -133,7 +133,7 @@ class Decoder {
     source_.bytes_in_buffer = file.size();
     progress_.progress_monitor = [](j_common_ptr info) {
       const auto* decompress = reinterpret_cast<j_decompress_ptr>(info);
-      if (decompress->input_scan_number > kMostScans) std::longjmp(self(info).back_, 1);
+      if (decompress->input_scan_number > MOST_SCANS) std::longjmp(self(info).back_, 1);
     };
   }
   ~Decoder() { jpeg_destroy_decompress(&info_); }
@@ -142,7 +142,7 @@ class Decoder {
 
   enum class Outcome { whole, truncated, broken };
 
-  /// Fills the pixels: [height, width, components].
+  // Fills the pixels: [height, width, components].
   Outcome decode() {
     if (setjmp(back_) != 0) return Outcome::broken;
     jpeg_create_decompress(&info_);
@@ -159,7 +159,7 @@ class Decoder {
                             : header_.components == 3 ? JCS_RGB
                                                       : JCS_CMYK;
     if (!jpeg_start_decompress(&info_)) return Outcome::truncated;
-    const std::size_t stride = header_.width * static_cast<std::size_t>(header_.components);
+    const size_t stride = header_.width * static_cast<size_t>(header_.components);
     while (info_.output_scanline < info_.output_height) {
       JSAMPROW row = pixels_.data() + info_.output_scanline * stride;
       if (jpeg_read_scanlines(&info_, &row, 1) != 1) return Outcome::truncated;
@@ -168,14 +168,14 @@ class Decoder {
     return Outcome::whole;
   }
 
-  /// Bytes of the file that were left when the decoder wanted more.
-  std::size_t bytes_left() const { return source_.bytes_in_buffer; }
+  // Bytes of the file that were left when the decoder wanted more.
+  size_t bytes_left() const { return source_.bytes_in_buffer; }
 
  private:
   static Decoder& self(j_common_ptr info) { return *static_cast<Decoder*>(info->client_data); }
 
   const Header& header_;
-  std::vector<std::uint8_t>& pixels_;
+  std::vector<uint8_t>& pixels_;
   jpeg_decompress_struct info_{};
   jpeg_error_mgr errors_{};
   jpeg_source_mgr source_{};
@@ -183,18 +183,18 @@ class Decoder {
   std::jmp_buf back_{};
 };
 
-/// [height, width, 1 or 4] → RGB. CMYK is taken as inverted, as Adobe writes it and Pillow reads.
-std::vector<std::uint8_t> to_rgb(const std::vector<std::uint8_t>& pixels, std::size_t components) {
-  std::vector<std::uint8_t> rgb(pixels.size() / components * 3);
-  std::uint8_t* to = rgb.data();
-  for (const std::uint8_t* from = pixels.data(); to != rgb.data() + rgb.size();
+// [height, width, 1 or 4] → RGB. CMYK is taken as inverted, as Adobe writes it and Pillow reads.
+std::vector<uint8_t> to_rgb(const std::vector<uint8_t>& pixels, size_t components) {
+  std::vector<uint8_t> rgb(pixels.size() / components * 3);
+  uint8_t* to = rgb.data();
+  for (const uint8_t* from = pixels.data(); to != rgb.data() + rgb.size();
        from += components, to += 3) {
-    for (std::size_t i = 0; i < 3; ++i) {
+    for (size_t i = 0; i < 3; ++i) {
       if (components == 1) {
         to[i] = from[0];
       } else {
         const unsigned light = from[3];  // 255 − K
-        to[i] = static_cast<std::uint8_t>(light - share_of(255U - from[i], light));
+        to[i] = static_cast<uint8_t>(light - share_of(255U - from[i], light));
       }
     }
   }
@@ -206,8 +206,8 @@ std::vector<std::uint8_t> to_rgb(const std::vector<std::uint8_t>& pixels, std::s
 Image decode_jpeg(Bytes file, int& orientation) {
   const Header header = read_header(file);
   check_pixels(header.width, header.height);
-  const auto components = static_cast<std::size_t>(header.components);
-  std::vector<std::uint8_t> pixels(header.width * header.height * components);
+  const auto components = static_cast<size_t>(header.components);
+  std::vector<uint8_t> pixels(header.width * header.height * components);
   Decoder decoder(file, header, pixels);
   switch (decoder.decode()) {
     case Decoder::Outcome::whole:

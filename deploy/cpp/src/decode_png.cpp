@@ -14,7 +14,7 @@
 namespace densepath {
 namespace {
 
-constexpr std::size_t kSignatureBytes = 8;
+constexpr size_t SIGNATURE_BYTES = 8;
 
 [[noreturn]] void damaged_header(const std::string& reason) {
   throw ImageError("a damaged PNG file: " + reason);
@@ -23,13 +23,13 @@ constexpr std::size_t kSignatureBytes = 8;
 struct Chunk {
   std::string name;
   Bytes data;
-  std::size_t length = 0;  ///< As the file says; `data` is shorter where the file ends.
-  std::size_t next = 0;    ///< Where the next chunk starts.
+  size_t length = 0;  // As the file says; `data` is shorter where the file ends.
+  size_t next = 0;    // Where the next chunk starts.
 };
 
-/// The name as Python shows bytes: 'IDAT', '\x00\x01AB'.
+// The name as Python shows bytes: 'IDAT', '\x00\x01AB'.
 std::string shown(std::string_view name) {
-  static constexpr char kDigits[] = "0123456789abcdef";
+  static constexpr char DIGITS[] = "0123456789abcdef";
   std::string text = "'";
   for (const char c : name) {
     const auto byte = static_cast<unsigned char>(c);
@@ -38,7 +38,7 @@ std::string shown(std::string_view name) {
     } else if (byte >= 0x20 && byte < 0x7f && c != '\'') {
       text += c;
     } else {
-      text += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
+      text += {'\\', 'x', DIGITS[byte >> 4], DIGITS[byte & 15]};
     }
   }
   return text += "'";
@@ -52,11 +52,11 @@ bool is_name(std::string_view name) {
   return name.size() == 4;
 }
 
-/// The chunk at `at`; nothing where the file ends before its length and name.
-std::optional<Chunk> chunk_at(Bytes file, std::size_t at) {
+// The chunk at `at`; nothing where the file ends before its length and name.
+std::optional<Chunk> chunk_at(Bytes file, size_t at) {
   const auto length = file.number(at, 4, true);
   if (!length || file.part(at + 4, 4).size() < 4) return std::nullopt;
-  const auto count = static_cast<std::size_t>(*length);
+  const auto count = static_cast<size_t>(*length);
   return Chunk{std::string(file.part(at + 4, 4).text()), file.part(at + 8, count), count,
                at + 12 + count};
 }
@@ -70,14 +70,14 @@ void check_checksum(Bytes file, const Chunk& chunk) {
   if (actual != *stated) damaged_header("broken PNG file (bad header checksum" + where);
 }
 
-/// What the chunks before and after the pixels say.
+// What the chunks before and after the pixels say.
 class Description {
  public:
   PngHeader header;
   PngNotes notes;
   bool in_trailer = false;
 
-  /// Takes in one chunk that is not pixels.
+  // Takes in one chunk that is not pixels.
   void take(const Chunk& chunk) {
     if (chunk.data.size() < chunk.length) throw ImageError("damaged: Truncated File Read");
     if (chunk.name == "IHDR") take_header(chunk.data);
@@ -88,7 +88,7 @@ class Description {
   }
 
  private:
-  /// PNG specification, section 11.2.2.
+  // PNG specification, section 11.2.2.
   void take_header(Bytes data) {
     if (data.size() < 13) throw ImageError("damaged: Truncated IHDR chunk");
     if (in_trailer) return;
@@ -112,15 +112,14 @@ class Description {
       header.has_transparency = true;
     } else if (is_gray || is_rgb) {
       if (data.size() < (is_rgb ? 6U : 2U)) throw ImageError("damaged: Truncated tRNS chunk");
-      for (std::size_t i = 0; i < 3; ++i) {
-        header.transparent[i] =
-            static_cast<std::uint16_t>(*data.number(is_rgb ? 2 * i : 0, 2, true));
+      for (size_t i = 0; i < 3; ++i) {
+        header.transparent[i] = static_cast<uint16_t>(*data.number(is_rgb ? 2 * i : 0, 2, true));
       }
       header.has_transparency = true;
     }
   }
 
-  /// The first frame of an animation must be the whole picture: APNG specification, `fcTL`.
+  // The first frame of an animation must be the whole picture: APNG specification, `fcTL`.
   void take_frame(Bytes data) const {
     if (data.size() < 26) throw ImageError("damaged: APNG contains truncated fcTL chunk");
     if (*data.number(4, 4, true) != header.width || *data.number(8, 4, true) != header.height) {
@@ -129,9 +128,9 @@ class Description {
   }
 };
 
-/// Reads chunks up to the first of pixels and returns where that stands.
-std::size_t read_header(Bytes file, Description& description) {
-  std::size_t at = kSignatureBytes;
+// Reads chunks up to the first of pixels and returns where that stands.
+size_t read_header(Bytes file, Description& description) {
+  size_t at = SIGNATURE_BYTES;
   while (true) {
     const auto chunk = chunk_at(file, at);
     if (!chunk) damaged_header("it ends within its header");
@@ -145,8 +144,8 @@ std::size_t read_header(Bytes file, Description& description) {
   }
 }
 
-/// Chunks behind the pixels; that there are none is no error, nor are their checksums.
-void read_trailer(Bytes file, std::size_t at, Description& description) {
+// Chunks behind the pixels; that there are none is no error, nor are their checksums.
+void read_trailer(Bytes file, size_t at, Description& description) {
   description.in_trailer = true;
   while (true) {
     const auto chunk = chunk_at(file, at);
@@ -156,10 +155,10 @@ void read_trailer(Bytes file, std::size_t at, Description& description) {
   }
 }
 
-/// Gives the data of consecutive IDAT chunks, and afterwards the place of the next other chunk.
+// Gives the data of consecutive IDAT chunks, and afterwards the place of the next other chunk.
 class PixelChunks : public PngData {
  public:
-  PixelChunks(Bytes file, std::size_t at) : file_(file), at_(at), left_(current().data) {}
+  PixelChunks(Bytes file, size_t at) : file_(file), at_(at), left_(current().data) {}
 
   std::optional<Bytes> next() override {
     while (left_.empty()) {
@@ -173,31 +172,31 @@ class PixelChunks : public PngData {
       at_ = current().next;
       left_ = chunk->data;
     }
-    const Bytes block = left_.part(0, kBlockBytes);
+    const Bytes block = left_.part(0, BLOCK_BYTES);
     left_ = left_.part(block.size());
     return block;
   }
 
-  /// Where the chunks after the last one that was read start.
-  std::size_t end() const { return current().next; }
+  // Where the chunks after the last one that was read start.
+  size_t end() const { return current().next; }
 
  private:
   // Pillow's block size: pieces of the same sizes give zlib the same chance to see errors.
-  static constexpr std::size_t kBlockBytes = 65536;
+  static constexpr size_t BLOCK_BYTES = 65536;
 
   Chunk current() const { return *chunk_at(file_, at_); }
 
-  /// Whether the file ends in this chunk before its last block; Pillow tells these cases apart.
+  // Whether the file ends in this chunk before its last block; Pillow tells these cases apart.
   bool ends_within_block() const {
-    const std::size_t there = current().data.size();
-    const std::size_t length = current().length;
+    const size_t there = current().data.size();
+    const size_t length = current().length;
     const bool in_last_block =
-        there % kBlockBytes != 0 && there / kBlockBytes == (length - 1) / kBlockBytes;
+        there % BLOCK_BYTES != 0 && there / BLOCK_BYTES == (length - 1) / BLOCK_BYTES;
     return there < length && !in_last_block;
   }
 
   Bytes file_;
-  std::size_t at_;
+  size_t at_;
   Bytes left_;
 };
 
@@ -205,17 +204,17 @@ class PixelChunks : public PngData {
 
 Image decode_png(Bytes file, int& orientation) {
   Description description;
-  const std::size_t start = read_header(file, description);
+  const size_t start = read_header(file, description);
   const PngHeader& header = description.header;
   if (header.kind == PngKind::unknown || header.width == 0 || header.height == 0) {
     damaged_header("not identified by this driver");
   }
   check_pixels(header.width, header.height);
   PixelChunks chunks(file, start);
-  const std::vector<std::uint8_t> samples = read_samples(header, chunks);
+  const std::vector<uint8_t> samples = read_samples(header, chunks);
   read_trailer(file, chunks.end(), description);
   orientation = densepath::orientation(description.notes.found());
-  return Image{static_cast<std::size_t>(header.height), static_cast<std::size_t>(header.width), 3,
+  return Image{static_cast<size_t>(header.height), static_cast<size_t>(header.width), 3,
                to_rgb(header, samples)};
 }
 

@@ -26,17 +26,17 @@ File::File(const std::string& path) {
   if (error) throw ImageError(system_reason(error));
   if (fs::is_directory(found)) throw ImageError("a folder, not a file");
   if (!fs::is_regular_file(found)) throw ImageError("not a regular file");
-  size_ = static_cast<std::size_t>(fs::file_size(path, error));
+  size_ = static_cast<size_t>(fs::file_size(path, error));
   if (error) throw ImageError(system_reason(error));
   if (size_ == 0) throw ImageError("the file is empty");
   file_.reset(std::fopen(path.c_str(), "rb"));
   if (!file_) throw ImageError(system_reason());
 }
 
-std::vector<std::uint8_t> File::read(std::size_t count) const {
-  std::vector<std::uint8_t> bytes(std::min(count, size_));
+std::vector<uint8_t> File::read(size_t count) const {
+  std::vector<uint8_t> bytes(std::min(count, size_));
   std::rewind(file_.get());
-  const std::size_t got = std::fread(bytes.data(), 1, bytes.size(), file_.get());
+  const size_t got = std::fread(bytes.data(), 1, bytes.size(), file_.get());
   if (got < bytes.size() && std::ferror(file_.get()) != 0) throw ImageError(system_reason());
   bytes.resize(got);  // It may have become shorter since it was opened.
   return bytes;

@@ -11,16 +11,16 @@ namespace densepath {
 namespace {
 
 // The graphs' memory grows with the longer side: 60 million pixels in one row took 24 GB.
-constexpr std::size_t kMostSide = std::size_t{1} << 18;
+constexpr size_t MOST_SIDE = size_t{1} << 18;
 // So long a free stream waits for one more image before it answers those that are there.
-constexpr std::chrono::milliseconds kPatience(5);
+constexpr std::chrono::milliseconds PATIENCE(5);
 
 }  // namespace
 
 std::vector<float> fit(const Image& image, Fitter& fitter) {
-  if (std::max(image.height, image.width) > kMostSide) {
+  if (std::max(image.height, image.width) > MOST_SIDE) {
     throw ImageError(std::to_string(image.width) + " × " + std::to_string(image.height) +
-                     " has a side of more than the " + with_commas(kMostSide) +
+                     " has a side of more than the " + with_commas(MOST_SIDE) +
                      " pixels that are resized");
   }
   return fitter.fit(image);
@@ -36,7 +36,7 @@ Ready ready_or_why(const std::string& path, const std::function<std::vector<floa
   }
 }
 
-Ready read_one(const Source& source, Fitter& fitter, std::size_t channels) {
+Ready read_one(const Source& source, Fitter& fitter, size_t channels) {
   if (source.error) return {source.path, {}, source.error};
   return ready_or_why(source.path, [&] {
     return fit(source.bytes ? open_image_bytes(Bytes(*source.bytes), channels)
@@ -50,8 +50,8 @@ Flow::Flow(Coming coming, Answer answer, Backend& backend, FlowLayout layout)
       answer_(std::move(answer)),
       layout_(layout),
       free_streams_(layout.streams) {
-  const std::size_t num_workers = num_readers(layout.streams);
-  for (std::size_t i = 0; i < num_workers; ++i) fitters_.push_back(backend.make_fitter());
+  const size_t num_workers = num_readers(layout.streams);
+  for (size_t i = 0; i < num_workers; ++i) fitters_.push_back(backend.make_fitter());
   try {
     for (const auto& fitter : fitters_) {
       threads_.emplace_back([this, one = fitter.get()] { work(*one); });
@@ -82,8 +82,8 @@ std::vector<Prediction> Flow::pop() {
   return answers;
 }
 
-/// Hands out images until two batches a stream are on their way. The first batches are of one
-/// image, then of 2, 4, …, so that the first answers come early.
+// Hands out images until two batches a stream are on their way. The first batches are of one
+// image, then of 2, 4, …, so that the first answers come early.
 void Flow::fill() {
   while (!exhausted_ && pending_.size() <= 2 * layout_.streams) {
     while (!exhausted_ && taken_.size() < size_ * layout_.streams) take();
@@ -91,7 +91,7 @@ void Flow::fill() {
   }
 }
 
-/// As `fill`, until the first answers are made; a free stream waits for no image.
+// As `fill`, until the first answers are made; a free stream waits for no image.
 void Flow::fill_live() {
   while (!first_is_done(std::chrono::milliseconds(0))) {
     if ((exhausted_ && taken_.empty()) || pending_.size() > 2 * layout_.streams) return;
@@ -107,24 +107,24 @@ void Flow::fill_live() {
   }
 }
 
-/// Whether the next image is there, or comes soon; also returns when an answer is made.
+// Whether the next image is there, or comes soon; also returns when an answer is made.
 bool Flow::wait_for_next() {
-  if (!taken_.empty() && count_running() < layout_.streams) return coming_.waiting(kPatience);
+  if (!taken_.empty() && count_running() < layout_.streams) return coming_.waiting(PATIENCE);
   return coming_.waiting(std::chrono::milliseconds(0)) ||
-         (!first_is_done(kPatience) && coming_.waiting(std::chrono::milliseconds(0)));
+         (!first_is_done(PATIENCE) && coming_.waiting(std::chrono::milliseconds(0)));
 }
 
-/// Whether the answers of the first batch on its way are made; so long it waits for them.
+// Whether the answers of the first batch on its way are made; so long it waits for them.
 bool Flow::first_is_done(std::chrono::milliseconds time) {
   return !pending_.empty() && pending_.front().wait_for(time) == std::future_status::ready;
 }
 
-/// The batches that are not answered yet.
-std::size_t Flow::count_running() {
+// The batches that are not answered yet.
+size_t Flow::count_running() {
   const auto runs = [](const std::future<std::vector<Prediction>>& answers) {
     return answers.wait_for(std::chrono::milliseconds(0)) != std::future_status::ready;
   };
-  return static_cast<std::size_t>(std::count_if(pending_.begin(), pending_.end(), runs));
+  return static_cast<size_t>(std::count_if(pending_.begin(), pending_.end(), runs));
 }
 
 void Flow::take() {
@@ -133,13 +133,13 @@ void Flow::take() {
   if (source) taken_.push_back(std::move(*source));
 }
 
-/// Shares the images that were taken out to the streams evenly.
+// Shares the images that were taken out to the streams evenly.
 void Flow::hand_out() {
   const bool alone = coming_.waiting && taken_.size() == 1 && pending_.empty();
-  const std::size_t share = (taken_.size() + layout_.streams - 1) / layout_.streams;
-  for (std::size_t start = 0; start < taken_.size(); start += share) {
-    const std::size_t end = std::min(start + share, taken_.size());
-    const auto at = [&](std::size_t i) { return taken_.begin() + static_cast<std::ptrdiff_t>(i); };
+  const size_t share = (taken_.size() + layout_.streams - 1) / layout_.streams;
+  for (size_t start = 0; start < taken_.size(); start += share) {
+    const size_t end = std::min(start + share, taken_.size());
+    const auto at = [&](size_t i) { return taken_.begin() + static_cast<ptrdiff_t>(i); };
     Batch batch{{at(start), at(end)}, alone, {}};
     pending_.push_back(batch.answers.get_future());
     {
@@ -152,7 +152,7 @@ void Flow::hand_out() {
   size_ = std::min(2 * size_, layout_.batch_size);
 }
 
-/// One thread's life.
+// One thread's life.
 void Flow::work(Fitter& fitter) {
   while (true) {
     std::unique_lock lock(mutex_);

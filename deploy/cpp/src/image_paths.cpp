@@ -13,8 +13,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kStandardInput[] = "-";
-constexpr char kUrlsRefused[] = "URLs are not downloaded by this program";
+constexpr char STANDARD_INPUT[] = "-";
+constexpr char URLS_REFUSED[] = "URLs are not downloaded by this program";
 
 bool is_url(const std::string& name) {
   const std::string start = lower(name.substr(0, 8));
@@ -26,7 +26,7 @@ bool is_url(const std::string& name) {
 ImagePaths::ImagePaths(std::vector<std::string> arguments, Lines& lines)
     : arguments_(std::move(arguments)), lines_(lines) {
   for (const std::string& argument : arguments_) {
-    if (is_url(argument)) throw UsageError(argument + ": " + kUrlsRefused + ".");
+    if (is_url(argument)) throw UsageError(argument + ": " + URLS_REFUSED + ".");
   }
 }
 
@@ -49,12 +49,12 @@ bool ImagePaths::waiting(std::chrono::milliseconds time) {
   return true;
 }
 
-/// Whether the next image, or the next folder of images, is named by a line.
+// Whether the next image, or the next folder of images, is named by a line.
 bool ImagePaths::reads_lines() const {
-  return levels_.empty() && at_ < arguments_.size() && arguments_[at_] == kStandardInput;
+  return levels_.empty() && at_ < arguments_.size() && arguments_[at_] == STANDARD_INPUT;
 }
 
-/// One step onwards: an entry of the innermost folder, an argument or a line; often no image.
+// One step onwards: an entry of the innermost folder, an argument or a line; often no image.
 std::optional<Source> ImagePaths::advance() {
   if (!levels_.empty()) {
     auto source = step();
@@ -70,7 +70,7 @@ std::optional<Source> ImagePaths::advance() {
 }
 
 std::optional<Source> ImagePaths::start(const std::string& name) {
-  if (is_url(name)) return Source{name, kUrlsRefused};
+  if (is_url(name)) return Source{name, URLS_REFUSED};
   std::error_code ignored;
   if (!fs::is_directory(name, ignored)) return Source{name};
   top_folder_ = name;
@@ -81,7 +81,7 @@ std::optional<Source> ImagePaths::start(const std::string& name) {
   return unreadable;
 }
 
-/// Counts what the folder that was named had besides images. Throws Error: it had none.
+// Counts what the folder that was named had besides images. Throws Error: it had none.
 void ImagePaths::leave_top() {
   passed_over_.update(passed_over_in_top_);
   if (found_in_top_) return;
@@ -91,7 +91,7 @@ void ImagePaths::leave_top() {
               ". Images have one of the suffixes " + image_suffixes() + ".");
 }
 
-/// The next image of the innermost folder; nothing when a folder was left or entered.
+// The next image of the innermost folder; nothing when a folder was left or entered.
 std::optional<Source> ImagePaths::step() {
   Level& level = levels_.back();
   if (level.at == level.inside.size()) {
@@ -111,7 +111,7 @@ std::optional<Source> ImagePaths::step() {
   return std::nullopt;
 }
 
-/// Lists the folder without what is hidden; one that cannot be listed is an image with an error.
+// Lists the folder without what is hidden; one that cannot be listed is an image with an error.
 std::optional<Source> ImagePaths::enter(const std::string& folder) {
   Level level{folder, {}};
   std::error_code error;

@@ -12,20 +12,20 @@
 
 namespace densepath {
 
-/// Files, folders (all images below them, sorted by name, folder by folder) and `-` for the names
-/// in a stream, a line each. Only the names of the folders being read are held.
+// Files, folders (all images below them, sorted by name, folder by folder) and `-` for the names
+// in a stream, a line each. Only the names of the folders being read are held.
 class ImagePaths {
  public:
-  /// Throws UsageError: an argument is a URL.
+  // Throws UsageError: an argument is a URL.
   ImagePaths(std::vector<std::string> arguments, Lines& lines);
 
-  /// The next image. Throws Error: a folder without images.
+  // The next image. Throws Error: a folder without images.
   std::optional<Source> next();
 
-  /// Whether `next` would return at once; so long it waits for lines. Throws as `next`.
+  // Whether `next` would return at once; so long it waits for lines. Throws as `next`.
   bool waiting(std::chrono::milliseconds time);
 
-  /// What the folders had besides images.
+  // What the folders had besides images.
   const PassedOver& passed_over() const { return passed_over_; }
 
  private:
@@ -34,7 +34,7 @@ class ImagePaths {
   struct Level {
     std::string folder;
     std::vector<std::pair<std::string, Entry>> inside;
-    std::size_t at = 0;
+    size_t at = 0;
   };
 
   bool is_over() const { return levels_.empty() && at_ == arguments_.size(); }
@@ -46,9 +46,9 @@ class ImagePaths {
   void leave_top();
 
   std::vector<std::string> arguments_;
-  std::size_t at_ = 0;
+  size_t at_ = 0;
   Lines& lines_;
-  std::optional<Source> ahead_;  ///< Found by `waiting`.
+  std::optional<Source> ahead_;  // Found by `waiting`.
   std::vector<Level> levels_;
   std::string top_folder_;
   bool found_in_top_ = false;

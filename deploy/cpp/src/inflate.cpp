@@ -18,7 +18,7 @@ void Inflater::feed(Bytes input) {
   stream_.avail_in = static_cast<uInt>(input.size());
 }
 
-std::size_t Inflater::fill(std::uint8_t* to, std::size_t room) {
+size_t Inflater::fill(uint8_t* to, size_t room) {
   stream_.next_out = to;
   stream_.avail_out = static_cast<uInt>(room);
   const int status = inflate(&stream_, Z_NO_FLUSH);
@@ -30,12 +30,12 @@ std::size_t Inflater::fill(std::uint8_t* to, std::size_t room) {
   return room - stream_.avail_out;
 }
 
-std::optional<std::string> inflate_text(Bytes compressed, std::size_t most_bytes) {
+std::optional<std::string> inflate_text(Bytes compressed, size_t most_bytes) {
   std::string text(most_bytes + 1, '\0');
   try {
     Inflater inflater;
     inflater.feed(compressed);
-    text.resize(inflater.fill(reinterpret_cast<std::uint8_t*>(text.data()), text.size()));
+    text.resize(inflater.fill(reinterpret_cast<uint8_t*>(text.data()), text.size()));
   } catch (const ImageError&) {
     return std::nullopt;
   }

@@ -12,7 +12,7 @@
 
 namespace densepath {
 
-/// Decompresses what it is given into the room it is given.
+// Decompresses what it is given into the room it is given.
 class Inflater {
  public:
   Inflater();
@@ -20,22 +20,22 @@ class Inflater {
   Inflater(const Inflater&) = delete;
   Inflater& operator=(const Inflater&) = delete;
 
-  /// The next compressed bytes; those given before must have been used up.
+  // The next compressed bytes; those given before must have been used up.
   void feed(Bytes input);
   bool hungry() const { return stream_.avail_in == 0; }
 
-  /// Fills [to, to + room) as far as the input goes. Returns the bytes written.
-  ///
-  /// Throws ImageError: the stream is damaged.
-  std::size_t fill(std::uint8_t* to, std::size_t room);
+  // Fills [to, to + room) as far as the input goes. Returns the bytes written.
+  //
+  // Throws ImageError: the stream is damaged.
+  size_t fill(uint8_t* to, size_t room);
 
  private:
   z_stream stream_{};
 };
 
-/// The whole of a compressed text; nothing where it is damaged.
-///
-/// Throws ImageError: it has more than `most_bytes`.
-std::optional<std::string> inflate_text(Bytes compressed, std::size_t most_bytes);
+// The whole of a compressed text; nothing where it is damaged.
+//
+// Throws ImageError: it has more than `most_bytes`.
+std::optional<std::string> inflate_text(Bytes compressed, size_t most_bytes);
 
 }  // namespace densepath

@@ -18,19 +18,19 @@
 namespace densepath {
 namespace {
 
-constexpr std::size_t kMostBytes = 1 << 16;  // Of one reading.
+constexpr size_t MOST_BYTES = 1 << 16;  // Of one reading.
 
 #ifdef _WIN32
 int open_file(const char* path) { return _open(path, _O_RDONLY | _O_BINARY); }
 void close_file(int file) { _close(file); }
-int read_file(int file, char* to) { return _read(file, to, static_cast<unsigned>(kMostBytes)); }
+int read_file(int file, char* to) { return _read(file, to, static_cast<unsigned>(MOST_BYTES)); }
 bool has_bytes(int, std::chrono::milliseconds) { return true; }
 #else
 int open_file(const char* path) { return open(path, O_RDONLY | O_CLOEXEC); }
 void close_file(int file) { close(file); }
-ssize_t read_file(int file, char* to) { return read(file, to, kMostBytes); }
+ssize_t read_file(int file, char* to) { return read(file, to, MOST_BYTES); }
 
-/// Whether reading would not wait, or has ended; a signal ends the waiting.
+// Whether reading would not wait, or has ended; a signal ends the waiting.
 bool has_bytes(int file, std::chrono::milliseconds time) {
   pollfd asked{file, POLLIN, 0};
   return poll(&asked, 1, static_cast<int>(time.count())) > 0;
@@ -49,7 +49,7 @@ Lines::~Lines() {
 
 std::optional<std::string> Lines::next() {
   while (!has_line()) read_more();
-  const std::size_t end = buffer_.find('\n', at_);
+  const size_t end = buffer_.find('\n', at_);
   if (end == std::string::npos) {
     if (at_ == buffer_.size()) return std::nullopt;
     std::string last = buffer_.substr(at_);
@@ -72,14 +72,14 @@ bool Lines::waiting(std::chrono::milliseconds time) {
   return true;
 }
 
-/// Adds what is there to the buffer, or notes the end.
+// Adds what is there to the buffer, or notes the end.
 void Lines::read_more() {
   buffer_.erase(0, at_);
   at_ = 0;
-  const std::size_t before = buffer_.size();
-  buffer_.resize(before + kMostBytes);
+  const size_t before = buffer_.size();
+  buffer_.resize(before + MOST_BYTES);
   const auto got = read_file(file_, buffer_.data() + before);
-  buffer_.resize(before + static_cast<std::size_t>(got > 0 ? got : 0));
+  buffer_.resize(before + static_cast<size_t>(got > 0 ? got : 0));
   if (got < 0 && errno != EINTR) throw Error(name_ + ": " + system_reason());
   ended_ = got <= 0;
 }

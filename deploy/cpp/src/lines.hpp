@@ -7,25 +7,25 @@
 
 namespace densepath {
 
-/// Lines whose bytes are taken as they are; the last one may lack its end.
+// Lines whose bytes are taken as they are; the last one may lack its end.
 class Lines {
  public:
-  /// Standard input.
+  // Standard input.
   Lines() = default;
 
-  /// Throws Error: the file cannot be opened.
+  // Throws Error: the file cannot be opened.
   explicit Lines(const std::string& path);
 
   ~Lines();
   Lines(const Lines&) = delete;
   Lines& operator=(const Lines&) = delete;
 
-  /// The next line without its `\n`; none after the last, or when a signal comes while waiting for
-  /// it. Throws Error: it cannot be read.
+  // The next line without its `\n`; none after the last, or when a signal comes while waiting for
+  // it. Throws Error: it cannot be read.
   std::optional<std::string> next();
 
-  /// Whether `next` would return at once; so long it waits for that. (On Windows it cannot be told:
-  /// always.)
+  // Whether `next` would return at once; so long it waits for that. (On Windows it cannot be told:
+  // always.)
   bool waiting(std::chrono::milliseconds time);
 
  private:
@@ -36,7 +36,7 @@ class Lines {
   int file_ = 0;
   bool ended_ = false;
   std::string buffer_;
-  std::size_t at_ = 0;  ///< Of the buffer, where the next line starts.
+  size_t at_ = 0;  // Of the buffer, where the next line starts.
 };
 
 }  // namespace densepath

@@ -24,19 +24,19 @@ namespace {
 using densepath::Error;
 using densepath::Prediction;
 
-constexpr std::size_t kNamedFailures = 10;
-constexpr int kInterrupted = 130;
+constexpr size_t NAMED_FAILURES = 10;
+constexpr int INTERRUPTED = 130;
 
 std::atomic<bool> interrupted{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
 
-/// The first Ctrl-C ends the run after the batch at hand; a second one ends it at once.
+// The first Ctrl-C ends the run after the batch at hand; a second one ends it at once.
 void handle_signals() {
   const auto stop = [](int) { interrupted = true; };
 #ifdef _WIN32
   std::signal(SIGINT, stop);
 #else
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = stop;
   action.sa_flags = static_cast<int>(SA_RESETHAND);  // Not SA_RESTART: reading a list ends, too.
   sigaction(SIGINT, &action, nullptr);
@@ -46,7 +46,7 @@ void handle_signals() {
 
 void note(const std::string& message) { std::fprintf(stderr, "%s\n", message.c_str()); }
 
-/// The reader of our output has gone: nobody to tell.
+// The reader of our output has gone: nobody to tell.
 struct ReaderGone {};
 
 void write_line(const std::string& line) {
@@ -57,7 +57,7 @@ void write_line(const std::string& line) {
   throw Error("cannot write to standard output: " + densepath::system_reason());
 }
 
-/// Counts answers as they pass, and keeps the first failures by name.
+// Counts answers as they pass, and keeps the first failures by name.
 class Tally {
  public:
   void count(const Prediction& prediction) {
@@ -66,11 +66,11 @@ class Tally {
       return;
     }
     ++failed_;
-    if (named_.size() < kNamedFailures)
+    if (named_.size() < NAMED_FAILURES)
       named_.push_back(prediction.path + ": " + *prediction.error);
   }
 
-  /// What happened, on standard error. Throws Error: nothing was answered.
+  // What happened, on standard error. Throws Error: nothing was answered.
   void report() const {
     for (const std::string& line : named_) note("could not be read: " + line);
     if (failed_ > named_.size()) {
@@ -78,7 +78,7 @@ class Tally {
     }
     const std::string failed = densepath::with_commas(failed_) + " could not be read";
     if (answered_ == 0) throw Error("no image was answered; " + failed + ".");
-    const std::size_t total = answered_ + failed_;
+    const size_t total = answered_ + failed_;
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start_;
     char pace[40];
     std::snprintf(pace, sizeof pace, "%.1f", static_cast<double>(total) / seconds.count());
@@ -88,11 +88,11 @@ class Tally {
 
  private:
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-  std::size_t answered_ = 0, failed_ = 0;
+  size_t answered_ = 0, failed_ = 0;
   std::vector<std::string> named_;
 };
 
-/// What `-` stands for: standard input, or the file that --list names.
+// What `-` stands for: standard input, or the file that --list names.
 std::unique_ptr<densepath::Lines> open_lines(densepath::Options& options) {
   if (!options.list.empty()) options.paths.emplace_back("-");
   if (options.list.empty() || options.list == "-") return std::make_unique<densepath::Lines>();
@@ -107,8 +107,8 @@ int run(densepath::Options options) {
     note("the back end " + predictor.settings().backend + " answers: " + why);
   }
   const auto next = [&]() { return interrupted ? std::nullopt : paths.next(); };
-  const bool is_live = std::find(options.paths.begin(), options.paths.end(), "-") !=
-                       options.paths.end();
+  const bool is_live =
+      std::find(options.paths.begin(), options.paths.end(), "-") != options.paths.end();
   const auto has_next = [&](std::chrono::milliseconds time) {
     return interrupted || paths.waiting(time);
   };
@@ -132,7 +132,7 @@ int run(densepath::Options options) {
   }
   if (!interrupted) return 0;
   note("interrupted");
-  return kInterrupted;
+  return INTERRUPTED;
 }
 
 int run_words(const std::vector<std::string>& words) {

@@ -10,7 +10,7 @@
 namespace densepath {
 namespace {
 
-constexpr char kHelp[] =
+constexpr char HELP[] =
     R"(densepath-predict BUNDLE PATH... [options]
 
 Names what is in images: one JSON line an image, in order, as `densepath predict --json` does.
@@ -36,25 +36,25 @@ command line.
 Example: densepath-predict my-bundle photos/ --top-k 3
 )";
 
-std::size_t positive(const std::string& option, const std::string& text) {
-  std::size_t value = 0;
+size_t positive(const std::string& option, const std::string& text) {
+  size_t value = 0;
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, value);
-  constexpr std::size_t kMost = 1'000'000;
-  if (error != std::errc{} || stop != end || value < 1 || value > kMost) {
+  constexpr size_t MOST = 1'000'000;
+  if (error != std::errc{} || stop != end || value < 1 || value > MOST) {
     throw UsageError(option + " is '" + printable(text) +
-                     "'; it must be a whole number from 1 to " + with_commas(kMost) + ".");
+                     "'; it must be a whole number from 1 to " + with_commas(MOST) + ".");
   }
   return value;
 }
 
-/// What each option does with its value, by name; flags take none.
+// What each option does with its value, by name; flags take none.
 struct Table {
   std::map<std::string, std::function<void(const std::string&)>> with_value;
   std::map<std::string, bool*> flags;
 
   explicit Table(Options& options) {
-    const auto number = [this](const std::string& name, std::size_t& target) {
+    const auto number = [this](const std::string& name, size_t& target) {
       with_value[name] = [name, &target](const std::string& text) {
         target = positive(name, text);
       };
@@ -86,10 +86,10 @@ struct Table {
 
 bool is_option(const std::string& word) { return word.size() > 1 && word[0] == '-'; }
 
-/// Uses the option at `words[at]` and returns where the next word stands.
-std::size_t use_option(const Table& table, const std::vector<std::string>& words, std::size_t at) {
+// Uses the option at `words[at]` and returns where the next word stands.
+size_t use_option(const Table& table, const std::vector<std::string>& words, size_t at) {
   const std::string& word = words[at];
-  const std::size_t equals = word.find('=');
+  const size_t equals = word.find('=');
   const std::string name = word.substr(0, equals);
   if (const auto flag = table.flags.find(name); flag != table.flags.end()) {
     if (equals != std::string::npos) throw UsageError(name + " takes no value.");
@@ -111,7 +111,7 @@ Options parse_options(const std::vector<std::string>& words) {
   const Table table(options);
   std::vector<std::string> names;
   bool only_names = false;
-  for (std::size_t at = 0; at < words.size();) {
+  for (size_t at = 0; at < words.size();) {
     if (!only_names && words[at] == "--") {
       only_names = true;
       ++at;
@@ -131,6 +131,6 @@ Options parse_options(const std::vector<std::string>& words) {
   return options;
 }
 
-std::string help_text() { return kHelp; }
+std::string help_text() { return HELP; }
 
 }  // namespace densepath

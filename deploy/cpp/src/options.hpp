@@ -12,21 +12,21 @@ namespace densepath {
 struct Options {
   std::string bundle;
   std::vector<std::string> paths;
-  std::string list;  ///< A file of names, or `-`; empty for none.
+  std::string list;  // A file of names, or `-`; empty for none.
   Settings settings;
-  std::size_t top_k = 5;
+  size_t top_k = 5;
   bool benchmark = false;
-  std::size_t repeats = 20;
+  size_t repeats = 20;
   bool help = false;
   bool version = false;
 };
 
-/// The words after the program's name, understood.
-///
-/// Throws UsageError: an unknown option, a value that cannot be, nothing to do.
+// The words after the program's name, understood.
+//
+// Throws UsageError: an unknown option, a value that cannot be, nothing to do.
 Options parse_options(const std::vector<std::string>& words);
 
-/// What `--help` prints.
+// What `--help` prints.
 std::string help_text();
 
 }  // namespace densepath

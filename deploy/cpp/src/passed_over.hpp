@@ -8,16 +8,16 @@
 
 namespace densepath {
 
-/// Suffixes of images, whether this program reads them or not.
+// Suffixes of images, whether this program reads them or not.
 bool is_image_name(std::string_view name);
 
-/// Every such suffix, sorted, with blanks between them.
+// Every such suffix, sorted, with blanks between them.
 std::string image_suffixes();
 
-/// Whether a file or folder is hidden, or an operating system's or a tool's.
+// Whether a file or folder is hidden, or an operating system's or a tool's.
 bool is_clutter(std::string_view name);
 
-/// The files of folders that are no images, by suffix, and links to folders.
+// The files of folders that are no images, by suffix, and links to folders.
 class PassedOver {
  public:
   void add(std::string_view name);
@@ -25,12 +25,12 @@ class PassedOver {
   void update(const PassedOver& other);
   bool empty() const { return suffixes_.empty() && links_ == 0; }
 
-  /// "passed over: 3 files that are no images (2 .txt, 1 .xml)", with the cure of each kind.
+  // "passed over: 3 files that are no images (2 .txt, 1 .xml)", with the cure of each kind.
   std::string to_string() const;
 
  private:
-  std::map<std::string, std::size_t> suffixes_;
-  std::size_t links_ = 0;
+  std::map<std::string, size_t> suffixes_;
+  size_t links_ = 0;
 };
 
 }  // namespace densepath

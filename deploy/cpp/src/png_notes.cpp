@@ -5,20 +5,20 @@
 namespace densepath {
 namespace {
 
-constexpr std::size_t kMostTextBytes = std::size_t{1} << 20;  // Pillow's MAX_TEXT_CHUNK.
-constexpr std::string_view kXmpKey = "XML:com.adobe.xmp";
-constexpr std::string_view kRawExifKey = "Raw profile type exif";
+constexpr size_t MOST_TEXT_BYTES = size_t{1} << 20;  // Pillow's MAX_TEXT_CHUNK.
+constexpr std::string_view XMP_KEY = "XML:com.adobe.xmp";
+constexpr std::string_view RAW_EXIF_KEY = "Raw profile type exif";
 
-/// The text up to the first zero byte, which is taken off `rest` with it.
+// The text up to the first zero byte, which is taken off `rest` with it.
 std::string_view take_word(std::string_view& rest) {
-  const std::size_t end = rest.find('\0');
+  const size_t end = rest.find('\0');
   const std::string_view word = rest.substr(0, end);
   rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
   return word;
 }
 
 Bytes as_bytes(std::string_view text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
 }
 
 int hexadecimal_value(char c) {
@@ -28,11 +28,11 @@ int hexadecimal_value(char c) {
   return -1;
 }
 
-/// EXIF as ImageMagick writes it into text: three lines of title, then hexadecimal digits. A text
-/// that is none gives EXIF that is none, so that the picture stays as it is.
+// EXIF as ImageMagick writes it into text: three lines of title, then hexadecimal digits. A text
+// that is none gives EXIF that is none, so that the picture stays as it is.
 std::string from_raw_profile(std::string_view text) {
   for (int i = 0; i < 3; ++i) {
-    const std::size_t end = text.find('\n');
+    const size_t end = text.find('\n');
     text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
   }
   std::string bytes;
@@ -51,7 +51,7 @@ std::string from_raw_profile(std::string_view text) {
   return upper < 0 ? bytes : "damaged";
 }
 
-bool is_wanted(std::string_view key) { return key == kXmpKey || key == kRawExifKey; }
+bool is_wanted(std::string_view key) { return key == XMP_KEY || key == RAW_EXIF_KEY; }
 
 }  // namespace
 
@@ -82,7 +82,7 @@ void PngNotes::take_compressed_text(std::string_view rest) {
   }
   if (!is_wanted(key)) return;
   const Bytes compressed = as_bytes(rest.substr(rest.empty() ? 0 : 1));
-  keep(key, inflate_text(compressed, kMostTextBytes).value_or(""));
+  keep(key, inflate_text(compressed, MOST_TEXT_BYTES).value_or(""));
 }
 
 void PngNotes::take_international_text(std::string_view rest) {
@@ -94,12 +94,12 @@ void PngNotes::take_international_text(std::string_view rest) {
   take_word(rest);  // language
   take_word(rest);  // keyword in it
   if (compressed && !known) return;
-  const auto plain = compressed ? inflate_text(as_bytes(rest), kMostTextBytes) : std::string(rest);
+  const auto plain = compressed ? inflate_text(as_bytes(rest), MOST_TEXT_BYTES) : std::string(rest);
   if (plain) keep(key, *plain);
 }
 
 void PngNotes::keep(std::string_view key, std::string_view text) {
-  (key == kXmpKey ? notes_.xmp : raw_exif_) = text;
+  (key == XMP_KEY ? notes_.xmp : raw_exif_) = text;
 }
 
 }  // namespace densepath

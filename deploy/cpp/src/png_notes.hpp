@@ -11,12 +11,12 @@ namespace densepath {
 
 class PngNotes {
  public:
-  /// Takes in a chunk by its name; those that hold no notes are passed over.
-  ///
-  /// Throws ImageError: a text is compressed in an unknown way, or larger than 1 MiB.
+  // Takes in a chunk by its name; those that hold no notes are passed over.
+  //
+  // Throws ImageError: a text is compressed in an unknown way, or larger than 1 MiB.
   void take(std::string_view name, Bytes data);
 
-  /// What was found. EXIF in a chunk of its own comes before EXIF in a text.
+  // What was found. EXIF in a chunk of its own comes before EXIF in a text.
   Notes found() const;
 
  private:

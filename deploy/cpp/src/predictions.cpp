@@ -9,9 +9,9 @@
 namespace densepath {
 namespace {
 
-constexpr char kNotANumber[] = "the network's answer is not a number";
+constexpr char NOT_A_NUMBER[] = "the network's answer is not a number";
 
-/// 1 / (1 + exp(-x)) without overflow: exp(-log(1 + exp(-x))).
+// 1 / (1 + exp(-x)) without overflow: exp(-log(1 + exp(-x))).
 double sigmoid(double x) {
   return std::exp(-(std::max(-x, 0.0) + std::log1p(std::exp(-std::abs(x)))));
 }
@@ -19,7 +19,7 @@ double sigmoid(double x) {
 template <typename Item, typename Write>
 std::string json_list(const std::vector<Item>& items, Write write) {
   std::string text = "[";
-  for (std::size_t i = 0; i < items.size(); ++i) {
+  for (size_t i = 0; i < items.size(); ++i) {
     if (i > 0) text += ", ";
     text += write(items[i]);
   }
@@ -32,7 +32,7 @@ std::string to_json(const Prediction& prediction, bool ascii_only) {
   std::string text = "{\"path\": " + quoted(path);
   if (path != prediction.path) text += ", \"path_base64\": " + quoted(base64(prediction.path));
   if (prediction.error) return text + ", \"error\": " + quoted(readable(*prediction.error)) + "}";
-  const auto number = [](std::size_t value) { return std::to_string(value); };
+  const auto number = [](size_t value) { return std::to_string(value); };
   text += ", \"class_ids\": " + json_list(prediction.class_ids, number);
   text += ", \"labels\": " + json_list(prediction.labels, quoted);
   text += ", \"scores\": " + json_list(prediction.scores, json_score);
@@ -41,7 +41,7 @@ std::string to_json(const Prediction& prediction, bool ascii_only) {
 
 }  // namespace
 
-std::vector<double> probabilities(const float* logits, std::size_t num_classes, bool multi_label) {
+std::vector<double> probabilities(const float* logits, size_t num_classes, bool multi_label) {
   std::vector<double> shares(logits, logits + num_classes);
   if (multi_label) {
     std::transform(shares.begin(), shares.end(), shares.begin(), sigmoid);
@@ -55,21 +55,20 @@ std::vector<double> probabilities(const float* logits, std::size_t num_classes, 
 }
 
 Prediction answer(const std::string& path, const float* logits,
-                  const std::vector<std::string>& labels, std::size_t top_k, bool multi_label) {
+                  const std::vector<std::string>& labels, size_t top_k, bool multi_label) {
   const std::vector<double> shares = probabilities(logits, labels.size(), multi_label);
   const auto finite = [](double share) { return std::isfinite(share); };
-  if (!std::all_of(shares.begin(), shares.end(), finite)) return failed(path, kNotANumber);
+  if (!std::all_of(shares.begin(), shares.end(), finite)) return failed(path, NOT_A_NUMBER);
 
-  std::vector<std::size_t> order(shares.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  const std::size_t count = std::min(top_k, order.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count), order.end(),
-                    [&](std::size_t a, std::size_t b) {
-                      return shares[a] != shares[b] ? shares[a] > shares[b] : a < b;
-                    });
+  std::vector<size_t> order(shares.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  const size_t count = std::min(top_k, order.size());
+  std::partial_sort(
+      order.begin(), order.begin() + static_cast<ptrdiff_t>(count), order.end(),
+      [&](size_t a, size_t b) { return shares[a] != shares[b] ? shares[a] > shares[b] : a < b; });
   order.resize(count);
   Prediction prediction{path, order, {}, {}, std::nullopt};
-  for (const std::size_t id : order) {
+  for (const size_t id : order) {
     prediction.labels.push_back(labels[id]);
     prediction.scores.push_back(shares[id]);
   }

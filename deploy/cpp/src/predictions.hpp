@@ -9,15 +9,15 @@
 
 namespace densepath {
 
-/// float32 logits [num_classes] → probabilities: softmax, or a sigmoid of each.
-std::vector<double> probabilities(const float* logits, std::size_t num_classes, bool multi_label);
+// float32 logits [num_classes] → probabilities: softmax, or a sigmoid of each.
+std::vector<double> probabilities(const float* logits, size_t num_classes, bool multi_label);
 
-/// The answer for one row of logits; of equal scores the lower class first. A row that holds NaN
-/// becomes a failure.
+// The answer for one row of logits; of equal scores the lower class first. A row that holds NaN
+// becomes a failure.
 Prediction answer(const std::string& path, const float* logits,
-                  const std::vector<std::string>& labels, std::size_t top_k, bool multi_label);
+                  const std::vector<std::string>& labels, size_t top_k, bool multi_label);
 
-/// The answer for an image that could not be read.
+// The answer for an image that could not be read.
 Prediction failed(const std::string& path, const std::string& error);
 
 }  // namespace densepath

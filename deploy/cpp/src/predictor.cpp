@@ -15,7 +15,7 @@
 namespace densepath {
 namespace {
 
-constexpr char kUnnamed[] = "image";
+constexpr char UNNAMED[] = "image";
 
 void check_settings(const Settings& settings) {
   if (settings.precision != "float32" && settings.precision != "bfloat16") {
@@ -23,7 +23,7 @@ void check_settings(const Settings& settings) {
   }
 }
 
-void check_top_k(std::size_t top_k) {
+void check_top_k(size_t top_k) {
   if (top_k < 1) throw UsageError("top_k is 0; it must be at least 1.");
 }
 
@@ -37,9 +37,9 @@ struct Predictor::Parts {
   std::mutex mutex;    // Of `idle`: a caller's thread takes one for single images.
   std::vector<std::unique_ptr<Fitter>> idle;
 
-  using Run = std::vector<float> (Backend::*)(const std::vector<float>&, std::size_t);
+  using Run = std::vector<float> (Backend::*)(const std::vector<float>&, size_t);
 
-  /// What `use` makes with a fitter that no other thread has meanwhile.
+  // What `use` makes with a fitter that no other thread has meanwhile.
   template <typename Use>
   auto with_fitter(Use use) {
     std::unique_ptr<Fitter> fitter;
@@ -57,11 +57,11 @@ struct Predictor::Parts {
     return made;
   }
 
-  /// The answers of one batch, failures in their places.
-  std::vector<Prediction> answer(const std::vector<Ready>& batch, std::size_t top_k, Run run) {
+  // The answers of one batch, failures in their places.
+  std::vector<Prediction> answer(const std::vector<Ready>& batch, size_t top_k, Run run) {
     std::vector<float> inputs;
     inputs.reserve(batch.size() * bundle.input_size.count());
-    std::size_t count = 0;
+    size_t count = 0;
     for (const Ready& ready : batch) {
       if (ready.error) continue;
       check_size(ready);
@@ -85,32 +85,31 @@ struct Predictor::Parts {
 
   void check_size(const Ready& ready) const {
     if (ready.input.size() != bundle.input_size.count()) {
-      throw Error(bundle.folder + ": preprocessing gives " +
-                  std::to_string(ready.input.size()) + " values, but the manifest says " +
-                  std::to_string(bundle.input_size.count()) + ".");
+      throw Error(bundle.folder + ": preprocessing gives " + std::to_string(ready.input.size()) +
+                  " values, but the manifest says " + std::to_string(bundle.input_size.count()) +
+                  ".");
     }
   }
 
-  /// The answer for one image that was read, which has the whole machine.
-  Prediction answer_one(Ready ready, std::size_t top_k) {
+  // The answer for one image that was read, which has the whole machine.
+  Prediction answer_one(Ready ready, size_t top_k) {
     std::vector<Ready> batch;
     batch.push_back(std::move(ready));
     const std::lock_guard lock(running);
     return answer(batch, top_k, &Backend::run).front();
   }
 
-  Prediction answer_source(const Source& source, std::size_t top_k) {
+  Prediction answer_source(const Source& source, size_t top_k) {
     return answer_one(with_fitter([&](Fitter& fitter) {
                         return read_one(source, fitter, bundle.input_size.channels);
                       }),
                       top_k);
   }
 
-  /// The answer for what `input` makes of an image in memory.
-  Prediction answer_unnamed(const std::function<std::vector<float>(Fitter&)>& input,
-                            std::size_t top_k) {
+  // The answer for what `input` makes of an image in memory.
+  Prediction answer_unnamed(const std::function<std::vector<float>(Fitter&)>& input, size_t top_k) {
     return answer_one(with_fitter([&](Fitter& fitter) {
-                        return ready_or_why(kUnnamed, [&] { return input(fitter); });
+                        return ready_or_why(UNNAMED, [&] { return input(fitter); });
                       }),
                       top_k);
   }
@@ -120,7 +119,7 @@ Predictor::Predictor(const std::string& bundle, const Settings& settings)
     : parts_(std::make_unique<Parts>()) {
   check_settings(settings);
   parts_->bundle = Bundle::open(bundle);
-  const std::size_t channels = parts_->bundle.input_size.channels;
+  const size_t channels = parts_->bundle.input_size.channels;
   if (channels != 1 && channels != 3) {
     throw BundleError(bundle + " takes images of " + std::to_string(channels) +
                       " channels; files are read with 1 (gray) or 3 (RGB).");
@@ -138,24 +137,24 @@ Predictor::~Predictor() = default;
 Predictor::Predictor(Predictor&&) noexcept = default;
 Predictor& Predictor::operator=(Predictor&&) noexcept = default;
 
-Prediction Predictor::predict(const std::string& path, std::size_t top_k) {
+Prediction Predictor::predict(const std::string& path, size_t top_k) {
   check_top_k(top_k);
   return parts_->answer_source({path}, top_k);
 }
 
-Prediction Predictor::predict_bytes(const void* bytes, std::size_t size, std::size_t top_k) {
+Prediction Predictor::predict_bytes(const void* bytes, size_t size, size_t top_k) {
   check_top_k(top_k);
   if (bytes == nullptr) throw UsageError("the image's bytes are a null pointer.");
-  const Bytes file(static_cast<const std::uint8_t*>(bytes), size);
-  const std::size_t channels = parts_->bundle.input_size.channels;
+  const Bytes file(static_cast<const uint8_t*>(bytes), size);
+  const size_t channels = parts_->bundle.input_size.channels;
   return parts_->answer_unnamed(
       [&](Fitter& fitter) { return fit(open_image_bytes(file, channels), fitter); }, top_k);
 }
 
-Prediction Predictor::predict(const Image& image, std::size_t top_k) {
+Prediction Predictor::predict(const Image& image, size_t top_k) {
   check_top_k(top_k);
-  const std::size_t channels = parts_->bundle.input_size.channels;
-  const std::size_t count = image.height * image.width * image.channels;
+  const size_t channels = parts_->bundle.input_size.channels;
+  const size_t count = image.height * image.width * image.channels;
   if (image.channels != channels || count == 0 || image.pixels.size() != count) {
     throw UsageError(
         "the image is uint8 [" + std::to_string(image.height) + ", " + std::to_string(image.width) +
@@ -165,12 +164,11 @@ Prediction Predictor::predict(const Image& image, std::size_t top_k) {
   return parts_->answer_unnamed([&](Fitter& fitter) { return fit(image, fitter); }, top_k);
 }
 
-void Predictor::predict(const Next& next, const Take& take, std::size_t top_k,
-                        const Waiting& waiting) {
+void Predictor::predict(const Next& next, const Take& take, size_t top_k, const Waiting& waiting) {
   check_top_k(top_k);
   auto first = waiting ? std::nullopt : next();
   auto second = first ? next() : std::nullopt;
-  const std::size_t channels = parts_->bundle.input_size.channels;
+  const size_t channels = parts_->bundle.input_size.channels;
   if (!first && !waiting) return;
   if (first && !second) {
     take(parts_->answer_source(*first, top_k));

@@ -7,7 +7,7 @@
 
 namespace densepath {
 
-/// The SHA-256 of `size` bytes at `data`, as 64 lower-case hexadecimal digits.
-std::string sha256(const std::uint8_t* data, std::size_t size);
+// The SHA-256 of `size` bytes at `data`, as 64 lower-case hexadecimal digits.
+std::string sha256(const uint8_t* data, size_t size);
 
 }  // namespace densepath

@@ -11,32 +11,32 @@
 
 namespace densepath {
 
-/// The network on `count` images: reads them and writes their logits. Safe to call from as many
-/// threads as there are streams.
-using RunPart = std::function<void(const float* images, std::size_t count, float* logits)>;
+// The network on `count` images: reads them and writes their logits. Safe to call from as many
+// threads as there are streams.
+using RunPart = std::function<void(const float* images, size_t count, float* logits)>;
 
-/// Images of one call: few keep the maps of one core in its caches.
-constexpr std::size_t kMostOfPart = 2;
+// Images of one call: few keep the maps of one core in its caches.
+constexpr size_t MOST_OF_PART = 2;
 
-/// How a batch is laid out, and on how many streams it is computed.
+// How a batch is laid out, and on how many streams it is computed.
 struct Layout {
-  std::size_t streams = 1;
-  std::size_t image_values = 0;  ///< Numbers of one image.
-  std::size_t num_classes = 0;
+  size_t streams = 1;
+  size_t image_values = 0;  // Numbers of one image.
+  size_t num_classes = 0;
 };
 
 class Spread {
  public:
   Spread(Layout layout, RunPart run_part, std::function<RunPart()> build_alone);
 
-  /// [count, …] → logits [count, num_classes]. One thread at a time. Rethrows what a part threw.
-  std::vector<float> run(const std::vector<float>& images, std::size_t count);
+  // [count, …] → logits [count, num_classes]. One thread at a time. Rethrows what a part threw.
+  std::vector<float> run(const std::vector<float>& images, size_t count);
 
-  /// As `run`, by one stream and in one call; as many threads as there are streams may call it.
-  std::vector<float> run_share(const std::vector<float>& images, std::size_t count) const;
+  // As `run`, by one stream and in one call; as many threads as there are streams may call it.
+  std::vector<float> run_share(const std::vector<float>& images, size_t count) const;
 
  private:
-  void run_parts(const float* images, std::size_t count, float* logits);
+  void run_parts(const float* images, size_t count, float* logits);
 
   Layout layout_;
   RunPart run_part_;

@@ -34,15 +34,12 @@ from densepath.errors import EngineError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.images.resize import Fit, fast_fit
 from densepath.kernels.compile import compile_library
-from densepath.models.plan import plan
+from densepath.models.plan import plan, serialise
 from densepath.models.spec import ModelSpec
 from densepath.weights.checkpoint_file import FORMAT, INT8_FORMAT, read_checkpoint
 
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 
-STEM_POOLS = {"pad1": 1, "same": 2}  # StemPool in arch.hpp; 0 is the stem for small images
-# Of DenseNetArch the first two, of DPNArch the others.
-FAMILY_NUMBERS = ("growth_rate", "bottleneck", "k_r", "groups", "base_factor")
 # Images of one call that share the reading of the weights; more would only delay their answers.
 IMAGES_A_CALL = 4
 
@@ -73,7 +70,7 @@ class NativeEngine:
         streams, self._threads = count_streams(mode, threads)
         self._library, self.preprocess = load_library(), preprocess
         self._network: _Network | None = _Network(
-            self._library, arch_numbers(spec, in_channels, preprocess.size), spec, tensors
+            self._library, spec, tensors, in_channels=in_channels, size=preprocess.size
         )
         self._least_side = spec.least_side
         precision: Precision = "int8" if any(map(is_quantised, tensors.values())) else "float32"
@@ -161,11 +158,18 @@ class _Network:
     """The library's network; its memory is free when nobody holds this any more."""
 
     def __init__(
-        self, library: ctypes.CDLL, numbers: NDArray[np.int32], spec: ModelSpec, tensors: Tensors
+        self,
+        library: ctypes.CDLL,
+        spec: ModelSpec,
+        tensors: Tensors,
+        *,
+        in_channels: int,
+        size: tuple[int, int],
     ) -> None:
-        """
+        """The plan's layers, made of the tensors.
+
         Raises:
-            EngineError: the library refused the tensors.
+            EngineError: the library refused the plan or the tensors.
         """
         self._close = library.densepath_close
         held = {
@@ -173,13 +177,27 @@ class _Network:
             for name, tensor in tensors.items()
             if not name.endswith("num_batches_tracked")
         }
+        plan_names, plan_numbers = serialise(spec)
+        layer_names = (ctypes.c_char_p * len(plan_names))(*map(str.encode, plan_names))
+        layer_numbers = (ctypes.c_int32 * len(plan_numbers))(*plan_numbers)
+        num_layers = len(plan(spec))
         count = len(held)
         names = (ctypes.c_char_p * count)(*(name.encode() for name in held))
         places = (ctypes.c_void_p * count)(*(tensor.ctypes.data for tensor in held.values()))
         sizes = (ctypes.c_int64 * count)(*(tensor.size for tensor in held.values()))
         quantised = (ctypes.c_int32 * count)(*map(is_quantised, held.values()))
         self.address: int | None = library.densepath_open(
-            numbers.ctypes.data, spec.arch.bn_eps, names, places, sizes, quantised, count
+            layer_names,
+            layer_numbers,
+            num_layers,
+            spec.arch.bn_eps,
+            in_channels,
+            *size,
+            names,
+            places,
+            sizes,
+            quantised,
+            count,
         )
         if self.address is None:
             raise EngineError(f"the kernels refused the network: {_failure(library)}.")
@@ -192,16 +210,6 @@ class _Network:
 def is_quantised(tensor: NDArray[Any]) -> bool:
     """Whether the tensor is the weights of an INT8 layer."""
     return tensor.dtype == np.int8
-
-
-def arch_numbers(spec: ModelSpec, in_channels: int, size: tuple[int, int]) -> NDArray[np.int32]:
-    """The architecture as `read_arch` in `library.cpp` reads it; 0 for what the family has not."""
-    arch, stem = spec.arch, plan(spec)[0]
-    pool = STEM_POOLS[stem.pool] if stem.pool else 0
-    own = [getattr(arch, field, 0) for field in FAMILY_NUMBERS]
-    numbers = (spec.family == "dpn", pool, stem.outputs, *own, in_channels, *size)
-    increments = getattr(arch, "dense_increment", ())
-    return np.array([*numbers, len(arch.blocks), *arch.blocks, *increments], np.int32)
 
 
 def _failure(library: ctypes.CDLL) -> str:
@@ -263,9 +271,9 @@ def load_library() -> ctypes.CDLL:
         pointer, integer = ctypes.c_void_p, ctypes.c_int32
         library.densepath_failure.restype = ctypes.c_char_p
         library.densepath_open.restype = pointer
-        library.densepath_open.argtypes = (
-            *(pointer, ctypes.c_double, pointer, pointer, pointer, pointer, integer),
-        )
+        layers = (pointer, pointer, integer, ctypes.c_double)
+        tensors = (pointer, pointer, pointer, pointer, integer)
+        library.densepath_open.argtypes = (*layers, *[integer] * 3, *tensors)
         library.densepath_run.argtypes = (pointer, pointer, *[integer] * 3, pointer, integer)
         library.densepath_close.argtypes = (pointer,)
         taps = (pointer, pointer, integer, integer)

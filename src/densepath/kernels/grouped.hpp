@@ -1,9 +1,9 @@
 // 3×3 convolutions in groups, straight from the padded map: nothing is multiplied by zero, and
 // nothing laid out.
 //
-// Of narrow groups a vector of outputs spans several. For the i-th input of each of them one shuffle
-// of the inputs below puts it beside its outputs. Of groups that are whole vectors wide, each input
-// is multiplied by one or two vectors of weights.
+// Of narrow groups a vector of outputs spans several. For the i-th input of each of them one
+// shuffle of the inputs below puts it beside its outputs. Of groups that are whole vectors wide,
+// each input is multiplied by one or two vectors of weights.
 #pragma once
 
 #include <utility>

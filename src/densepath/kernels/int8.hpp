@@ -103,7 +103,6 @@ inline __m512i permuted(__m512i places, __m512i x) {
 // Floats of a map → levels of what a product reads.
 struct Levels {
   Floats scale, shift;
-  explicit operator bool() const { return scale != nullptr; }
 
   Vector apply(const float* from, int c) const {
     return load(from + c) * load(scale.get() + c) + load(shift.get() + c);
@@ -140,8 +139,7 @@ struct Levels {
     const __m512i low = _mm512_packs_epi32(four[0], four[1]);
     const __m512i high = _mm512_packs_epi32(four[2], four[3]);
     const __m512i mixed = _mm512_packus_epi16(low, high);
-    const __m512i order =
-        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     _mm512_storeu_si512(to, permuted(order, mixed));
   }
 #endif
@@ -187,8 +185,7 @@ struct Finish {
 using Row = void*;
 
 inline Vector finished(Integers sums, const Finish& how, int column) {
-  return __builtin_convertvector(sums, Vector) * load(how.scale + column) +
-         load(how.bias + column);
+  return __builtin_convertvector(sums, Vector) * load(how.scale + column) + load(how.bias + column);
 }
 
 inline void finish_levels(Integers sums, const Finish& how, int column, int wanted, Row row) {
@@ -206,9 +203,8 @@ inline void finish_floats(Integers sums, const Finish& how, int column, int want
 // Two whole vectors of levels: the sums are finite, and their floats far below 2³¹.
 inline void finish_pair(Integers low, Integers high, const Finish& how, int column, Row row) {
 #if defined(__AVX512BW__)
-  const __m512i words =
-      _mm512_packs_epi32(nearest((__m512)finished(low, how, column)),
-                         nearest((__m512)finished(high, how, column + LANES)));
+  const __m512i words = _mm512_packs_epi32(nearest((__m512)finished(low, how, column)),
+                                           nearest((__m512)finished(high, how, column + LANES)));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
   const __m512i levels = permuted(order, _mm512_packus_epi16(words, words));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(static_cast<uint8_t*>(row) + column),

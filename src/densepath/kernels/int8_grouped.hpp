@@ -39,7 +39,7 @@ struct NarrowGroups {
   int first_output, outputs, quads;  // quads of a group
   long first_byte;                   // of the first group's inputs in a pixel
   std::vector<int32_t> places;       // [LANES]: the first quad of each output's group
-  ByteBuffer weights;                     // [9, quads, LANES, 4]
+  ByteBuffer weights;                // [9, quads, LANES, 4]
 
   // M pixels that lie `step` apart.
   template <int M>
@@ -76,8 +76,9 @@ inline std::vector<NarrowGroups> narrow_groups(const int8_t* taps, int outputs, 
   std::vector<NarrowGroups> made;
   const int quads = room / 4;
   for (int j = 0; j < outputs; j += LANES) {
-    NarrowGroups some{j,  std::min(LANES, outputs - j), quads, static_cast<long>(j / width) * room,
-                      {}, bytes(static_cast<size_t>(9) * quads * LANES * 4)};
+    NarrowGroups some{j,     std::min(LANES, outputs - j),
+                      quads, static_cast<long>(j / width) * room,
+                      {},    bytes(static_cast<size_t>(9) * quads * LANES * 4)};
     for (int lane = 0; lane < LANES; ++lane) {
       const int o = j + lane;
       some.places.push_back(lane < some.outputs ? (o / width - j / width) * quads : 0);

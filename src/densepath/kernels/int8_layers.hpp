@@ -23,66 +23,6 @@ struct ByteEnding {
   }
 };
 
-// BN-ReLU-1×1, or 1×1 alone, on levels.
-struct BytePointwise {
-  int inputs = 0;
-  Levels entry;  // what the BatchNorm, the ReLU and the quantisation do; none: levels come in
-  PackedBytes weights;
-  ByteEnding ending;
-  Reading reading = Reading::every_pixel;
-
-  explicit operator bool() const { return weights.outputs > 0; }
-
-  // row_of(pixel) of the output, `width` pixels a line and `total` in all; after(pixel, count) when
-  // so many rows are written, at most ROWS.
-  template <class RowOf, class After>
-  void run(const Map& in, int width, int total, const RowOf& row_of, bool add, Part part,
-           Scratch& own, const After& after) const {
-    const long lda = round_up(inputs, 64) + 64;
-    const int step = part.rows(total);
-    int low, high;
-    part.share((total + step - 1) / step, low, high);
-    uint8_t* left = own.level(static_cast<size_t>(ROWS) * lda);
-    Row rows[ROWS];
-    for (int u = low; u < high; ++u) {
-      const int p = u * step, count = std::min(step, total - p);
-      for (int r = 0; r < count; ++r) {
-        lay_out(in, width, p + r, left + r * lda);
-        rows[r] = row_of(p + r);
-      }
-      multiply_bytes(weights, {left, lda, weights.quads}, count, ending.at(0, add), rows);
-      after(p, count);
-    }
-  }
-  template <class RowOf>
-  void run(const Map& in, int width, int total, const RowOf& row_of, bool add, Part part,
-           Scratch& own) const {
-    run(in, width, total, row_of, add, part, own, [](int, int) {});
-  }
-
-  // Of levels, to the same pixels.
-  template <class RowOf>
-  void run(const ByteMap& in, const RowOf& row_of, bool add, Part part) const {
-    const int total = in.pixels(), step = part.rows(total);
-    int low, high;
-    part.share((total + step - 1) / step, low, high);
-    Row rows[ROWS];
-    for (int u = low; u < high; ++u) {
-      const int p = u * step, count = std::min(step, total - p);
-      for (int r = 0; r < count; ++r) rows[r] = row_of(p + r);
-      multiply_bytes(weights, {in.at(p), in.ld, weights.quads}, count, ending.at(0, add), rows);
-    }
-  }
-
- private:
-  void lay_out(const Map& in, int width, int p, uint8_t* to) const {
-    if (reading == Reading::every_pixel) return entry.enter(in.at(p), inputs, to);
-    const float* from = in.at(p / width * 2 * in.width + p % width * 2);
-    if (reading == Reading::every_second) return entry.enter(from, inputs, to);
-    entry.enter_average(from, in.ld, in.width * in.ld, inputs, to);
-  }
-};
-
 // A 3×3 convolution with one pixel of padding, in groups or whole, on a padded map of levels.
 struct ByteConvolution {
   int inputs = 0, outputs = 0, stride = 1;
@@ -93,7 +33,6 @@ struct ByteConvolution {
   std::vector<NarrowGroups> narrow;     // in place of `groups`
   ByteEnding ending;
 
-  explicit operator bool() const { return outputs > 0; }
   bool spread() const { return group_room != group_width; }
 
   // One pixel's channels into the padded map, each group in its own room.
@@ -106,16 +45,35 @@ struct ByteConvolution {
       std::memcpy(to, from + c, group_width);
   }
 
-  // The levels of one pixel's floats.
-  void enter(const float* from, uint8_t* to, Scratch& own) const {
-    uint8_t* held = own.level(inputs + 64);
-    entry.enter(from, inputs, held);
-    place(held, to);
+  // What it reads of a map of this size.
+  PaddedBytes padded(uint8_t* data, int height, int width) const {
+    return PaddedBytes::of(data, height, width, ld);
   }
 
+  // Floats as levels → the inside of what it reads.
+  void enter(const Map& in, const PaddedBytes& to, Part part, Scratch& own) const {
+    uint8_t* held = own.level(inputs + 64);
+    int low, high;
+    part.share(in.pixels(), low, high);
+    for (int p = low; p < high; ++p) {
+      entry.enter(in.at(p), inputs, held);
+      place(held, to.at(p / in.width, p % in.width));
+    }
+  }
+
+  // Columns of `out` from `column` on.
+  void run(const PaddedBytes& in, const Map& out, int column, Part part) const {
+    run_rows(in, out.height, out.width, [&](int p) -> Row { return out.at(p) + column; }, part);
+  }
+  void run(const PaddedBytes& in, const ByteMap& out, Part part) const {
+    run_rows(in, out.height, out.width, [&](int p) -> Row { return out.at(p); }, part);
+  }
+
+ private:
   // row_of(pixel) of the output, `height` × `width`.
   template <class RowOf>
-  void run(const PaddedBytes& in, int height, int width, const RowOf& row_of, Part part) const {
+  void run_rows(const PaddedBytes& in, int height, int width, const RowOf& row_of,
+                Part part) const {
     const int pieces = (width + MR - 1) / MR;
     int low, high;
     part.share(height * pieces, low, high);
@@ -137,7 +95,6 @@ struct ByteConvolution {
     }
   }
 
- private:
   void run_groups(const uint8_t* corner, long line, long pixel, int count, const Row* rows) const {
     Row shifted[MR];
     const long size = ending.levels ? 1 : sizeof(float);
@@ -148,6 +105,85 @@ struct ByteConvolution {
                      {corner + g * group_room, stride * pixel, group_room / 4, 3, 3, pixel, line},
                      count, ending.at(first, false), shifted);
     }
+  }
+};
+
+// BN-ReLU-1×1, or 1×1 alone, on levels.
+struct BytePointwise {
+  int inputs = 0;
+  Levels entry;  // what the BatchNorm, the ReLU and the quantisation do; not where levels come in
+  PackedBytes weights;
+  ByteEnding ending;
+  Reading reading = Reading::every_pixel;
+
+  // Columns of `out` from `column` on; added to what stands there if `add`.
+  void run(const Map& in, const Map& out, int column, bool add, Part part, Scratch& own) const {
+    const auto row_of = [&](int p) -> Row { return out.at(p) + column; };
+    run_rows(in, out.width, out.pixels(), row_of, add, part, own, [](int, int) {});
+  }
+
+  // Of levels, to the same pixels.
+  void run(const ByteMap& in, const Map& out, int column, bool add, Part part) const {
+    const int total = in.pixels(), step = part.rows(total);
+    int low, high;
+    part.share((total + step - 1) / step, low, high);
+    Row rows[ROWS];
+    for (int u = low; u < high; ++u) {
+      const int p = u * step, count = std::min(step, total - p);
+      for (int r = 0; r < count; ++r) rows[r] = out.at(p + r) + column;
+      multiply_bytes(weights, {in.at(p), in.ld, weights.quads}, count, ending.at(0, add), rows);
+    }
+  }
+
+  // The inside of a padded map of floats.
+  void run(const Map& in, const Padded& out, Part part, Scratch& own) const {
+    const auto row_of = [&](int p) -> Row { return out.at(p / in.width, p % in.width); };
+    run_rows(in, in.width, in.pixels(), row_of, false, part, own, [](int, int) {});
+  }
+
+  // The inside of the padded map of levels that `next` reads.
+  void run(const Map& in, const PaddedBytes& out, const ByteConvolution& next, Part part,
+           Scratch& own) const {
+    const auto at = [&](int p) { return out.at(p / in.width, p % in.width); };
+    if (!next.spread()) {
+      const auto row_of = [&](int p) -> Row { return at(p); };
+      return run_rows(in, in.width, in.pixels(), row_of, false, part, own, [](int, int) {});
+    }
+    const long ld = round_up(next.inputs, 64);
+    uint8_t* held = own.between(ROWS * ld);
+    const auto row_of = [&](int p) -> Row { return held + p % ROWS * ld; };
+    run_rows(in, in.width, in.pixels(), row_of, false, part, own, [&](int p, int count) {
+      for (int r = p; r < p + count; ++r) next.place(held + r % ROWS * ld, at(r));
+    });
+  }
+
+ private:
+  // row_of(pixel) of the output, `width` pixels a line and `total` in all; after(pixel, count) when
+  // so many rows are written, at most ROWS.
+  template <class RowOf, class After>
+  void run_rows(const Map& in, int width, int total, const RowOf& row_of, bool add, Part part,
+                Scratch& own, const After& after) const {
+    const long lda = round_up(inputs, 64) + 64;
+    const int step = part.rows(total);
+    int low, high;
+    part.share((total + step - 1) / step, low, high);
+    uint8_t* left = own.level(static_cast<size_t>(ROWS) * lda);
+    Row rows[ROWS];
+    for (int u = low; u < high; ++u) {
+      const int p = u * step, count = std::min(step, total - p);
+      for (int r = 0; r < count; ++r) {
+        lay_out(in, width, p + r, left + r * lda);
+        rows[r] = row_of(p + r);
+      }
+      multiply_bytes(weights, {left, lda, weights.quads}, count, ending.at(0, add), rows);
+      after(p, count);
+    }
+  }
+  void lay_out(const Map& in, int width, int p, uint8_t* to) const {
+    if (reading == Reading::every_pixel) return entry.enter(in.at(p), inputs, to);
+    const float* from = in.at(p / width * 2 * in.width + p % width * 2);
+    if (reading == Reading::every_second) return entry.enter(from, inputs, to);
+    entry.enter_average(from, in.ld, in.width * in.ld, inputs, to);
   }
 };
 

@@ -21,13 +21,12 @@ struct ByteStem {
   PackedBytes weights;
   ByteEnding ending;
 
-  explicit operator bool() const { return room > 0; }
-
   // An image whose every pixel is the border's.
   ByteBuffer blank(size_t pixels) const {
     ByteBuffer made = bytes(pixels * room);
     for (size_t p = 0; p < pixels; ++p)
-      for (int c = 0; c < channels; ++c) made[p * room + c] = static_cast<uint8_t>(std::lround(zero[c]));
+      for (int c = 0; c < channels; ++c)
+        made[p * room + c] = static_cast<uint8_t>(std::lround(zero[c]));
     return made;
   }
 
@@ -53,8 +52,8 @@ struct ByteStem {
       for (int r = 0; r < count; ++r) rows[r] = to + (x + r) * ld;
       const long step = static_cast<long>(in.stride) * room;
       const uint8_t* corner = in.data + y * in.stride * line + x * step;
-      multiply_bytes(weights, {corner, step, in.kernel * room / 4, 1, in.kernel, 0, line},
-                     count, ending.at(0, false), rows);
+      multiply_bytes(weights, {corner, step, in.kernel * room / 4, 1, in.kernel, 0, line}, count,
+                     ending.at(0, false), rows);
     }
   }
 
@@ -91,22 +90,22 @@ struct ByteClassifier {
   PackedBytes weights;
   Floats scale, bias;
 
-  explicit operator bool() const { return weights.outputs > 0; }
+  int classes() const { return weights.outputs; }
 
   void run(const float* features, int count, int inputs, float* logits, Scratch& own) const {
-    const int classes = weights.outputs;
+    const int outputs = classes();
     const long lda = round_up(inputs, 64);
     uint8_t* left = own.level(2 * lda);
     float* sums = own.result(2 * static_cast<size_t>(weights.padded));
     const Floats ones = floats(weights.padded), zeros = floats(weights.padded);
-    for (int o = 0; o < classes; ++o) ones[o] = 1;
+    for (int o = 0; o < outputs; ++o) ones[o] = 1;
     const Row rows[2] = {sums, sums + weights.padded};
     for (int k = 0; k < count; ++k) {
       const float step = enter(features + static_cast<size_t>(k) * inputs, inputs, left, lda);
       multiply_bytes(weights, {left, lda, weights.quads}, 2,
                      {ones.get(), zeros.get(), false, false, false}, rows);
-      for (int o = 0; o < classes; ++o)
-        logits[static_cast<size_t>(k) * classes + o] =
+      for (int o = 0; o < outputs; ++o)
+        logits[static_cast<size_t>(k) * outputs + o] =
             (sums[o] * 256 + sums[weights.padded + o]) * (scale[o] * step) + bias[o];
     }
   }

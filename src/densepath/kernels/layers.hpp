@@ -11,6 +11,7 @@
 
 #include "grouped.hpp"
 #include "matrix.hpp"
+#include "plan.hpp"
 #include "winograd.hpp"
 
 namespace densepath {
@@ -129,6 +130,11 @@ struct Norm {
 
 enum class Reading { every_pixel, every_second, averages };  // of a map, by a 1×1 convolution
 
+inline Reading reading_of(const PlanLayer& row) {
+  if (row.averaged) return Reading::averages;
+  return row.stride == 2 ? Reading::every_second : Reading::every_pixel;
+}
+
 // BN-ReLU-1×1, or 1×1 alone; of every pixel, every second one, or of 2×2 averages after the ReLU.
 struct Pointwise {
   Norm norm;
@@ -207,6 +213,7 @@ struct Convolution {
     Packed weights;  // [9 · inputs, outputs]
   };
   int inputs = 0, outputs = 0, stride = 1;
+  Norm norm;  // of one that reads the state itself
   std::vector<Slice> slices;
   std::vector<Packed> points;  // for Winograd's way, where it is prepared
   int group_width = 0;
@@ -237,6 +244,21 @@ struct Convolution {
           }
       slices.push_back({first, count, j, Packed(dense.data(), 9 * count, end - j)});
     }
+  }
+
+  // What it reads of a map of this size.
+  Padded padded(float* data, int height, int width) const {
+    return Padded::of(data, height, width, round_up(inputs, LANES));
+  }
+
+  // The state, normalised → the inside of what it reads.
+  void enter(const Map& in, const Padded& to, Part part, Scratch&) const {
+    int low, high;
+    part.share(in.pixels(), low, high);
+    for (int p = low; p < high; ++p)
+      for (int c = 0; c < inputs; c += LANES)
+        store_some(to.at(p / in.width, p % in.width) + c, norm.apply(load(in.at(p) + c), c),
+                   inputs - c);
   }
 
   // Columns of `out` from `column` on.
@@ -292,8 +314,8 @@ struct Convolution {
     for (int done = 0; done < count;) {
       const int tap = (first + done) / slice.inputs, c = (first + done) % slice.inputs;
       const int length = std::min(slice.inputs - c, count - done);
-      const long offset = (static_cast<long>(tap / 3) * in.whole_width + tap % 3) * in.ld +
-                          slice.first_input + c;
+      const long offset =
+          (static_cast<long>(tap / 3) * in.whole_width + tap % 3) * in.ld + slice.first_input + c;
       // What is copied beyond a tap's channels is overwritten by the next tap.
       for (int r = 0; r < rows; ++r)
         copy(to + static_cast<long>(r) * LDA + done, corners[r] + offset, length);
@@ -325,6 +347,29 @@ struct Convolution {
                    out.at(y * out.width + x) + column, out.width * out.ld, out.ld,
                    std::min(TILE, out.height - y), std::min(TILE, out.width - x));
       }
+    }
+  }
+};
+
+// The last layer: features [count, inputs] → logits [count, classes].
+struct FloatClassifier {
+  Packed weights;
+  Floats bias;
+  int classes() const { return weights.outputs; }
+
+  void run(const float* features, int count, int inputs, float* logits, Scratch& own) const {
+    for (int p = 0; p < count; p += ROWS) {
+      const int rows = std::min(ROWS, count - p);
+      product(
+          weights, rows,
+          [&](int first, int length, float* to) {
+            for (int r = 0; r < rows; ++r)
+              std::memcpy(to + static_cast<long>(r) * LDA,
+                          features + static_cast<size_t>(p + r) * inputs + first,
+                          sizeof(float) * length);
+          },
+          logits + static_cast<size_t>(p) * weights.outputs, weights.outputs,
+          {bias.get(), false, false}, own.left.get());
     }
   }
 };

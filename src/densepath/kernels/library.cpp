@@ -12,19 +12,28 @@ namespace {
 
 thread_local std::string failure;
 
-// `numbers` as `engines/native.py` lists them.
-Arch read_arch(const int32_t* numbers, double bn_eps) {
-  Arch arch;
-  arch.dual = *numbers++ != 0;
-  arch.stem_pool = static_cast<StemPool>(*numbers++);
-  for (int* number : {&arch.stem_width, &arch.growth_rate, &arch.bottleneck, &arch.k_r,
-                      &arch.groups, &arch.base_factor, &arch.channels, &arch.height, &arch.width})
-    *number = *numbers++;
-  const int stages = *numbers++;
-  arch.blocks.assign(numbers, numbers + stages);
-  if (arch.dual) arch.dense_increment.assign(numbers + stages, numbers + 2 * stages);
-  arch.bn_eps = bn_eps;
-  return arch;
+constexpr int NAMES = 3, NUMBERS = 12;  // of a layer
+
+// Layers as `models/plan.py:serialise` lists them.
+Plan read_plan(const char* const* names, const int32_t* numbers, int count) {
+  Plan plan;
+  for (int i = 0; i < count; ++i, names += NAMES, numbers += NUMBERS) {
+    PlanLayer layer{names[0], names[1], names[2]};
+    layer.kind = static_cast<Kind>(numbers[0]);
+    layer.inputs = numbers[1];
+    layer.outputs = numbers[2];
+    layer.kernel = numbers[3];
+    layer.stride = numbers[4];
+    layer.groups = numbers[5];
+    layer.reads = static_cast<Reads>(numbers[6]);
+    layer.writes = static_cast<Writes>(numbers[7]);
+    layer.pool = static_cast<StemPool>(numbers[8]);
+    layer.averaged = numbers[9] != 0;
+    layer.base = numbers[10];
+    layer.part = numbers[11];
+    plan.layers.push_back(std::move(layer));
+  }
+  return plan;
 }
 
 }  // namespace
@@ -35,22 +44,28 @@ extern "C" {
 // The reason of the last failure in this thread.
 const char* densepath_failure() { return densepath::failure.c_str(); }
 
-// A network of `count` tensors, or null. They are not needed afterwards. Those that are not
-// `quantised` are floats, the others bytes.
-void* densepath_open(const int32_t* numbers, double bn_eps, const char* const* names,
-                     const void* const* tensors, const int64_t* sizes, const int32_t* quantised,
-                     int32_t count) {
+// A network of `num_layers` layers, for images of so many channels and this usual size, or null.
+// Its tensors are not needed afterwards. Those that are not `quantised` are floats, the others
+// bytes.
+void* densepath_open(const char* const* layer_names, const int32_t* layer_numbers,
+                     int32_t num_layers, double bn_eps, int32_t channels, int32_t height,
+                     int32_t width, const char* const* names, const void* const* tensors,
+                     const int64_t* sizes, const int32_t* quantised, int32_t num_tensors) {
   try {
     densepath::Tensors named;
-    for (int i = 0; i < count; ++i) {
+    for (int i = 0; i < num_tensors; ++i) {
       densepath::Tensor& tensor = named[names[i]] = {nullptr, sizes[i]};
       if (quantised[i])
         tensor.bytes = static_cast<const int8_t*>(tensors[i]);
       else
         tensor.data = static_cast<const float*>(tensors[i]);
     }
-    const densepath::Arch arch = densepath::read_arch(numbers, bn_eps);
-    return new densepath::Session(densepath::Builder(arch, named).build());
+    densepath::Plan plan = densepath::read_plan(layer_names, layer_numbers, num_layers);
+    plan.bn_eps = bn_eps;
+    plan.channels = channels;
+    plan.height = height;
+    plan.width = width;
+    return new densepath::Session(densepath::Builder(plan, named).build());
   } catch (const std::exception& error) {
     densepath::failure = error.what();
     return nullptr;
@@ -79,7 +94,8 @@ void densepath_resize(const uint8_t* image, int32_t width, int32_t channels,
                       int32_t row_taps, const int32_t* column_first, const int32_t* column_weights,
                       int32_t num_columns, int32_t column_taps, int32_t height_first, uint8_t* to) {
   densepath::resize(image, width, channels, {num_rows, row_taps, row_first, row_weights},
-                    {num_columns, column_taps, column_first, column_weights}, height_first != 0, to);
+                    {num_columns, column_taps, column_first, column_weights}, height_first != 0,
+                    to);
 }
 
 void densepath_close(void* network) { delete static_cast<densepath::Session*>(network); }

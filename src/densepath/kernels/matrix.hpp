@@ -90,7 +90,8 @@ struct Packed {
       float* to = data.get() + static_cast<size_t>(j) * inputs;
       for (int i = 0; i < inputs; ++i)
         for (int q = 0; q < width && j + q < outputs; ++q)
-          to[static_cast<size_t>(i) * width + q] = weights[static_cast<size_t>(i) * outputs + j + q];
+          to[static_cast<size_t>(i) * width + q] =
+              weights[static_cast<size_t>(i) * outputs + j + q];
     }
   }
   int panel_width(int j) const { return std::min(PANEL, padded - j); }

@@ -70,7 +70,8 @@ constexpr Feature FEATURES[] = {
 };
 
 // The levels of the x86-64 psABI, the best first, and what they add to the next.
-constexpr const char* V3[] = {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "lzcnt", "movbe", nullptr};
+constexpr const char* V3[] = {"avx", "avx2",  "bmi1",  "bmi2", "f16c",
+                              "fma", "lzcnt", "movbe", nullptr};
 constexpr const char* V2[] = {"sse3", "ssse3", "sse4_1", "sse4_2", "popcnt", nullptr};
 
 struct Registers {
@@ -114,10 +115,10 @@ struct Feature {
 
 // Source: Linux, arch/arm64/include/uapi/asm/hwcap.h.
 constexpr Feature FEATURES[] = {
-    {"atomics", AT_HWCAP, 8},   {"asimdhp", AT_HWCAP, 10},  {"asimdrdm", AT_HWCAP, 12},
-    {"jscvt", AT_HWCAP, 13},    {"fcma", AT_HWCAP, 14},     {"lrcpc", AT_HWCAP, 15},
-    {"asimddp", AT_HWCAP, 20},  {"sve", AT_HWCAP, 22},      {"asimdfhm", AT_HWCAP, 23},
-    {"sve2", AT_HWCAP2, 1},     {"frint", AT_HWCAP2, 8},    {"i8mm", AT_HWCAP2, 13},
+    {"atomics", AT_HWCAP, 8},  {"asimdhp", AT_HWCAP, 10}, {"asimdrdm", AT_HWCAP, 12},
+    {"jscvt", AT_HWCAP, 13},   {"fcma", AT_HWCAP, 14},    {"lrcpc", AT_HWCAP, 15},
+    {"asimddp", AT_HWCAP, 20}, {"sve", AT_HWCAP, 22},     {"asimdfhm", AT_HWCAP, 23},
+    {"sve2", AT_HWCAP2, 1},    {"frint", AT_HWCAP2, 8},   {"i8mm", AT_HWCAP2, 13},
     {"bf16", AT_HWCAP2, 14},
 };
 

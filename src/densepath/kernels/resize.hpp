@@ -1,8 +1,8 @@
 // Pillow's antialiased resizing of uint8 images, bit by bit, by vectors and of the crop alone.
 //
-// Weights are whole multiples of 2⁻²² and come from `images/resize.py` or `deploy/cpp/src/preprocess.cpp`,
-// which compute them as Pillow does.
-// Source: Pillow 13 `src/libImaging/Resample.c`.
+// Weights are whole multiples of 2⁻²² and come from `images/resize.py` or
+// `deploy/cpp/src/preprocess.cpp`, which compute them as Pillow does. Source: Pillow 13
+// `src/libImaging/Resample.c`.
 #pragma once
 
 #include <algorithm>
@@ -136,8 +136,7 @@ inline void resize(const uint8_t* image, int width, int channels, Taps rows, Tap
     for (int32_t& one : first) one -= low;
     columns.first = first.data();
     std::vector<uint8_t> full(rows.count * (short_line + SPARE) + SPARE);
-    resize_width(half.data(), step, rows.count, channels, columns, full.data(),
-                 short_line + SPARE);
+    resize_width(half.data(), step, rows.count, channels, columns, full.data(), short_line + SPARE);
     for (int y = 0; y < rows.count; ++y)
       std::memcpy(to + y * short_line, full.data() + y * (short_line + SPARE), short_line);
     return;

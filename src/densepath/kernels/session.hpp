@@ -6,7 +6,10 @@
 #include <thread>
 #include <vector>
 
+#include "memory_plan.hpp"
 #include "network.hpp"
+#include "walk.hpp"
+#include "workspace.hpp"
 
 namespace densepath {
 
@@ -39,9 +42,9 @@ class Session {
     Barrier together;
     const auto work = [&](int index) {
       const auto answer = [&](int k, Workspace& space, Part part) {
-        network_.run(images + k * image, height, width,
-                     features.data() + static_cast<size_t>(k) * network_.num_features, space,
-                     *own[index], part);
+        Walk(network_, space, *own[index], part)
+            .run(images + k * image, height, width,
+                 features.data() + static_cast<size_t>(k) * network_.num_features);
       };
       Barrier alone;
       for (int k; (k = next.fetch_add(1)) < whole;) answer(k, *spaces[index], {0, 1, &alone});
@@ -64,7 +67,7 @@ class Session {
     }
     work(0);
     join();
-    classify(features.data(), count, logits, *own[0]);
+    network_.classify(features.data(), count, logits, *own[0]);
     for (auto& one : spaces)
       if (one) give_back(std::move(one), height, width);
     for (auto& one : own) scratches_.give(std::move(one));
@@ -73,25 +76,6 @@ class Session {
   const Network& network() const { return network_; }
 
  private:
-  void classify(const float* features, int count, float* logits, Scratch& own) const {
-    if (network_.byte_classifier)
-      return network_.byte_classifier.run(features, count, network_.num_features, logits, own);
-    const Packed& weights = network_.classifier;
-    for (int p = 0; p < count; p += ROWS) {
-      const int rows = std::min(ROWS, count - p);
-      product(
-          weights, rows,
-          [&](int first, int length, float* to) {
-            for (int r = 0; r < rows; ++r)
-              std::memcpy(to + static_cast<long>(r) * LDA,
-                          features + static_cast<size_t>(p + r) * network_.num_features + first,
-                          sizeof(float) * length);
-          },
-          logits + static_cast<size_t>(p) * weights.outputs, weights.outputs,
-          {network_.classifier_bias.get(), false, false}, own.left.get());
-    }
-  }
-
   // One pooled workspace size at a time: another size lets go of the last one's memory.
   void prepare(int height, int width) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -105,8 +89,8 @@ class Session {
   }
   std::unique_ptr<Workspace> workspace(int height, int width) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (height != height_ || width != width_) return network_.workspace(height, width);
-    return workspaces_.take([&] { return network_.workspace(height, width); });
+    if (height != height_ || width != width_) return make_workspace(network_, height, width);
+    return workspaces_.take([&] { return make_workspace(network_, height, width); });
   }
 
   Network network_;

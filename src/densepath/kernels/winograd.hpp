@@ -15,9 +15,12 @@ constexpr int TILES = 28;  // transformed together: the weights are read from ca
 
 // The transformed weights: for each of the 36 points a matrix [inputs, outputs].
 inline std::vector<Packed> transform_weights(const float* taps, int inputs, int outputs) {
-  static const double G[REACH][3] = {{1. / 4, 0, 0},           {-1. / 6, -1. / 6, -1. / 6},
-                                     {-1. / 6, 1. / 6, -1. / 6}, {1. / 24, 1. / 12, 1. / 6},
-                                     {1. / 24, -1. / 12, 1. / 6}, {0, 0, 1}};
+  static const double G[REACH][3] = {{1. / 4, 0, 0},
+                                     {-1. / 6, -1. / 6, -1. / 6},
+                                     {-1. / 6, 1. / 6, -1. / 6},
+                                     {1. / 24, 1. / 12, 1. / 6},
+                                     {1. / 24, -1. / 12, 1. / 6},
+                                     {0, 0, 1}};
   const size_t size = static_cast<size_t>(inputs) * outputs;
   std::vector<Packed> points;
   std::vector<float> values(size);

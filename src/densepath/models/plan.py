@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Literal
+from typing import Literal, get_args
 
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec, StemPool
 
@@ -108,6 +108,26 @@ def stage_of(spec: ModelSpec, module: str) -> int:
         if any(one == name or one.startswith(f"{name}.") for one in own):
             return layer.stage
     return STEM  # a ReLU or pool of the stem has no weights
+
+
+def serialise(spec: ModelSpec) -> tuple[list[str], list[int]]:
+    """The plan as the kernels read it: 3 names and 12 numbers a layer, layer behind layer.
+
+    The names are the layer's and those of the BatchNorms before and behind it. The numbers are
+    those of `PlanLayer` in `kernels/plan.hpp`, in its order: a word is its place among its choices,
+    a part how many parts are before it.
+    """
+    layers = plan(spec)
+    places = {part: place for place, part in enumerate(dict.fromkeys(row.part for row in layers))}
+    names, numbers = [], []
+    for row in layers:
+        names += [row.name, row.before, row.behind]
+        numbers += [get_args(Kind).index(row.kind), row.inputs, row.outputs]
+        numbers += [row.kernel, row.stride, row.groups]
+        numbers += [get_args(Reads).index(row.reads), get_args(Writes).index(row.writes)]
+        numbers += [(None, *get_args(StemPool)).index(row.pool), int(row.averaged), row.base]
+        numbers.append(places[row.part])
+    return names, numbers
 
 
 def tensor_shapes(

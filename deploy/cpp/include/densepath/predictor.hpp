@@ -10,10 +10,10 @@
 // call reads, decodes and resizes in its own thread; single images then have the network one after
 // another, each with all of its threads. Making, moving and destroying are for one thread alone.
 //
-// Errors: what a caller can mend is thrown as densepath::Error, whose `what()` is one sentence for a
-// user. One image that cannot be read throws nothing: its Prediction has an `error`. Beside these
-// only std::bad_alloc and std::system_error (no thread could be started) pass. After any of them the
-// Predictor is as it was before the call.
+// Errors: what a caller can mend is thrown as densepath::Error, whose `what()` is one sentence for
+// a user. One image that cannot be read throws nothing: its Prediction has an `error`. Beside these
+// only std::bad_alloc and std::system_error (no thread could be started) pass. After any of them
+// the Predictor is as it was before the call.
 //
 // Texts are UTF-8; names of files are bytes as the system has them.
 #pragma once
@@ -142,8 +142,8 @@ class DENSEPATH_API Predictor {
   /// Error (the runtime cannot run the network).
   Prediction predict(const std::string& path, std::size_t top_k = 5);
 
-  /// The answer for pixels. Throws as above, and UsageError when they are not what the Bundle takes:
-  /// other channels, or not height · width · channels values.
+  /// The answer for pixels. Throws as above, and UsageError when they are not what the Bundle
+  /// takes: other channels, or not height · width · channels values.
   Prediction predict(const Image& image, std::size_t top_k = 5);
 
   /// The answer for the bytes of a JPEG or PNG file in memory, such as an upload or a camera's
@@ -173,7 +173,8 @@ class DENSEPATH_API Predictor {
   /// Whether each class has a score of its own, so that they need not add up to 1.
   bool is_multi_label() const noexcept;
 
-  /// The settings in use: what was left open is decided. `precision` may be int8, which a Bundle is.
+  /// The settings in use: what was left open is decided. `precision` may be int8, which a Bundle
+  /// is.
   const Settings& settings() const noexcept;
 
  private:

@@ -28,7 +28,8 @@
 #endif
 #ifdef CMSIS_device_header
 #if !defined(DENSEPATH_NPU_BASE) || !defined(DENSEPATH_NPU_IRQ)
-#error "name the NPU's address and interrupt: -DDENSEPATH_NPU_BASE=0x48102000 -DDENSEPATH_NPU_IRQ=56"
+#error \
+    "name the NPU's address and interrupt: -DDENSEPATH_NPU_BASE=0x48102000 -DDENSEPATH_NPU_IRQ=56"
 #endif
 #endif
 #ifndef DENSEPATH_NPU_BASE  // a PC, with a driver that only plays an NPU
@@ -51,12 +52,12 @@
 namespace {
 
 // 32: the lines of a data cache, of which none may be half the NPU's and half somebody else's.
-alignas(32) __attribute__((section(DENSEPATH_ARENA_SECTION)))
-std::uint8_t arena[DENSEPATH_ARENA_BYTES];
+alignas(32)
+    __attribute__((section(DENSEPATH_ARENA_SECTION))) std::uint8_t arena[DENSEPATH_ARENA_BYTES];
 
 #if DENSEPATH_FAST_BYTES > 0
-alignas(32) __attribute__((section(DENSEPATH_FAST_SECTION)))
-std::uint8_t fast_memory[DENSEPATH_FAST_BYTES];
+alignas(32)
+    __attribute__((section(DENSEPATH_FAST_SECTION))) std::uint8_t fast_memory[DENSEPATH_FAST_BYTES];
 constexpr std::size_t kFastBytes = sizeof fast_memory;
 #else
 // The NPU works in the arena alone. Named here, any memory would be taken in place of it.
@@ -164,8 +165,8 @@ float Logit(const TfLiteTensor& output, int number) {
   for (int number = 0; number < DENSEPATH_NUM_CLASSES; ++number) {
     const float logit = Logit(output, number);
     // Of several labels at once each has a probability of its own.
-    scores[number] = DENSEPATH_MULTI_LABEL ? 1.0f / (1.0f + std::exp(-logit))
-                                           : std::exp(logit - highest);
+    scores[number] =
+        DENSEPATH_MULTI_LABEL ? 1.0f / (1.0f + std::exp(-logit)) : std::exp(logit - highest);
     sum += scores[number];
   }
   for (int number = 0; number < DENSEPATH_NUM_CLASSES && !DENSEPATH_MULTI_LABEL; ++number) {
@@ -182,11 +183,10 @@ int CountWrongVectors(tflite::MicroInterpreter& interpreter) {
     const std::size_t at = static_cast<std::size_t>(number);
     std::memcpy(interpreter.input(0)->data.uint8,
                 densepath_vector_inputs + at * DENSEPATH_INPUT_BYTES, DENSEPATH_INPUT_BYTES);
-    const bool equal =
-        interpreter.Invoke() == kTfLiteOk &&
-        std::memcmp(interpreter.output(0)->data.raw,
-                    densepath_vector_outputs + at * DENSEPATH_OUTPUT_BYTES,
-                    DENSEPATH_OUTPUT_BYTES) == 0;
+    const bool equal = interpreter.Invoke() == kTfLiteOk &&
+                       std::memcmp(interpreter.output(0)->data.raw,
+                                   densepath_vector_outputs + at * DENSEPATH_OUTPUT_BYTES,
+                                   DENSEPATH_OUTPUT_BYTES) == 0;
     if (!equal) MicroPrintf("vector %d differs", number);
     wrong += !equal;
   }

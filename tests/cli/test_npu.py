@@ -6,10 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
-from densepath.cli.app import main
 from densepath.exporting.parity_images import write_photographs
 from densepath.quantize.quantize import quantize
 
@@ -30,18 +30,10 @@ def stage(tmp_path_factory):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, stage):
-    """The program in this process, in the stage: arguments → exit code, output, messages."""
+def run(run, monkeypatch, stage):
+    """`densepath npu` in the stage."""
     monkeypatch.chdir(stage)
-
-    def start(*arguments):
-        monkeypatch.setattr(sys, "argv", ["densepath", "npu", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return end.value.code or 0, captured.out, " ".join(captured.err.split())
-
-    return start
+    return partial(run, "npu")
 
 
 def test_targets_are_listed_and_say_whether_a_network_fits(run):

@@ -48,28 +48,28 @@ def paths(text: bytes) -> list[str]:
     return [json.loads(line)["path"] for line in text.splitlines()]
 
 
-def test_predict_writes_pipes_links_and_standard_output(checkpoint, work):
+def test_predict_writes_pipes_links_and_standard_output(run, checkpoint, work):
     predict = ["predict", checkpoint, "../photos/ant", "--json", "--engine", "eager"]
     os.mkfifo("pipe")
     found: list[bytes] = []
     reader = threading.Thread(target=lambda: found.append(Path("pipe").read_bytes()), daemon=True)
     reader.start()
-    assert densepath(*predict, "--output", "pipe").returncode == 0
+    assert run(*predict, "--output", "pipe")[0] == 0
     reader.join(20)
     assert len(paths(found[0])) == 3
     assert Path("pipe").is_fifo()
 
     Path("there").mkdir()
     Path("link.json").symlink_to("there/answers.json")
-    assert densepath(*predict, "--output", "link.json").returncode == 0
+    assert run(*predict, "--output", "link.json")[0] == 0
     assert len(paths(Path("there/answers.json").read_bytes())) == 3
     assert Path("link.json").is_symlink()
 
     for name in ("-", "/dev/stdout", "/proc/self/fd/1"):
-        run = densepath(*predict, "--output", name)
-        assert len(paths(run.stdout)) == 3
-        assert b"3 answered" in run.stderr
-    assert densepath(*predict, "--output", "./-").stdout == b""
+        done = densepath(*predict, "--output", name)
+        assert len(paths(done.stdout)) == 3
+        assert b"3 answered" in done.stderr
+    assert run(*predict, "--output", "./-")[:2] == (0, "")
     assert len(paths(Path("-").read_bytes())) == 3
     assert sorted(os.listdir()) == ["-", "link.json", "pipe", "there"]  # noqa: PTH208
 

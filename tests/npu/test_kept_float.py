@@ -16,7 +16,6 @@ import torch
 from densepath.bundle.tflite import read_network
 from densepath.errors import EngineError, UnknownNameError
 from densepath.evaluation.ladder import measure_ladder
-from densepath.exporting.parity_images import write_photographs
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.models.plan import plan
@@ -38,18 +37,11 @@ from densepath.quantize.litert import write_litert
 from densepath.quantize.quantize import quantize
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
+from fixtures.networks import SHIPPED, TINY_DUAL, checkpoint_of, new_network
 
 pytestmark = pytest.mark.npu
 
-SHIPPED = "cifar10/densenet_bc_22_12"
 OPTIONS = {"num_images": 6, "num_held_out": 2, "method": "minmax", "purpose": "npu"}
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photographs")
-    write_photographs(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +62,7 @@ def program(bundle, tmp_path_factory):
 @pytest.fixture(scope="module")
 def dual_path():
     """A tiny DPN: projections, grouped convolutions, convolutions that become two."""
-    torch.manual_seed(0)
-    spec = ModelSpec("tiny", DPNArch(8, 3, 16, 4, (2, 1), (4, 8), 1, stem="small"), 16, "none")
-    labels = [str(number) for number in range(7)]
-    model = build_model(spec, num_classes=len(labels))
-    return Checkpoint.of(model, preprocess=Preprocess((16, 16)), labels=labels)
+    return checkpoint_of(new_network(TINY_DUAL), size=16, labels=list("abc"))
 
 
 def same_in_every_layer(model, seed=0):

@@ -9,15 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from densepath.cli.app import app
-from densepath.exporting.parity_images import write_photographs
 from densepath.npu.estimate import _layer_name, _short
 from densepath.npu.figure import _draw
 from densepath.npu.profile import profile
 from densepath.npu.program import Program
+from fixtures.networks import SHIPPED
 
 pytestmark = pytest.mark.npu
 
-SHIPPED = "cifar10/densenet_bc_22_12"
 FOLLOWED = "features.denseblock2.denselayer2.conv1"
 
 
@@ -27,12 +26,10 @@ def run(*arguments):
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def test_a_name_is_followed_from_the_list_of_layers_to_the_profile(tmp_path):
-    (tmp_path / "images").mkdir()
-    write_photographs(tmp_path / "images")
+def test_a_name_is_followed_from_the_list_of_layers_to_the_profile(photographs, tmp_path):
     listed = [row["layer"] for row in run("models", "densenet_bc_22_12", "--layers", "--json")]
     assert FOLLOWED in listed
-    images = ["--data", tmp_path / "images", "--images", 4, "--held-out", 2, "--method", "minmax"]
+    images = ["--data", photographs, "--images", 4, "--held-out", 2, "--method", "minmax"]
     run(
         *("quantize", SHIPPED, *images, "--for", "npu", "--keep-float", FOLLOWED),
         *("--sensitivity", "-o", tmp_path / "bundle", "--json"),

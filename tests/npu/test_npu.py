@@ -10,7 +10,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from densepath.bundle.bundle import Bundle
 from densepath.errors import (
@@ -20,10 +19,6 @@ from densepath.errors import (
     OutputError,
     UnknownNameError,
 )
-from densepath.exporting.parity_images import write_photographs
-from densepath.images.preprocess import Preprocess
-from densepath.models.build import build_model
-from densepath.models.spec import DPNArch, ModelSpec
 from densepath.npu import simulate as simulating
 from densepath.npu import vela
 from densepath.npu.compile import compile_program
@@ -42,18 +37,9 @@ from densepath.npu.simulate import (
 from densepath.npu.targets import find_target, memory_modes, target_names
 from densepath.predict.load import load
 from densepath.quantize.quantize import quantize
-from densepath.weights.checkpoint import Checkpoint
+from fixtures.networks import SHIPPED, TINY_DUAL, checkpoint_of, new_network
 
 pytestmark = pytest.mark.npu
-
-SHIPPED = "cifar10/densenet_bc_22_12"
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photographs")
-    write_photographs(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -212,11 +198,7 @@ def test_our_integers_are_those_of_litert_in_every_layer(program, photographs):
 
 
 def test_our_integers_are_those_of_litert_for_a_dual_path_network(photographs, tmp_path):
-    torch.manual_seed(0)
-    spec = ModelSpec("tiny", DPNArch(8, 3, 16, 4, (2, 1), (4, 8), 1, stem="small"), 16, "none")
-    labels = [str(number) for number in range(7)]
-    model = build_model(spec, num_classes=len(labels))
-    checkpoint = Checkpoint.of(model, preprocess=Preprocess((16, 16)), labels=labels)
+    checkpoint = checkpoint_of(new_network(TINY_DUAL), size=16, labels=list("abc"))
     options = {"num_images": 6, "purpose": "npu", "method": "minmax"}
     made = quantize(checkpoint, tmp_path / "b", data=photographs, **options)
     dual = compile_program(made, find_target("ethos-u65-256"), tmp_path / "p")

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 import densepath
 from densepath.bundle.bundle import Bundle
-from densepath.cli.app import VERBS, main
+from densepath.cli.app import VERBS
 from densepath.engines.null import NullEngine
 from densepath.errors import (
     BundleError,
@@ -58,18 +58,6 @@ def made(tmp_path_factory):
 def here(made, monkeypatch):
     monkeypatch.chdir(made)
     return made
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def start(*arguments):
-        monkeypatch.setattr(sys, "argv", ["densepath", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return end.value.code or 0, captured.out, " ".join(captured.err.split())
-
-    return start
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from densepath.evaluation.measured import Overlap
 from densepath.evaluation.mistake import Mistake
 from densepath.evaluation.report import Report
 from densepath.metrics import metrics
-from densepath.npu.estimate import LayerCost
+from densepath.npu.estimate import OperatorCost
 from densepath.npu.figure import draw_profile
 from densepath.npu.profile import Profile
 from densepath.quantize import figure as sensitivity
@@ -288,7 +288,7 @@ def made_profile(count):
     """The profile of a program with so many layers."""
     area = dict.fromkeys(("compute", "SRAM", "DRAM", "flash"), 1)
     layers = [
-        LayerCost(f"$l{i}^$", "Conv2D", "CONV", True, 100 + i, area, 10, 0.1, "SRAM")
+        OperatorCost(f"$l{i}^$", "Conv2D", "CONV", True, 100 + i, area, 10, 0.1, "SRAM")
         for i in range(count)
     ]
     target = {"name": "u65", "clock_hz": 1e9, "macs_per_cycle": 256}

@@ -12,7 +12,7 @@ from densepath.npu.c_source import labels_source, program_header, resolver_name
 from densepath.npu.estimate import NotCounted
 from densepath.npu.layout import Layout
 from densepath.npu.program import COMPILED
-from densepath.npu.tflite import Network, read_network
+from densepath.npu.tflite import TfliteNetwork, read_network
 from densepath.wording import counted, in_markdown, percent
 
 # Firmware that is the same for every program.
@@ -195,7 +195,7 @@ define the driver's mutex and semaphore functions as well: its own are for a sin
 """
 
 
-def _input(network: Network, preprocess: Preprocess) -> str:
+def _input(network: TfliteNetwork, preprocess: Preprocess) -> str:
     """What the firmware writes into the input."""
     _, height, width, channels = network.input.shape
     order = ORDERS.get(channels, f"the {channels} channels as the network was trained")
@@ -228,7 +228,7 @@ def _resizing(preprocess: Preprocess) -> str:
     )
 
 
-def _output(network: Network, *, multi_label: bool) -> str:
+def _output(network: TfliteNetwork, *, multi_label: bool) -> str:
     """What the firmware reads from the output."""
     output = network.output
     if output.dtype == "float32":

@@ -13,7 +13,7 @@ from densepath.errors import EngineError, OutputError
 from densepath.files import sha256, write_json
 from densepath.folders import contents, write_folder
 from densepath.npu.board import TO_CHANGE, write_board
-from densepath.npu.estimate import LayerCost, NotCounted, read_estimate, read_layers
+from densepath.npu.estimate import NotCounted, OperatorCost, read_estimate, read_layers
 from densepath.npu.layout import read_layout
 from densepath.npu.program import (
     COMPILED,
@@ -81,7 +81,9 @@ def compile_program(
     return Program.open(output)
 
 
-def _describe(bundle: Bundle, target: Target, layers: list[LayerCost], said: str) -> dict[str, Any]:
+def _describe(
+    bundle: Bundle, target: Target, layers: list[OperatorCost], said: str
+) -> dict[str, Any]:
     """What `program.json` says but for the estimate and the files."""
     manifest = bundle.manifest
     on_npu = sum(layer.on_npu for layer in layers)

@@ -35,7 +35,7 @@ OF_LAYER = re.compile(rf"(features\.[\w.]+|{CLASSIFIER})/")
 
 
 @dataclass(frozen=True)
-class LayerCost:
+class OperatorCost:
     """An operator of the program.
 
     Attributes:
@@ -83,7 +83,7 @@ class NotCounted:
     moved_bytes: int
 
     @classmethod
-    def of(cls, layers: Sequence[LayerCost]) -> NotCounted:
+    def of(cls, layers: Sequence[OperatorCost]) -> NotCounted:
         """What of these layers runs on the CPU."""
         left = [layer for layer in layers if not layer.on_npu]
         macs = sum(layer.macs for layer in left)
@@ -162,7 +162,7 @@ def read_estimate(summary: Path, memory_bytes: dict[str, int], sram_bytes: int) 
         raise EngineError(f"Vela's summary {summary.name} cannot be read: {error!r}.") from error
 
 
-def read_layers(per_layer: Path, compiled: Path) -> list[LayerCost]:
+def read_layers(per_layer: Path, compiled: Path) -> list[OperatorCost]:
     """The operators of Vela's file of layers; those that cost nothing are part of others.
 
     Args:
@@ -192,9 +192,9 @@ def _costs(row: dict[str, str]) -> bool:
     return float(row["Op Cycles"]) > 0 or row["Target"] != "NPU"
 
 
-def _layer_on_cpu(row: dict[str, str], work: Work) -> LayerCost:
+def _layer_on_cpu(row: dict[str, str], work: Work) -> OperatorCost:
     """One row of the file, of an operator that Vela counts nothing for."""
-    return LayerCost(
+    return OperatorCost(
         *(_layer_name(row["Name"]), row["Original Operator"], row["Original Operator"]),
         on_npu=False,
         cycles=0,
@@ -207,12 +207,12 @@ def _layer_on_cpu(row: dict[str, str], work: Work) -> LayerCost:
     )
 
 
-def _layer(row: dict[str, str]) -> LayerCost:
+def _layer(row: dict[str, str]) -> OperatorCost:
     """One row of the file."""
     areas: dict[str, int] = {}
     for column, bound in AREAS.items():
         areas[bound] = areas.get(bound, 0) + int(float(row[column]))
-    return LayerCost(
+    return OperatorCost(
         name=_layer_name(row["Name"]),
         operator=row["NNG Operator"],
         source=row["Original Operator"],

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import EngineError, MissingPackageError, UsageError
-from densepath.npu.tflite import Network
+from densepath.npu.tflite import TfliteNetwork
 
 
 class LiteRTReference:
@@ -23,7 +23,7 @@ class LiteRTReference:
         EngineError: LiteRT refuses the file.
     """
 
-    def __init__(self, network: Network, *, keep_all: bool = False) -> None:
+    def __init__(self, network: TfliteNetwork, *, keep_all: bool = False) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter, OpResolverType
         except ImportError as error:

@@ -14,7 +14,7 @@ from typing import Any
 from densepath.errors import BundleError, UsageError
 from densepath.files import missing, sha256
 from densepath.images.preprocess import Preprocess
-from densepath.npu.estimate import LayerCost, read_layers
+from densepath.npu.estimate import OperatorCost, read_layers
 
 DESCRIPTION = "program.json"
 FORMAT = "densepath-npu-program"
@@ -99,7 +99,7 @@ class Program:
         """The way from an image to the input."""
         return Preprocess.from_dict(self.about["preprocess"])
 
-    def layers(self) -> list[LayerCost]:
+    def layers(self) -> list[OperatorCost]:
         """What each operator costs."""
         return read_layers(self.folder / LAYERS, self.folder / COMPILED)
 

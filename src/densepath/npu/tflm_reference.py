@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import EngineError, MissingPackageError
-from densepath.npu.tflite import Network
+from densepath.npu.tflite import TfliteNetwork
 
 # What the interpreter needs in the arena beside the tensors; on a PC there is no need to be exact.
 RUNTIME_BYTES = 4 << 20
@@ -30,7 +30,7 @@ class TFLMReference:
         EngineError: TensorFlow Lite Micro refuses the file.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: TfliteNetwork) -> None:
         try:
             from tflite_micro.python.tflite_micro import runtime
         except ImportError as error:

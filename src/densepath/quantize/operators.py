@@ -35,7 +35,7 @@ class Operators:
 
     @property
     def share(self) -> float:
-        """Of the operators, those in INT8."""
+        """The share of the operators that run in INT8."""
         total = self.int8 + sum(self.others.values())
         return self.int8 / total if total else 0.0
 
@@ -45,7 +45,7 @@ class Operators:
 
 
 def count_operators(format: str, model: Path) -> Operators | None:
-    """Of a form's file; None where its runtime does not tell."""
+    """The operators of a form's file; None where its runtime does not tell."""
     int8 = FORMATS[format].int8
     if int8 is None or int8.count_operators is None:
         return None
@@ -54,7 +54,7 @@ def count_operators(format: str, model: Path) -> Operators | None:
 
 
 def count_native(model: Path) -> Operators:
-    """By the file: our kernels are convolutions, with all else within them, and pooling."""
+    """The operators of our kernels: convolutions, with all else within them, and pooling."""
     from safetensors import safe_open
 
     with safe_open(str(model), framework="numpy") as file:
@@ -70,7 +70,7 @@ def count_native(model: Path) -> Operators:
 
 
 def count_openvino(model: Path) -> Operators:
-    """By the network as it was compiled for this CPU."""
+    """The operators of the network as it was compiled for this CPU."""
     core = shared_core()
     hints = {"INFERENCE_PRECISION_HINT": "f32", **executor_options()}
     compiled = core.compile_model(core.read_model(str(model)), DEVICE, hints)
@@ -89,7 +89,7 @@ def count_openvino(model: Path) -> Operators:
 
 
 def count_onnx(model: Path) -> Operators:
-    """By the graph as ONNX Runtime rewrites it for this CPU."""
+    """The operators of the graph as ONNX Runtime rewrites it for this CPU."""
     import onnx
     import onnxruntime
 
@@ -99,7 +99,8 @@ def count_onnx(model: Path) -> Operators:
         options.optimized_model_filepath = str(written)
         options.log_severity_level = 3
         onnxruntime.InferenceSession(
-            *(str(model), options),
+            str(model),
+            options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=UNWANTED,
         )
@@ -122,7 +123,7 @@ def count_onnx(model: Path) -> Operators:
 
 
 def count_litert(model: Path) -> Operators:
-    """By the file, before a delegate takes its operators over."""
+    """The operators of the file, before a delegate takes them over."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES

@@ -39,7 +39,7 @@ def check_tensors(
     in_channels: int,
     source: str,
 ) -> None:
-    """Returns when `tensors` are exactly those of the network.
+    """Raise unless `tensors` are exactly those of the network.
 
     Raises:
         KeyMismatchError: some are missing, unexpected or of the wrong shape; the message

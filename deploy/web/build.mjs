@@ -7,12 +7,15 @@ import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const RUNTIME = "./node_modules/onnxruntime-web/dist/";
+const SERVERS_PAGE = "../../src/densepath/serving/page/";
 const VENDOR = {
   "ort.wasm.min.mjs": RUNTIME,
   "ort-wasm-simd-threaded.mjs": RUNTIME,
   "ort-wasm-simd-threaded.wasm": RUNTIME,
   "manifest-1.json": "../../src/densepath/bundle/schema/",
-  "speed.js": "../../src/densepath/serving/page/",
+  "elements.js": SERVERS_PAGE,
+  "speed.js": SERVERS_PAGE,
+  "style.css": SERVERS_PAGE,
 };
 const OF_THE_PAGE = /\.(html|css|js|png|svg|webmanifest|txt)$/;
 const SERVICE_WORKER = "service-worker.js"; // The browser keeps it itself, with `vendor/files.js`.

@@ -88,7 +88,7 @@ class Chromium:
         self.close()
 
     def close(self) -> None:
-        """Ends the browser and removes its scratch folder."""
+        """End the browser and remove its scratch folder."""
         self._process.terminate()
         try:
             self._process.wait(10)
@@ -100,7 +100,7 @@ class Chromium:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def open(self, address: str) -> None:
-        """Goes to the address and waits until its document has been read."""
+        """Go to the address and wait until its document has been read."""
         for page in ("about:blank", address):  # So that the same address is a new document.
             self.send("Page.navigate", url=page)
         self.wait_for(
@@ -127,18 +127,18 @@ class Chromium:
         raise PageError(f"{expression} did not become true in {self._timeout_s} s")
 
     def choose_files(self, selector: str, paths: Sequence[Path]) -> None:
-        """What a user does who picks these files."""
+        """Pick these files, as a user does."""
         root = self.send("DOM.getDocument")["root"]["nodeId"]
         node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.send("DOM.setFileInputFiles", nodeId=node, files=[str(p.resolve()) for p in paths])
 
     def resize(self, width: int, height: int, *, mobile: bool = False, scale: float = 1) -> None:
-        """The size of the window, in CSS pixels."""
+        """Set the size of the window, in CSS pixels."""
         size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile}
         self.send("Emulation.setDeviceMetricsOverride", **size)
 
     def screenshot(self, path: Path) -> None:
-        """Writes the window's picture as PNG."""
+        """Write the window's picture as PNG."""
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:

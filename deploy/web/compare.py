@@ -104,6 +104,7 @@ def step_medians(lines: list[str]) -> dict[str, float]:
 
 
 def main() -> None:
+    """Compare, and print what came of it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("images", type=Path)

@@ -14,6 +14,7 @@ SIZES = (180, 192, 512)
 
 
 def main() -> None:
+    """Draw each size."""
     drawing = (HERE / "icon.svg").read_text(encoding="utf-8")
     with Chromium() as browser:
         for size in SIZES:

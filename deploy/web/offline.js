@@ -1,8 +1,8 @@
 // The page without a network: whether it is kept on the device, how many MB that takes, and what is
 // new on the server. Nothing is stored before the user says so, by the button or by installing.
 import { openBundle, serversHash } from "./bundle.js";
-import { $, element, megabytes } from "./elements.js";
 import { findKept, keep, removeAll, stored } from "./kept.js";
+import { $, element } from "./vendor/elements.js";
 
 const SCRIPT = new URL("./service-worker.js", import.meta.url).href;
 const SCOPE = new URL("./", import.meta.url).href;
@@ -98,6 +98,10 @@ async function showState() {
   $("remove").textContent = `Remove from this device (${megabytes(all)})`;
   $("kept").replaceChildren(...page ? [element("li", `the page, ${megabytes(page)}`)] : [],
     ...bundles.map(keptLine));
+}
+
+function megabytes(bytes) {
+  return `${(bytes / 1e6).toFixed(1)}\u00a0MB`;
 }
 
 function keptLine({ name, address, bytes }) {

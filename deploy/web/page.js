@@ -1,9 +1,12 @@
 // The page: what the user gives goes to the worker, what comes back becomes a card.
 // `?bundle=ADDRESS` names another folder than `bundle/`, on the same server.
+import { showFound } from "./answer.js";
 import { folderOf } from "./bundle.js";
-import { $, element, newCard, percent, showAnswer } from "./elements.js";
 import { ofField, ofTransfer } from "./given.js";
 import { showOffline, startOffline } from "./offline.js";
+import {
+  $, newCard, onTransfer, saveAnswers, say, showCount, showFacts,
+} from "./vendor/elements.js";
 import { Speed, copyText, inMilliseconds, inSteps, ofImages } from "./vendor/speed.js";
 
 const worker = new Worker("worker.js", { type: "module" });
@@ -49,12 +52,16 @@ async function predict(file, path = file.name) {
   return { path, ...found };
 }
 
+/** What `densepath predict --json` says of the images on the page; null of those to come. */
+function answers() {
+  return entries.map(({ answer }) => answer);
+}
+
 // For scripts and tests.
 window.densepath = {
   ready: ready.then(({ manifest }) => manifest),
   predict: (file) => predict(file),
-  /** What `densepath predict --json` says of the images on the page; null of those to come. */
-  answers: () => entries.map(({ answer }) => answer),
+  answers,
 };
 window.densepath.ready.catch(() => {}); // The page says it below.
 
@@ -62,12 +69,10 @@ startOffline(address);
 ready.then(showBundle, showFailure);
 
 function showProgress({ loaded, total }) {
-  const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
   $("loading-bar").max = total;
   $("loading-bar").value = loaded;
   // A screen reader is told once, not at every packet.
-  const text = `Loading the bundle: ${megabytes(total)} MB`;
-  if ($("loading-text").textContent !== text) $("loading-text").textContent = text;
+  say($("loading-text"), `Loading the bundle: ${(total / 1e6).toFixed(1)} MB`);
 }
 
 function showFailure(error) {
@@ -100,9 +105,7 @@ function showBundle(opened) {
     "Loaded from": opened.isKept ? "this device" : "the server",
     "Runs on": runtime(opened.backend),
   };
-  for (const [name, text] of Object.entries(facts)) {
-    $("facts").append(element("dt", name), element("dd", text));
-  }
+  showFacts(facts);
   listen();
   showOffline(opened);
 }
@@ -116,23 +119,10 @@ function listen() {
   }
   $("choose-folder").hidden = !("webkitdirectory" in $("folder"));
   $("choose-folder").addEventListener("click", () => $("folder").click());
-  $("save").addEventListener("click", saveAnswers);
+  $("save").addEventListener("click", () => saveAnswers(answers()));
   $("clear").addEventListener("click", clear);
   $("copy").addEventListener("click", () => copyText($("speed-text"), $("copy")));
-  document.addEventListener("paste", async (event) => {
-    answerAll(await ofTransfer(event.clipboardData));
-  });
-  document.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    document.body.classList.add("dragging");
-  });
-  for (const name of ["dragleave", "drop"]) {
-    document.addEventListener(name, () => document.body.classList.remove("dragging"));
-  }
-  document.addEventListener("drop", async (event) => {
-    event.preventDefault();
-    answerAll(await ofTransfer(event.dataTransfer));
-  });
+  onTransfer(async (given) => answerAll(await ofTransfer(given)));
 }
 
 function clear() {
@@ -152,11 +142,12 @@ function answerAll({ images, numLeftOut }) {
   speed.begin(added.length);
   $("cards").prepend(...added.map(({ card }) => card));
   $("results").hidden = false;
+  $("live").textContent = "";
   $("left-out").hidden = numLeftOut === 0;
   $("left-out").textContent = `Left out, as no image: ${numLeftOut} other `
     + `file${numLeftOut === 1 ? "" : "s"} of the folder.`;
   showSpeed();
-  showCount();
+  showCount(answers());
   images.forEach(({ file }, i) => answerOne(file, added[i], speed));
 }
 
@@ -168,7 +159,7 @@ async function answerOne(file, entry, timed) {
     const { decode, preprocess, network } = milliseconds;
     timed.end({ ...milliseconds, total: decode + preprocess + network });
     if (timed !== speed) return; // It was cleared.
-    showAnswer(card, found);
+    showFound(card, found);
     entry.answer = { path, class_ids, labels, scores };
   } catch (error) {
     timed.end(null);
@@ -178,22 +169,8 @@ async function answerOne(file, entry, timed) {
   }
   card.removeAttribute("aria-busy");
   if (timed !== speed) return;
-  showCount();
+  showCount(answers());
   showSpeed();
-}
-
-/** How many are answered; a screen reader is told once all are. */
-function showCount() {
-  const number = entries.length;
-  const done = entries.filter(({ answer }) => answer);
-  const images = `${number} image${number === 1 ? "" : "s"}`;
-  const isDone = done.length === number;
-  $("count").textContent = isDone ? images : `${done.length} of ${images} answered`;
-  $("save").disabled = !isDone || !number;
-  if (!isDone || !number) return;
-  const { path, error, labels, scores } = done.at(-1).answer;
-  const only = error ?? `${labels?.[0]}, ${percent(scores?.[0])}`;
-  $("live").textContent = number === 1 ? `${path}: ${only}` : `${images} answered`;
 }
 
 /** How fast the answers come and what on, as one can read it and copy it. */
@@ -221,14 +198,4 @@ function runtime({ version, threads, cores, isolated }) {
   return `${backend}: browsers allow more on an isolated page only, and this one came without the `
     + "headers Cross-Origin-Opener-Policy and Cross-Origin-Embedder-Policy; kept for use without a "
     + "network, it has them from the next start on";
-}
-
-/** A download of the answers: one JSON object a line, as `densepath predict --json` writes. */
-function saveAnswers() {
-  const lines = window.densepath.answers().map((answer) => `${JSON.stringify(answer)}\n`);
-  const link = element("a");
-  link.href = URL.createObjectURL(new Blob(lines, { type: "application/jsonl" }));
-  link.download = "answers.jsonl";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href));
 }

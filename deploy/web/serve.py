@@ -44,13 +44,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         return str(HERE / inside)
 
     def end_headers(self) -> None:
-        """Adds the headers of isolation."""
+        """Add the headers of isolation."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
 
     def log_message(self, *arguments) -> None:
-        """Says each request, unless it is to be quiet."""
+        """Log each request, unless it is to be quiet."""
         if not self.quiet:
             super().log_message(*arguments)
 
@@ -62,6 +62,7 @@ def server(bundle: Path | None, port: int = 0, *, quiet: bool = False):
 
 
 def main() -> None:
+    """Serve until Ctrl+C."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", nargs="?", type=Path, help="a folder of `densepath export`")
     parser.add_argument("--port", type=int, default=8000)

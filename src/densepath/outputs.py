@@ -42,7 +42,7 @@ FILE_MODE = _usual_mode()
 
 
 @dataclass(frozen=True)
-class Place:
+class OutputPlace:
     """What the path of an output stands for.
 
     Attributes:
@@ -125,7 +125,7 @@ class Place:
                 os.fsync(number)
 
 
-def find_place(path: Path) -> Place:
+def find_place(path: Path) -> OutputPlace:
     """What `path` stands for; the folder that it is in need not be there.
 
     Raises:
@@ -134,20 +134,20 @@ def find_place(path: Path) -> Place:
     """
     if (number := descriptor_of(path)) is not None:
         check_descriptor(number)
-        return Place(path, through=True, descriptor=number)
+        return OutputPlace(path, through=True, descriptor=number)
     try:
         there = path.stat()
     except FileNotFoundError:
-        return Place(follow(path))
+        return OutputPlace(follow(path))
     _check_kind(there.st_mode)
     if not stat.S_ISREG(there.st_mode):
-        return Place(path, through=True)
+        return OutputPlace(path, through=True)
     if not os.access(path, os.W_OK):
         os.close(os.open(path, os.O_WRONLY))  # the system says why not
     real = Path(os.path.realpath(path))
     if not real.exists() or not os.path.samestat(real.stat(), there):
-        return Place(path, through=True)  # a file that only an open one leads to
-    return Place(real, through=not _takes_files(real.parent), old=there)
+        return OutputPlace(path, through=True)  # a file that only an open one leads to
+    return OutputPlace(real, through=not _takes_files(real.parent), old=there)
 
 
 def follow(path: Path) -> Path:

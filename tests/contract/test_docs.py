@@ -340,3 +340,23 @@ def test_what_the_pages_call_by_its_module_is_there():
             except (ImportError, AttributeError):
                 pytest.fail(f"{page.name}: there is no {name}")
     assert {"densepath.load", "densepath.train"} <= called
+
+
+def test_what_the_pages_and_examples_import_is_there():
+    """`from densepath.a import b` in any page or example gives what stands there."""
+    found = [
+        (path.name, f"{module}:{name.split()[0]}")
+        for path in (*PAGES, *(ROOT / "examples").glob("*.py"))
+        for module, names in re.findall(
+            r"^ *from (densepath[\w.]*) import ([\w ,]+)$",
+            path.read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+        for name in names.split(",")
+    ]
+    assert len(found) >= 2
+    for page, name in found:
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            pytest.fail(f"{page}: there is no {name}")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from densepath.errors import DataError, ParityError
-from densepath.exporting.parity import Parity, PixelRow, Row, check_parity, compare
+from densepath.exporting.parity import EngineRow, Parity, PixelRow, check_parity, compare
 from densepath.exporting.parity_images import PHOTOGRAPHS, collect_images
 from densepath.images.decode import open_image
 
@@ -80,16 +80,16 @@ def test_logits_that_are_all_zero_must_be_met_exactly():
     assert figures(zero + 1e-9, zero)["relative"] == np.inf
 
 
-def row(**changes) -> Row:
+def row(**changes) -> EngineRow:
     values = {
         **{"format": "onnx", "engine": "onnxruntime", "preprocess": "Pillow", "size": "32 × 32"},
         **{"batch_size": 4, "max_difference": 1e-6, "relative": 1e-7, "top1": 1.0, "ties": 0},
         **{"top5": 1.0, "score": 1e-7},
     }
-    return Row(**{**values, **changes})
+    return EngineRow(**{**values, **changes})
 
 
-def report(*rows: Row, pixels: tuple[PixelRow, ...] = ()) -> Parity:
+def report(*rows: EngineRow, pixels: tuple[PixelRow, ...] = ()) -> Parity:
     return Parity("tiny", "2 images: a.zip", ["a.jpg", "b.jpg"], 2, list(rows), list(pixels))
 
 

@@ -237,7 +237,7 @@ def test_a_kept_page_is_isolated_by_itself(site, tab, image):
     assert "headers" not in tab.text("speed-text")
 
 
-@pytest.mark.parametrize("name", ["style.css", "page.js", "index.html", "vendor/speed.js"])
+@pytest.mark.parametrize("name", ["vendor/style.css", "page.js", "index.html", "vendor/speed.js"])
 def test_a_new_version_is_announced_and_comes_whole(site, tab, name):
     tab.visit(site.address)
     tab.keep()
@@ -269,7 +269,7 @@ def test_of_two_tabs_one_brings_the_new_version_and_the_other_is_told(site, tab)
     tab.visit(site.address)
     tab.keep()
     tab.visit(site.address)
-    site.change("style.css")
+    site.change("vendor/style.css")
     other = tab.send("Target.createTarget", url=site.address, background=True)["targetId"]
     waiting = "navigator.serviceWorker.getRegistration().then(({ waiting }) => waiting"
     tab.wait_for(f"{waiting} !== null)")
@@ -279,11 +279,11 @@ def test_of_two_tabs_one_brings_the_new_version_and_the_other_is_told(site, tab)
     assert "This page has a new version." in tab.text("update")
     tab.click("reload")
     tab.reloaded()
-    assert NEW in tab.file("style.css")
+    assert NEW in tab.file("vendor/style.css")
     tab.send("Target.closeTarget", targetId=other)
 
 
-@pytest.mark.parametrize("name", ["style.css", "vendor/ort-wasm-simd-threaded.mjs", "missing"])
+@pytest.mark.parametrize("name", ["page.css", "vendor/ort-wasm-simd-threaded.mjs", "missing"])
 def test_a_version_of_which_a_file_is_missing_or_another_is_not_taken(site, tab, image, name):
     """As while a new build is being copied to a server."""
     tab.visit(site.address)
@@ -382,14 +382,14 @@ def test_removing_leaves_nothing_and_the_page_can_be_kept_again(site, tab, image
 def test_what_the_browser_threw_away_comes_from_the_server_as_a_whole(site, tab):
     tab.visit(site.address)
     tab.keep()
-    site.change("style.css")
+    site.change("vendor/style.css")
     site.change("engine.js")
     tab.run("""caches.keys().then(async (names) => {
         const cache = await caches.open(names.find((name) => name.includes(" page ")));
         await cache.delete((await cache.keys()).find(({ url }) => url.endsWith("/style.css")));
     })""")
     tab.visit(site.address)
-    assert NEW in tab.file("style.css")
+    assert NEW in tab.file("vendor/style.css")
     assert NEW in tab.file("engine.js")
 
 
@@ -504,7 +504,8 @@ def test_the_build_lists_every_file_of_the_page(site):
         for script in site.page.glob("*.js")
         for found in re.findall(r'(?:from|import) "(\./[^"]+)"', script.read_text(encoding="utf-8"))
     }
-    assert {"index.html", "style.css", "complete.js", "worker.js", *imported} <= {*listed}
+    named = {"index.html", "page.css", "vendor/style.css", "complete.js", "worker.js"}
+    assert named | imported <= {*listed}
     assert not {name for name in listed if name.endswith((".py", ".json", "build.mjs"))} - {
         "vendor/manifest-1.json"
     }

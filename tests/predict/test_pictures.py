@@ -23,7 +23,7 @@ from densepath.evaluation.report import Report
 from densepath.images.preprocess import Preprocess
 from densepath.metrics import metrics
 from densepath.npu.description import CompiledFor, Description, Placement
-from densepath.npu.estimate import Estimate, LayerCost, NotCounted
+from densepath.npu.estimate import Estimate, NotCounted, OperatorCost
 from densepath.npu.figure import draw_profile
 from densepath.npu.layout import Layout
 from densepath.npu.profile import Profile
@@ -292,7 +292,7 @@ def made_profile(count):
     """The profile of a program with so many layers."""
     area = dict.fromkeys(("compute", "SRAM", "DRAM", "flash"), 1)
     layers = [
-        LayerCost(f"$l{i}^$", "Conv2D", "CONV", True, 100 + i, area, 10, 0.1, "SRAM")
+        OperatorCost(f"$l{i}^$", "Conv2D", "CONV", True, 100 + i, area, 10, 0.1, "SRAM")
         for i in range(count)
     ]
     memory = {"sram": 1, "dram": 0, "on_chip_flash": 0, "off_chip_flash": 0}

@@ -36,6 +36,7 @@ PATHS = [
     ("POST", "/v2/repository/models/{name}/unload"),
     ("GET", "/"),
     ("GET", "/page/style.css"),
+    ("GET", "/page/page.css"),
     ("GET", "/page/page.js"),
     ("GET", "/page/cards.js"),
     ("GET", "/page/elements.js"),

@@ -38,7 +38,7 @@ DTYPES: dict[int, type[np.generic]] = {
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TfliteTensor:
     """A value that flows, or a constant.
 
     Attributes:
@@ -88,13 +88,13 @@ class Operator:
 
     index: int
     kind: str
-    inputs: tuple[Tensor | None, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[TfliteTensor | None, ...]
+    outputs: tuple[TfliteTensor, ...]
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Network:
+class TfliteNetwork:
     """The first, only subgraph of a file.
 
     `offsets` has the place in the arena that the compiler gave each tensor, in bytes: −1 where the
@@ -102,14 +102,14 @@ class Network:
     """
 
     path: Path
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TfliteTensor, ...]
     operators: tuple[Operator, ...]
-    input: Tensor
-    output: Tensor
+    input: TfliteTensor
+    output: TfliteTensor
     offsets: tuple[int, ...] = ()
 
 
-def read_network(path: str | Path) -> Network:
+def read_network(path: str | Path) -> TfliteNetwork:
     """The network in a `.tflite` file.
 
     Raises:
@@ -121,7 +121,7 @@ def read_network(path: str | Path) -> Network:
     return parse_network(_read_bytes(path), path)
 
 
-def parse_network(content: bytes, path: Path = Path("network.tflite")) -> Network:
+def parse_network(content: bytes, path: Path = Path("network.tflite")) -> TfliteNetwork:
     """The network of a file's bytes; `path` is the file's, and its name in messages.
 
     Raises:
@@ -142,7 +142,7 @@ def parse_network(content: bytes, path: Path = Path("network.tflite")) -> Networ
             for i, one in enumerate(graph.operators)
         )
         ends = tensors[int(graph.inputs[0])], tensors[int(graph.outputs[0])]
-        return Network(path, tensors, operators, *ends, _offsets(model))
+        return TfliteNetwork(path, tensors, operators, *ends, _offsets(model))
 
 
 def unpack(content: bytes, path: Path = Path("network.tflite")) -> Any:
@@ -237,7 +237,7 @@ def _offsets(model: Any) -> tuple[int, ...]:
     return ()
 
 
-def _tensor(index: int, one: Any, buffers: list[Any]) -> Tensor:
+def _tensor(index: int, one: Any, buffers: list[Any]) -> TfliteTensor:
     """A tensor; its constant is a view of the buffer."""
     if one.type not in DTYPES:
         raise ValueError(f"tensor {index} is of type {one.type}")
@@ -250,7 +250,7 @@ def _tensor(index: int, one: Any, buffers: list[Any]) -> Tensor:
     data = None
     if held is not None and len(held):
         data = np.asarray(held, np.uint8).view(dtype).reshape(shape)
-    return Tensor(
+    return TfliteTensor(
         index=index,
         name=(one.name or b"").decode("utf-8", "replace"),
         shape=shape,
@@ -262,7 +262,7 @@ def _tensor(index: int, one: Any, buffers: list[Any]) -> Tensor:
     )
 
 
-def _operator(index: int, one: Any, kind: str, tensors: tuple[Tensor, ...]) -> Operator:
+def _operator(index: int, one: Any, kind: str, tensors: tuple[TfliteTensor, ...]) -> Operator:
     """An operator with its tensors in place of their numbers."""
     options = vars(one.builtinOptions) if one.builtinOptions is not None else {}
     inputs = tuple(tensors[i] if i >= 0 else None for i in map(int, one.inputs))

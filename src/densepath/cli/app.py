@@ -108,6 +108,7 @@ def __getattr__(name: str) -> typer.Typer:
 
 
 def _print_version(wanted: bool) -> None:
+    """Print the version and exit, where it is asked for."""
     if wanted:
         typer.echo(f"densepath {__version__}")
         raise typer.Exit
@@ -136,7 +137,7 @@ def main() -> None:
 
 
 def _set_environment() -> None:
-    """What libraries read when they are imported, unless the user has set it."""
+    """Set what libraries read when they are imported, unless the user has set it."""
     # Threads that wait for others sleep soon: spinning as long as the OpenMP runtime does by
     # default costs a shared machine two thirds of its speed. Read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)

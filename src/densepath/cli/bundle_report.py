@@ -57,6 +57,10 @@ def _cells(row: dict, worst: dict, resizer: str) -> list[str]:
     """The figures of a row as text."""
     pixels = percent(worst["pixels"]["share"], 3) if resizer == "graph" else ""
     return [
-        *(f"{row['relative']:.1e}", percent(row["top1"]), str(row["ties"])),
-        *(percent(row["top5"]), f"{row['score']:.1e}", pixels),
+        f"{row['relative']:.1e}",
+        percent(row["top1"]),
+        str(row["ties"]),
+        percent(row["top5"]),
+        f"{row['score']:.1e}",
+        pixels,
     ]

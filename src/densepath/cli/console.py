@@ -45,24 +45,24 @@ def stderr() -> Console:
 
 
 def print_lines(lines: Iterable[str], console: Console) -> None:
-    """Lines of text, as they stand and as long as they are."""
+    """Print lines of text, as they stand and as long as they are."""
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on one line of standard output."""
+    """Print one JSON document on one line of standard output."""
     sys.stdout.write(to_json(value) + "\n")
 
 
 def speak_utf8() -> None:
-    """Standard output is UTF-8 whatever the locale; what a stream cannot hold is escaped."""
+    """Make standard output UTF-8 whatever the locale; what a stream cannot hold is escaped."""
     for stream, encoding in ((sys.stdout, "utf-8"), (sys.stderr, None)):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding=encoding, errors=READABLE)
 
 
 def note(message: str) -> None:
-    """A message for the person, on standard error."""
+    """Print a message for the person, on standard error."""
     sys.stderr.write(message + "\n")
     sys.stderr.flush()
 
@@ -71,20 +71,20 @@ class _Notes(logging.Handler):
     """What the library logs, as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """The message alone on a line; where nobody listens, nothing."""
+        """Print the message alone on a line; where nobody listens, nothing."""
         with suppress(OSError, ValueError):
             note(record.getMessage())
 
 
 def show_notes() -> None:
-    """The library's own log reaches the person as notes, and matplotlib's not at all."""
+    """Print the library's own log as notes, and nothing of matplotlib's."""
     logger = logging.getLogger(LOGGER)
     logger.handlers, logger.propagate = [_Notes(logging.WARNING)], False
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
 
 
 def note_unreadable(named: Sequence[str], total: int) -> None:
-    """Names the first unreadable images, `PATH: REASON` each, and counts the rest of `total`."""
+    """Name the first unreadable images, `PATH: REASON` each, and count the rest of `total`."""
     shown = named[:NAMED_FAILURES]
     for line in shown:
         note(f"could not be read: {line}")

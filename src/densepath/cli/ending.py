@@ -17,7 +17,7 @@ SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 @contextmanager
 def tidy_when_ended() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP unwind the program as Ctrl-C does: it exits with 128 and theirs.
+    """Unwind the program on SIGTERM and SIGHUP as on Ctrl-C; it exits with 128 and theirs.
 
     A signal that the caller has switched off (`nohup`) stays so. Processes that are forked
     meanwhile end at once.

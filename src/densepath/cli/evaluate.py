@@ -140,7 +140,7 @@ def _reading(
 
 
 def _print_figures(report: Report) -> None:
-    """The overall figures and the weakest classes as tables."""
+    """Print the overall figures and the weakest classes as tables."""
     from rich.table import Table
 
     from densepath.evaluation.report import shown

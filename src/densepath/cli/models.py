@@ -67,7 +67,7 @@ def models(
 
 
 def _show_layers(specs: Sequence[ModelSpec], size: int | None, *, json: bool) -> None:
-    """The layers of each model, in the order in which they run."""
+    """Print the layers of each model, in the order in which they run."""
     from densepath.models.cost import count_layers
 
     counted = [
@@ -103,7 +103,7 @@ def _layer(model: str, num_classes: int, one: LayerCost) -> dict[str, Any]:
 
 
 def _print_layers(model: str, rows: list[dict[str, Any]]) -> None:
-    """The layers of a model as a table, for a person."""
+    """Print the layers of a model as a table, for a person."""
     from rich.table import Table
 
     table = Table(title=model, box=None, header_style="bold", pad_edge=False)
@@ -159,7 +159,7 @@ def _row(spec: ModelSpec, size: int | None, batch_size: int) -> dict[str, Any]:
 
 
 def _print_table(rows: list[dict[str, Any]], batch_size: int) -> None:
-    """What one chooses a model by, in 80 columns; `--json` has the rest."""
+    """Print what one chooses a model by, in 80 columns; `--json` has the rest."""
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)

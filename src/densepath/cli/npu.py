@@ -50,7 +50,7 @@ def targets(
 
 
 def _print_targets(rows: list[dict], *, fitted: bool) -> None:
-    """The rows as a table."""
+    """Print the rows as a table."""
     from rich.table import Table
 
     from densepath.npu.estimate import NotCounted

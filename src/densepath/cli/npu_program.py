@@ -82,7 +82,7 @@ def simulate(
 
 
 def _print_simulation(made: Simulation, *, json: bool) -> None:
-    """The answer and its integers."""
+    """Print the answer and its integers."""
     best = made.prediction
     if json:
         print_json({**best.to_dict(), "logits": made.logits.tolist(), "seconds": made.seconds})
@@ -137,7 +137,7 @@ def profile(
 
 
 def _print_profile(made: Profile, layers: int, console: Console, *, json: bool) -> None:
-    """The costliest layers, and what they come to."""
+    """Print the costliest layers, and their sum."""
     if json:
         print_json(made.to_dict())
         return
@@ -151,8 +151,12 @@ def _print_profile(made: Profile, layers: int, console: Console, *, json: bool) 
         table.add_column(title, justify="right")
     for one in sorted(made.on_npu, key=lambda one: -one.cycles)[:layers]:
         table.add_row(
-            *(one.name, one.operator, one.bound_by, f"{made.milliseconds(one):.3f}"),
-            *(percent(one.cycles / max(made.cycles, 1)), percent(one.utilisation)),
+            one.name,
+            one.operator,
+            one.bound_by,
+            f"{made.milliseconds(one):.3f}",
+            percent(one.cycles / max(made.cycles, 1)),
+            percent(one.utilisation),
         )
     for one in sorted(made.on_cpu, key=lambda one: -one.macs)[:layers]:
         table.add_row(one.name, one.operator, one.bound_by, *["not counted"] * 3)

@@ -15,7 +15,7 @@ from densepath.choices import TOP_K, AnswerFormat, Mode, OnError
 from densepath.cli import options, outputs
 from densepath.cli.console import note
 from densepath.cli.streams import input_lines
-from densepath.cli.tally import Tally
+from densepath.cli.tally import AnswerTally
 from densepath.errors import UsageError
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def predict(
         "batch_size": batch_size,
         "live": STDIN in paths,
     }
-    tally = Tally(stop_at_failure=on_error == "fail")
+    tally = AnswerTally(stop_at_failure=on_error == "fail")
     try:
         with predictor:
             if explain is None:
@@ -175,7 +175,7 @@ def predict(
 
 
 def _check_channels(predictor: Predictor) -> None:
-    """Returns when files can be read for the network.
+    """Raise unless files can be read for the network.
 
     Raises:
         UsageError: it takes other channels than files are read with.
@@ -224,7 +224,9 @@ def _open_output(path: Path | None) -> Iterator[TextIO]:
         yield file
 
 
-def _drawn(explanations: Iterator[Explanation], folder: Path, tally: Tally) -> Iterator[Prediction]:
+def _drawn(
+    explanations: Iterator[Explanation], folder: Path, tally: AnswerTally
+) -> Iterator[Prediction]:
     """The answers; a picture of each is in `folder` before the next is made, or it is counted."""
     from densepath.predict.pictures import explanation_name, save_explanation
 

@@ -85,7 +85,7 @@ def read_changes(
 
 
 def note_preprocess(preprocess: Preprocess, origin: str) -> None:
-    """Says the preprocessing, where it comes from, and, where it was guessed, what to do."""
+    """Print the preprocessing, where it comes from, and, where it was guessed, what to do."""
     note(f"preprocessing: {preprocess.to_text()}")
     cure = ". Other values: --size, --resize-short, --crop-pct, --interpolation, --mean, --std"
     note(f"it is {origin}{cure if origin.startswith('guessed') else ''}")

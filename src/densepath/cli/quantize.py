@@ -138,7 +138,7 @@ def _report(bundle: Bundle, *, json: bool) -> None:
 
 
 def _print_forms(said: dict) -> None:
-    """The formats and their scores as a table."""
+    """Print the formats and their scores as a table."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -150,7 +150,9 @@ def _print_forms(said: dict) -> None:
         score, operators = form["tried"][form["method"]], form["operators"]
         ratio = score["snr_db"]
         table.add_row(
-            *(name, form["method"], percent(score["agreement"])),
+            name,
+            form["method"],
+            percent(score["agreement"]),
             "exact" if ratio is None else f"{ratio:.1f}",
             "" if operators is None else percent(operators["share"]),
             f"{form['size_bytes'] / 1e6:.2f}",

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from typing import Any
 
 
-class _Output(io.TextIOWrapper):
+class _StandardOutput(io.TextIOWrapper):
     """Standard output, which remembers that it could not be written."""
 
     failure: OSError | None = None
 
     def write(self, text: str) -> int:
-        """As a text stream does."""
+        """Write the text, as a text stream does, and note a failure."""
         try:
             return super().write(text)
         except OSError as error:
@@ -28,7 +28,7 @@ class _Output(io.TextIOWrapper):
             raise
 
     def flush(self) -> None:
-        """As a text stream does."""
+        """Flush, as a text stream does, and note a failure."""
         try:
             super().flush()
         except OSError as error:
@@ -36,18 +36,18 @@ class _Output(io.TextIOWrapper):
             raise
 
 
-class _Errors(_Output):
+class _StandardError(_StandardOutput):
     """Standard error; where it cannot be written nobody can be told, and the work goes on."""
 
     def write(self, text: str) -> int:
-        """As a text stream does, or nothing."""
+        """Write the text, as a text stream does, or nothing."""
         try:
             return super().write(text)
         except OSError:
             return len(text)
 
     def flush(self) -> None:
-        """As a text stream does, or nothing."""
+        """Flush, as a text stream does, or do nothing."""
         try:
             super().flush()
         except OSError:
@@ -63,13 +63,13 @@ def open_streams() -> None:
     if sys.stdin is None:
         sys.stdin = open(_occupy(0, os.O_RDONLY), encoding="utf-8")  # noqa: SIM115
     if sys.stdout is None:  # one that cannot be written: to lose an answer is an error
-        sys.stdout = _Output(_buffer(_occupy(1, os.O_RDONLY)), encoding="utf-8")
+        sys.stdout = _StandardOutput(_buffer(_occupy(1, os.O_RDONLY)), encoding="utf-8")
     elif sys.stdout is sys.__stdout__:
-        sys.stdout = _like(_Output, sys.stdout)
+        sys.stdout = _like(_StandardOutput, sys.stdout)
     if sys.stderr is None:
-        sys.stderr = _Errors(_buffer(_occupy(2, os.O_WRONLY)), encoding="utf-8")
+        sys.stderr = _StandardError(_buffer(_occupy(2, os.O_WRONLY)), encoding="utf-8")
     elif sys.stderr is sys.__stderr__:
-        sys.stderr = _like(_Errors, sys.stderr)
+        sys.stderr = _like(_StandardError, sys.stderr)
 
 
 def _occupy(number: int, flags: int) -> int:
@@ -97,7 +97,7 @@ def _buffer(number: int) -> io.BufferedWriter:
     return io.BufferedWriter(Raw())
 
 
-def _like(kind: type[_Output], stream: Any) -> _Output:
+def _like(kind: type[_StandardOutput], stream: Any) -> _StandardOutput:
     """A stream of that kind in place of the one that Python has made."""
     return kind(
         stream.buffer,

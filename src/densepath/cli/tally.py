@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Tally:
+class AnswerTally:
     """Counts answers as they pass, and the first failures by name.
 
     `seen`: the answers, and with them the failures, are before the person's eyes.
@@ -49,7 +49,7 @@ class Tally:
                 yield prediction
 
     def _count(self, prediction: Prediction) -> None:
-        """One more."""
+        """Count one more answer."""
         if prediction.error is None:
             self.answered += 1
             return

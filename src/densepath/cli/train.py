@@ -191,7 +191,7 @@ def train(
 
 
 def _report(result: RunResult, json: bool, *, speaks: bool) -> None:
-    """Prints the result in the leading process; ends with a signal's exit code if one came."""
+    """Print the result in the leading process; exit with a signal's code if one came."""
     if speaks:
         if json:
             print_json(result.to_dict())
@@ -213,7 +213,7 @@ def _report(result: RunResult, json: bool, *, speaks: bool) -> None:
 
 
 def _note_finished(result: RunResult) -> None:
-    """Says that there was nothing to do, and what can be done."""
+    """Print that there was nothing to do, and what can be done."""
     from densepath.training.more_epochs import describe_more
     from densepath.training.run_folder import read_run_recipe
 

@@ -42,17 +42,20 @@ class Script(NamedTuple):
 
 SCRIPTS = (
     Script(
-        *("Japanese", ("HIRAGANA", "KATAKANA")),
+        "Japanese",
+        ("HIRAGANA", "KATAKANA"),
         ("Noto Sans CJK JP", "IPAexGothic", "IPAGothic", "TakaoGothic", "VL Gothic", "Yu Gothic"),
         "fonts-noto-cjk",
     ),
     Script(
-        *("Korean", ("HANGUL",)),
+        "Korean",
+        ("HANGUL",),
         ("Noto Sans CJK KR", "NanumGothic", "UnDotum", "Malgun Gothic", "Apple SD Gothic Neo"),
         "fonts-noto-cjk",
     ),
     Script(
-        *("Chinese", ("CJK", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH", "KANGXI", "BOPOMOFO")),
+        "Chinese",
+        ("CJK", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH", "KANGXI", "BOPOMOFO"),
         ("Noto Sans CJK SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Microsoft YaHei"),
         "fonts-noto-cjk",
     ),
@@ -62,7 +65,7 @@ OTHER_PACKAGE = "fonts-noto-core"
 
 
 def use_fonts(figure: Figure) -> None:
-    """Every text of the figure is drawn with fonts that have its characters, where there are any.
+    """Set for every text of the figure fonts that have its characters, where there are any.
 
     What no installed font has is drawn as boxes, and said once a process.
     """

@@ -53,7 +53,7 @@ def save_picture(path: str | Path, draw: Callable[[], Figure], *, dpi: int = DPI
 def try_to_write(
     path: str | Path, write: Callable[[Path], None], *, key: Hashable = None
 ) -> str | None:
-    """The picture `path`, written by `write` to a temporary file; on failure the reason.
+    """Write the picture `path` by `write`, by a temporary file; gives the reason on failure.
 
     Raises nothing for any reason that lies in fonts, values, memory or the disk: what a picture
     shows stands in files of its own, which must not be lost with it. The reason is logged, once
@@ -119,7 +119,7 @@ def new_figure(width: float, height: float, title: str, *caption: str, gap: floa
 
 
 def explain_colours(axes: Axes, colours: Iterable[tuple[str, str]]) -> None:
-    """A key above the axes: (name, colour) of each kind of bar."""
+    """Draw a key above the axes: (name, colour) of each kind of bar."""
     from matplotlib.patches import Patch
 
     axes.legend(
@@ -149,7 +149,7 @@ def _wrapped(text: str, width: float, points: float, *, em: float) -> str:
 
 @contextmanager
 def plain_matplotlib() -> Iterator[None]:
-    """Within, matplotlib has its own defaults, reads no formulas, and says nothing."""
+    """Give matplotlib its own defaults within the block; it reads no formulas, and says nothing."""
     with _one_at_a_time, quiet_matplotlib():
         import matplotlib
 
@@ -161,7 +161,7 @@ def plain_matplotlib() -> Iterator[None]:
 
 @contextmanager
 def quiet_matplotlib() -> Iterator[None]:
-    """Within, no warning of matplotlib reaches the user; missing characters are ours to tell."""
+    """Silence matplotlib within the block; missing characters are ours to tell."""
     logger = logging.getLogger("matplotlib")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -43,7 +43,7 @@ Say: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Row:
+class Rung:
     """A form of the network: its Report, and how it compares with the first form.
 
     Attributes:
@@ -111,7 +111,7 @@ class Ladder:
         overlap: how many of the images it was trained on.
     """
 
-    rows: list[Row]
+    rows: list[Rung]
     data: str
     num_classes: int
     overlap: Overlap
@@ -155,7 +155,7 @@ def _in_cell(text: str) -> str:
     return in_markdown(text) if text else ""
 
 
-def _cells(row: Row) -> dict[str, str]:
+def _cells(row: Rung) -> dict[str, str]:
     """The figures of a row as text, by their titles; `NUM_NAMES` names come first."""
     return {
         "form": row.name,
@@ -362,12 +362,12 @@ def _time(forms: Sequence[Form], dataset: Dataset) -> list[float | None]:
     return [statistics.median(times) if times else None for times in spent]
 
 
-def _row(form: Form, found: _Answered, first: _Answered, latency_ms: float | None) -> Row:
+def _row(form: Form, found: _Answered, first: _Answered, latency_ms: float | None) -> Rung:
     """The figures of a form, beside the first form's on the same images."""
     places = np.searchsorted(first.places, found.places)
     reference, right = first.logits[places], first.right[places]
     ratio = signal_to_noise(found.logits, reference)
-    return Row(
+    return Rung(
         found.report,
         agreement=float((found.logits.argmax(1) == reference.argmax(1)).mean()),
         snr_db=ratio if math.isfinite(ratio) else None,

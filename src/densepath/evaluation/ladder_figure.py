@@ -18,7 +18,7 @@ from densepath.drawing.picture import (
     new_figure,
     save_picture,
 )
-from densepath.evaluation.ladder import TIMED_RUNS, Ladder, Row
+from densepath.evaluation.ladder import TIMED_RUNS, Ladder, Rung
 from densepath.wording import literal, percent
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _draw(ladder: Ladder) -> Figure:
     return figure
 
 
-def _draw_scores(axes: Axes, rows: Sequence[Row]) -> None:
+def _draw_scores(axes: Axes, rows: Sequence[Rung]) -> None:
     """A dot a row, and its figures behind it; the axis shows the part where the dots are."""
     scores = [100 * row.top1 for row in rows]
     finite = [score for score in scores if math.isfinite(score)] or [0.0]
@@ -75,7 +75,7 @@ def _draw_scores(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= min(100, high)])
 
 
-def _draw_bars(axes: Axes, rows: Sequence[Row], values: Sequence[float | None], name: str) -> None:
+def _draw_bars(axes: Axes, rows: Sequence[Rung], values: Sequence[float | None], name: str) -> None:
     """A bar a row from zero, with its value behind it."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     most = max(known, default=0) or 1.0
@@ -94,17 +94,17 @@ def _three_digits(value: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _name(row: Row) -> str:
+def _name(row: Rung) -> str:
     """The form, and below it what ran it."""
     return f"{literal(row.name, NAME)}\n{literal(row.report.engine, NAME)}"
 
 
-def _colour(row: Row) -> str:
+def _colour(row: Rung) -> str:
     """By the row's precision."""
     return COLOURS.get(row.report.precision, OTHER_COLOUR)
 
 
-def _said(row: Row) -> str:
+def _said(row: Rung) -> str:
     """`77.58 % (−0.02), agrees 99.0 %`."""
     lost = "" if row.snr_db is None else f" ({0 - row.lost_points:+.2f})"
     return f"{percent(row.top1, 2)}{lost}, agrees {percent(row.agreement)}"

@@ -22,13 +22,13 @@ CONFIG = {"cpp_cache_precompile_headers": False, "aot_inductor.precompile_header
 
 
 def write(job: Job) -> dict[str, str]:
-    """The package is in the folder; the names of the parts, and the machine that it is for."""
+    """Write the package into the folder; gives the parts and the machine that it is for."""
     write_aoti(job.program, job.folder / "model.pt2")
     return {"model": "model.pt2", "machine": platform.machine(), "system": platform.system()}
 
 
 def write_aoti(program: ExportedProgram, path: Path) -> None:
-    """The package is at `path`; compiling takes a minute or more.
+    """Write the package to `path`; compiling takes a minute or more.
 
     Raises:
         EngineError: the compiler failed.
@@ -54,7 +54,7 @@ def write_aoti(program: ExportedProgram, path: Path) -> None:
 
 
 def check_compiler() -> None:
-    """Returns when there is a C++ compiler.
+    """Raise unless there is a C++ compiler.
 
     Raises:
         EngineError: there is none.

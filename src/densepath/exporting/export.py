@@ -88,7 +88,7 @@ def export(
             checkpoint, folder, formats, dynamic_size=dynamic_size, opset=opset, say=say
         )
         parity = measure_parity(
-            *(checkpoint, folder, parts, chosen, batch_sizes), dynamic_size=dynamic_size, say=say
+            checkpoint, folder, parts, chosen, batch_sizes, dynamic_size=dynamic_size, say=say
         )
         write_text(folder / "parity.md", parity.to_markdown())
         write_json(folder / "parity.json", parity.to_dict())
@@ -147,7 +147,7 @@ def missing_packages(formats: Iterable[str]) -> dict[str, str]:
 
 
 def check_packages(formats: Sequence[str]) -> None:
-    """Returns when what the formats need is there, before anything takes its time.
+    """Raise unless what the formats need is there, before anything takes its time.
 
     Raises:
         MissingPackageError: packages are not installed; it names them all.
@@ -171,7 +171,7 @@ def write_formats(
     opset: int = OPSET,
     say: Say = lambda step: None,
 ) -> dict[str, dict[str, str]]:
-    """The files of these formats are in `folder`; the names of the parts, a format each.
+    """Write the files of these formats into `folder`; gives each format's names of its parts.
 
     Raises:
         MissingPackageError: what a format needs is not installed.
@@ -186,7 +186,7 @@ def write_formats(
 
 
 def _check_numbers(num_images: int, batch_sizes: Sequence[int]) -> None:
-    """Returns when images and batches are at least one each."""
+    """Raise unless images and batches are at least one each."""
     check_count("num_images", num_images)
     if not batch_sizes:
         raise UsageError("batch sizes []: name at least one, each 1 or more.")
@@ -201,7 +201,7 @@ def _at_size(checkpoint: Checkpoint, size: int | tuple[int, int]) -> Checkpoint:
 
 
 def _check(parity: Parity, failed: Path | None) -> None:
-    """Returns when no bound is broken; else the report goes to `failed`, if that is named."""
+    """Raise if a bound is broken, after writing the report to `failed`, if that is named."""
     if failed is not None and parity.broken():
         write_text(failed / "parity.md", parity.to_markdown())
         write_json(failed / "parity.json", parity.to_dict())

@@ -1,6 +1,6 @@
 """A runtime's graph, built with Python's operators: what `preprocess_graph.py` is written in.
 
-A runtime brings an `Operations`; a `Tensor` is one of its tensors.
+A runtime brings an `Operations`; a `GraphTensor` is one of its tensors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-Kind = Literal["whole", "real", "byte", "truth"]
+NumberKind = Literal["whole", "real", "byte", "truth"]
 
 
 class Operations(ABC):
@@ -23,7 +23,7 @@ class Operations(ABC):
     """
 
     @abstractmethod
-    def constant(self, value: Any, kind: Kind) -> Any:
+    def constant(self, value: Any, kind: NumberKind) -> Any:
         """A tensor of the numbers or array `value`."""
 
     @abstractmethod
@@ -35,7 +35,7 @@ class Operations(ABC):
         """⌊a / b⌋ of whole numbers, b above 0; exact."""
 
     @abstractmethod
-    def cast(self, tensor: Any, kind: Kind) -> Any:
+    def cast(self, tensor: Any, kind: NumberKind) -> Any:
         """The tensor's values as another kind; real → whole truncates."""
 
     @abstractmethod
@@ -67,162 +67,167 @@ class Operations(ABC):
         """The sum along an axis, which stays with size 1."""
 
     @abstractmethod
-    def either(self, condition: Any, yes: Body, no: Body, *tensors: Tensor) -> Tensor:
+    def either(self, condition: Any, yes: Body, no: Body, *tensors: GraphTensor) -> GraphTensor:
         """`yes(*tensors)` where the condition of rank 0 holds, else `no(*tensors)`."""
 
     @abstractmethod
-    def each(self, body: Body, number: int, *tensors: Tensor) -> Tensor:
+    def each(self, body: Body, number: int, *tensors: GraphTensor) -> GraphTensor:
         """`body(i, *tensors)` of i = 0 … number − 1 (rank 0), stacked along a new first axis."""
 
     @abstractmethod
-    def rounded_side(self, long: Tensor, short: Tensor, resize_short: int) -> Tensor:
+    def rounded_side(self, long: GraphTensor, short: GraphTensor, resize_short: int) -> GraphTensor:
         """Python's `round(long * (resize_short / short))`, to the last half."""
 
     @abstractmethod
     def resize_like_pillow(
-        self, image: Tensor, rows: Axis, columns: Axis, kernel: str, channels: int
-    ) -> Tensor:
+        self, image: GraphTensor, rows: Axis, columns: Axis, kernel: str, channels: int
+    ) -> GraphTensor:
         """The crop of the byte image [height, width, channels] resized by Pillow's arithmetic."""
 
 
 @dataclass(frozen=True, eq=False)
-class Tensor:
+class GraphTensor:
     """A runtime's tensor with Python's operators; numbers become constants of its kind."""
 
     to: Operations
     handle: Any
-    kind: Kind
+    kind: NumberKind
 
-    def __add__(self, other: Tensor | float) -> Tensor:
+    def __add__(self, other: GraphTensor | float) -> GraphTensor:
         return self._apply("Add", other)
 
-    def __sub__(self, other: Tensor | float) -> Tensor:
+    def __sub__(self, other: GraphTensor | float) -> GraphTensor:
         return self._apply("Sub", other)
 
-    def __rsub__(self, other: float) -> Tensor:
+    def __rsub__(self, other: float) -> GraphTensor:
         return self.constant(other)._apply("Sub", self)
 
-    def __mul__(self, other: Tensor | float) -> Tensor:
+    def __mul__(self, other: GraphTensor | float) -> GraphTensor:
         return self._apply("Mul", other)
 
-    def __truediv__(self, other: Tensor | float) -> Tensor:
+    def __truediv__(self, other: GraphTensor | float) -> GraphTensor:
         return self._apply("Div", other)
 
-    def __floordiv__(self, other: Tensor | float) -> Tensor:
+    def __floordiv__(self, other: GraphTensor | float) -> GraphTensor:
         return self._new(self.to.floor_divide(self.handle, self._like(other).handle))
 
-    def __matmul__(self, other: Tensor) -> Tensor:
+    def __matmul__(self, other: GraphTensor) -> GraphTensor:
         return self._apply("MatMul", other)
 
-    def __and__(self, other: Tensor) -> Tensor:
+    def __and__(self, other: GraphTensor) -> GraphTensor:
         return self._apply("And", other)
 
-    def __lt__(self, other: Tensor | float) -> Tensor:
+    def __lt__(self, other: GraphTensor | float) -> GraphTensor:
         return self._apply("Less", other, "truth")
 
-    def __gt__(self, other: Tensor | float) -> Tensor:
+    def __gt__(self, other: GraphTensor | float) -> GraphTensor:
         return self._apply("Greater", other, "truth")
 
-    def least(self, other: Tensor | float) -> Tensor:
+    def least(self, other: GraphTensor | float) -> GraphTensor:
         """The smaller of the two."""
         return self._apply("Min", other)
 
-    def most(self, other: Tensor | float) -> Tensor:
+    def most(self, other: GraphTensor | float) -> GraphTensor:
         """The larger of the two."""
         return self._apply("Max", other)
 
-    def floor(self) -> Tensor:
+    def floor(self) -> GraphTensor:
         """The next whole number below."""
         return self._new(self.to.apply("Floor", self.handle))
 
-    def round(self) -> Tensor:
+    def round(self) -> GraphTensor:
         """The nearest whole number, halves to the even one."""
         return self._new(self.to.apply("Round", self.handle))
 
-    def absolute(self) -> Tensor:
-        """Without its sign."""
+    def absolute(self) -> GraphTensor:
+        """The absolute values."""
         return self._new(self.to.apply("Abs", self.handle))
 
-    def where(self, yes: Tensor, no: Tensor | float) -> Tensor:
+    def where(self, yes: GraphTensor, no: GraphTensor | float) -> GraphTensor:
         """`yes` where this holds, else `no`."""
         other = yes._like(no)
         return yes._new(self.to.apply("Where", self.handle, yes.handle, other.handle))
 
-    def either(self, yes: Body, no: Body, *tensors: Tensor) -> Tensor:
+    def either(self, yes: Body, no: Body, *tensors: GraphTensor) -> GraphTensor:
         """`yes(*tensors)` if this of rank 0 holds, else `no(*tensors)`; only one is computed."""
         return self.to.either(self.handle, yes, no, *tensors)
 
-    def cast(self, kind: Kind) -> Tensor:
-        """As another kind; real → whole truncates."""
-        return Tensor(self.to, self.to.cast(self.handle, kind), kind)
+    def cast(self, kind: NumberKind) -> GraphTensor:
+        """The values as another kind; real → whole truncates."""
+        return GraphTensor(self.to, self.to.cast(self.handle, kind), kind)
 
-    def dimension(self, axis: int) -> Tensor:
+    def dimension(self, axis: int) -> GraphTensor:
         """The size along an axis."""
-        return Tensor(self.to, self.to.dimension(self.handle, axis), "whole")
+        return GraphTensor(self.to, self.to.dimension(self.handle, axis), "whole")
 
-    def count(self) -> Tensor:
+    def count(self) -> GraphTensor:
         """The whole numbers below this one."""
         return self._new(self.to.count(self.handle))
 
-    def take(self, places: Tensor, axis: int) -> Tensor:
+    def take(self, places: GraphTensor, axis: int) -> GraphTensor:
         """The slices at `places` along an axis."""
         return self._new(self.to.take(self.handle, places.handle, axis))
 
-    def cut(self, start: Tensor, stop: Tensor, axis: int) -> Tensor:
-        """From `start` to before `stop` along an axis."""
+    def cut(self, start: GraphTensor, stop: GraphTensor, axis: int) -> GraphTensor:
+        """The part from `start` to before `stop` along an axis."""
         return self._new(self.to.cut(self.handle, start.handle, stop.handle, axis))
 
-    def reshape(self, *shape: int) -> Tensor:
-        """In another shape."""
+    def reshape(self, *shape: int) -> GraphTensor:
+        """The values in another shape."""
         return self._new(self.to.reshape(self.handle, shape))
 
-    def transpose(self, *order: int) -> Tensor:
-        """With the axes in another order."""
+    def transpose(self, *order: int) -> GraphTensor:
+        """The values with the axes in another order."""
         return self._new(self.to.transpose(self.handle, order))
 
-    def sum(self, axis: int) -> Tensor:
+    def sum(self, axis: int) -> GraphTensor:
         """The sum along an axis, which stays with size 1."""
         return self._new(self.to.sum(self.handle, axis))
 
-    def constant(self, value: Any, kind: Kind | None = None) -> Tensor:
+    def constant(self, value: Any, kind: NumberKind | None = None) -> GraphTensor:
         """Another tensor of the same runtime: `value` as this one's kind or as `kind`."""
         wanted = kind or self.kind
-        return Tensor(self.to, self.to.constant(value, wanted), wanted)
+        return GraphTensor(self.to, self.to.constant(value, wanted), wanted)
 
-    def _like(self, other: Tensor | float) -> Tensor:
-        return other if isinstance(other, Tensor) else self.constant(other)
+    def _like(self, other: GraphTensor | float) -> GraphTensor:
+        """The value as a tensor of this one's kind, unless it is a tensor already."""
+        return other if isinstance(other, GraphTensor) else self.constant(other)
 
-    def _apply(self, name: str, other: Tensor | float, kind: Kind | None = None) -> Tensor:
+    def _apply(
+        self, name: str, other: GraphTensor | float, kind: NumberKind | None = None
+    ) -> GraphTensor:
+        """The result of an operation on this tensor and the others."""
         handle = self.to.apply(name, self.handle, self._like(other).handle)
-        return Tensor(self.to, handle, kind or self.kind)
+        return GraphTensor(self.to, handle, kind or self.kind)
 
-    def _new(self, handle: Any) -> Tensor:
-        return Tensor(self.to, handle, self.kind)
+    def _new(self, handle: Any) -> GraphTensor:
+        """A tensor of the same runtime with this handle."""
+        return GraphTensor(self.to, handle, self.kind)
 
 
-Body = Callable[..., Tensor]
+Body = Callable[..., GraphTensor]
 
 
 @dataclass(frozen=True)
 class Axis:
     """One axis of the image: `old` pixels become `target`, of which `size` from `first` on stay."""
 
-    old: Tensor
-    target: Tensor
-    first: Tensor
+    old: GraphTensor
+    target: GraphTensor
+    first: GraphTensor
     size: int
 
     @property
-    def numbers(self) -> tuple[Tensor, Tensor, Tensor]:
+    def numbers(self) -> tuple[GraphTensor, GraphTensor, GraphTensor]:
         """All but the size."""
         return self.old, self.target, self.first
 
     @property
-    def last(self) -> Tensor:
+    def last(self) -> GraphTensor:
         """The position after the last that stays."""
         return self.first + self.size
 
-    def middles(self) -> Tensor:
+    def middles(self) -> GraphTensor:
         """[size]: how far the new pixels' middles are right of the image's, in half new pixels."""
         places = self.old.constant(np.arange(self.size))
         return (places + self.first) * 2 + 1 - self.target

@@ -40,7 +40,7 @@ class Job:
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """Of the graphs' images, None where any size is taken."""
+        """The shape of the graphs' images, None where any size is taken."""
         return input_shape(self.checkpoint, self.dynamic_size)
 
     @cached_property
@@ -54,6 +54,6 @@ class Job:
 
 
 def input_shape(checkpoint: Checkpoint, dynamic_size: bool) -> tuple[int | None, ...]:
-    """Of the model graph's images, None where any size is taken."""
+    """The shape of the model graph's images, None where any size is taken."""
     sides = (None, None) if dynamic_size else checkpoint.preprocess.size
     return (None, checkpoint.in_channels, *sides)

@@ -19,7 +19,7 @@ from densepath.bundle.formats import FORMATS, named, runtimes_of
 from densepath.engines.engine import Engine, Logits, Normalised
 from densepath.engines.opening import Opening, open_runtime
 from densepath.errors import DataError, EngineError, ImageError, ParityError
-from densepath.exporting.parity import LOGIT_BOUNDS, Parity, PixelRow, Resizer, Row, compare
+from densepath.exporting.parity import LOGIT_BOUNDS, EngineRow, Parity, PixelRow, Resizer, compare
 from densepath.exporting.parity_images import ParityImages
 from densepath.exporting.preprocess_run import Fit
 from densepath.images.decode import open_image
@@ -67,7 +67,7 @@ def measure_parity(
     model = checkpoint.to_model()
     by_pillow = [np.concatenate(inputs) for inputs in resized.pillow]
     expected = [_reference(model, inputs, resized.names) for inputs in by_pillow]
-    rows: list[Row] = []
+    rows: list[EngineRow] = []
     for name, files in parts.items():
         cases = [
             _Case("Pillow", inputs, logits)
@@ -140,7 +140,7 @@ class _ByGraph:
     largest: int = 0
 
     def add(self, images: Normalised, pixels: Image, right: Image) -> None:
-        """One image more, `right` by Pillow."""
+        """Count one image more, `right` by Pillow."""
         self.inputs.append(images)
         difference = np.abs(pixels.astype(np.int16) - right)
         self.values += difference.size
@@ -250,7 +250,7 @@ def _run_all(
     cases: Sequence[_Case],
     batch_sizes: Sequence[int],
     multi_label: bool,
-) -> Iterator[Row]:
+) -> Iterator[EngineRow]:
     """A row for each case and batch size."""
     for case in cases:
         bound, (height, width) = LOGIT_BOUNDS[case.resizer], case.inputs.shape[2:]
@@ -261,4 +261,4 @@ def _run_all(
                 np.concatenate(parts), case.expected, multi_label=multi_label, bound=bound
             )
             size = f"{height} × {width}"
-            yield Row(name, engine.info.name, case.resizer, size, batch_size, **measured)
+            yield EngineRow(name, engine.info.name, case.resizer, size, batch_size, **measured)

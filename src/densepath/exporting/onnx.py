@@ -51,7 +51,7 @@ def check_opset(opset: int | None, formats: Collection[str]) -> int:
 
 
 def write(job: Job) -> dict[str, str]:
-    """The format's files are in the folder; the names of the parts."""
+    """Write the format's files into the folder; gives the names of the parts."""
     opset = OPSET if job.opset is None else job.opset
     return write_onnx(job.program, job.checkpoint.preprocess, job.folder, opset)
 
@@ -59,7 +59,7 @@ def write(job: Job) -> dict[str, str]:
 def write_onnx(
     program: ExportedProgram, preprocess: Preprocess, folder: Path, opset: int = OPSET
 ) -> dict[str, str]:
-    """`model.onnx` and `preprocess.onnx` are in `folder`; the names of the parts.
+    """Write `model.onnx` and `preprocess.onnx` into `folder`; gives the names of the parts.
 
     The model's input is called `images`, its output `logits`, the free axes as in `AXES`; both
     files are of the oldest IR version that their opset allows, so that older runtimes read them.
@@ -89,7 +89,7 @@ def write_onnx(
 
 
 def save_onnx(model: ModelProto, path: Path) -> None:
-    """The file `path` holds the model, checked, in the oldest IR version that its opsets allow."""
+    """Write the model, checked, to `path` in the oldest IR version that its opsets allow."""
     import onnx
 
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import), True)
@@ -112,14 +112,14 @@ def _list(last: int) -> str:
 
 
 def _forget_origins(graph: GraphProto) -> None:
-    """The graph says nothing of the machine that made it: source files, lines, stack traces."""
+    """Remove what the graph says of its maker's machine: source files, lines, stack traces."""
     for item in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
         item.ClearField("doc_string")
         item.ClearField("metadata_props")
 
 
 def _name_axes(graph: GraphProto) -> None:
-    """The free axes have the names of `AXES`, in every shape, in place of PyTorch's `s77`."""
+    """Name the free axes as `AXES` does, in every shape, in place of PyTorch's `s77`."""
     (images,) = (one for one in graph.input if one.name == IMAGES)
     dimensions = images.type.tensor_type.shape.dim
     names = {

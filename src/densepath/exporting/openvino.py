@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write(job: Job) -> dict[str, str]:
-    """The format's files are in the folder; the names of the parts."""
+    """Write the format's files into the folder; gives the names of the parts."""
     return write_openvino(job.program, job.checkpoint.preprocess, job.folder, job.input_shape)
 
 
@@ -26,7 +26,7 @@ def write_openvino(
     folder: Path,
     shape: tuple[int | None, ...],
 ) -> dict[str, str]:
-    """`model.xml`, `preprocess.xml` and their `.bin` are in `folder`; the names of the parts.
+    """Write `model.xml`, `preprocess.xml` and their `.bin` into `folder`; gives the parts' names.
 
     `shape` of the images, None where any size is taken.
 

@@ -29,7 +29,7 @@ NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Row:
+class EngineRow:
     """One engine on all images.
 
     Attributes:
@@ -125,7 +125,7 @@ class Parity:
     images: str
     names: list[str]
     num_best: int
-    rows: list[Row]
+    rows: list[EngineRow]
     pixels: list[PixelRow]
     unreadable: list[str] = field(default_factory=list)
 
@@ -249,7 +249,7 @@ def compare(
     multi_label: bool,
     bound: float,
 ) -> dict[str, Any]:
-    """The figures of a `Row` from logits [N, classes]; `bound` is that of the logits."""
+    """The figures of an `EngineRow` from logits [N, classes]; `bound` is that of the logits."""
     difference = float(np.abs(found - expected).max())
     size = float(np.abs(expected).max())
     # Logits that are all zero have no scale: only the same ones will do.

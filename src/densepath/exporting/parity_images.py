@@ -65,7 +65,7 @@ class _Member:
 
 @contextmanager
 def collect_images(sources: Sequence[str | Path] | None, count: int) -> Iterator[ParityImages]:
-    """Yields at most `count` images, taken evenly from `sources`; some may be gone afterwards.
+    """Yield at most `count` images, taken evenly from `sources`; some may be gone afterwards.
 
     Args:
         sources: images, folders and zip archives of images, and text files that name an image a
@@ -100,7 +100,7 @@ def collect_images(sources: Sequence[str | Path] | None, count: int) -> Iterator
 
 
 def write_photographs(folder: Path) -> list[Path]:
-    """`folder` holds scikit-learn's two photographs, and crops of them as JPEG and PNG."""
+    """Write scikit-learn's two photographs into `folder`, and crops of them as JPEG and PNG."""
     from PIL import Image
 
     paths = []

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from densepath.exporting.graph import Axis, Tensor
+from densepath.exporting.graph import Axis, GraphTensor
 from densepath.images.preprocess import COEFFICIENT, MOST_PIXELS, Preprocess
 
 # Reach of Pillow's kernels in pixels of the smaller image. Source: Pillow 13 `Resample.c`.
@@ -28,7 +28,7 @@ GROUP = 8
 WINDOWS = [quarter << octave for octave in range(2, 26) for quarter in (4, 5, 6, 7)]
 
 
-def preprocess_graph(image: Tensor, preprocess: Preprocess) -> tuple[Tensor, Tensor]:
+def preprocess_graph(image: GraphTensor, preprocess: Preprocess) -> tuple[GraphTensor, GraphTensor]:
     """byte [height, width, channels] → real [1, channels, *size] and byte [*size, channels].
 
     The first is normalised; the second is the same image before that.
@@ -48,7 +48,7 @@ def preprocess_graph(image: Tensor, preprocess: Preprocess) -> tuple[Tensor, Ten
     return planes.cast("real") * scale + offset, pixels
 
 
-def _axes(image: Tensor, preprocess: Preprocess) -> tuple[Axis, Axis]:
+def _axes(image: GraphTensor, preprocess: Preprocess) -> tuple[Axis, Axis]:
     """The image's height and width with what becomes of them; see `Preprocess.fit`."""
     height, width = image.dimension(0), image.dimension(1)
     (new_height, new_width), short = preprocess.size, preprocess.resize_short
@@ -68,7 +68,9 @@ def _axes(image: Tensor, preprocess: Preprocess) -> tuple[Axis, Axis]:
     return axes[0], axes[1]
 
 
-def _sides(height: Tensor, width: Tensor, resize_short: int, rounds: bool) -> tuple[Tensor, Tensor]:
+def _sides(
+    height: GraphTensor, width: GraphTensor, resize_short: int, rounds: bool
+) -> tuple[GraphTensor, GraphTensor]:
     """Height and width after the short side has been made `resize_short`."""
     long, short = height.most(width), height.least(width)
     if rounds:
@@ -80,7 +82,7 @@ def _sides(height: Tensor, width: Tensor, resize_short: int, rounds: bool) -> tu
     return tall.where(whole, fixed), tall.where(fixed, whole)
 
 
-def vertical_first(rows: Axis, columns: Axis) -> Tensor:
+def vertical_first(rows: Axis, columns: Axis) -> GraphTensor:
     """Whether Pillow resizes the height before the width; one rounding lies between the two.
 
     Source: Pillow 13 `Resample.c`, `ImagingResampleInner`; before, the width always came first.
@@ -92,25 +94,25 @@ def vertical_first(rows: Axis, columns: Axis) -> Tensor:
     return (less_high > 0) & (less_high > less_wide * 2)
 
 
-def more_pixels(rows: Axis, columns: Axis, limit: int) -> Tensor:
+def more_pixels(rows: Axis, columns: Axis, limit: int) -> GraphTensor:
     """Whether the whole resized image would have more pixels than `limit`."""
     return rows.target.cast("real") * columns.target.cast("real") > float(limit)
 
 
 def resize_by_matrices(
-    image: Tensor, rows: Axis, columns: Axis, kernel: str, channels: int
-) -> Tensor:
+    image: GraphTensor, rows: Axis, columns: Axis, kernel: str, channels: int
+) -> GraphTensor:
     """Pillow's resizing as products of matrices, of that part only which the crop needs.
 
     byte [height, width, channels] → byte [rows.size, columns.size, channels]. Between the two
     directions the values are rounded to 0…255, as Pillow does.
     """
 
-    def width_first(image: Tensor, *numbers: Tensor) -> Tensor:
+    def width_first(image: GraphTensor, *numbers: GraphTensor) -> GraphTensor:
         down, across = _axes_of(numbers, rows.size, columns.size)
         return _across_then_down(image, down, across, kernel, channels)
 
-    def height_first(image: Tensor, *numbers: Tensor) -> Tensor:
+    def height_first(image: GraphTensor, *numbers: GraphTensor) -> GraphTensor:
         down, across = _axes_of(numbers, rows.size, columns.size)
         turned = _across_then_down(image.transpose(1, 0, 2), across, down, kernel, channels)
         return turned.transpose(1, 0, 2)
@@ -119,15 +121,15 @@ def resize_by_matrices(
     return order.either(height_first, width_first, image, *rows.numbers, *columns.numbers)
 
 
-def _axes_of(numbers: Sequence[Tensor], *sizes: int) -> tuple[Axis, Axis]:
+def _axes_of(numbers: Sequence[GraphTensor], *sizes: int) -> tuple[Axis, Axis]:
     """Two axes of their `numbers`, as the body of a branch is given them."""
     (old, target, first), (old_2, target_2, first_2) = numbers[:3], numbers[3:]
     return Axis(old, target, first, sizes[0]), Axis(old_2, target_2, first_2, sizes[1])
 
 
 def _across_then_down(
-    image: Tensor, rows: Axis, columns: Axis, kernel: str, channels: int
-) -> Tensor:
+    image: GraphTensor, rows: Axis, columns: Axis, kernel: str, channels: int
+) -> GraphTensor:
     """byte [height, width, channels] → byte [rows.size, columns.size, channels].
 
     A few columns are made at a time, from the window that they need: all other weights are zero,
@@ -136,7 +138,7 @@ def _across_then_down(
     num_groups = -(-columns.size // GROUP)
     same_channel = np.eye(channels).reshape(1, channels, 1, channels)
 
-    def group(place: Tensor, used: Tensor, *numbers: Tensor) -> Tensor:
+    def group(place: GraphTensor, used: GraphTensor, *numbers: GraphTensor) -> GraphTensor:
         old, target, first = numbers
         part = Axis(old, target, first + place * GROUP, GROUP)
         left, width = _window(part, kernel)
@@ -155,12 +157,12 @@ def _across_then_down(
     return whole.cut(zero, size, 1).cast("byte")
 
 
-def _rounded(values: Tensor) -> Tensor:
+def _rounded(values: GraphTensor) -> GraphTensor:
     """The nearest of 0, 1, … 255, halves upwards, as Pillow's `clip8` after its half."""
     return (values + 0.5).floor().most(0.0).least(255.0)
 
 
-def _window(axis: Axis, kernel: str) -> tuple[Tensor, Tensor]:
+def _window(axis: Axis, kernel: str) -> tuple[GraphTensor, GraphTensor]:
     """The first of the old pixels that the crop needs, and a number that reaches over all of them.
 
     The number is one of a few, and may reach beyond the last pixel: runtimes prepare a product
@@ -178,7 +180,7 @@ def _window(axis: Axis, kernel: str) -> tuple[Tensor, Tensor]:
     return start.least(axis.old - size).most(0), size
 
 
-def _weights(axis: Axis, kernel: str, start: Tensor, size: Tensor) -> Tensor:
+def _weights(axis: Axis, kernel: str, start: GraphTensor, size: GraphTensor) -> GraphTensor:
     """[axis.size, size]: what each old pixel from `start` on adds to each new one.
 
     The distance of the middles over the kernel's scale is a whole number over
@@ -193,14 +195,14 @@ def _weights(axis: Axis, kernel: str, start: Tensor, size: Tensor) -> Tensor:
     return (weights / weights.sum(1) * WEIGHT).round() * (1 / WEIGHT)
 
 
-def _cubic(t: Tensor) -> Tensor:
-    """Keys' cubic kernel at 0 ≤ t ≤ 2."""
+def _cubic(t: GraphTensor) -> GraphTensor:
+    """The values of Keys' cubic kernel at 0 ≤ t ≤ 2."""
     near = (t * (CUBIC_A + 2) - (CUBIC_A + 3)) * t * t + 1.0
     far = (((t - 5.0) * t + 8.0) * t - 4.0) * CUBIC_A
     return (t < 1.0).where(near, far)
 
 
-def _resize_like_opencv(image: Tensor, rows: Axis, columns: Axis) -> Tensor:
+def _resize_like_opencv(image: GraphTensor, rows: Axis, columns: Axis) -> GraphTensor:
     """OpenCV's `INTER_LINEAR`, bit by bit; see `preprocess._resize_like_opencv`.
 
     The whole numbers are kept as floats, below 2²⁴, where these are exact and quick.
@@ -210,12 +212,12 @@ def _resize_like_opencv(image: Tensor, rows: Axis, columns: Axis) -> Tensor:
     u, v = u.reshape(columns.size, 1), v.reshape(rows.size, 1, 1)
     whole = float(COEFFICIENT)
 
-    def across(row: Tensor) -> Tensor:
+    def across(row: GraphTensor) -> GraphTensor:
         used = image.take(row, 0)
         first, second = used.take(left, 1).cast("real"), used.take(right, 1).cast("real")
         return _shifted(first * (whole - u) + second * u, 4)
 
-    def down(values: Tensor, weight: Tensor) -> Tensor:
+    def down(values: GraphTensor, weight: GraphTensor) -> GraphTensor:
         """⌊values · weight / 2¹⁶⌋, in two steps since the product has 26 bits."""
         upper = _shifted(values, 8)
         lower = _shifted((values - upper * 256.0) * weight, 8)
@@ -225,12 +227,12 @@ def _resize_like_opencv(image: Tensor, rows: Axis, columns: Axis) -> Tensor:
     return _shifted(sums + 2.0, 2).cast("byte")
 
 
-def _shifted(values: Tensor, bits: int) -> Tensor:
+def _shifted(values: GraphTensor, bits: int) -> GraphTensor:
     """⌊values / 2^bits⌋."""
     return (values * 2.0**-bits).floor()
 
 
-def _neighbours(axis: Axis) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbours(axis: Axis) -> tuple[GraphTensor, GraphTensor, GraphTensor]:
     """For each new position the two old ones, and the weight of the second in 1/2048."""
     half = axis.old // 2
     odd = axis.old - half * 2

@@ -23,20 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.errors import MissingPackageError
-from densepath.exporting.graph import Body, Kind, Operations, Tensor
+from densepath.exporting.graph import Body, GraphTensor, NumberKind, Operations
 from densepath.exporting.preprocess_graph import Axis, preprocess_graph, resize_by_matrices
 from densepath.images.preprocess import MOST_PIXELS, Preprocess
 
 if TYPE_CHECKING:
     import openvino
 
-DTYPES: dict[Kind, type] = {
+DTYPES: dict[NumberKind, type] = {
     "whole": np.int32,
     "real": np.float32,
     "byte": np.uint8,
     "truth": np.bool_,
 }
-TYPES: dict[Kind, str] = {"whole": "i32", "real": "f32", "byte": "u8", "truth": "boolean"}
+TYPES: dict[NumberKind, str] = {"whole": "i32", "real": "f32", "byte": "u8", "truth": "boolean"}
 # ONNX's names for the operations, and OpenVINO's.
 NAMES = {
     "Abs": "absolute",
@@ -71,7 +71,7 @@ def build_preprocess_openvino(preprocess: Preprocess) -> openvino.Model:
     except ImportError:
         raise MissingPackageError("openvino", "openvino") from None
     image = opset13.parameter([-1, -1, preprocess.channels], openvino.Type.u8, name="image")
-    outputs = preprocess_graph(Tensor(_OpenVinoOperations(), image, "byte"), preprocess)
+    outputs = preprocess_graph(GraphTensor(_OpenVinoOperations(), image, "byte"), preprocess)
     results = []
     for tensor, name in zip(outputs, ("images", "pixels"), strict=True):
         result = opset13.result(tensor.handle, name=name)
@@ -84,12 +84,14 @@ def build_preprocess_openvino(preprocess: Preprocess) -> openvino.Model:
 class _OpenVinoOperations(Operations):
     """Operations that become nodes; a tensor's handle is its node."""
 
-    def constant(self, value: Any, kind: Kind) -> Any:
+    def constant(self, value: Any, kind: NumberKind) -> Any:
+        """A tensor of the numbers or array `value`."""
         from openvino import opset13
 
         return opset13.constant(np.asarray(value, DTYPES[kind]))
 
     def apply(self, name: str, *tensors: Any) -> Any:
+        """The tensor that the operation `name` makes."""
         from openvino import opset13
 
         if name == "MatMul":
@@ -99,6 +101,7 @@ class _OpenVinoOperations(Operations):
         return getattr(opset13, NAMES[name])(*tensors)
 
     def floor_divide(self, a: Any, b: Any) -> Any:
+        """⌊a / b⌋ of whole numbers, b above 0; exact."""
         # The plugin divides whole numbers as floats: at most one off, which the rest tells.
         real = self.apply("Div", self.cast(a, "real"), self.cast(b, "real"))
         near = self.cast(self.apply("Floor", real), "whole")
@@ -108,29 +111,34 @@ class _OpenVinoOperations(Operations):
         above = self.apply("Where", self.apply("Less", rest, b), zero, one)
         return self.apply("Add", self.apply("Sub", near, below), above)
 
-    def cast(self, tensor: Any, kind: Kind) -> Any:
+    def cast(self, tensor: Any, kind: NumberKind) -> Any:
+        """The tensor's values as another kind; real → whole truncates."""
         from openvino import opset13
 
         return opset13.convert(tensor, TYPES[kind])
 
     def dimension(self, tensor: Any, axis: int) -> Any:
+        """The whole number of rank 0 that is the tensor's size along an axis."""
         from openvino import opset13
 
         shape = opset13.shape_of(tensor, "i32")
         return opset13.gather(shape, self.constant(axis, "whole"), self.constant(0, "whole"))
 
     def count(self, number: Any) -> Any:
+        """The whole numbers 0 … number − 1."""
         from openvino import opset13
 
         zero, one = self.constant(0, "whole"), self.constant(1, "whole")
         return opset13.range(zero, number, one, "i32")
 
     def take(self, tensor: Any, places: Any, axis: int) -> Any:
+        """The tensor's slices at the whole numbers `places`, of rank 1, along an axis."""
         from openvino import opset13
 
         return opset13.gather(tensor, places, self.constant(axis, "whole"))
 
     def cut(self, tensor: Any, start: Any, stop: Any, axis: int) -> Any:
+        """The tensor from `start` to before `stop` along an axis."""
         from openvino import opset13
 
         ends = (self.reshape(number, [1]) for number in (start, stop))
@@ -138,21 +146,25 @@ class _OpenVinoOperations(Operations):
         return opset13.slice(tensor, *ends, one, axes)
 
     def reshape(self, tensor: Any, shape: Sequence[int]) -> Any:
+        """The tensor in another shape; one number may be −1, and 0 keeps the size at its place."""
         from openvino import opset13
 
         return opset13.reshape(tensor, self.constant(shape, "whole"), special_zero=True)
 
     def transpose(self, tensor: Any, order: Sequence[int]) -> Any:
+        """The tensor with its axes in another order."""
         from openvino import opset13
 
         return opset13.transpose(tensor, self.constant(order, "whole"))
 
     def sum(self, tensor: Any, axis: int) -> Any:
+        """The sum along an axis, which stays with size 1."""
         from openvino import opset13
 
         return opset13.reduce_sum(tensor, self.constant([axis], "whole"), keep_dims=True)
 
-    def either(self, condition: Any, yes: Body, no: Body, *tensors: Tensor) -> Tensor:
+    def either(self, condition: Any, yes: Body, no: Body, *tensors: GraphTensor) -> GraphTensor:
+        """`yes(*tensors)` where the condition of rank 0 holds, else `no(*tensors)`."""
         from openvino import opset13
 
         branch = opset13.if_op(condition.output(0))
@@ -162,17 +174,18 @@ class _OpenVinoOperations(Operations):
         for tensor, then, other in zip(tensors, bodies[0][1], bodies[1][1], strict=True):
             branch.set_input(tensor.handle.output(0), then, other)
         output = branch.set_output(bodies[0][0].results[0], bodies[1][0].results[0])
-        return Tensor(self, output, bodies[0][2])
+        return GraphTensor(self, output, bodies[0][2])
 
-    def each(self, body: Body, number: int, *tensors: Tensor) -> Tensor:
+    def each(self, body: Body, number: int, *tensors: GraphTensor) -> GraphTensor:
+        """`body(i, *tensors)` of i = 0 … number − 1 (rank 0), stacked along a new first axis."""
         import openvino
         from openvino import opset13
 
         always = opset13.constant(np.array(True))
         place = opset13.parameter([1], openvino.Type.i32)
         inputs = [_input_like(tensor.handle) for tensor in tensors]
-        inside = (Tensor(self, i, t.kind) for i, t in zip(inputs, tensors, strict=True))
-        output = body(Tensor(self, place, "whole").reshape(), *inside)
+        inside = (GraphTensor(self, i, t.kind) for i, t in zip(inputs, tensors, strict=True))
+        output = body(GraphTensor(self, place, "whole").reshape(), *inside)
         row = opset13.unsqueeze(output.handle, self.constant(0, "whole"))
         loop = opset13.loop(self.constant(number, "whole"), always)
         goes_on = opset13.constant(np.array(True))
@@ -181,9 +194,10 @@ class _OpenVinoOperations(Operations):
         for tensor, parameter in zip(tensors, inputs, strict=True):
             loop.set_invariant_input(parameter, tensor.handle.output(0))
         stacked = loop.get_concatenated_slices(row.output(0), 0, 1, 1, -1, 0)
-        return Tensor(self, stacked, output.kind)
+        return GraphTensor(self, stacked, output.kind)
 
-    def rounded_side(self, long: Tensor, short: Tensor, resize_short: int) -> Tensor:
+    def rounded_side(self, long: GraphTensor, short: GraphTensor, resize_short: int) -> GraphTensor:
+        """Python's `round(long * (resize_short / short))`, to the last half."""
         times = long // short
         rest = (long - times * short) * (2 * resize_short)
         doubled = rest // short
@@ -197,18 +211,19 @@ class _OpenVinoOperations(Operations):
         return below + (rest - doubled * short > 0).where(odd, half * odd)
 
     def resize_like_pillow(
-        self, image: Tensor, rows: Axis, columns: Axis, kernel: str, channels: int
-    ) -> Tensor:
+        self, image: GraphTensor, rows: Axis, columns: Axis, kernel: str, channels: int
+    ) -> GraphTensor:
+        """The crop of the byte image [height, width, channels] resized by Pillow's arithmetic."""
         return resize_by_matrices(image, rows, columns, kernel, channels)
 
     def _body(
-        self, body: Body, tensors: Sequence[Tensor]
-    ) -> tuple[openvino.Model, list[Any], Kind]:
+        self, body: Body, tensors: Sequence[GraphTensor]
+    ) -> tuple[openvino.Model, list[Any], NumberKind]:
         """The nodes that `body` makes, as a model of their own; its inputs; its output's kind."""
         import openvino
 
         inputs = [_input_like(tensor.handle) for tensor in tensors]
-        output = body(*(Tensor(self, i, t.kind) for i, t in zip(inputs, tensors, strict=True)))
+        output = body(*(GraphTensor(self, i, t.kind) for i, t in zip(inputs, tensors, strict=True)))
         return openvino.Model([output.handle], inputs), inputs, output.kind
 
 
@@ -219,12 +234,12 @@ def _input_like(node: Any) -> Any:
     return opset13.parameter(node.get_output_partial_shape(0), node.get_output_element_type(0))
 
 
-def _is_odd(number: Tensor) -> Tensor:
+def _is_odd(number: GraphTensor) -> GraphTensor:
     """1 or 0."""
     return number - number // 2 * 2
 
 
-def _mantissa(number: Tensor) -> Tensor:
+def _mantissa(number: GraphTensor) -> GraphTensor:
     """The number of rank 0, from 1 on, divided by the largest power of two in it."""
     powers = number.constant(2.0 ** np.arange(1, 31), "real")
     power = (powers > number).where(powers * 0.0, powers * 0.5).sum(0).reshape() + 1.0

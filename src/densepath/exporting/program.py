@@ -49,7 +49,7 @@ def export_program(
 
 @contextmanager
 def quiet_exporters() -> Iterator[None]:
-    """What the exporters say of themselves stays unsaid; all else is heard."""
+    """Silence what the exporters say of themselves; all else is heard."""
     logger = logging.getLogger(OWN_LOGGER)
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -10,7 +10,7 @@ FILE_NAME = "model.safetensors"
 
 
 def write(job: Job) -> dict[str, str]:
-    """The checkpoint's file is in the folder; the names of the parts."""
+    """Write the checkpoint's file into the folder; gives the names of the parts."""
     # As large as its images are many, and it names a folder of this machine.
     replace(job.checkpoint, trained_on=None).save(job.folder / FILE_NAME)
     return {"model": FILE_NAME}

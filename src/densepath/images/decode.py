@@ -111,7 +111,7 @@ def open_image(
 def open_picture(
     source: str | Path | bytes, *, channels: int = 3, max_pixels: int = MAX_PIXELS
 ) -> Pillow.Image:
-    """As `open_image`, but a Pillow image, of mode RGB or L: no pixel is copied twice."""
+    """Decode an image as `open_image` does, into a Pillow image of mode RGB or L, uncopied."""
     _check_channels(channels)
 
     def decode(file: IO[bytes]) -> Pillow.Image:
@@ -168,7 +168,7 @@ _quiet_count = 0
 
 @contextlib.contextmanager
 def _without_pillows_warnings() -> Iterator[None]:
-    """Pillow's warnings of damaged metadata stay unsaid; threads share one such state.
+    """Silence Pillow's warnings of damaged metadata; threads share one such state.
 
     `warnings.catch_warnings` alone would leave the filters wrong when threads overlap.
     """
@@ -190,7 +190,7 @@ def _without_pillows_warnings() -> Iterator[None]:
 
 
 def _check_channels(channels: int) -> None:
-    """Returns when files can be read with so many channels."""
+    """Raise unless files can be read with so many channels."""
     if channels not in FILE_CHANNELS:
         raise UsageError(
             f"channels is {channels}; files are read with 1 (gray) or 3 (RGB). Arrays [height, "
@@ -199,7 +199,7 @@ def _check_channels(channels: int) -> None:
 
 
 def _check_file(path: Path) -> None:
-    """Returns when `path` is a file with something in it (a pipe would block for ever)."""
+    """Raise unless `path` is a file with something in it (a pipe would block for ever)."""
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
         raise RefusedError("a folder, not a file")
@@ -210,7 +210,7 @@ def _check_file(path: Path) -> None:
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    """Returns when width × height may be decoded; nothing has been decoded yet."""
+    """Raise unless width × height may be decoded; nothing has been decoded yet."""
     width, height = size
     if width * height > max_pixels:
         raise RefusedError(f"{width} × {height} is more than the {max_pixels:,} pixels allowed")

@@ -56,7 +56,7 @@ class _TooMuchError(Exception):
 
 @functools.cache
 def _opener() -> Any:
-    """Opens addresses, and follows redirections to http and https only."""
+    """An opener of addresses, which follows redirections to http and https only."""
     import urllib.request
 
     class HttpOnly(urllib.request.HTTPRedirectHandler):

@@ -32,7 +32,7 @@ def eight_bits(picture: Pillow.Image) -> Pillow.Image:
 
 
 def _check_integers(least: int, most: int) -> None:
-    """Returns when integers of 32 bits are those of a 16-bit image, and more than darkness."""
+    """Raise unless integers of 32 bits are those of a 16-bit image, and more than darkness."""
     if least < 0 or most > WHITE_16 or 0 < most < 256:
         raise RefusedError(_not_eight_bits("integers", least, most))
 

@@ -124,7 +124,7 @@ def images_below(
 def _images_below(
     folder: str, passed_over: PassedOver, follow_links: bool, above: frozenset[tuple[int, int]]
 ) -> Iterator[str | UnreadableFolder]:
-    """As `images_below`; `above` are device and inode of the folders that this one lies in."""
+    """The same as `images_below`; `above` has device and inode of the folders around this one."""
     try:
         found = os.stat(folder)  # noqa: PTH116
         here = above | {(found.st_dev, found.st_ino)}

@@ -59,7 +59,7 @@ class Preprocess:
     std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        """Raises UsageError when a field has a value that no preprocessing can have."""
+        """Raise UsageError where a field has a value that no preprocessing can have."""
         for kind, value, choices in (
             ("interpolation", self.interpolation, get_args(Interpolation)),
             ("side rounding", self.side_rounding, get_args(SideRounding)),
@@ -180,7 +180,7 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
-        """What `to_dict` wrote.
+        """The preprocessing that `to_dict` wrote.
 
         Raises:
             UsageError: a field is missing, unknown or impossible.
@@ -204,7 +204,7 @@ class Preprocess:
         return whole((resized[0] - self.size[0]) / 2), whole((resized[1] - self.size[1]) / 2)
 
     def _check(self, image: Image | Picture) -> None:
-        """Returns when the image is uint8 HWC with the right channels."""
+        """Raise unless the image is uint8 HWC with the right channels."""
         if isinstance(image, np.ndarray):
             right = image.dtype == np.uint8 and image.ndim == 3 and image.size > 0
             right = right and image.shape[2] == self.channels

@@ -68,10 +68,17 @@ def _resize(
     made = np.empty(size[0] * size[1] * channels + SPARE, np.uint8)
     less_high, less_wide = height - target[0], width - target[1]
     library.densepath_resize(
-        *(room.ctypes.data, width, channels),
-        *(rows[0].ctypes.data, rows[1].ctypes.data, *rows[1].shape),
-        *(columns[0].ctypes.data, columns[1].ctypes.data, *columns[1].shape),
-        *(less_high > 0 and less_high > 2 * less_wide, made.ctypes.data),
+        room.ctypes.data,
+        width,
+        channels,
+        rows[0].ctypes.data,
+        rows[1].ctypes.data,
+        *rows[1].shape,
+        columns[0].ctypes.data,
+        columns[1].ctypes.data,
+        *columns[1].shape,
+        less_high > 0 and less_high > 2 * less_wide,
+        made.ctypes.data,
     )
     return made[: size[0] * size[1] * channels].reshape(*size, channels)
 

@@ -122,7 +122,7 @@ class _Map:
 
     @property
     def numbers(self) -> int:
-        """In it."""
+        """The number of values."""
         return self.channels * self.height * self.width
 
 
@@ -166,7 +166,7 @@ class _Walk:
         return sides
 
     def _keep(self, kept: _Map) -> None:
-        """The map stays for the backward pass."""
+        """Count the map as kept for the backward pass."""
         if not kept.is_kept:
             self.kept_bytes += FLOAT_BYTES * kept.numbers
             kept.is_kept = True
@@ -202,7 +202,7 @@ class _Walk:
         return made
 
     def _classify(self, features: _Map, num_classes: int) -> None:
-        """The mean over all positions, which the classifier keeps, and the classifier's bias."""
+        """Count the mean over all positions, which the classifier keeps, and its bias."""
         self.kept_bytes += FLOAT_BYTES * features.channels
         self.parameters += (features.channels + 1) * num_classes
         self.macs += features.channels * num_classes

@@ -44,7 +44,7 @@ class NormReluConv(nn.Module):
         return self.conv(F.relu(self.bn(x), inplace=True))
 
 
-class NormRelu(nn.Module):
+class LastNormRelu(nn.Module):
     """BN-ReLU, after the last block."""
 
     def __init__(self, width: int, bn_eps: float) -> None:
@@ -145,7 +145,7 @@ class DPN(nn.Module):
                 block = DualPathBlock(arch, stage, width, b == 0, next(rates))
                 modules[f"conv{stage + 2}_{b + 1}"] = block
                 width = block.base + 3 * increment if b == 0 else width + increment
-        modules["conv5_bn_ac"] = NormRelu(width, arch.bn_eps)
+        modules["conv5_bn_ac"] = LastNormRelu(width, arch.bn_eps)
         self.features = nn.Sequential(modules)
         self.num_features = width
         self.dropout = nn.Dropout(drop_rate)

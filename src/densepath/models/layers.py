@@ -112,7 +112,7 @@ def folded_convolution(model: nn.Module, layer: Layer) -> nn.Conv2d:
 
 
 def check_images(x: Tensor, in_channels: int, least_side: int) -> None:
-    """Returns when `x` can enter the network.
+    """Raise unless `x` can enter the network.
 
     Raises:
         UsageError: not [N, in_channels, H, W], or a side below `least_side` pixels.
@@ -131,7 +131,7 @@ def check_images(x: Tensor, in_channels: int, least_side: int) -> None:
 
 
 def init_weights(model: nn.Module, classifier_bound: float | None) -> None:
-    """The network holds first weights as upstream draws them.
+    """Draw first weights as upstream does.
 
     Convolutions N(0, √(2 / (k² · C_in))) where C_in counts all input channels, of a grouped
     convolution too; BatchNorm 1 and 0; classifier U(±`classifier_bound`), by default

@@ -13,7 +13,6 @@ from densepath.errors import UnknownNameError, UsageError
 
 Stem = Literal["imagenet", "small"]
 StemPool = Literal["pad1", "same"]
-Init = Literal["kaiming_fan_in", "kaiming_fan_out"]
 
 # An input of more pixels than the largest image that is read at all (preprocess.MOST_PIXELS).
 LARGEST_SIDE = 9_459

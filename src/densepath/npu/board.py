@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from densepath.bundle.tflite import Network, read_network
+from densepath.bundle.tflite import TfliteNetwork, read_network
 from densepath.files import write_text
 from densepath.images.preprocess import Preprocess
 from densepath.npu.c_source import labels_source, program_header, resolver_name
@@ -193,7 +193,7 @@ define the driver's mutex and semaphore functions as well: its own are for a sin
 """
 
 
-def _input(network: Network, preprocess: Preprocess) -> str:
+def _input(network: TfliteNetwork, preprocess: Preprocess) -> str:
     """What the firmware writes into the input."""
     _, height, width, channels = network.input.shape
     order = ORDERS.get(channels, f"the {channels} channels as the network was trained")
@@ -226,7 +226,7 @@ def _resizing(preprocess: Preprocess) -> str:
     )
 
 
-def _output(network: Network, *, multi_label: bool) -> str:
+def _output(network: TfliteNetwork, *, multi_label: bool) -> str:
     """What the firmware reads from the output."""
     output = network.output
     if output.dtype == "float32":

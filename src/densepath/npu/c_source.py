@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from densepath.bundle.tflite import Network
+from densepath.bundle.tflite import TfliteNetwork
 from densepath.files import write_text
 from densepath.names import readable
 from densepath.npu.layout import NPU_OPERATOR, Layout
@@ -36,7 +36,7 @@ def resolver_name(operator: str) -> str:
     return RESOLVER_NAMES.get(operator, "Add" + "".join(words))
 
 
-def program_header(title: str, network: Network, layout: Layout, *, multi_label: bool) -> str:
+def program_header(title: str, network: TfliteNetwork, layout: Layout, *, multi_label: bool) -> str:
     """`program.h`: what `main.cc` asks about a network."""
     _, height, width, channels = network.input.shape
     output = network.output

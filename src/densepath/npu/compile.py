@@ -21,7 +21,7 @@ from densepath.npu.description import (
     Description,
     Placement,
 )
-from densepath.npu.estimate import Estimate, LayerCost, read_estimate, read_layers
+from densepath.npu.estimate import Estimate, OperatorCost, read_estimate, read_layers
 from densepath.npu.layout import Layout, read_layout
 from densepath.npu.program import Program
 from densepath.npu.targets import Target
@@ -94,7 +94,7 @@ def _describe(
     )
 
 
-def _place(layers: list[LayerCost], said: str) -> Placement:
+def _place(layers: list[OperatorCost], said: str) -> Placement:
     """Where the operators run, and what Vela said of those on the CPU."""
     on_npu = sum(layer.on_npu for layer in layers)
     return Placement(

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.bundle.tflite import Operator, Tensor
+from densepath.bundle.tflite import Operator, TfliteTensor
 from densepath.npu.arithmetic import INT8, Requantiser, activation_bounds, quantize_multipliers
 
-Layer = Callable[..., NDArray[Any]]
+Computation = Callable[..., NDArray[Any]]
 EXACT_FLOAT32 = 1 << 24
-SAME, VALID = 0, 1
+SAME = 0
 
 
-def prepare_convolution(operator: Operator) -> Layer:
+def prepare_convolution(operator: Operator) -> Computation:
     """CONV_2D: int8 [N, H, W, C] → int8 [N, h, w, O], in groups where the weights are narrower."""
     source, weights = image_and_weights(operator)
     options, output = operator.options, operator.outputs[0]
@@ -49,7 +49,7 @@ def prepare_convolution(operator: Operator) -> Layer:
     return run
 
 
-def prepare_depthwise(operator: Operator) -> Layer:
+def prepare_depthwise(operator: Operator) -> Computation:
     """DEPTHWISE_CONV_2D: int8 [N, H, W, C] → int8 [N, h, w, C · depth multiplier]."""
     source, weights = image_and_weights(operator)
     options, output = operator.options, operator.outputs[0]
@@ -76,7 +76,7 @@ def prepare_depthwise(operator: Operator) -> Layer:
     return run
 
 
-def prepare_fully_connected(operator: Operator) -> Layer:
+def prepare_fully_connected(operator: Operator) -> Computation:
     """FULLY_CONNECTED: int8 […, C] → int8 [N, O]."""
     source, weights = image_and_weights(operator)
     output = operator.outputs[0]
@@ -90,7 +90,7 @@ def prepare_fully_connected(operator: Operator) -> Layer:
     return run
 
 
-def image_and_weights(operator: Operator) -> tuple[Tensor, Tensor]:
+def image_and_weights(operator: Operator) -> tuple[TfliteTensor, TfliteTensor]:
     """The image and the weights of a layer."""
     source, weights = operator.inputs[0], operator.inputs[1]
     assert source is not None
@@ -98,7 +98,7 @@ def image_and_weights(operator: Operator) -> tuple[Tensor, Tensor]:
     return source, weights
 
 
-def _constant(tensor: Tensor) -> NDArray[Any]:
+def _constant(tensor: TfliteTensor) -> NDArray[Any]:
     """A constant's values.
 
     Raises:

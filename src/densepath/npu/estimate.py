@@ -35,7 +35,7 @@ OF_LAYER = re.compile(rf"(features\.[\w.]+|{CLASSIFIER})/")
 
 
 @dataclass(frozen=True)
-class LayerCost:
+class OperatorCost:
     """An operator of the program.
 
     Attributes:
@@ -83,7 +83,7 @@ class NotCounted:
     moved_bytes: int
 
     @classmethod
-    def of(cls, layers: Sequence[LayerCost]) -> NotCounted:
+    def of(cls, layers: Sequence[OperatorCost]) -> NotCounted:
         """What of these layers runs on the CPU."""
         left = [layer for layer in layers if not layer.on_npu]
         macs = sum(layer.macs for layer in left)
@@ -139,7 +139,7 @@ class Estimate:
 
 
 def read_estimate(
-    summary: Path, layers: Sequence[LayerCost], memory_bytes: dict[str, int], sram_bytes: int
+    summary: Path, layers: Sequence[OperatorCost], memory_bytes: dict[str, int], sram_bytes: int
 ) -> Estimate:
     """The totals of Vela's summary file.
 
@@ -168,7 +168,7 @@ def read_estimate(
         raise EngineError(f"Vela's summary {summary.name} cannot be read: {error!r}.") from error
 
 
-def read_layers(per_layer: Path, compiled: Path) -> list[LayerCost]:
+def read_layers(per_layer: Path, compiled: Path) -> list[OperatorCost]:
     """The operators of Vela's file of layers; those that cost nothing are part of others.
 
     Args:
@@ -198,9 +198,9 @@ def _costs(row: dict[str, str]) -> bool:
     return float(row["Op Cycles"]) > 0 or row["Target"] != "NPU"
 
 
-def _layer_on_cpu(row: dict[str, str], work: Work) -> LayerCost:
+def _layer_on_cpu(row: dict[str, str], work: Work) -> OperatorCost:
     """One row of the file, of an operator that Vela counts nothing for."""
-    return LayerCost(
+    return OperatorCost(
         *(_layer_name(row["Name"]), row["Original Operator"], row["Original Operator"]),
         on_npu=False,
         cycles=0,
@@ -213,12 +213,12 @@ def _layer_on_cpu(row: dict[str, str], work: Work) -> LayerCost:
     )
 
 
-def _layer(row: dict[str, str]) -> LayerCost:
+def _layer(row: dict[str, str]) -> OperatorCost:
     """One row of the file."""
     areas: dict[str, int] = {}
     for column, bound in AREAS.items():
         areas[bound] = areas.get(bound, 0) + int(float(row[column]))
-    return LayerCost(
+    return OperatorCost(
         name=_layer_name(row["Name"]),
         operator=row["NNG Operator"],
         source=row["Original Operator"],

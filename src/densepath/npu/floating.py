@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from densepath.bundle.tflite import Operator
 from densepath.npu.arithmetic import INT8
 from densepath.npu.convolution import (
-    Layer,
+    Computation,
     find_patches,
     find_window,
     image_and_weights,
@@ -34,7 +34,7 @@ ROWS = 1 << 12
 NONE, RELU, RELU6 = 0, 1, 3
 
 
-def prepare_dequantisation(operator: Operator) -> Layer:
+def prepare_dequantisation(operator: Operator) -> Computation:
     """DEQUANTIZE: int8 → float32, scale · (integer − zero point)."""
     source = operator.inputs[0]
     assert source is not None
@@ -42,7 +42,7 @@ def prepare_dequantisation(operator: Operator) -> Layer:
     return lambda a: (a.astype(np.int32) - zero_point).astype(np.float32) * scale
 
 
-def prepare_quantisation(operator: Operator) -> Layer:
+def prepare_quantisation(operator: Operator) -> Computation:
     """QUANTIZE of float32 → int8: the quotient rounded away from zero at half."""
     output = operator.outputs[0]
 
@@ -54,7 +54,7 @@ def prepare_quantisation(operator: Operator) -> Layer:
     return run
 
 
-def prepare_float_convolution(operator: Operator) -> Layer:
+def prepare_float_convolution(operator: Operator) -> Computation:
     """CONV_2D of float32 [N, H, W, C], in groups where the weights are narrower."""
     source, weights = image_and_weights(operator)
     output = operator.outputs[0]
@@ -80,7 +80,7 @@ def prepare_float_convolution(operator: Operator) -> Layer:
     return run
 
 
-def prepare_float_depthwise(operator: Operator) -> Layer:
+def prepare_float_depthwise(operator: Operator) -> Computation:
     """DEPTHWISE_CONV_2D of float32 [N, H, W, C] → [N, h, w, C · depth multiplier]."""
     source, weights = image_and_weights(operator)
     output = operator.outputs[0]
@@ -101,7 +101,7 @@ def prepare_float_depthwise(operator: Operator) -> Layer:
     return run
 
 
-def prepare_float_fully_connected(operator: Operator) -> Layer:
+def prepare_float_fully_connected(operator: Operator) -> Computation:
     """FULLY_CONNECTED of float32 […, C] → [N, O]."""
     matrix, output = _constant(operator, 1), operator.outputs[0]
     finish = _finisher(operator)

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.bundle.tflite import Network, Operator
+from densepath.bundle.tflite import Operator, TfliteNetwork
 from densepath.errors import EngineError, UsageError
 from densepath.npu import convolution, floating, layers
-from densepath.npu.convolution import Layer
+from densepath.npu.convolution import Computation
 
 # Operators whose constants are operands like any other.
 TAKE_CONSTANTS = frozenset({"ADD", "SUB", "MUL", "CONCATENATION"})
 
-PREPARERS: Mapping[str, Callable[[Operator], Layer]] = {
+PREPARERS: Mapping[str, Callable[[Operator], Computation]] = {
     "ADD": layers.prepare_sum,
     "SUB": layers.prepare_sum,
     "MUL": layers.prepare_product,
@@ -48,7 +48,7 @@ PREPARERS: Mapping[str, Callable[[Operator], Layer]] = {
 }
 
 # The same of operators with a float32 tensor: what `--keep-float` makes.
-FLOAT_PREPARERS: Mapping[str, Callable[[Operator], Layer]] = {
+FLOAT_PREPARERS: Mapping[str, Callable[[Operator], Computation]] = {
     "CONV_2D": floating.prepare_float_convolution,
     "DEPTHWISE_CONV_2D": floating.prepare_float_depthwise,
     "FULLY_CONNECTED": floating.prepare_float_fully_connected,
@@ -69,7 +69,7 @@ class IntegerExecutor:
         EngineError: an operator that is not supported, or in a form that is not.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: TfliteNetwork) -> None:
         self.network = network
         self._layers = [(one, _prepare(one)) for one in network.operators]
         self._last_use = {
@@ -127,7 +127,7 @@ def _arguments(operator: Operator, values: dict[int, NDArray[Any]]) -> list[NDAr
     return given
 
 
-def _prepare(operator: Operator) -> Layer:
+def _prepare(operator: Operator) -> Computation:
     """The function of one operator.
 
     Raises:

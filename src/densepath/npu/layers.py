@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.bundle.tflite import Operator, Tensor
+from densepath.bundle.tflite import Operator, TfliteTensor
 from densepath.npu.arithmetic import (
     INT8,
     Requantiser,
@@ -19,12 +19,12 @@ from densepath.npu.arithmetic import (
     multiply,
     quantize_multiplier,
 )
-from densepath.npu.convolution import SAME, Layer, padding
+from densepath.npu.convolution import SAME, Computation, padding
 
 SUM_SHIFT = 20
 
 
-def prepare_sum(operator: Operator) -> Layer:
+def prepare_sum(operator: Operator) -> Computation:
     """ADD and SUB: both inputs are brought to one scale of 20 more bits, added, and scaled back."""
     first, second = _two(operator)
     output = operator.outputs[0]
@@ -46,7 +46,7 @@ def prepare_sum(operator: Operator) -> Layer:
     return run
 
 
-def prepare_product(operator: Operator) -> Layer:
+def prepare_product(operator: Operator) -> Computation:
     """MUL of two int8 tensors, which broadcast."""
     first, second = _two(operator)
     output = operator.outputs[0]
@@ -61,7 +61,7 @@ def prepare_product(operator: Operator) -> Layer:
     return run
 
 
-def prepare_requantisation(operator: Operator) -> Layer:
+def prepare_requantisation(operator: Operator) -> Computation:
     """QUANTIZE of integers (uint8 → int8 at the input), and RELU that stands by itself."""
     source, output = _first(operator), operator.outputs[0]
     pair = quantize_multiplier(float(source.scale) / float(output.scale))
@@ -79,7 +79,7 @@ def prepare_requantisation(operator: Operator) -> Layer:
     return run
 
 
-def prepare_mean(operator: Operator) -> Layer:
+def prepare_mean(operator: Operator) -> Computation:
     """MEAN: the division by the count is part of the multiplier."""
     source, output = _first(operator), operator.outputs[0]
     axes = tuple(int(axis) % len(source.shape) for axis in _values(operator, 1).reshape(-1))
@@ -96,7 +96,7 @@ def prepare_mean(operator: Operator) -> Layer:
     return run
 
 
-def prepare_average_pool(operator: Operator) -> Layer:
+def prepare_average_pool(operator: Operator) -> Computation:
     """AVERAGE_POOL_2D: the quotient of sum and count rounded away from zero at half."""
     bounds = _bounds(operator)
     ones = np.ones(_first(operator).shape, np.int32)
@@ -111,7 +111,7 @@ def prepare_average_pool(operator: Operator) -> Layer:
     return run
 
 
-def prepare_max_pool(operator: Operator) -> Layer:
+def prepare_max_pool(operator: Operator) -> Computation:
     """MAX_POOL_2D."""
     bounds = _bounds(operator)
 
@@ -121,7 +121,7 @@ def prepare_max_pool(operator: Operator) -> Layer:
     return run
 
 
-def prepare_concatenation(operator: Operator) -> Layer:
+def prepare_concatenation(operator: Operator) -> Computation:
     """CONCATENATION copies: int8 inputs of another scale than the output's are not allowed."""
     output = operator.outputs[0]
     for one in operator.inputs:
@@ -132,7 +132,7 @@ def prepare_concatenation(operator: Operator) -> Layer:
     return lambda *parts: np.concatenate(parts, axis=axis)
 
 
-def prepare_pad(operator: Operator) -> Layer:
+def prepare_pad(operator: Operator) -> Computation:
     """PAD with the zero point, PADV2 with a constant."""
     widths = [(int(a), int(b)) for a, b in _values(operator, 1)]
     value = operator.outputs[0].zero_point
@@ -141,19 +141,19 @@ def prepare_pad(operator: Operator) -> Layer:
     return lambda a, *_: np.pad(a, widths, constant_values=value)
 
 
-def prepare_reshape(operator: Operator) -> Layer:
+def prepare_reshape(operator: Operator) -> Computation:
     """RESHAPE, SQUEEZE and EXPAND_DIMS: the output's shape stands in the file."""
     shape = operator.outputs[0].shape
     return lambda a, *_: a.reshape(shape)
 
 
-def prepare_transpose(operator: Operator) -> Layer:
+def prepare_transpose(operator: Operator) -> Computation:
     """TRANSPOSE."""
     order = [int(axis) for axis in _values(operator, 1)]
     return lambda a, *_: np.ascontiguousarray(a.transpose(order))
 
 
-def prepare_slice(operator: Operator) -> Layer:
+def prepare_slice(operator: Operator) -> Computation:
     """SLICE and STRIDED_SLICE without masks, with the output's sizes."""
     begin = [int(place) for place in _values(operator, 1)]
     steps = [1] * len(begin)
@@ -172,13 +172,13 @@ def prepare_slice(operator: Operator) -> Layer:
     return lambda a, *_: np.ascontiguousarray(a[parts])
 
 
-def _first(operator: Operator) -> Tensor:
+def _first(operator: Operator) -> TfliteTensor:
     """The tensor that an operator works on."""
     assert operator.inputs[0] is not None
     return operator.inputs[0]
 
 
-def _two(operator: Operator) -> tuple[Tensor, Tensor]:
+def _two(operator: Operator) -> tuple[TfliteTensor, TfliteTensor]:
     """Both tensors of a sum or product."""
     assert operator.inputs[1] is not None
     return _first(operator), operator.inputs[1]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from densepath.bundle.tflite import Network, Tensor, read_network
+from densepath.bundle.tflite import TfliteNetwork, TfliteTensor, read_network
 from densepath.npu.targets import MEMORY, SYSTEM, Target, vela_config
 
 NPU_OPERATOR = "ethos-u"
@@ -107,12 +107,12 @@ def read_layout(compiled: Path, target: Target) -> Layout:
     )
 
 
-def _bytes_of(tensors: Iterable[Tensor | None]) -> int:
+def _bytes_of(tensors: Iterable[TfliteTensor | None]) -> int:
     """The bytes of the tensors, each counted once."""
     return sum({one.index: one.nbytes for one in tensors if one is not None}.values())
 
 
-def _arena(network: Network) -> int:
+def _arena(network: TfliteNetwork) -> int:
     """The arena that holds every tensor where the compiler put it, and the runtime.
 
     TensorFlow Lite Micro plans a place for the fast memory, too, although the driver then takes

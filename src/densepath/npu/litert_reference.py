@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.bundle.tflite import Network
+from densepath.bundle.tflite import TfliteNetwork
 from densepath.errors import EngineError, MissingPackageError, UsageError
 
 
@@ -23,7 +23,7 @@ class LiteRTReference:
         EngineError: LiteRT refuses the file.
     """
 
-    def __init__(self, network: Network, *, keep_all: bool = False) -> None:
+    def __init__(self, network: TfliteNetwork, *, keep_all: bool = False) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter, OpResolverType
         except ImportError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from densepath.files import write_text
-from densepath.npu.estimate import LayerCost, NotCounted
+from densepath.npu.estimate import NotCounted, OperatorCost
 from densepath.npu.fitting import less_flash, more_sram, why_unfit
 from densepath.npu.program import Program
 from densepath.wording import first_of, percent
@@ -37,7 +37,7 @@ class Profile:
     """
 
     program: Program
-    layers: list[LayerCost]
+    layers: list[OperatorCost]
 
     @property
     def cycles(self) -> int:
@@ -45,12 +45,12 @@ class Profile:
         return sum(layer.cycles for layer in self.layers)
 
     @property
-    def on_npu(self) -> list[LayerCost]:
+    def on_npu(self) -> list[OperatorCost]:
         """The layers whose cycles are known."""
         return [layer for layer in self.layers if layer.on_npu]
 
     @property
-    def on_cpu(self) -> list[LayerCost]:
+    def on_cpu(self) -> list[OperatorCost]:
         """The layers whose time nobody knows."""
         return [layer for layer in self.layers if not layer.on_npu]
 
@@ -66,7 +66,7 @@ class Profile:
             total[getattr(layer, key)] += layer.cycles
         return {name: count / max(self.cycles, 1) for name, count in total.most_common()}
 
-    def milliseconds(self, layer: LayerCost) -> float:
+    def milliseconds(self, layer: OperatorCost) -> float:
         """Of a layer on the NPU, by its clock."""
         return 1e3 * layer.cycles / self.program.description.target.clock_hz
 
@@ -133,7 +133,7 @@ class Profile:
             "layers": [self._row(layer) for layer in self.layers],
         }
 
-    def _row(self, layer: LayerCost) -> dict[str, Any]:
+    def _row(self, layer: OperatorCost) -> dict[str, Any]:
         """A layer's figures by their names; None where nobody knows them, as of those on the CPU.
 
         The bytes that a layer moves are known of those on the CPU alone.

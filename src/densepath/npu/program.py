@@ -11,7 +11,7 @@ from pathlib import Path
 from densepath.bundle.sealed import Sealed, missing_file, read_description, verify_file
 from densepath.images.preprocess import Preprocess
 from densepath.npu.description import COMPILED, LAYERS, PROGRAM, SOURCE, Description
-from densepath.npu.estimate import LayerCost, read_layers
+from densepath.npu.estimate import OperatorCost, read_layers
 
 DESCRIPTION = PROGRAM.description
 
@@ -70,6 +70,6 @@ class Program:
         """The way from an image to the input."""
         return self.description.preprocess
 
-    def layers(self) -> list[LayerCost]:
+    def layers(self) -> list[OperatorCost]:
         """What each operator costs."""
         return read_layers(self.folder / LAYERS, self.compiled)

@@ -42,7 +42,7 @@ FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Layer:
+class OperatorOutput:
     """A tensor that an operator made.
 
     Attributes:
@@ -75,7 +75,7 @@ class Simulation:
 
     prediction: Prediction
     logits: NDArray[np.int8]
-    layers: list[Layer]
+    layers: list[OperatorOutput]
     seconds: float
     kernels: Kernels = "densepath"
 
@@ -120,7 +120,7 @@ def simulate_batch(program: Program, pixels: NDArray[np.uint8]) -> NDArray[np.fl
 
 def simulate_integers(
     program: Program, pixels: NDArray[np.uint8], *, kernels: Kernels = "densepath"
-) -> Layer:
+) -> OperatorOutput:
     """The last layer, [N, classes], of images uint8 [N, H, W, C], not normalised.
 
     Raises:
@@ -197,7 +197,7 @@ def dump_layers(simulation: Simulation, folder: Path) -> None:
 
 def _run(
     model: Path, pixels: NDArray[np.uint8], kernels: Kernels = "densepath"
-) -> tuple[dict[int, Layer], int]:
+) -> tuple[dict[int, OperatorOutput], int]:
     """The tensors by their numbers, in the order they are made, and the number of the logits.
 
     Raises:
@@ -227,7 +227,7 @@ def _run(
             raise EngineError(f"the simulator failed on {model.name}: {why}")
         with np.load(target) as made:
             layers = {
-                int(index): Layer(
+                int(index): OperatorOutput(
                     str(made[f"name_{index}"]),
                     made[f"tensor_{index}"],
                     float(made[f"scale_{index}"][0]),

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.bundle.tflite import Network, read_network
+from densepath.bundle.tflite import TfliteNetwork, read_network
 from densepath.errors import DensepathError
 from densepath.npu.integer import IntegerExecutor
 from densepath.npu.litert_reference import LiteRTReference
@@ -49,7 +49,7 @@ def main(kernels: str, model: str, source: str, target: str) -> None:
         np.savez(file, **made)
 
 
-def _choose(kernels: str, network: Network, *, keep_all: bool) -> Run:
+def _choose(kernels: str, network: TfliteNetwork, *, keep_all: bool) -> Run:
     """What runs an image."""
     if kernels == "tflm":
         micro = TFLMReference(network)
@@ -57,7 +57,7 @@ def _choose(kernels: str, network: Network, *, keep_all: bool) -> Run:
     return _reference(network, keep_all) if kernels == "litert" else _own(network)
 
 
-def _own(network: Network) -> Run:
+def _own(network: TfliteNetwork) -> Run:
     """Our executor."""
     executor = IntegerExecutor(network)
 
@@ -71,7 +71,7 @@ def _own(network: Network) -> Run:
     return run
 
 
-def _reference(network: Network, keep_all: bool) -> Run:
+def _reference(network: TfliteNetwork, keep_all: bool) -> Run:
     """LiteRT's reference kernels."""
     reference = LiteRTReference(network, keep_all=keep_all)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.bundle.tflite import Network, kind_of, pack, unpack
+from densepath.bundle.tflite import TfliteNetwork, kind_of, pack, unpack
 from densepath.errors import EngineError, MissingPackageError
 
 # What the interpreter needs in the arena beside the tensors; on a PC there is no need to be exact.
@@ -30,7 +30,7 @@ class TFLMReference:
         EngineError: TensorFlow Lite Micro refuses the file.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: TfliteNetwork) -> None:
         try:
             from tflite_micro.python.tflite_micro import runtime
         except ImportError as error:

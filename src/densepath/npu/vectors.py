@@ -22,7 +22,7 @@ from densepath.folders import contents, write_folder
 from densepath.names import readable
 from densepath.npu.c_source import vectors_header, vectors_source
 from densepath.npu.program import Program
-from densepath.npu.simulate import Layer, read_pixels, simulate_integers
+from densepath.npu.simulate import OperatorOutput, read_pixels, simulate_integers
 from densepath.outputs import check_folder
 from densepath.predict.answers import answer
 from densepath.wording import counted, first_of
@@ -133,7 +133,7 @@ def _simulate(
     *,
     check: bool,
     say: Callable[[str], None],
-) -> Layer:
+) -> OperatorOutput:
     """The outputs [N, classes].
 
     Raises:
@@ -153,11 +153,11 @@ def _simulate(
                 f"TensorFlow Lite Micro gives other bytes for {len(differing)} of "
                 f"{counted(len(names), 'image')}: {first_of(differing)}. Nothing was written."
             )
-    return Layer(made[0].name, values, made[0].scale, made[0].zero_point)
+    return OperatorOutput(made[0].name, values, made[0].scale, made[0].zero_point)
 
 
 def _describe(
-    program: Program, pixels: NDArray[np.uint8], outputs: Layer, names: Sequence[str]
+    program: Program, pixels: NDArray[np.uint8], outputs: OperatorOutput, names: Sequence[str]
 ) -> dict[str, Any]:
     """What `vectors.json` says."""
     best = answer(

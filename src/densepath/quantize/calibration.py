@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from densepath.errors import DatasetError, UsageError, check_count
 from densepath.images.preprocess import Preprocess
-from densepath.quantize.drawing import Drawn, Named, channels_of_files, draw
+from densepath.quantize.drawing import DrawnImages, Named, channels_of_files, draw
 from densepath.wording import counted
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def draw_calibration(
 def check_calibration(
     calibration: Calibration | None, preprocess: Preprocess, keep_float: Collection[str]
 ) -> None:
-    """Returns when the images are what a network with this preprocessing takes, or none are needed.
+    """Raise unless the images are what a network with this preprocessing takes.
 
     Raises:
         UsageError: there are none, or they are of another size or number of channels; or layers
@@ -141,7 +141,7 @@ def _number_held_out(total: int, num_images: int, num_held_out: int) -> int:
     return min(num_held_out, total // 3)
 
 
-def _notes(drawn: Drawn, asked: int, left: int, asked_held: int, held: int) -> Iterator[str]:
+def _notes(drawn: DrawnImages, asked: int, left: int, asked_held: int, held: int) -> Iterator[str]:
     """What a user should know of the draw: fewer images than asked for, and which are missing."""
     if left < asked or held < min(asked_held, LEAST_HELD_OUT):
         there = counted(len(drawn.images), "image")
@@ -160,7 +160,7 @@ def _notes(drawn: Drawn, asked: int, left: int, asked_held: int, held: int) -> I
 
 
 def _check_shapes(drawn: Sequence[Named], preprocess: Preprocess) -> None:
-    """Returns when every image is what the network takes; a user's own function may err.
+    """Raise unless every image is what the network takes; a user's own function may err.
 
     Raises:
         UsageError: one is not.

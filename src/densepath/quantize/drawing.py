@@ -40,7 +40,7 @@ Named = tuple[str, NDArray[np.uint8]]
 
 
 @dataclass
-class Drawn:
+class DrawnImages:
     """Images in the order they were drawn in, and what was not among them."""
 
     source: str
@@ -79,7 +79,7 @@ def draw(
     seed: int,
     *,
     reading: Mapping[str, Any],
-) -> Drawn:
+) -> DrawnImages:
     """The first `count` images of a random order that can be read.
 
     With fields of DataOptions in `reading` the data are a data set.
@@ -122,9 +122,9 @@ def _draw_samples(
     fit: Callable[..., NDArray[np.uint8]],
     count: int,
     seed: int,
-) -> Drawn:
-    """As `_draw`, of a data set's samples."""
-    drawn = Drawn(source, dataset.description)
+) -> DrawnImages:
+    """The samples drawn of a data set; see `_draw`."""
+    drawn = DrawnImages(source, dataset.description)
     for index in map(int, _order(len(dataset), seed)):
         failed = len(drawn.unreadable)
         if len(drawn.images) == count or failed > max(count, MOST_UNREADABLE * len(dataset)):
@@ -140,10 +140,10 @@ def _draw_samples(
 
 def _draw_files(
     source: Path, channels: int, fit: Callable[..., NDArray[np.uint8]], count: int, seed: int
-) -> Drawn:
-    """As `_draw`, of image files."""
+) -> DrawnImages:
+    """The images drawn of image files; see `_draw`."""
     with collect_images([source], EVERY_IMAGE) as found:
-        drawn = Drawn(str(source), found.description, passed_over=found.passed_over)
+        drawn = DrawnImages(str(source), found.description, passed_over=found.passed_over)
         for index in _order(len(found.paths), seed):
             if len(drawn.images) == count:
                 break
@@ -157,10 +157,10 @@ def _draw_images(
     fit: Callable[..., NDArray[np.uint8]],
     count: int,
     seed: int,
-) -> Drawn:
-    """As `_draw`, of images in memory and paths."""
+) -> DrawnImages:
+    """The images drawn of images in memory and paths; see `_draw`."""
     named = list(images_in(images))
-    drawn = Drawn("the images", counted(len(named), "image"))
+    drawn = DrawnImages("the images", counted(len(named), "image"))
     for name, image in (named[index] for index in _order(len(named), seed)):
         if len(drawn.images) == count:
             break
@@ -169,13 +169,13 @@ def _draw_images(
 
 
 def _read_into(
-    drawn: Drawn,
+    drawn: DrawnImages,
     image: Readable,
     name: str,
     channels: int,
     fit: Callable[..., NDArray[np.uint8]],
 ) -> None:
-    """The image is in `drawn`, or the reason why not."""
+    """Read the image into `drawn`, or the reason why not."""
     read = read_image(image, name, channels, fit)
     if read.image is None:
         drawn.unreadable.append(f"{name}: {read.error}")

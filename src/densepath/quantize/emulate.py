@@ -36,7 +36,7 @@ class Emulation:
     """A network of an INT8 file's tensors; some layers may be float."""
 
     def __init__(self, spec: ModelSpec, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """The spec and the tensors of the file (`engines.native.read_tensors`)."""
+        """Take the spec and the tensors of the file (`engines.native.read_tensors`)."""
         self.spec, self.tensors = spec, tensors
 
     def has(self, name: str) -> bool:
@@ -58,13 +58,13 @@ class Emulation:
         return _fused(x, _tensor(scale), _tensor(shift)).relu()
 
     def _levels(self, x: Tensor, name: str) -> Tensor:
-        """Of a layer's input."""
+        """The levels of a layer's input."""
         scale = _tensor(self.tensors[f"{name}.input_scale"])
         shift = _tensor(self.tensors[f"{name}.input_shift"])
         return _fused(x, scale, shift).clamp(0, 255).round()
 
     def _sums(self, levels: Tensor, name: str, **options: Any) -> Tensor:
-        """The convolution of whole numbers."""
+        """The sums of the convolution, in whole numbers."""
         weight = torch.from_numpy(self.tensors[f"{name}.weight"]).double()
         return F.conv2d(levels.double(), weight, **options).float()
 
@@ -129,7 +129,7 @@ class Emulation:
         return self._norm(state, layers[-1].before)
 
     def _transition(self, x: Tensor, layer: Layer) -> Tensor:
-        """It averages first: the levels are those of averages."""
+        """The transition's outputs; it averages first: the levels are those of averages."""
         name = layer.name
         if not self.has(name):
             return F.avg_pool2d(self._convolve(x, layer, layer), 2)

@@ -29,11 +29,12 @@ LEAST_SCALE = 2.0**-12
 
 
 def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
-    """The form by each of the methods, in folders of the task's."""
+    """Write the form by each of the methods, into folders of the task's."""
     for method in methods:
         folder = task.folder(f"executorch-{method}")
         write_executorch(
-            *(task.checkpoint, folder / "model.pte"),
+            task.checkpoint,
+            folder / "model.pte",
             calibration=task.calibration,
             method=method,
             keep_float=task.kept_names(),
@@ -49,7 +50,7 @@ def write_executorch(
     method: str = METHODS[0],
     keep_float: Collection[str] = (),
 ) -> None:
-    """`path` is the checkpoint's network as a `.pte` program; the same input gives the same bytes.
+    """Write the network as a `.pte` program to `path`; the same input gives the same bytes.
 
     The input is float32 [1, C, H, W], normalised, the output float32 logits [1, num_classes].
     With a calibration it computes in INT8 between them, weights with a scale a channel.
@@ -150,7 +151,7 @@ def _lower(network: nn.Module, image: torch.Tensor) -> bytes:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What the exporter says of its own code stays unsaid."""
+    """Silence what the exporter says of its own code."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -24,7 +24,7 @@ DPI = 110
 def draw_sensitivity(
     found: Sequence[Sensitivity], kept: Collection[str], model: str, path: Path
 ) -> str | None:
-    """`path` (.png) has a bar a layer; gives the reason if it cannot be.
+    """Draw a bar a layer into `path` (.png); gives the reason if it cannot be.
 
     Args:
         found: the layers in the order of the network.
@@ -57,7 +57,7 @@ def _draw(found: Sequence[Sensitivity], kept: Collection[str], model: str) -> Fi
 
 
 def _draw_bars(axes: Axes, ratios: Sequence[float], in_float: Sequence[bool]) -> None:
-    """A bar a layer, in the colour of what becomes of it."""
+    """Draw a bar a layer, in the colour of what becomes of it."""
     from matplotlib.ticker import MaxNLocator
 
     finite = [ratio for ratio in ratios if math.isfinite(ratio)] or [0.0, 1.0]
@@ -73,7 +73,7 @@ def _draw_bars(axes: Axes, ratios: Sequence[float], in_float: Sequence[bool]) ->
 
 
 def _name_worst(axes: Axes, found: Sequence[Sensitivity]) -> None:
-    """The most sensitive layers beside the bars, by number and name."""
+    """Name the most sensitive layers beside the bars, by number and name."""
     worst = sorted(range(len(found)), key=lambda place: found[place].snr_db)[:NAMED]
     lines = [f"{found[i].snr_db:5.1f} dB  {i + 1}: {literal(found[i].name, NAME)}" for i in worst]
     text = "\n".join(["most sensitive:", *lines])

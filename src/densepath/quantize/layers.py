@@ -37,7 +37,7 @@ def lies_in(layer: str, name: str) -> bool:
 
 
 def rewritten_paths(spec: ModelSpec, network: nn.Module) -> dict[str, list[str]]:
-    """Of each layer of the plan: the modules that it became in the rewritten `network`.
+    """The modules that each layer of the plan became in the rewritten `network`.
 
     A rewritten network has the convolutions of the plan, in the same order; one may have become
     several, of the same outputs together. A BatchNorm that has become a depthwise convolution is

@@ -47,11 +47,12 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
-    """The form by each of the methods, in folders of the task's."""
+    """Write the form by each of the methods, into folders of the task's."""
     for method in methods:
         folder = task.folder(f"native-{method}")
         write_native(
-            *(task.checkpoint, folder / FILE_NAME),
+            task.checkpoint,
+            folder / FILE_NAME,
             calibration=task.calibration,
             method=method,
             keep_float=task.kept_names(),
@@ -62,7 +63,7 @@ def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
 def measure_ranges(
     checkpoint: Checkpoint, calibration: Calibration, *, method: str = "mse"
 ) -> dict[str, NDArray[np.float32]]:
-    """For each convolution but the stem the limits [C] of its input's channels, whose least is 0.
+    """The limits [C] of the input's channels, the least 0, for each convolution but the stem.
 
     Args:
         checkpoint: the network.
@@ -85,7 +86,7 @@ def write_native(
     method: str = "mse",
     keep_float: Iterable[str] = (),
 ) -> None:
-    """The file `path` holds the network in INT8; the layers `keep_float` stay as they are.
+    """Write the network in INT8 to `path`; the layers `keep_float` stay as they are.
 
     Raises:
         UnknownNameError: no such method, or no such layer.
@@ -169,7 +170,7 @@ class _Rounded:
     bias: Array
 
     def tensors(self, name: str, input_scale: Array, input_shift: Array) -> Tensors:
-        """By their names in the file."""
+        """The numbers by their names in the file."""
         return {
             f"{name}.weight": self.weight,
             f"{name}.scale": self.scale.astype(np.float32),
@@ -226,7 +227,7 @@ def _round(weight: Array, bias: Array, mean: Array, square: Array) -> _Rounded:
 
 
 def _levels(weight: Array, most: Array) -> Array:
-    """The nearest of −127…127, of which 127 stands for `most` [O]."""
+    """The nearest levels of −127…127, of which 127 stands for `most` [O]."""
     levels = np.rint(weight * (MOST_WEIGHT / most)[:, None, None, None])
     return np.clip(levels, -MOST_WEIGHT, MOST_WEIGHT)
 

@@ -77,7 +77,7 @@ class Observer:
     """
 
     def __init__(self, counting: Counting, *, channels: int = 1, moments: bool = False) -> None:
-        """Nothing is seen yet; with `moments` sums and squares are kept, for the means."""
+        """Begin with nothing seen; with `moments`, keep sums and squares for the means."""
         self.counting, self.moments, self.num_values = counting, moments, 0
         self.low = np.full(channels, 0.0 if counting.span == "positive" else np.inf)
         self.high = np.full(channels, -np.inf)
@@ -85,7 +85,7 @@ class Observer:
         self._counts: Array = np.zeros((channels, counting.bins))
 
     def see(self, values: NDArray[Any]) -> None:
-        """Values more, [C, n], or of any shape for one channel.
+        """Take in more values, [C, n], or of any shape for one channel.
 
         Where the histogram covers the extremes these only move; `count` shows the values again.
         """
@@ -102,7 +102,7 @@ class Observer:
             self.count(values)
 
     def count(self, values: NDArray[Any]) -> None:
-        """The values are in the histogram, which covers them."""
+        """Count the values in the histogram, which covers them."""
         values = values.reshape(len(self.low), -1)
         bins, total = self.counting.bins, values.shape[1]
         if self.counting.most_values is not None:
@@ -139,7 +139,7 @@ class Observer:
         return float(low), float(high)
 
     def _widen(self) -> None:
-        """The histograms reach as far as the values; their bins are joined by twos."""
+        """Widen the histograms to reach as far as the values; their bins are joined by twos."""
         bins = self.counting.bins
         far = np.maximum(np.abs(self.low), np.abs(self.high))
         first = np.maximum(far, self.counting.least)
@@ -228,7 +228,7 @@ def _try_shares(seen: Observer, middles: Array, loss: Loss) -> Limits:
 
 
 def _rounding_error(counts: Array, middles: Array, low: Array, high: Array) -> Array:
-    """Of the bins' middles, rounded to the 256 numbers: for bins much finer than a level."""
+    """The error of rounding to the 256 numbers, by bins' middles much finer than a level."""
     low, high = low[:, None], high[:, None]
     step = np.maximum((high - low) / HIGHEST_LEVEL, SMALLEST / (HIGHEST_LEVEL + 1))
     rounded = np.round(np.clip(middles, low, high) / step) * step
@@ -236,7 +236,7 @@ def _rounding_error(counts: Array, middles: Array, low: Array, high: Array) -> A
 
 
 def _coarse_error(counts: Array, middles: Array, _low: Array, high: Array) -> Array:
-    """Of values ≥ 0: clipping by the bins' middles, and step²/12 each for rounding.
+    """The error of values ≥ 0: clipping by the bins' middles, and step²/12 each for rounding.
 
     Bins as wide as a level do not show how their values are rounded. 0 is not: nearly all of the
     first bin is 0.

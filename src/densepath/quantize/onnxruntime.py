@@ -45,7 +45,7 @@ OPERATORS = (
 
 
 def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
-    """The form by each of the methods, in folders of the task's."""
+    """Write the form by each of the methods, into folders of the task's."""
     from densepath.exporting.onnx import write_onnx
 
     checkpoint, size = task.checkpoint, task.checkpoint.preprocess.size
@@ -56,7 +56,7 @@ def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
     chosen = choose_layers(checkpoint.spec, task.keep_float)
     kept = [path for layer in chosen for path in became[layer.name]]
     for method, path in quantize_onnx(
-        *(plain / parts["model"], plain, task.calibration), methods=methods, keep_float=kept
+        plain / parts["model"], plain, task.calibration, methods=methods, keep_float=kept
     ):
         folder = task.folder(f"onnx-{method}")
         path.rename(folder / parts["model"])
@@ -72,7 +72,7 @@ def quantize_onnx(
     methods: Sequence[str],
     keep_float: Collection[str] = (),
 ) -> Iterator[tuple[str, Path]]:
-    """Yields each method with its file in the folder `output`, the float `graph` in INT8.
+    """Yield each method with its file in the folder `output`, the float `graph` in INT8.
 
     The activations are measured once for all methods.
 
@@ -178,7 +178,7 @@ def _quantize(
 
 @contextmanager
 def _quiet_quantizer() -> Iterator[None]:
-    """The quantiser's advice on preprocessing, which has been done, stays unsaid."""
+    """Silence the quantiser's advice on preprocessing, which has been done."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)

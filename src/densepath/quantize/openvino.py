@@ -30,7 +30,7 @@ CONVOLUTION = "convolution"  # PyTorch's numbered name of each one, which OpenVI
 
 
 def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
-    """The form by each of the methods, in folders of the task's."""
+    """Write the form by each of the methods, into folders of the task's."""
     from densepath.exporting.openvino import write_openvino
 
     checkpoint, size = task.checkpoint, task.checkpoint.preprocess.size
@@ -45,7 +45,9 @@ def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
     for method in methods:
         folder = task.folder(f"openvino-{method}")
         quantize_openvino(
-            *(plain / parts["model"], folder / parts["model"], task.calibration),
+            plain / parts["model"],
+            folder / parts["model"],
+            task.calibration,
             method=method,
             keep_float=kept,
         )
@@ -62,7 +64,7 @@ def quantize_openvino(
     method: str = METHODS[0],
     keep_float: Collection[int] = (),
 ) -> None:
-    """`output` (.xml, with a .bin) is the float `graph` in INT8.
+    """Write the float `graph` in INT8 to `output` (.xml, with a .bin).
 
     Args:
         graph: the `.xml` that the export wrote.
@@ -122,7 +124,7 @@ def _range_of(method: str) -> Any:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """NNCF draws no progress bars of its own: they would break ours."""
+    """Stop NNCF from drawing progress bars of its own: they would break ours."""
     from nncf.common.logging import track_progress
 
     drawn = track_progress.Progress, track_progress.WeightedProgress

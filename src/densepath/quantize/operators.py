@@ -36,7 +36,7 @@ class Operators:
 
     @property
     def share(self) -> float:
-        """Of the operators, those in INT8."""
+        """The share of the operators that run in INT8."""
         total = self.int8 + sum(self.others.values())
         return self.int8 / total if total else 0.0
 
@@ -46,7 +46,7 @@ class Operators:
 
 
 def count_operators(format: str, model: Path) -> Operators | None:
-    """Of a form's file; None where its runtime does not tell."""
+    """The operators of a form's file; None where its runtime does not tell."""
     int8 = FORMATS[format].int8
     if int8 is None or int8.count_operators is None:
         return None
@@ -55,7 +55,7 @@ def count_operators(format: str, model: Path) -> Operators | None:
 
 
 def count_native(model: Path) -> Operators:
-    """By the file: our kernels are convolutions, with all else within them, and pooling."""
+    """The operators of our kernels: convolutions, with all else within them, and pooling."""
     _, _, tensors = read_tensors(model)
     weights = [tensor for name, tensor in tensors.items() if name.endswith(".weight")]
     convolutions = [is_quantised(weight) for weight in weights if weight.ndim > 1]
@@ -65,7 +65,7 @@ def count_native(model: Path) -> Operators:
 
 
 def count_openvino(model: Path) -> Operators:
-    """By the network as it was compiled for this CPU."""
+    """The operators of the network as it was compiled for this CPU."""
     core = shared_core()
     hints = {"INFERENCE_PRECISION_HINT": "f32", **executor_options()}
     compiled = core.compile_model(core.read_model(str(model)), DEVICE, hints)
@@ -84,7 +84,7 @@ def count_openvino(model: Path) -> Operators:
 
 
 def count_onnx(model: Path) -> Operators:
-    """By the graph as ONNX Runtime rewrites it for this CPU."""
+    """The operators of the graph as ONNX Runtime rewrites it for this CPU."""
     import onnx
     import onnxruntime
 
@@ -94,7 +94,8 @@ def count_onnx(model: Path) -> Operators:
         options.optimized_model_filepath = str(written)
         options.log_severity_level = 3
         onnxruntime.InferenceSession(
-            *(str(model), options),
+            str(model),
+            options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=UNWANTED,
         )
@@ -117,7 +118,7 @@ def count_onnx(model: Path) -> Operators:
 
 
 def count_litert(model: Path) -> Operators:
-    """By the file, before a delegate takes its operators over."""
+    """The operators of the file, before a delegate takes them over."""
     kinds: Counter[str] = Counter()
     int8 = 0
     for operator in read_network(model).operators:

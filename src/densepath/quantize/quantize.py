@@ -109,7 +109,8 @@ def quantize(
         choose_layers(checkpoint.spec, keep_float)
     say("reading images")
     calibration, held_out = draw_calibration(
-        *(data, checkpoint.preprocess),
+        data,
+        checkpoint.preprocess,
         num_images=num_images,
         num_held_out=num_held_out,
         seed=seed,
@@ -135,7 +136,12 @@ def quantize(
             report, parts[name] = _make(name, form, task, methods[name], judge, folder, say)
             reports.append(report)
         whole = QuantizationReport(
-            *(checkpoint.spec.name, purpose, calibration, judged_on, seed, kept),
+            checkpoint.spec.name,
+            purpose,
+            calibration,
+            judged_on,
+            seed,
+            kept,
             float_bytes=_size_of(checkpoint),
             forms=reports,
             sensitivity=measured,
@@ -144,7 +150,10 @@ def quantize(
         say("hashing the files")
         seal(
             describe(
-                *(subject, checkpoint, folder, parts),
+                subject,
+                checkpoint,
+                folder,
+                parts,
                 precision="int8",
                 quantization=whole.to_dict(),
             )
@@ -205,7 +214,7 @@ def _make(
     folder: Path,
     say: Say,
 ) -> tuple[FormReport, dict[str, str]]:
-    """The form's files by its best method are in `folder`; its report and the names of its parts.
+    """Write the form by its best method into `folder`; gives its report and the parts' names.
 
     Raises:
         ParityError: no method's answers are like the network's.
@@ -239,7 +248,7 @@ def _make(
 
 
 def _write_report(report: QuantizationReport, folder: Path) -> None:
-    """The report, and the picture of the layers, are in `folder`."""
+    """Write the report, and the picture of the layers, into `folder`."""
     write_text(folder / "quantization.md", report.to_markdown())
     write_json(folder / "quantization.json", report.to_dict())
     if report.sensitivity:

@@ -113,6 +113,7 @@ class QuantizationReport:
         return "\n".join([*self._opening(), *self._forms(), *self._tried(), *self._layers()]) + "\n"
 
     def _opening(self) -> list[str]:
+        """The lines on how the bundle was made."""
         held = self.judged_on is not self.calibration
         judged = "others, held out" if held else "the same ones, for there are no others"
         kept = ", ".join(self.keep_float) or "none"
@@ -130,6 +131,7 @@ class QuantizationReport:
         ]
 
     def _forms(self) -> list[str]:
+        """The lines on the forms and their scores."""
         lines = [
             "| format | method | agreement | SNR, dB | operators in INT8 | others | size, MB |",
             "|---|---|--:|--:|--:|---|--:|",
@@ -149,6 +151,7 @@ class QuantizationReport:
         return [*lines, "", *kernels, *([""] if kernels else [])]
 
     def _tried(self) -> list[str]:
+        """The lines on every method that was tried."""
         lines = ["| format | method tried | agreement | SNR, dB |", "|---|---|--:|--:|"]
         lines += [
             f"| {form.format} | {name} | {percent(score.agreement)} | {score.snr_db:.1f} |"
@@ -158,6 +161,7 @@ class QuantizationReport:
         return [*lines, ""]
 
     def _layers(self) -> list[str]:
+        """The lines on the layers and what 8 bits cost each."""
         if not self.sensitivity:
             return []
         worst = sorted(self.sensitivity, key=lambda one: one.snr_db)[:SHOWN_LAYERS]

@@ -35,7 +35,7 @@ class Score:
 
     @property
     def order(self) -> tuple[float, ...]:
-        """More is better: the user's measure, then the ratio, which few images tell well."""
+        """The figures to choose by, more is better: the user's measure, then the ratio."""
         own = () if self.own is None else (self.own,)
         return (*own, self.snr_db)
 

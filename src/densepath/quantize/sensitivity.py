@@ -65,7 +65,7 @@ def worst_layers(found: list[Sensitivity], share: float) -> list[str]:
 
 @contextmanager
 def _rounded(model: Model, name: str) -> Iterator[None]:
-    """Within, the layer's weights and input have 8 bits."""
+    """Round the layer's weights and input to 8 bits within the block."""
     layer = cast(nn.Conv2d | nn.Linear, model.get_submodule(name))
     kept = layer.weight.data
     others = tuple(range(1, kept.dim()))

@@ -25,7 +25,7 @@ def quant_layers(spec: ModelSpec) -> list[Layer]:
 
 
 def observe_inputs(checkpoint: Checkpoint, calibration: Calibration) -> dict[str, Observer]:
-    """What the input of each of `quant_layers` is like on the calibration images."""
+    """An observer of each of `quant_layers`' inputs on the calibration images."""
     model = checkpoint.to_model()
     modules = dict(model.named_modules())
     found: dict[str, Observer] = {}
@@ -40,7 +40,7 @@ def observe_inputs(checkpoint: Checkpoint, calibration: Calibration) -> dict[str
 
 
 def _hook(observer: Observer, averaged: bool) -> Callable[[Any, Any], None]:
-    """Shows the observer the input of a convolution."""
+    """A hook that shows the observer the input of a convolution."""
 
     def show(_module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
         values = F.avg_pool2d(inputs[0], 2) if averaged else inputs[0]

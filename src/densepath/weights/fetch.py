@@ -44,7 +44,7 @@ def fetch_published(row: Published) -> Path:
 
 
 def _check_online(row: Published) -> None:
-    """Returns unless the environment switches downloads off.
+    """Raise if the environment switches downloads off.
 
     Raises:
         WeightsUnavailableError: it does.
@@ -71,7 +71,7 @@ def _from_url(row: Published, path: Path) -> Path:
 
 
 def _copy(answer, temporary: Path, name: str, total: int) -> None:  # type: ignore[no-untyped-def]
-    """The answer's bytes are in the file; a bar on standard error shows how far."""
+    """Copy the answer's bytes into the file; a bar on standard error shows how far."""
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -92,7 +92,7 @@ def _copy(answer, temporary: Path, name: str, total: int) -> None:  # type: igno
 
 
 def _check_content(path: Path, row: Published, expected_bytes: int) -> None:
-    """Returns when a download is whole and has the publisher's checksum.
+    """Raise unless a download is whole and has the publisher's checksum.
 
     Raises:
         WeightsError: it is cut off, or another file.
@@ -111,7 +111,7 @@ def _check_content(path: Path, row: Published, expected_bytes: int) -> None:
 
 
 def _check(path: Path, row: Published) -> None:
-    """Returns when a file in the cache is the one that was published, or put there.
+    """Raise unless a file in the cache is the one that was published, or put there.
 
     Raises:
         WeightsError: it has changed.
@@ -155,7 +155,7 @@ def _from_hub(row: Published) -> Path:
 
 
 def _ask(address: str) -> None:
-    """Returns when the address answers at all; the hub's own client tries for half a minute.
+    """Raise unless the address answers at all; the hub's own client tries for half a minute.
 
     Raises:
         OSError: it does not.

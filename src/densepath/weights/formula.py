@@ -65,4 +65,5 @@ def _uniform(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _float32(values: np.ndarray) -> np.ndarray:
+    """The array in float32."""
     return values.astype(np.float32)

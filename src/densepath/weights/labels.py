@@ -13,6 +13,7 @@ CLASSES_FILE = Path(__file__).with_name("imagenet_classes.txt")
 
 @lru_cache(maxsize=1)
 def _rows() -> tuple[tuple[str, str], ...]:
+    """The WordNet id and the name of each class, in order."""
     lines = CLASSES_FILE.read_text(encoding="utf-8").splitlines()
     return tuple((wnid, name) for wnid, _, name in (line.partition(" ") for line in lines))
 

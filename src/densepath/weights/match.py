@@ -41,7 +41,7 @@ def check_tensors(
     in_channels: int,
     source: str,
 ) -> None:
-    """Returns when `tensors`, PyTorch's or NumPy's, are exactly those of the network.
+    """Raise unless `tensors`, PyTorch's or NumPy's, are exactly those of the network.
 
     Raises:
         KeyMismatchError: some are missing, unexpected or of the wrong shape; the message

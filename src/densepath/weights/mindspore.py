@@ -214,12 +214,14 @@ def _packed(message: memoryview) -> list[int]:
 
 
 def _as_bytes(value: int | memoryview) -> memoryview:
+    """The field's bytes, which it must hold."""
     if isinstance(value, int):
         raise WeightsError("a field that should hold bytes holds a number")
     return value
 
 
 def _text(value: int | memoryview) -> str:
+    """The text of a field."""
     try:
         return bytes(_as_bytes(value)).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -227,6 +229,7 @@ def _text(value: int | memoryview) -> str:
 
 
 def _is_training_state(tag: str) -> bool:
+    """Whether a tag is that of training's state, not of a weight."""
     return tag in TRAINING_KEYS or tag.startswith(TRAINING_PREFIXES)
 
 

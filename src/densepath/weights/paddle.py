@@ -41,7 +41,7 @@ def read_pdparams(path: Path) -> Any:
 
 
 def _join_slices(values: dict[str, Any], path: Path) -> None:
-    """Arrays above 1 GiB, which Paddle cuts into slices, are whole again."""
+    """Join arrays above 1 GiB, which Paddle cuts into slices."""
     cut = values.pop(BIG_ARRAYS_KEY, None)
     for name, info in dict.items(cut) if isinstance(cut, dict) else ():
         try:

@@ -37,10 +37,10 @@ class Unread:
         pass
 
     def __setstate__(self, state: Any) -> None:
-        """Takes any state, and keeps none."""
+        """Take any state, and keep none."""
 
 
-class Table:
+class PlainTable:
     """Stands for classes that are dicts with something added: making one gives a plain table."""
 
     __slots__ = ()
@@ -50,7 +50,7 @@ class Table:
         return OrderedDict()
 
     def __setstate__(self, state: Any) -> None:
-        """A pickle that changes the class itself finds this, and fails."""
+        """Set nothing, so that a pickle which changes the class itself fails."""
 
 
 class DType:
@@ -67,7 +67,7 @@ class DType:
         self.dtype = dtype if numeric else None
 
     def __setstate__(self, state: Any) -> None:
-        """Takes the byte order out of NumPy's state (version, order, ...)."""
+        """Take the byte order out of NumPy's state (version, order, ...)."""
         if self.dtype is None:
             return
         order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
@@ -85,7 +85,7 @@ class Array:
         self.array = array
 
     def __setstate__(self, state: Any) -> None:
-        """Takes NumPy's state (version, shape, type, is Fortran order, bytes)."""
+        """Take NumPy's state (version, shape, type, is Fortran order, bytes)."""
         if not isinstance(state, tuple) or len(state) != 5:
             raise WeightsError("it holds an array in an unknown form")
         _, shape, dtype, is_fortran, content = state
@@ -149,28 +149,38 @@ _UNREAD = (
     *(f"pathlib._local.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePath")),
     *(f"pathlib._local.{name}" for name in ("PurePosixPath", "PureWindowsPath")),
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
-    *("decimal.Decimal", "fractions.Fraction", "uuid.UUID", "typing.Any"),
+    "decimal.Decimal",
+    "fractions.Fraction",
+    "uuid.UUID",
+    "typing.Any",
     # The types that a table's default, or an option's type, is.
     *(f"builtins.{name}" for name in ("int", "float", "bool", "str", "list", "dict")),
     *(f"builtins.{name}" for name in ("range", "xrange", "slice", "set", "frozenset", "complex")),
     # The states of NumPy's random generators.
     *(f"numpy.random._pickle.__{kind}_ctor" for kind in ("generator", "bit_generator")),
-    *("numpy.random._pickle.__randomstate_ctor", "numpy.random._mt19937.MT19937"),
-    *("numpy.random._pcg64.PCG64", "numpy.random.bit_generator.SeedSequence"),
+    "numpy.random._pickle.__randomstate_ctor",
+    "numpy.random._mt19937.MT19937",
+    "numpy.random._pcg64.PCG64",
+    "numpy.random.bit_generator.SeedSequence",
     "numpy.random.bit_generator.__pyx_unpickle_SeedSequence",
     # OmegaConf and Hydra, with which Lightning keeps a run's options.
     *(f"omegaconf.{name}" for name in ("dictconfig.DictConfig", "listconfig.ListConfig")),
     *(f"omegaconf.base.{name}" for name in ("ContainerMetadata", "Metadata", "SCMode")),
     *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "Integer", "Float", "String", "Boolean")),
-    *("omegaconf.nodes.PathNode", "omegaconf.nodes.BytesNode", "omegaconf.nodes.EnumNode"),
+    "omegaconf.nodes.PathNode",
+    "omegaconf.nodes.BytesNode",
+    "omegaconf.nodes.EnumNode",
 )
 _TABLES = (
-    *("easydict.EasyDict", "addict.addict.Dict", "yacs.config.CfgNode"),
-    *("mmcv.utils.config.ConfigDict", "mmengine.config.config.ConfigDict"),
-    *("pytorch_lightning.utilities.parsing.AttributeDict",),
-    *("lightning.pytorch.utilities.parsing.AttributeDict",),
-    *("lightning_fabric.utilities.data.AttributeDict",),
-    *("lightning.fabric.utilities.data.AttributeDict",),
+    "easydict.EasyDict",
+    "addict.addict.Dict",
+    "yacs.config.CfgNode",
+    "mmcv.utils.config.ConfigDict",
+    "mmengine.config.config.ConfigDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "lightning.pytorch.utilities.parsing.AttributeDict",
+    "lightning_fabric.utilities.data.AttributeDict",
+    "lightning.fabric.utilities.data.AttributeDict",
 )
 # Name → stand-in. Classes of this module are made by REDUCE or NEWOBJ; functions are called.
 STAND_INS: dict[str, Callable[..., Any]] = {
@@ -180,9 +190,9 @@ STAND_INS: dict[str, Callable[..., Any]] = {
     "numpy.dtype": DType,
     "builtins.bytes": _no_bytes,
     **dict.fromkeys(_UNREAD, Unread),
-    "collections.defaultdict": Table,
+    "collections.defaultdict": PlainTable,
     "collections.deque": _deque,
-    **dict.fromkeys(_TABLES, Table),
+    **dict.fromkeys(_TABLES, PlainTable),
 }
 
 

@@ -121,7 +121,7 @@ def to_canonical(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list
 
 
 def _by_prefix(tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Of each prefix the file's names by ours, and the names that begin no network.
+    """The file's names by ours for each prefix, and the names that begin no network.
 
     Raises:
         KeyMismatchError: two names of one prefix are the same tensor of ours.

@@ -77,7 +77,7 @@ class TrainedOn:
 
     @classmethod
     def from_text(cls, text: str) -> TrainedOn:
-        """What `to_text` wrote.
+        """The record that `to_text` wrote.
 
         Raises:
             ValueError: it is damaged, or of a later format.
@@ -121,7 +121,7 @@ def _to_dict(options: DataOptions) -> dict[str, Any]:
 
 
 def _to_options(values: Mapping[str, Any]) -> DataOptions:
-    """What `_to_dict` made.
+    """The options that `_to_dict` wrote.
 
     Raises:
         TypeError: a field that is unknown to this densepath.
@@ -131,14 +131,14 @@ def _to_options(values: Mapping[str, Any]) -> DataOptions:
 
 
 def _encode(fingerprints: Fingerprints | None) -> str | None:
-    """Little-endian, eight bytes each, in base64."""
+    """The fingerprints, little-endian, eight bytes each, in base64."""
     if fingerprints is None:
         return None
     return base64.b64encode(fingerprints.astype("<u8").tobytes()).decode("ascii")
 
 
 def _decode(text: str | None) -> Fingerprints | None:
-    """What `_encode` made.
+    """The fingerprints that `_encode` wrote.
 
     Raises:
         ValueError: it is not that.

@@ -114,7 +114,7 @@ def describe_aside(source: str, found: Contents, tensors: Iterable[str]) -> list
 
 
 def _rank(table: tuple[tuple[str, ...], Mapping[str, Any]]) -> tuple[bool, bool, int, int]:
-    """The smaller, the sooner it is taken: whole ones, averages, usual names, the outer ones."""
+    """The order in which tables are taken: whole ones, averages, usual names, the outer ones."""
     path, tensors = table
     whole = any(name.endswith(_STATISTICS) for name in tensors)
     usual = [WRAPPERS.index(part) for part in path if part in WRAPPERS]

@@ -78,6 +78,7 @@ class _Unpickler(ThriftyUnpickler):
         return call if isinstance(call, type) and call is not tuple else _Named(call)
 
     def persistent_load(self, pid: Any) -> Any:
+        """Refuse what a pickle leaves to its reader."""
         raise UnsafeFileError("it refers to objects outside the file")
 
 

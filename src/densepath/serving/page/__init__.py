@@ -7,6 +7,7 @@ _SCRIPT = "text/javascript; charset=utf-8"
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/page/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page/page.js": ("page.js", _SCRIPT),
     "/page/cards.js": ("cards.js", _SCRIPT),
     "/page/elements.js": ("elements.js", _SCRIPT),

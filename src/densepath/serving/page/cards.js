@@ -1,7 +1,7 @@
 // The images on the page: each is a card, which shows its answer and its heat map.
 
-import { $, percent, renew, say, sentence, showAnswer } from "./elements.js";
-import { MOST_RETRIES, Refusal, classify, inTurn } from "./server.js";
+import { $, newCard, say, showAnswer, showCount } from "./elements.js";
+import { MOST_RETRIES, Refusal, classify, inTurn, sentence } from "./server.js";
 import { Speed, inMilliseconds, inSteps, ofImages } from "./speed.js";
 
 const COLOURS = "Where the network looked for its first answer:";
@@ -44,7 +44,7 @@ export function answerAll(files) {
   $("results").hidden = false;
   $("live").textContent = "";
   added.forEach(answerOne);
-  showCount();
+  tellCount();
 }
 
 function answerAgain() {
@@ -55,7 +55,7 @@ function answerAgain() {
   }
   $("live").textContent = "";
   entries.forEach(answerOne);
-  showCount();
+  tellCount();
 }
 
 /** Images whose refusal may have passed are asked again, so many times at most. */
@@ -65,7 +65,7 @@ export function retry() {
     entry.numRetries += 1;
     answerOne(entry);
   }
-  if (again.length) showCount();
+  if (again.length) tellCount();
 }
 
 function stop() {
@@ -89,7 +89,7 @@ export function clear() {
 // ---- an answer ----
 
 function newEntry(file) {
-  const card = $("card").content.firstElementChild.cloneNode(true);
+  const card = newCard(file.name);
   const entry = {
     file,
     card,
@@ -99,12 +99,11 @@ function newEntry(file) {
     seen: "",
     numRetries: 0,
   };
-  card.querySelector("h3").textContent = file.name;
   card.querySelector(".again").addEventListener("click", () => {
     entry.numRetries = 0;
     card.focus(); // The button goes.
     answerOne(entry);
-    showCount();
+    tellCount();
   });
   card.querySelector("img").addEventListener("error", ({ target }) => {
     // What this browser cannot show, such as TIFF, the server may have read.
@@ -113,6 +112,17 @@ function newEntry(file) {
   });
   showPicture(entry);
   return entry;
+}
+
+/** The card as it was before its answer. */
+function renew(card) {
+  card.setAttribute("aria-busy", "true");
+  card.classList.remove("wrong");
+  card.querySelector(".state").textContent = "waiting …";
+  card.querySelector(".state").hidden = false;
+  for (const part of [".again", ".classes", ".note", ".times"]) {
+    card.querySelector(part).hidden = true;
+  }
 }
 
 async function answerOne(entry) {
@@ -131,7 +141,7 @@ async function answerOne(entry) {
     const found = await inTurn(() => classify(file, { model, explain: false, signal, onBusy }));
     signal.throwIfAborted();
     if (found.error !== undefined) throw new Refusal(found.error, 422);
-    showAnswer(card, found);
+    showAnswer(card, found, timesOf(found));
     const { class_ids, labels, scores } = found;
     entry.answer = { path: file.name, class_ids, labels, scores };
     speed.end({ ...found.times, milliseconds: found.milliseconds });
@@ -141,9 +151,19 @@ async function answerOne(entry) {
     fail(entry, error);
   }
   card.removeAttribute("aria-busy");
-  showCount();
+  tellCount();
   showSpeed();
   if (heated) explainOne(entry);
+}
+
+/** The times of an answer, at the server and with the connection. */
+function timesOf({ times: { read, queue, network, total }, milliseconds }) {
+  const steps = Object.entries({ read, queue, network });
+  return [
+    ...steps.map(([step, time]) => `${step}\u00a0${inMilliseconds(time)}`),
+    `${inMilliseconds(total)}\u00a0in\u00a0all`,
+    `${inMilliseconds(milliseconds)} with the connection`,
+  ].join("\u00a0· ");
 }
 
 function fail(entry, error) {
@@ -157,20 +177,10 @@ function fail(entry, error) {
   tellRefusal(error);
 }
 
-/** How many are answered; a screen reader is told once all are. */
-function showCount() {
-  const number = entries.length;
-  const done = entries.filter(({ answer }) => answer);
-  const numFailed = done.filter(({ answer }) => answer.error !== undefined).length;
-  const images = `${number} image${number === 1 ? "" : "s"}`;
-  const isDone = done.length === number;
-  const failed = numFailed ? `, ${numFailed} without an answer` : "";
-  $("count").textContent = isDone ? images + failed : `${done.length} of ${images} answered`;
-  $("save").disabled = !isDone;
-  if (!isDone || !number) return;
-  const { path, error, labels, scores } = done.at(-1).answer;
-  const only = error ?? `${labels[0]}, ${percent(scores[0])}`;
-  say($("live"), number === 1 ? `${path}: ${only}` : `${images} answered${failed}`);
+/** How many are answered, and how many of them were refused. */
+function tellCount() {
+  const numFailed = answers().filter((answer) => answer?.error !== undefined).length;
+  showCount(answers(), numFailed ? `, ${numFailed} without an answer` : "");
 }
 
 /** How fast the answers come, as one can read it and copy it. */

@@ -1,6 +1,5 @@
-// What the page shows with: its elements, the parts of a card, and numbers as words.
-
-import { inMilliseconds } from "./speed.js";
+// What both pages show with, that of `densepath serve` and that of deploy/web, whose build copies this
+// file: elements, a card's answer, what is said of all cards, and images that are dropped or pasted.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -15,33 +14,28 @@ export function say(region, text) {
   if (region.textContent !== text) region.textContent = text;
 }
 
-// ---- a card ----
-
-/** The card as it was before its answer. */
-export function renew(card) {
-  card.setAttribute("aria-busy", "true");
-  card.classList.remove("wrong");
-  card.querySelector(".state").textContent = "waiting …";
-  card.querySelector(".state").hidden = false;
-  for (const part of [".again", ".classes", ".note", ".times"]) {
-    card.querySelector(part).hidden = true;
-  }
+/** The list of what a user may want to know, by its names. */
+export function showFacts(facts) {
+  $("facts").replaceChildren(...Object.entries(facts).flatMap(([term, text]) => (
+    [element("dt", term), element("dd", text)]
+  )));
 }
 
-/** The card with the classes of an answer, the likeliest first, and its times. */
-export function showAnswer(card, { labels, scores, times, milliseconds }) {
+// ---- a card ----
+
+export function newCard(path) {
+  const card = $("card").content.firstElementChild.cloneNode(true);
+  card.querySelector("h3").textContent = path;
+  return card;
+}
+
+/** The card with the classes of an answer, the likeliest first, and its times in words. */
+export function showAnswer(card, { labels, scores }, times) {
   const list = card.querySelector(".classes");
   list.replaceChildren(...labels.map((label, i) => classLine(label, scores[i])));
   list.hidden = false;
   card.querySelector(".state").hidden = true;
-  const { read, queue, network, total } = times;
-  const steps = Object.entries({ read, queue, network });
-  const parts = steps.map(([step, time]) => `${step}\u00a0${inMilliseconds(time)}`);
-  parts.push(
-    `${inMilliseconds(total)}\u00a0in\u00a0all`,
-    `${inMilliseconds(milliseconds)} with the connection`,
-  );
-  card.querySelector(".times").textContent = parts.join("\u00a0· ");
+  card.querySelector(".times").textContent = times;
   card.querySelector(".times").hidden = false;
 }
 
@@ -60,14 +54,54 @@ function classLine(label, score) {
   return line;
 }
 
-// ---- words ----
-
-export function percent(score) {
+function percent(score) {
   return `${(score * 100).toFixed(1)} %`;
 }
 
-/** The message as a sentence: errors begin small and may have no full stop. */
-export function sentence(text) {
-  const end = /[.!?…]$/.test(text) ? "" : ".";
-  return text.charAt(0).toUpperCase() + text.slice(1) + end;
+// ---- all cards ----
+
+/**
+ * How many of the answers, null of those to come, are there; a screen reader is told once all are.
+ * `note` is said behind their number.
+ */
+export function showCount(answers, note = "") {
+  const number = answers.length;
+  const done = answers.filter(Boolean);
+  const images = `${number} image${number === 1 ? "" : "s"}`;
+  const isDone = done.length === number;
+  $("count").textContent = isDone ? images + note : `${done.length} of ${images} answered`;
+  $("save").disabled = !isDone || !number;
+  if (!isDone || !number) return;
+  const { path, error, labels, scores } = done.at(-1);
+  const only = error ?? `${labels[0]}, ${percent(scores[0])}`;
+  say($("live"), number === 1 ? `${path}: ${only}` : `${images} answered${note}`);
+}
+
+/** A download of the answers: one JSON object a line, as `densepath predict --json` writes. */
+export function saveAnswers(answers) {
+  const lines = answers.map((answer) => `${JSON.stringify(answer)}\n`);
+  const link = element("a");
+  link.href = URL.createObjectURL(new Blob(lines, { type: "application/jsonl" }));
+  link.download = "answers.jsonl";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href));
+}
+
+// ---- what a user gives ----
+
+/** Calls `take` with each DataTransfer that is pasted, or dropped anywhere on the page. */
+export function onTransfer(take) {
+  document.addEventListener("paste", (event) => take(event.clipboardData));
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.body.classList.toggle("dragging", event.dataTransfer.types.includes("Files"));
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) document.body.classList.remove("dragging");
+  });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("dragging");
+    take(event.dataTransfer);
+  });
 }

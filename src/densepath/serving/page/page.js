@@ -2,8 +2,8 @@
 // the models, and what the user does. `cards.js` has the images, `server.js` sends them.
 
 import * as cards from "./cards.js";
-import { $, element, say, sentence } from "./elements.js";
-import { Refusal, ask, keepKey, key, obstacle, pause, useKey } from "./server.js";
+import { $, onTransfer, saveAnswers, say, showFacts } from "./elements.js";
+import { Refusal, ask, keepKey, key, obstacle, pause, sentence, useKey } from "./server.js";
 import { copyText } from "./speed.js";
 
 const PATIENCE_MS = 2000; // between two looks at a server that takes nothing
@@ -118,9 +118,7 @@ function showModel() {
     "Runs on": row.reason ? `${row.engine}: ${row.reason}` : row.engine,
     "From a program": command(name),
   };
-  $("facts").replaceChildren(...Object.entries(facts).flatMap(([term, text]) => (
-    [element("dt", term), element("dd", text)]
-  )));
+  showFacts(facts);
   $("facts").lastChild.className = "code";
   cards.answerWith(row);
 }
@@ -151,35 +149,11 @@ function listen() {
     $("files").value = "";
   });
   $("heat").addEventListener("click", cards.toggleHeat);
-  $("save").addEventListener("click", saveAnswers);
+  $("save").addEventListener("click", () => saveAnswers(cards.answers()));
   $("clear").addEventListener("click", cards.clear);
   $("copy").addEventListener("click", () => copyText($("speed-text"), $("copy")));
-  document.addEventListener("paste", (event) => {
-    cards.answerAll([...event.clipboardData.files]);
-  });
-  document.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    document.body.classList.toggle("dragging", event.dataTransfer.types.includes("Files"));
-  });
-  document.addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) document.body.classList.remove("dragging");
-  });
-  document.addEventListener("drop", (event) => {
-    event.preventDefault();
-    document.body.classList.remove("dragging");
-    cards.answerAll([...event.dataTransfer.files]);
-  });
+  onTransfer(({ files }) => cards.answerAll([...files]));
   document.addEventListener("visibilitychange", () => {
     if (cards.model && !document.hidden) watch();
   });
-}
-
-/** A download of the answers: one JSON object a line, as `densepath predict --json` writes. */
-function saveAnswers() {
-  const lines = cards.answers().map((answer) => `${JSON.stringify(answer)}\n`);
-  const link = element("a");
-  link.href = URL.createObjectURL(new Blob(lines, { type: "application/jsonl" }));
-  link.download = "answers.jsonl";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href));
 }

@@ -18,6 +18,12 @@ export class Refusal extends Error {
   }
 }
 
+/** The message as a sentence: errors begin small and may have no full stop. */
+export function sentence(text) {
+  const end = /[.!?…]$/.test(text) ? "" : ".";
+  return text.charAt(0).toUpperCase() + text.slice(1) + end;
+}
+
 /** The JSON of an answer; throws a Refusal. */
 export async function ask(address, options = {}) {
   const headers = key ? { Authorization: `Bearer ${key}` } : {};

@@ -1,5 +1,5 @@
-// How fast images are answered: what the medians are taken of, and the words for them. The page in
-// deploy/web takes this file, too: its build copies it.
+// How fast images are answered: what the medians are taken of, and the words for them. Both pages
+// take this file, that of `densepath serve` and that of deploy/web, whose build copies it.
 
 const MOST = 100; // images that the medians are of: the last ones
 

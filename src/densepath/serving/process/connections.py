@@ -48,7 +48,7 @@ class _LimitedProtocol(HttpToolsProtocol):
     _is_refused = _is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has come."""
+        """Give a new connection its time, or refuse it where there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self.max_connections:
             self._refuse(503, "too many connections; come back later.")
@@ -56,13 +56,13 @@ class _LimitedProtocol(HttpToolsProtocol):
             self._watch(self.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone."""
+        """Stop the alarm and the probe of a client that has gone."""
         self._unwatch()
         self._stop_probing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes; none are parsed of a connection that is being closed."""
+        """Parse some bytes; none of a connection that is being closed."""
         if self._is_refused or self.transport.is_closing():
             return
         if self._alarm is not None:
@@ -92,7 +92,7 @@ class _LimitedProtocol(HttpToolsProtocol):
         return False
 
     def _ask_whether_there(self) -> None:
-        """Writes what every client of HTTP/1.1 passes over: one that has gone answers by a reset.
+        """Write what every client of HTTP/1.1 passes over: one that has gone answers by a reset.
 
         Without this, a client that closed its connection would look as one that waits.
         """
@@ -104,7 +104,7 @@ class _LimitedProtocol(HttpToolsProtocol):
         self._look_for_reset()
 
     def _look_for_reset(self) -> None:
-        """A connection that was reset is lost: nobody reads from it, so nothing else tells."""
+        """Close the connection if it was reset: nobody reads from it, so nothing else tells."""
         connection = self.transport.get_extra_info("socket")
         if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.transport.abort()
@@ -112,20 +112,20 @@ class _LimitedProtocol(HttpToolsProtocol):
             self._probe = self.loop.call_later(PROBE_S, self._look_for_reset)
 
     def _stop_probing(self) -> None:
-        """The connection is closed."""
+        """Stop asking whether the client is there."""
         if self._probe is not None:
             self._probe.cancel()
             self._probe = None
 
     def on_headers_complete(self) -> None:
-        """A request begins."""
+        """Stop the alarm, for a request begins."""
         self._unwatch()
         super().on_headers_complete()
         if self._is_ending:
             self.cycle.keep_alive = False
 
     def shutdown(self) -> None:
-        """The server is being stopped: a request that is on its way already is still answered."""
+        """Close the connection, after a request that is on its way already is answered."""
         self._is_ending = True
         if self.cycle is None or self.cycle.response_complete:
             self._watch(FAREWELL_S)
@@ -133,24 +133,24 @@ class _LimitedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
-        """It is answered; the next one has the time of keep-alive, and of its headers."""
+        """Give the next request the time of keep-alive, and of its headers."""
         self._watch(KEEP_ALIVE_S + self.header_timeout_s)
         super().on_response_complete()
 
     def _watch(self, seconds: float) -> None:
-        """The alarm rings unless headers are complete before."""
+        """Set the alarm that rings unless headers are complete before."""
         self._unwatch()
         self._alarm = self.loop.call_later(seconds, self._late)
 
     def _unwatch(self) -> None:
-        """No alarm rings."""
+        """Stop the alarm."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
         self._header_bytes = 0
 
     def _late(self) -> None:
-        """The headers did not come in time."""
+        """Refuse headers that did not come in time."""
         self._alarm = None
         if self._is_ending and not self._header_bytes:
             self.transport.close()
@@ -158,7 +158,7 @@ class _LimitedProtocol(HttpToolsProtocol):
             self._refuse(408, "the request's headers did not arrive in time.")
 
     def _refuse(self, status: int, error: str) -> None:
-        """Says why, and closes; what still comes meanwhile is not looked at.
+        """Write why, and close; what still comes meanwhile is not looked at.
 
         A connection that is closed while bytes come is reset, and the client never reads why.
         """

@@ -53,7 +53,7 @@ class Watched:
 
 
 class Orders:
-    """Those that wait, and the one that is obeyed now."""
+    """The orders that wait, and the one that is obeyed now."""
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
@@ -70,23 +70,23 @@ class Orders:
         return self._steps is None
 
     def add(self, asking: Watched | None, verb: str, name: str) -> None:
-        """An order, of a worker's client or of nobody's."""
+        """Add an order, of a worker's client or of nobody's."""
         self._waiting.append((asking, verb, name))
 
     def hear(self, worker: Watched, said: str | None) -> None:
-        """The worker has done its step, or says why not."""
+        """Note that the worker has done its step, or why not."""
         worker.told = None
         if worker in self._left:
             self._left.remove(worker)
             self._said = self._said or said
 
     def forget(self, worker: Watched) -> None:
-        """The worker has died, or is about to."""
+        """Forget a worker that has died, or is about to."""
         if worker in self._left:
             self._left.remove(worker)
 
     def go_on(self, workers: list[Watched]) -> bool:
-        """Has the workers do what comes next; whether an order has come to its end."""
+        """Have the workers do what comes next; gives whether an order has come to its end."""
         if self._left:
             return False
         if self._steps is None:

@@ -24,7 +24,7 @@ class Pulse:
     """Asks the workers, and ends those that are stuck."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        """`now` tells the seconds."""
+        """Begin with no worker asked; `now` tells the seconds."""
         self._now, self._looked = now, now()
 
     def feel(self, workers: Sequence[Watched], *, opening_too: bool) -> list[Watched]:

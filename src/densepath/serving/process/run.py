@@ -23,7 +23,7 @@ PACKAGES = {"fastapi": "fastapi", "grpc": "grpcio",
 def run(
     settings: Settings, sources: Sequence[ModelSource], announce: Callable[[str], None]
 ) -> None:
-    """Serves until a signal.
+    """Serve until a signal.
 
     Args:
         settings: checked here.
@@ -45,7 +45,7 @@ def run(
 def _serve(
     settings: Settings, sources: Sequence[ModelSource], announce: Callable[[str], None]
 ) -> None:
-    """As `run`, with all that it takes."""
+    """Open the ports, and serve from one process or several."""
     if settings.grpc_port is not None:
         settings = replace(settings, grpc_port=find_port(settings.host, settings.grpc_port))
         if settings.grpc_port == settings.port:
@@ -72,7 +72,7 @@ def _serve(
 
 @contextmanager
 def _interrupted_afterwards() -> Iterator[None]:
-    """A Ctrl-C meanwhile comes at the end: pydantic takes it for an error of its own."""
+    """Hold back a Ctrl-C until the end: pydantic takes it for an error of its own."""
     came: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     try:
@@ -84,7 +84,7 @@ def _interrupted_afterwards() -> Iterator[None]:
 
 
 def _check_packages() -> None:
-    """Returns when all are installed.
+    """Raise unless all packages are installed.
 
     Raises:
         MissingPackageError: some are not; it names them all.

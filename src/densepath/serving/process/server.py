@@ -33,11 +33,11 @@ class Rest(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leaves them alone."""
+        """Leave signals alone."""
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, but connections that wait to be accepted are not reset: they are served."""
+        """Shut down as uvicorn does, but serve connections that wait to be accepted."""
         loop, config = asyncio.get_running_loop(), self.config
         waiting = list(_accept_all(sockets or []))
 
@@ -73,7 +73,7 @@ async def serve(
     ready: Callable[[Service], None] = lambda service: None,
     interruptible: bool = True,
 ) -> None:
-    """Serves until a signal, and returns when all that was taken is answered.
+    """Serve until a signal, and return when all that was taken is answered.
 
     Args:
         settings: `grpc_port` is the port itself, not 0.
@@ -143,7 +143,7 @@ async def serve(
 
 
 async def _drain(service: Service, rest: Rest, serving: Any, grpc: Any) -> None:
-    """All that was taken is answered, or the grace is over."""
+    """Wait until all that was taken is answered, or the grace is over."""
     settings = service.settings
     service.draining = True
     log("draining", linger_s=settings.linger_s, grace_s=settings.grace_s)
@@ -178,7 +178,7 @@ async def _start_grpc(service: Service) -> Any:
 
 
 async def _reload(service: Service) -> None:
-    """Every model was opened anew, where its bundle can be."""
+    """Open every model anew, where its bundle can be."""
     repository: Repository = service.repository
     for name in repository.names:
         # The log has said why; the others are opened all the same.

@@ -49,7 +49,7 @@ def open_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 
 def start_listening(opened: socket.socket) -> None:
-    """From now on connections wait to be accepted.
+    """Let connections wait to be accepted from now on.
 
     Two programs may have bound a port that was free; the first to listen has it.
 

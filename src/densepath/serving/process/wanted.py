@@ -26,10 +26,11 @@ Steps = Generator[tuple[Any, ...], str | None, str | None]
 
 
 class Wanted:
-    """By name and version, the bundle that every worker has, or why none has one."""
+    """The bundle that every worker has, by name and version, or why none has one."""
 
     def __init__(self, sources: Sequence[ModelSource]) -> None:
-        """
+        """Find the bundle of each source.
+
         Raises:
             DensepathError: a bundle cannot be opened.
         """
@@ -43,15 +44,15 @@ class Wanted:
 
     @property
     def names(self) -> list[str]:
-        """Of the command line."""
+        """The names on the command line."""
         return list(dict.fromkeys(name for name, _ in self.sources))
 
     def adopt(self, holdings: Holdings) -> None:
-        """This is what there is."""
+        """Take over what there is."""
         self.holdings = dict(holdings)
 
     def find_again(self) -> None:
-        """Returns when what is held can be opened once more.
+        """Raise unless what is held can be opened once more.
 
         Raises:
             DensepathError: a bundle is gone from the disk, or another one stands in its place.
@@ -61,7 +62,7 @@ class Wanted:
                 self.holdings[key] = find_again(self.sources[key], held)
 
     def renew(self) -> None:
-        """Nobody holds anything any more: the same bundles, else those that stand there now.
+        """Renew what nobody holds any more: the same bundles, else those that stand there now.
 
         What was unloaded stays so.
         """
@@ -75,7 +76,7 @@ class Wanted:
                 self.holdings[key] = Absent(without_path(error, source), is_lost=True)
 
     def load(self, name: str) -> Steps:
-        """All have opened each version anew, or none has; returns why not."""
+        """Have each version opened anew by all workers or by none; gives why not."""
         for key in self._keys(name):
             source, before = self.sources[key], self.holdings[key]
             try:
@@ -95,14 +96,14 @@ class Wanted:
         return None
 
     def unload(self, name: str) -> Steps:
-        """None has the model any more."""
+        """Have the model unloaded by all workers."""
         for key in self._keys(name):
             self.holdings[key] = Absent(UNLOADED)
         yield (UNLOAD, name)
         return None
 
     def _keys(self, name: str) -> list[Key]:
-        """Of a model's versions, the latest last."""
+        """The names with the versions of a model, the latest last."""
         return [key for key in self.sources if key[0] == name]
 
 

@@ -55,7 +55,7 @@ class Start:
 
 
 def work(start: Start) -> None:
-    """A worker's life."""
+    """Open the models, serve, and end when told to."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor hears it, too, and tells all
     with logging_to_stderr(start.settings):
         try:
@@ -78,7 +78,7 @@ class _Worker:
         self._service: Service
 
     async def serve(self) -> None:
-        """Serves until it is told to end.
+        """Serve until told to end.
 
         Raises:
             DensepathError: a bundle that cannot be opened, or a port that cannot be had.
@@ -107,7 +107,7 @@ class _Worker:
         )
 
     async def _order(self, verb: str, name: str) -> None:
-        """Every worker has obeyed.
+        """Have every worker obey the order.
 
         Raises:
             NotFoundError, LoadError: as `Repository.load`.
@@ -121,7 +121,7 @@ class _Worker:
             raise LoadError(said)
 
     def _hear(self) -> None:
-        """A message has come."""
+        """Handle a message that has come."""
         loop = asyncio.get_running_loop()
         try:
             kind, *rest = self._pipe.recv()
@@ -144,7 +144,7 @@ class _Worker:
             task.add_done_callback(self._tasks.discard)
 
     async def _obey(self, kind: str, name: str, *rest: Any) -> None:
-        """Does a step of an order, and says what came of it."""
+        """Do a step of an order, and tell what came of it."""
         repository, said = self._service.repository, None
         try:
             if kind == PREPARE:

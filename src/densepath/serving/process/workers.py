@@ -51,7 +51,7 @@ def supervise(
     listening: socket.socket,
     announce: Callable[[str], None],
 ) -> None:
-    """Keeps the workers running until a signal; returns when all have ended.
+    """Keep the workers running until a signal; return when all have ended.
 
     Raises:
         DensepathError: a bundle cannot be opened, or workers die again and again before they have
@@ -86,7 +86,7 @@ class _Supervisor:
         self._wake, self._woken = socket.socketpair()
 
     def run(self) -> None:
-        """Until a signal, and the end of the last worker."""
+        """Keep workers running until a signal, and wait for the end of the last one."""
         signals = self._signals
         self._wake.setblocking(False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -103,7 +103,7 @@ class _Supervisor:
             self._end()
 
     def _step(self) -> None:
-        """Has enough workers, waits for something, and sees to it."""
+        """Start workers that are missing, wait for something, and see to it."""
         self._fill()
         watched: list[Any] = [self._woken]
         for worker in self._workers:
@@ -125,7 +125,7 @@ class _Supervisor:
             self._welcome()
 
     def _fill(self) -> None:
-        """As many workers as there should be, where what the others hold can be opened.
+        """Start as many workers as are missing, where what the others hold can be opened.
 
         Raises:
             DensepathError: it cannot, and none has ever answered.
@@ -153,14 +153,14 @@ class _Supervisor:
             self._start()
 
     def _tell_why_not(self, reason: str) -> None:
-        """Logs, once, why nobody takes the place of one that died."""
+        """Log, once, why nobody takes the place of one that died."""
         if reason != self._why_not:
             log("worker not replaced", level=logging.WARNING, reason=reason,
                 cure="load the model, or put the bundle back")  # fmt: skip
         self._why_not = reason
 
     def _start(self, *, tolerant: bool = False) -> None:
-        """One more worker."""
+        """Start one more worker."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         start = Start(
@@ -184,7 +184,7 @@ class _Supervisor:
         self._workers.append(Watched(process, ours, time.monotonic(), start.holdings))
 
     def _welcome(self) -> None:
-        """Those that have opened what the others hold take requests; between orders alone."""
+        """Let those that have opened what the others hold take requests; between orders alone."""
         if not self._orders.are_done:
             return
         for worker in self._workers:
@@ -199,7 +199,7 @@ class _Supervisor:
                 worker.process.kill()
 
     def _hear(self, worker: Watched) -> None:
-        """What the worker has said since.
+        """Handle what the worker has said since.
 
         Raises:
             DensepathError: it cannot start, and none has before.
@@ -211,7 +211,7 @@ class _Supervisor:
             return
 
     def _understand(self, worker: Watched, kind: str, *rest: Any) -> None:
-        """As `_hear`, of one message."""
+        """Handle one message of the worker."""
         if kind == HERE:
             worker.is_asked = False
         elif kind == OPENED:
@@ -232,7 +232,7 @@ class _Supervisor:
             self._orders.hear(worker, rest[0])
 
     def _bury(self, worker: Watched) -> None:
-        """The worker has died; another takes its place in due time.
+        """Remove a worker that has died; another takes its place in due time.
 
         Raises:
             DensepathError: they die as soon as they start, and have never answered.
@@ -252,7 +252,7 @@ class _Supervisor:
             self._postpone(f"workers end as soon as they start, with exit code {code}")
 
     def _postpone(self, reason: str) -> None:
-        """Another try comes later, where several have failed.
+        """Put off another try, where several have failed.
 
         Raises:
             DensepathError: none has ever succeeded.
@@ -266,7 +266,7 @@ class _Supervisor:
         self._try_at = time.monotonic() + min(wait_s, LONGEST_RETRY_S)
 
     def _end(self) -> None:
-        """All workers have drained, or are killed after their grace."""
+        """Wait until all workers have drained, and kill them after their grace."""
         settings = self._settings
         # What the workers listen no more on must not go on taking connections that nobody accepts.
         self._listening.close()

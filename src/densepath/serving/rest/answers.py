@@ -27,13 +27,13 @@ def as_json(values: Any, status: int = 200, headers: dict[str, str] | None = Non
 
 
 def refusal(request: Request, error: str, status: int, **headers: str) -> Response:
-    """`error` and `request_id`."""
+    """A response with `error` and `request_id`."""
     values = {"error": error, "request_id": request.state.request_id}
     return as_json(values, status, headers or None)
 
 
 async def refuse(request: Request, error: Exception) -> Response:
-    """What a RequestError says."""
+    """A response that says what a RequestError does."""
     assert isinstance(error, RequestError)
     headers = {}
     if isinstance(error, BusyError):

@@ -72,7 +72,7 @@ def build_app(service: Service) -> ASGIApp:
 
 
 def _name_the_key(app: FastAPI, service: Service) -> None:
-    """The document says how the API key is sent, where one is needed."""
+    """Add to the document how the API key is sent, where one is needed."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -97,18 +97,18 @@ def _name_the_key(app: FastAPI, service: Service) -> None:
 
 
 async def _wrong_option(request: Request, error: Exception) -> Response:
-    """A query parameter that is none."""
+    """The response to a query parameter that is wrong."""
     assert isinstance(error, RequestValidationError)
     return refusal(request, wrong_options(error.errors()), 400)
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
-    """404 and 405 of the router."""
+    """The response for 404 and 405 of the router."""
     assert isinstance(error, HTTPException)
     said = f"{request.method} {request.url.path[:200]}: {error.detail.lower()}; see /openapi.json."
     return refusal(request, said, error.status_code, **dict(error.headers or {}))
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """What nobody foresaw; the guard writes it into the log."""
+    """The response to what nobody foresaw; the guard writes it into the log."""
     return refusal(request, FAILED, 500)

@@ -82,14 +82,14 @@ async def read_body(request: Request, service: Service) -> bytes:
 
 
 async def beside(size: int, work: Callable[..., Result], *values: Any) -> Result:
-    """What the work comes to; beside the event loop where `size` bytes take long."""
+    """The result of the work; beside the event loop where `size` bytes take long."""
     if size < LARGE:
         return work(*values)
     return await asyncio.to_thread(work, *values)
 
 
 async def _discard(stream: AsyncIterator[bytes]) -> None:
-    """What is still coming is read, so that the client reads the answer; not for ever."""
+    """Read what is still coming, so that the client reads the answer; not for ever."""
     size = 0
     try:
         async with asyncio.timeout(LONGEST_DISCARDING_S):
@@ -174,7 +174,7 @@ def asked_seconds(request: Request) -> float | None:
 
 
 async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
-    """What the work comes to; it is cancelled when the client goes away.
+    """The result of the work, which is cancelled when the client goes away.
 
     Raises:
         ClientDisconnect: the client went.
@@ -192,6 +192,6 @@ async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
 
 
 async def _until_gone(request: Request) -> None:
-    """Returns when the client has gone; the body was read before."""
+    """Wait until the client has gone; the body was read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

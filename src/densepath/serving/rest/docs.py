@@ -114,7 +114,7 @@ def _limits(schema: dict[str, Any]) -> str:
 
 
 def _details(title: str, inside: str, about: str = "") -> str:
-    """What opens when its title is chosen."""
+    """A part of the page that opens when its title is chosen."""
     return f"<details><summary>{title} {_marked(about)}</summary>{inside}</details>"
 
 

@@ -44,7 +44,7 @@ class Guard:
         self._app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """An ASGI request."""
+        """Handle an ASGI request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -77,7 +77,7 @@ class Guard:
             self._write(scope["method"], asked, name, answered.status or CLIENT_GONE, started)
 
     def _write(self, method: str, scope: Scope, name: str, status: int, started: float) -> None:
-        """The line in the log, and the counters."""
+        """Write the line in the log, and count."""
         route = getattr(scope.get("route"), "path", "none")
         fields = scope["state"]["fields"]
         log_request(name, "rest", f"{method} {route}", status, started, **fields)
@@ -87,7 +87,7 @@ class Guard:
 
 
 def as_get(scope: Scope) -> Scope:
-    """HEAD is answered as GET is, without the body, which the connection leaves out."""
+    """The scope of a HEAD, answered as GET is: the connection leaves the body out."""
     return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
 
@@ -102,7 +102,7 @@ class _Answer:
         self.status: int | None = None
 
     async def __call__(self, message: Message) -> None:
-        """Sends a part of the answer."""
+        """Send a part of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -115,17 +115,17 @@ class _Answer:
         await self._send(message)
 
     async def refuse(self, status: int, error: str, headers: dict[str, str] | None = None) -> None:
-        """Sends a whole refusal."""
+        """Send a whole refusal."""
         body = orjson.dumps({"error": error, "request_id": self._request_id})
         pairs = {"content-type": "application/json", "content-length": str(len(body))}
         await self._whole(status, pairs | (headers or {}), body)
 
     async def empty(self, status: int, headers: dict[str, str]) -> None:
-        """Sends an answer that has no body."""
+        """Send an answer that has no body."""
         await self._whole(status, headers, b"")
 
     async def _whole(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        """Sends all of an answer."""
+        """Send all of an answer."""
         raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
         await self({"type": "http.response.start", "status": status, "headers": raw})
         await self({"type": "http.response.body", "body": body})

@@ -114,7 +114,7 @@ class _Blobs:
         return taken
 
     def check_end(self) -> None:
-        """Returns when nothing is left.
+        """Raise unless nothing is left.
 
         Raises:
             RequestError: something is.
@@ -149,12 +149,14 @@ def _read_wanted(values: Any, all_binary: bool) -> WantedOutput:
 
 
 def _object(values: Any, what: str) -> dict[str, Any]:
+    """The value, which must be an object."""
     if not isinstance(values, dict):
         raise RequestError(f"{what} must be a JSON object.")
     return values
 
 
 def _list(values: dict[str, Any], key: str) -> list[Any]:
+    """The value, which must be a list."""
     found = values.get(key)
     if not isinstance(found, list):
         raise RequestError(f"{key} must be a list.")
@@ -162,6 +164,7 @@ def _list(values: dict[str, Any], key: str) -> list[Any]:
 
 
 def _text(values: dict[str, Any], key: str, default: str | None = None) -> str:
+    """The value, which must be a text."""
     found = values.get(key, default)
     if not isinstance(found, str):
         raise RequestError(f"{key} must be a text.")
@@ -169,12 +172,14 @@ def _text(values: dict[str, Any], key: str, default: str | None = None) -> str:
 
 
 def _parameters(values: dict[str, Any], known: tuple[str, ...], whose: str) -> Parameters:
+    """The parameters of an object, which may have none."""
     found = _object(values.get("parameters") or {}, "parameters")
     check_known(found, known, f"parameter {whose}")
     return found
 
 
 def _flag(parameters: Parameters, name: str, default: bool) -> bool:
+    """The value of a parameter that is true or false."""
     found = parameters.get(name, default)
     if not isinstance(found, bool):
         raise RequestError(f"{name} is {found!r}; it must be true or false.")

@@ -22,13 +22,13 @@ PLACE = "option of the query"
 
 
 class Options(BaseModel):
-    """Those that a route takes."""
+    """The options that a route takes."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
 class ClassifyOptions(Options):
-    """Of `/classify`."""
+    """The options of `/classify`."""
 
     model: str = Field("", description="Needed where several are served.")
     version: str = Field("", description="By default the latest.")
@@ -38,13 +38,13 @@ class ClassifyOptions(Options):
 
 
 class PredictOptions(Options):
-    """Of V1's `:predict`."""
+    """The options of V1's `:predict`."""
 
     top_k: int = Field(TOP_K, ge=1, le=MOST_CLASSES, description="Classes an image.")
 
 
 class ExplainOptions(Options):
-    """Of V1's `:explain`."""
+    """The options of V1's `:explain`."""
 
     target: str = Field("", description=TARGET)
 

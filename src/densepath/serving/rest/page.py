@@ -46,5 +46,6 @@ def _sender(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
 
 
 def _described(kind: str) -> dict[int | str, dict[str, Any]]:
+    """The responses of a file's route, as OpenAPI describes them."""
     content = {kind.partition(";")[0]: {"schema": {"type": "string"}}}
     return {200: {"description": "The file.", "content": content}, **refusals(500)}

@@ -64,7 +64,7 @@ class _InMemory(MultiPartParser):
     is_whole = False
 
     def on_end(self) -> None:
-        """The closing boundary was read."""
+        """Note that the closing boundary was read."""
         self.is_whole = True
 
 

@@ -73,7 +73,7 @@ class Output:
 
     @property
     def datatype(self) -> str:
-        """As the protocol calls it."""
+        """The protocol's name of the type."""
         kinds = (name for name, kind in TYPES.items() if self.array.dtype == kind)
         return next(kinds, BYTES)
 

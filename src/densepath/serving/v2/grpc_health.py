@@ -30,7 +30,7 @@ REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 
 def add_services(server: grpc.aio.Server, service: Service) -> None:
-    """The server has both."""
+    """Add both services to the server."""
     streams = _Streams()
     health_pb2_grpc.add_HealthServicer_to_server(_Health(service, streams), server)
     reflecting = _Reflection(service, streams)
@@ -52,7 +52,7 @@ class _Streams:
 
     @contextmanager
     def one(self) -> Iterator[bool]:
-        """While this is entered one more is open; False where there are too many."""
+        """Count one more open call within the block; False where there are too many."""
         self._num_open += 1
         try:
             yield self._num_open <= MOST_STREAMS
@@ -61,7 +61,7 @@ class _Streams:
 
 
 async def _too_many(context: Any) -> None:
-    """The call ends: others are needed more."""
+    """End the call: others are needed more."""
     await context.abort(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         f"{MOST_STREAMS} streams of health and reflection are open already; come back later.",
@@ -75,7 +75,7 @@ class _Health(health_pb2_grpc.HealthServicer):
         self._service, self._streams = service, streams
 
     def _statuses(self) -> dict[str, int]:
-        """By name."""
+        """The statuses by name of service."""
         repository, is_ready = self._service.repository, self._service.is_ready
         loaded = {name: bool(repository.versions(name)) for name in repository.names}
         return {

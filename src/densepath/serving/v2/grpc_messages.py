@@ -106,7 +106,7 @@ def _typed(tensor: Any, shape: list[int]) -> Any:
 
 
 def write_output(answer: Any, output: Output, *, typed: bool) -> None:
-    """The answer has one tensor more."""
+    """Add a tensor to the answer."""
     tensor = answer.outputs.add(
         name=output.name, datatype=output.datatype, shape=output.array.shape
     )

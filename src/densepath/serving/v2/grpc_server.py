@@ -182,17 +182,17 @@ class _Calls:
         return message("RepositoryIndexResponse")(models=rows)
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Opens the model's bundles anew."""
+        """Open the model's bundles anew."""
         await self._order("load", request)
         return message("RepositoryModelLoadResponse")()
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Takes the model away."""
+        """Unload the model."""
         await self._order("unload", request)
         return message("RepositoryModelUnloadResponse")()
 
     async def _order(self, verb: str, request: Any) -> None:
-        """The order is obeyed, where nothing in it would be ignored."""
+        """Obey the order, where nothing in it would be ignored."""
         check_repository(request.repository_name)
         check_order(verb, request.parameters)
         await self._service.order(verb, request.model_name)
@@ -207,7 +207,7 @@ def _fields(request: Any) -> dict[str, Any]:
 
 
 async def _abort(context: Any, error: RequestError, known: str) -> None:
-    """The call ends with the error's status."""
+    """End the call with the error's status."""
     trailing = [("x-request-id", known)]
     if isinstance(error, BusyError):
         trailing.append(("retry-after", str(error.retry_after_s)))

@@ -53,7 +53,7 @@ def output_tensors(model: ServedModel) -> list[dict[str, Any]]:
 
 
 def platform(model: ServedModel) -> str:
-    """What runs it."""
+    """The name of what runs the model."""
     return f"{SERVER}_{model.predictor.engine.info.name}"
 
 

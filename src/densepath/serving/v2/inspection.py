@@ -79,7 +79,7 @@ def _models(service: Service, name: str, version: str) -> Iterator[ServedModel]:
 
 
 def _statistics(service: Service, model: ServedModel) -> dict[str, Any]:
-    """Those of one version."""
+    """The statistics of one version."""
     source = model.source
     found = service.metrics.of_model((source.name, source.version))
     last_s = found.get("densepath_last_answer_time_seconds", 0.0)

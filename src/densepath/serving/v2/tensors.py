@@ -66,7 +66,7 @@ def to_raw(array: NDArray[Any]) -> bytes:
 
 
 def check_input(name: Any, datatype: Any, shape: Any) -> None:
-    """Returns when the description of an input is possible.
+    """Raise unless the description of an input is possible.
 
     Raises:
         RequestError: it is not.

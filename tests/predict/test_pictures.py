@@ -16,7 +16,7 @@ from PIL import Image
 from densepath import notes
 from densepath.drawing.picture import BLUE, RED, plain_matplotlib, save_picture
 from densepath.evaluation import figures, ladder_figure
-from densepath.evaluation.ladder import Ladder, Row
+from densepath.evaluation.ladder import Ladder, Rung
 from densepath.evaluation.measured import Overlap
 from densepath.evaluation.mistake import Mistake
 from densepath.evaluation.report import Report
@@ -232,7 +232,7 @@ def row(name, precision, top1, latency_ms=5.0, snr_db=30.0):
         engine="onnxruntime",
         precision=precision,
     )
-    return Row(report, 0.9, snr_db, 0.8, 10**6, latency_ms)
+    return Rung(report, 0.9, snr_db, 0.8, 10**6, latency_ms)
 
 
 def test_a_ladder_says_where_its_axis_begins_and_what_its_colours_are(tmp_path):

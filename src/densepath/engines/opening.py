@@ -27,7 +27,7 @@ class Opening:
     Attributes:
         model: the file of the runtime's format; None where the checkpoint is in memory.
         checkpoint: the network in memory, for runtimes that take weights.
-        preprocess: how images were made for it.
+        preprocess: the way from an image to its input; the engine normalises by it.
         in_channels: of the images.
         num_classes: the logits.
         size: height and width of the images, where the file takes one size only.

@@ -18,7 +18,6 @@ from densepath.errors import UsageError
 from densepath.exporting.convert import guess_model
 from densepath.weights import paddle
 from densepath.weights.checkpoint import Checkpoint
-from densepath.weights.subject import open_checkpoint
 from fixtures.networks import SMALL, new_network
 
 QUICK = ("--to", "torch", "--num-images", "2", "--batch-sizes", "1")
@@ -124,17 +123,6 @@ def write_pdparams(path: Path) -> torch.nn.Module:
     }
     path.write_bytes(pickle.dumps(held, protocol=4))
     return model
-
-
-def test_a_pdparams_file_becomes_a_bundle_in_one_step(run, tmp_path):
-    file = tmp_path / "DenseNet121_pretrained.pdparams"
-    model = write_pdparams(file)
-    code, _, err = run("convert", file, "-o", tmp_path / "b", *QUICK, "--size", "64")
-    assert code == 0, err
-    images = torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        found = open_checkpoint(tmp_path / "b").to_model().eval()(images)
-        torch.testing.assert_close(found, model(images))
 
 
 @pytest.mark.slow

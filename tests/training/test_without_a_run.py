@@ -1,4 +1,4 @@
-"""The pieces of a training by themselves, in milliseconds: no images are read, no step is taken."""
+"""The pieces of a training by themselves, in milliseconds: none of them runs an epoch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed
+from PIL import Image
 from torch import nn
 
+from densepath import train
 from densepath.errors import DatasetError, DivergedError, RecipeError, TrainingError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.metrics.accuracy import Summary
@@ -495,3 +497,21 @@ def test_a_step_moves_the_weights_and_then_their_average():
     assert ema.num_updates == 1
     assert not torch.equal(average, before)
     assert training.sums[2] == 4
+
+
+def test_one_class_is_no_classification_and_is_refused_before_anything_is_written(tmp_path):
+    for number, split in enumerate(("train", "train", "val")):
+        path = tmp_path / "data" / split / "only" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    with pytest.raises(RecipeError, match=r"has one class \(only\); a classifier needs two"):
+        train(
+            SMALL,
+            data=tmp_path / "data",
+            epochs=1,
+            output=tmp_path / "run",
+            settings={"preprocess.size": 8},
+            device="cpu",
+            progress="none",
+        )
+    assert not (tmp_path / "run").exists()

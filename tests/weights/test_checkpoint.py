@@ -321,7 +321,8 @@ def test_what_weights_were_trained_on_is_shown_without_its_fingerprints():
     from densepath.weights.trained_on import TrainedOn
 
     marks = np.arange(3, dtype=np.uint64)
-    shown = repr(TrainedOn("/photos", DataOptions(), {}, "validation", (2, 1), marks, marks))
-    assert "source='/photos'" in shown
-    assert "trained=" not in shown
-    assert "judged=" not in shown
+    known = TrainedOn("/photos", DataOptions(), {}, "validation", (2, 1), marks, marks)
+    for shown in (repr(known), repr(TrainedOn.from_text(known.to_text()))):
+        assert "source='/photos'" in shown
+        assert "trained=" not in shown
+        assert "judged=" not in shown

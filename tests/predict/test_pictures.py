@@ -30,6 +30,7 @@ from densepath.npu.profile import Profile
 from densepath.quantize import figure as sensitivity
 from densepath.quantize.sensitivity import Sensitivity
 from densepath.training.curves import draw_curves
+from densepath.training.epochs import EpochRow
 
 NOT_SEEN = Overlap(images=60, trained_on=0, chosen_by=0)
 NAMES = ["$x^$", "a\\b", "[/]", "|`<b>", "new\nline", "", "_under_", "日本", "قطة", "y" * 300]
@@ -197,8 +198,20 @@ def epochs(count, **changes):
     """Rows of metrics.csv."""
     rows = []
     for epoch in range(1, count + 1):
-        row = {"epoch": epoch, "train_loss": 2 / epoch, "loss": 1 / epoch, "top1": 1 - 0.5 / epoch}
-        rows.append(row | {"train_accuracy": 0.5, "top5": 0.9} | changes)
+        row = EpochRow(
+            epoch=epoch,
+            lr=0.1,
+            train_loss=2 / epoch,
+            train_accuracy=0.5,
+            loss=1 / epoch,
+            top1=1 - 0.5 / epoch,
+            top5=0.9,
+            train_skipped=0,
+            count=10,
+            skipped=0,
+            seconds=1.0,
+        )
+        rows.append(dataclasses.replace(row, **changes))
     return rows
 
 
@@ -220,8 +233,8 @@ def test_curves_are_drawn_of_any_rows(rows, tmp_path):
     assert save_picture(tmp_path / "curves.png", draw, dpi=60) is None
     texts = texts_of(draw)
     assert {"$model^$ on a\\b", "training images", "validation images"} <= set(texts)
-    assert ("micro-F1, %" in texts) is (rows[0]["top5"] is None)
-    if math.isinf(rows[0]["loss"]) or math.isnan(rows[0]["loss"]):
+    assert ("micro-F1, %" in texts) is (rows[0].top5 is None)
+    if not math.isfinite(rows[0].loss):
         assert any("No finite loss after epoch 1, 2, 3" in t.replace("\n", " ") for t in texts)
 
 

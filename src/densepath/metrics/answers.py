@@ -69,7 +69,7 @@ def collect_answers(
         to_logits: for each class of the data set its position among the logits; None: the same.
 
     Raises:
-        DatasetError: no image could be read.
+        DatasetError: no image could be read; or an image came twice.
         CheckpointError: the network's answers are not numbers.
     """
     place = None if to_logits is None else torch.from_numpy(np.asarray(to_logits))
@@ -145,13 +145,19 @@ def _answer(
 
 
 def _join(parts: list[Answers], errors: list[tuple[str, str]]) -> Answers:
-    """All parts as one, sorted by the images' numbers."""
+    """All parts as one, sorted by the images' numbers.
+
+    Raises:
+        DatasetError: an image came twice.
+    """
     joined = {
         field.name: np.concatenate([getattr(part, field.name) for part in parts])
         for field in dataclasses.fields(Answers)
         if field.name != "errors"
     }
     order = np.argsort(joined["indices"], kind="stable")
+    if (np.diff(joined["indices"][order]) == 0).any():
+        raise DatasetError("an image was evaluated twice: the ranks' shares overlap.")
     ordered = {name: rows[order] if len(rows) else rows for name, rows in joined.items()}
     return Answers(**ordered, errors=errors)
 

@@ -105,7 +105,8 @@ def main() -> None:
 
         images, number = options.int8
         quantize(
-            *(formula_checkpoint(options.model), options.folder),
+            formula_checkpoint(options.model),
+            options.folder,
             data=images,
             num_images=int(number),
             num_held_out=16,

@@ -32,8 +32,16 @@ ROOT = HERE.parent
 PEERS = HERE / "peers"
 RESULTS = HERE / "results"
 MODELS = (
-    *("densenet121", "densenet161", "densenet169", "densenet201", "densenet264"),
-    *("dpn68", "dpn92", "dpn98", "dpn107", "dpn131"),
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "densenet264",
+    "dpn68",
+    "dpn92",
+    "dpn98",
+    "dpn107",
+    "dpn131",
 )
 PACKAGES = ("densepath", "torch", "openvino", "onnxruntime", "numpy", "pillow")
 PHOTOS = (".jpg", ".jpeg", ".png")

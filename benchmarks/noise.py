@@ -31,8 +31,16 @@ from PIL import Image
 
 MODEL = "densenet_bc_22_12"
 CIFAR = (
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
 )
 Shape = tuple[Callable[[Path, np.random.Generator], str], dict[str, Any]]
 
@@ -104,7 +112,7 @@ def cifar_zip(root: Path, rng: np.random.Generator) -> str:
 def shapes() -> dict[str, Shape]:
     """What is trained on, by name, with its settings."""
     held = "data.validation_fraction"
-    flat = folders(*(("oak", 40), ("elm", 40), ("ash", 40)))
+    flat = folders(("oak", 40), ("elm", 40), ("ash", 40))
     return {
         "folder, no splits": (flat, {"seed": 1, held: 0.2}),
         "folder, no splits, half held out": (flat, {"seed": 7, held: 0.5}),
@@ -150,7 +158,7 @@ def measure(source: str, run: str, epochs: int, settings: Mapping[str, Any]) -> 
     given = {"data.batch_size": 16, **settings}
     words = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     trained = call(
-        *("train", MODEL, "--data", source, "--output", run, "--epochs", str(epochs)), *words
+        "train", MODEL, "--data", source, "--output", run, "--epochs", str(epochs), *words
     )
     judged = str(settings.get("data.evaluate_on", "validation"))
     usual, same, seen = (
@@ -197,8 +205,13 @@ def report(results: Results) -> str:
         for name, part in results.parts.items()
     ]
     head = [
-        *("data set of noise", "judged images", "training's best", "evaluate, same split"),
-        *("`evaluate RUN`", "on images trained on", "the same, and no leak"),
+        "data set of noise",
+        "judged images",
+        "training's best",
+        "evaluate, same split",
+        "`evaluate RUN`",
+        "on images trained on",
+        "the same, and no leak",
     ]
     lines = [
         "# Figures of pure noise",

@@ -102,7 +102,8 @@ def quantise(model: str, folder: str, archive: str, images: str) -> None:
     from densepath.quantize.quantize import quantize
 
     quantize(
-        *(formula_checkpoint(model), folder),
+        formula_checkpoint(model),
+        folder,
         data=archive,
         num_images=int(images),
         num_held_out=4,
@@ -172,7 +173,9 @@ def report(results: Results) -> str:
         one = part["simulation"]
         checks.append(
             [
-                *(model, f"{one['size_bytes'] / 1e6:.1f}", f"{one['snr_db']:.1f}"),
+                model,
+                f"{one['size_bytes'] / 1e6:.1f}",
+                f"{one['snr_db']:.1f}",
                 f"{one['differing_layers']} of {one['layers'] * one['photos']}",
                 f"{one['seconds']:.1f}",
             ]
@@ -223,10 +226,15 @@ def _cells(one: dict[str, Any]) -> list[str]:
     rest = sum(size for name, size in memory.items() if name != "sram")
     bound = ", ".join(f"{name} {share:.0%}" for name, share in one["by_bound"].items() if share > 0)
     return [
-        *(one["target"]["memory_mode"], "yes" if estimate["fits"] else "no"),
-        *(f"{estimate['inference_ms']:.1f}", f"{memory['sram'] / KIB:.0f}"),
-        *(f"{estimate['sram_limit_bytes'] / KIB:.0f}", f"{rest / KIB:.0f}"),
-        *(f"{one['operators']['share']:.1%}", f"{one['utilisation']:.1%}", bound),
+        one["target"]["memory_mode"],
+        "yes" if estimate["fits"] else "no",
+        f"{estimate['inference_ms']:.1f}",
+        f"{memory['sram'] / KIB:.0f}",
+        f"{estimate['sram_limit_bytes'] / KIB:.0f}",
+        f"{rest / KIB:.0f}",
+        f"{one['operators']['share']:.1%}",
+        f"{one['utilisation']:.1%}",
+        bound,
     ]
 
 

@@ -121,8 +121,13 @@ class NativeEngine:
                 f"the images are {height} × {width} pixels; this network needs at least {least}."
             )
         if self._library.densepath_run(
-            *(network.address, tensor.ctypes.data, count, height, width),
-            *(logits.ctypes.data, threads),
+            network.address,
+            tensor.ctypes.data,
+            count,
+            height,
+            width,
+            logits.ctypes.data,
+            threads,
         ):
             raise EngineError(f"the kernels failed: {_failure(self._library)}.")
         return logits
@@ -278,7 +283,13 @@ def load_library() -> ctypes.CDLL:
         library.densepath_close.argtypes = (pointer,)
         taps = (pointer, pointer, integer, integer)
         library.densepath_resize.argtypes = (
-            *(pointer, integer, integer, *taps, *taps, integer, pointer),
+            pointer,
+            integer,
+            integer,
+            *taps,
+            *taps,
+            integer,
+            pointer,
         )
         library.densepath_resize.restype = None
         _loaded[path] = library

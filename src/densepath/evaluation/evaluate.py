@@ -109,7 +109,9 @@ def evaluate(
     with open_form(opened, name=_name_of(subject), **options) as form:
         say(form.about)
         measured = open_measured(
-            *(known, data, split),
+            known,
+            data,
+            split,
             channels=form.preprocess.channels,
             reading=_reading(data, form.multi_label, data_root, reading or {}),
             why_unknown=why_unknown(subject),

@@ -217,7 +217,9 @@ def measure_ladder(
         first = forms[0]
         known = find_known(subjects)
         measured = open_measured(
-            *(known, data, split),
+            known,
+            data,
+            split,
             channels=first.preprocess.channels,
             reading={**({} if data_root is None else {"root": data_root}), **(reading or {})},
             why_unknown=UNKNOWN,
@@ -232,7 +234,9 @@ def measure_ladder(
         )
         answered = [
             _answer(
-                *(form, dataset, sample if form.simulated else everything),
+                form,
+                dataset,
+                sample if form.simulated else everything,
                 to_logits=np.array(to_logits),
                 on_error=on_error,
                 say=say,

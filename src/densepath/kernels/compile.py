@@ -25,10 +25,18 @@ MAIN = SOURCES / "library.cpp"
 CHECK = SOURCES / "processor.cpp"
 CHECK_OPTIONS = ("-std=c++17", "-O2", "-fPIC")
 OPTIONS = (
-    *("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-pthread"),
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-fPIC",
+    "-shared",
+    "-pthread",
     # a · b + c in one instruction; no traps and no errno, so that selections become vectors. NaN
     # and infinity keep their meaning.
-    *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"),
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wno-psabi",
 )
 COMPILERS = ("g++", "clang++", "c++")
 SECONDS = 600

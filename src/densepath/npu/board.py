@@ -73,12 +73,18 @@ def _memory(layout: Layout) -> str:
     unused = layout.arena_bytes - layout.scratch_bytes
     rows = [
         (
-            *("program", ".rodata.densepath_program", layout.program_memory, layout.program_bytes),
+            "program",
+            ".rodata.densepath_program",
+            layout.program_memory,
+            layout.program_bytes,
             f"the whole file: {layout.weights_bytes:,} of weights, {layout.commands_bytes:,} of "
             "the NPU's commands",
         ),
         (
-            *("arena", ".bss.densepath_arena", layout.arena_memory, layout.arena_bytes),
+            "arena",
+            ".bss.densepath_arena",
+            layout.arena_memory,
+            layout.arena_bytes,
             f"TensorFlow Lite Micro's: {layout.scratch_bytes:,} for the NPU (`scratch`), "
             f"{unused:,} for its plan and itself",
         ),

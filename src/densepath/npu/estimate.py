@@ -201,7 +201,9 @@ def _costs(row: dict[str, str]) -> bool:
 def _layer_on_cpu(row: dict[str, str], work: Work) -> OperatorCost:
     """One row of the file, of an operator that Vela counts nothing for."""
     return OperatorCost(
-        *(_layer_name(row["Name"]), row["Original Operator"], row["Original Operator"]),
+        _layer_name(row["Name"]),
+        row["Original Operator"],
+        row["Original Operator"],
         on_npu=False,
         cycles=0,
         area_cycles=dict.fromkeys(AREAS.values(), 0),

@@ -17,7 +17,15 @@ from densepath.wording import first_of, percent
 
 AREAS = ("compute", "SRAM", "DRAM", "flash")
 CSV_COLUMNS = (
-    *("name", "operator", "source", "on_npu", "ms", "cycles", "bound_by", "macs", "utilisation"),
+    "name",
+    "operator",
+    "source",
+    "on_npu",
+    "ms",
+    "cycles",
+    "bound_by",
+    "macs",
+    "utilisation",
     *(f"{area}_cycles" for area in AREAS),
     "moved_bytes",
     "tensor",

@@ -161,7 +161,9 @@ def _describe(
 ) -> dict[str, Any]:
     """What `vectors.json` says."""
     best = answer(
-        *(outputs.reals(), list(names), program.labels),
+        outputs.reals(),
+        list(names),
+        program.labels,
         top_k=1,
         multi_label=program.multi_label,
     )

@@ -35,10 +35,22 @@ def run_vela(model: Path, target: Target, folder: Path) -> str:
     if find_spec(PACKAGE[0]) is None:
         raise MissingPackageError("ethos-u-vela", PACKAGE[1])
     command = [
-        *(sys.executable, "-c", RUN, str(model)),
-        *("--accelerator-config", target.name, "--config", CONFIG),
-        *("--system-config", target.system_config, "--memory-mode", target.memory_mode),
-        *("--output-dir", str(folder), "--verbose-performance", "--show-cpu-operations"),
+        sys.executable,
+        "-c",
+        RUN,
+        str(model),
+        "--accelerator-config",
+        target.name,
+        "--config",
+        CONFIG,
+        "--system-config",
+        target.system_config,
+        "--memory-mode",
+        target.memory_mode,
+        "--output-dir",
+        str(folder),
+        "--verbose-performance",
+        "--show-cpu-operations",
     ]
     try:
         done = subprocess.run(

@@ -79,7 +79,12 @@ def load(
     if mode == "auto" and num_images == 1:
         mode = "latency"
     wish = Wish(
-        *(engine, mode, device, precision, sides, threads),
+        engine,
+        mode,
+        device,
+        precision,
+        sides,
+        threads,
         mean_max=test_pooling == "mean_max",
         explains=explains,
         num_images=num_images,

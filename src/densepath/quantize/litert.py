@@ -42,7 +42,8 @@ def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
     for method in methods:
         folder = task.folder(f"litert-{method}")
         write_litert(
-            *(task.checkpoint, folder / "model.tflite"),
+            task.checkpoint,
+            folder / "model.tflite",
             calibration=task.calibration,
             method=method,
             keep_float=task.kept_names(),

@@ -26,7 +26,11 @@ _NAMES = {number: name for name, number in LEVELS.items()}
 _ANY_MODEL = ("/models/{name}", "/models/{name}/versions/{version}")
 PROBES = frozenset(
     [
-        *("GET /metrics", "HEAD /metrics", "ServerLive", "ServerReady", "ModelReady"),
+        "GET /metrics",
+        "HEAD /metrics",
+        "ServerLive",
+        "ServerReady",
+        "ModelReady",
         *(f"{verb} /v2/health/{what}" for verb in ("GET", "HEAD") for what in ("live", "ready")),
         *(f"{verb} /v2{model}/ready" for verb in ("GET", "HEAD") for model in _ANY_MODEL),
         *(f"{verb} /v1/models/{{name}}" for verb in ("GET", "HEAD")),

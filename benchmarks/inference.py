@@ -76,10 +76,10 @@ def choose_default(bundle: Path, precision: str, threads: int) -> str:
     """The name of our system that `densepath.load(bundle)` takes by itself."""
     from densepath.bundle.bundle import Bundle
     from densepath.engines.choose import choose
-    from densepath.engines.wish import Wish
+    from densepath.engines.request import EngineRequest
 
-    wish = Wish(precision=precision, threads=threads, device="cpu")  # type: ignore[arg-type]
-    return f"densepath {choose(wish, Bundle.open(bundle)).engine}"
+    request = EngineRequest(precision=precision, threads=threads, device="cpu")  # type: ignore[arg-type]
+    return f"densepath {choose(request, Bundle.open(bundle)).engine}"
 
 
 def medians(part: dict) -> str:

@@ -1,4 +1,4 @@
-"""What went otherwise than wished and ends nothing: said through Python's logging.
+"""What went otherwise than asked and ends nothing: said through Python's logging.
 
 In a program that sets up no logging the line appears on standard error as it stands; the command
 line has a handler of its own.

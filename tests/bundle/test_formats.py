@@ -15,7 +15,7 @@ import pytest
 import densepath
 from densepath.bundle.formats import FORMATS, RUNTIMES, Format, Runtime, named, runtimes_of
 from densepath.engines.choose import choose
-from densepath.engines.wish import Wish
+from densepath.engines.request import EngineRequest
 from densepath.errors import MissingPackageError, UsageError
 from densepath.exporting.export import check_formats
 from densepath.images.preprocess import Preprocess
@@ -123,7 +123,7 @@ def test_a_made_up_row_s_missing_package_and_machine_are_said(monkeypatch):
     row = Runtime("dreamt", "x:y", "torch", packages=(("no_such_package", "onnx"),))
     monkeypatch.setitem(RUNTIMES, "dreamt", row)
     with pytest.raises(MissingPackageError, match="no_such_package"):
-        choose(Wish(engine="dreamt"), None)
+        choose(EngineRequest(engine="dreamt"), None)
 
 
 @pytest.mark.parametrize("row", RUNTIMES.values(), ids=RUNTIMES)

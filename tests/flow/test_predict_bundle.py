@@ -25,7 +25,7 @@ from densepath.bundle.formats import FORMATS, RUNTIMES
 from densepath.bundle.manifest import File
 from densepath.engines import machine, obstacles
 from densepath.engines.choose import LARGE_PARAMETERS, choose
-from densepath.engines.wish import MANY_IMAGES, Wish
+from densepath.engines.request import MANY_IMAGES, EngineRequest
 from densepath.errors import (
     BundleError,
     EngineError,
@@ -179,7 +179,7 @@ def test_auto_says_on_standard_error_what_it_chose_and_why(run, made, no_gpu):
 def test_auto_takes_the_fastest_or_for_few_images_the_one_that_is_ready_soonest(
     opened, compiled, no_gpu, formats, num_images, engine
 ):
-    choice = choose(Wish(num_images=num_images), only(opened, *formats))
+    choice = choose(EngineRequest(num_images=num_images), only(opened, *formats))
     assert choice.engine == engine
     if "torch" not in formats:
         assert "has no torch format" in choice.reason
@@ -189,44 +189,44 @@ def test_a_large_network_is_openvinos_unless_few_images_wait(opened, compiled, n
     model = {**opened.manifest.model, "num_parameters": LARGE_PARAMETERS}
     manifest = dataclasses.replace(opened.manifest, model=model)
     large = dataclasses.replace(opened, manifest=manifest)
-    assert choose(Wish(), large).engine == "openvino"
-    assert choose(Wish(num_images=1), large).engine == "native"
-    assert choose(Wish(), only(large, "onnx", "torch")).engine == "native"
+    assert choose(EngineRequest(), large).engine == "openvino"
+    assert choose(EngineRequest(num_images=1), large).engine == "native"
+    assert choose(EngineRequest(), only(large, "onnx", "torch")).engine == "native"
 
 
 def test_without_a_compiler_the_next_engine_is_taken_and_the_reason_said(
     opened, no_compiler, no_gpu
 ):
-    choice = choose(Wish(), opened)
+    choice = choose(EngineRequest(), opened)
     assert choice.engine == "openvino"
     assert "needs a C++ compiler" in choice.reason
     with pytest.raises(EngineError, match=r"Install g\+\+"):
-        choose(Wish(engine="native"), opened)
+        choose(EngineRequest(engine="native"), opened)
 
 
 def test_kernels_are_compiled_for_many_images_only(opened, compiled, no_gpu, monkeypatch, tmp_path):
     from densepath.kernels import compile
 
     monkeypatch.setattr(compile, "library_path", lambda compiler: tmp_path / "none.so")
-    few = choose(Wish(num_images=3), opened)
+    few = choose(EngineRequest(num_images=3), opened)
     assert few.engine == "onnxruntime"
     assert "not compiled yet" in few.reason
-    assert choose(Wish(num_images=MANY_IMAGES), opened).engine == "native"
-    assert choose(Wish(engine="native"), opened).engine == "native"
+    assert choose(EngineRequest(num_images=MANY_IMAGES), opened).engine == "native"
+    assert choose(EngineRequest(engine="native"), opened).engine == "native"
 
 
 def test_a_checkpoint_is_answered_by_our_kernels_or_by_torch(compiled, no_gpu, monkeypatch):
-    assert choose(Wish(), None).engine == "native"
-    assert choose(Wish(precision="bfloat16"), None).engine == "eager"
-    assert choose(Wish(explains=True), None).engine == "eager"
-    assert choose(Wish(mean_max=True), None).engine == "eager"
+    assert choose(EngineRequest(), None).engine == "native"
+    assert choose(EngineRequest(precision="bfloat16"), None).engine == "eager"
+    assert choose(EngineRequest(explains=True), None).engine == "eager"
+    assert choose(EngineRequest(mean_max=True), None).engine == "eager"
 
 
 def test_bfloat16_takes_an_engine_that_computes_in_it(opened, compiled, no_gpu):
-    assert choose(Wish(precision="bfloat16"), opened).engine == "openvino"
-    assert choose(Wish(precision="bfloat16"), only(opened, "torch")).engine == "eager"
+    assert choose(EngineRequest(precision="bfloat16"), opened).engine == "openvino"
+    assert choose(EngineRequest(precision="bfloat16"), only(opened, "torch")).engine == "eager"
     with pytest.raises(EngineError, match="no engine can answer this"):
-        choose(Wish(precision="bfloat16"), only(opened, "onnx"))
+        choose(EngineRequest(precision="bfloat16"), only(opened, "onnx"))
 
 
 def test_a_gpu_is_used_when_there_is_one(opened, compiled, monkeypatch):
@@ -235,13 +235,13 @@ def test_a_gpu_is_used_when_there_is_one(opened, compiled, monkeypatch):
     monkeypatch.setattr(machine, "has_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(onnxruntime, "missing_provider", lambda provider: None)
-    assert choose(Wish(), opened).engine == "cuda"
-    assert choose(Wish(device="cpu"), opened).engine == "native"
+    assert choose(EngineRequest(), opened).engine == "cuda"
+    assert choose(EngineRequest(device="cpu"), opened).engine == "native"
     monkeypatch.undo()
     monkeypatch.setattr(machine, "has_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose(Wish(), opened).engine == "eager"
-    assert choose(Wish(), None).engine == "eager"
+    assert choose(EngineRequest(), opened).engine == "eager"
+    assert choose(EngineRequest(), None).engine == "eager"
 
 
 @pytest.mark.gpu
@@ -268,7 +268,7 @@ def test_an_engine_whose_format_is_missing_says_how_to_export_it(opened, engine)
     verb = "export" if FORMATS[row.format].write else "quantize"
     cure = "" if row.format == "torch" else f".*densepath {verb} "
     with pytest.raises(BundleError, match=f"no {row.format} format{cure}"):
-        choose(Wish(engine=engine), only(opened, *others))
+        choose(EngineRequest(engine=engine), only(opened, *others))
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "aoti"])
@@ -285,31 +285,37 @@ def test_a_missing_package_is_named_with_its_extra(opened, monkeypatch, engine, 
     monkeypatch.setattr(obstacles, "find_spec", lambda name: None)
     wanted = " ".join(packages_of(extra))
     with pytest.raises(MissingPackageError, match=rf"{package}.*pip install {wanted}"):
-        choose(Wish(engine=engine), opened)
+        choose(EngineRequest(engine=engine), opened)
 
 
 @pytest.mark.parametrize("engine", ["cuda", "tensorrt"])
 def test_an_engine_for_gpus_says_when_there_is_none(opened, no_gpu, engine):
     with pytest.raises(EngineError, match="needs an NVIDIA GPU; this machine has none"):
-        choose(Wish(engine=engine), opened)
+        choose(EngineRequest(engine=engine), opened)
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("asked", "message"),
     [
-        (Wish(engine="onnxruntime", precision="bfloat16"), r"Engines that do: openvino, eager"),
-        (Wish(engine="native", precision="bfloat16"), r"not in bfloat16"),
-        (Wish(engine="openvino", explains=True), r"'eager' can"),
-        (Wish(engine="openvino", mean_max=True), r"pools by the mean"),
-        (Wish(engine="native", mean_max=True), r"pools by the mean"),
-        (Wish(engine="openvino", device="cuda"), r"computes on the CPU, not on 'cuda'"),
-        (Wish(engine="cuda", device="cpu"), r"computes on an NVIDIA GPU, not on 'cpu'"),
-        (Wish(engine="openvino", size=(48, 48)), r"for images of 32 × 32 pixels, not of 48 × 48"),
+        (
+            EngineRequest(engine="onnxruntime", precision="bfloat16"),
+            r"Engines that do: openvino, eager",
+        ),
+        (EngineRequest(engine="native", precision="bfloat16"), r"not in bfloat16"),
+        (EngineRequest(engine="openvino", explains=True), r"'eager' can"),
+        (EngineRequest(engine="openvino", mean_max=True), r"pools by the mean"),
+        (EngineRequest(engine="native", mean_max=True), r"pools by the mean"),
+        (EngineRequest(engine="openvino", device="cuda"), r"computes on the CPU, not on 'cuda'"),
+        (EngineRequest(engine="cuda", device="cpu"), r"computes on an NVIDIA GPU, not on 'cpu'"),
+        (
+            EngineRequest(engine="openvino", size=(48, 48)),
+            r"for images of 32 × 32 pixels, not of 48 × 48",
+        ),
     ],
 )
-def test_what_an_engine_cannot_do_is_refused_with_one_that_can(opened, wish, message):
+def test_what_an_engine_cannot_do_is_refused_with_one_that_can(opened, asked, message):
     with pytest.raises(UsageError, match=message):
-        choose(wish, opened)
+        choose(asked, opened)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +328,7 @@ def test_unknown_names_are_refused_with_the_choices(made, options, near):
 
 
 def test_another_size_takes_an_engine_that_is_free_of_the_graph(opened, compiled, no_gpu):
-    assert choose(Wish(size=(48, 48)), opened).engine == "native"
+    assert choose(EngineRequest(size=(48, 48)), opened).engine == "native"
 
 
 def test_engines_that_are_free_of_the_graph_agree_at_another_size(made):
@@ -339,7 +345,7 @@ def test_machine_code_for_another_machine_is_refused(opened):
     parts = {"model": "model.pt2", "machine": "sparc", "system": "Linux"}
     manifest = dataclasses.replace(opened.manifest, formats={"aoti": parts})
     with pytest.raises(EngineError, match="for sparc; this is"):
-        choose(Wish(engine="aoti"), dataclasses.replace(opened, manifest=manifest))
+        choose(EngineRequest(engine="aoti"), dataclasses.replace(opened, manifest=manifest))
 
 
 def test_compiled_has_no_throughput_mode(made):
@@ -396,12 +402,12 @@ def test_an_int8_bundle_or_one_without_torch_says_what_to_explain_with(opened, m
         opened, manifest=dataclasses.replace(opened.manifest, precision="int8")
     )
     with pytest.raises(UsageError, match=r"int8: it has no float weights.*was made\s+of \("):
-        choose(Wish(explains=True), int8)
+        choose(EngineRequest(explains=True), int8)
     with pytest.raises(UsageError, match=r"no torch format.*--to onnx,torch -o DIR"):
-        choose(Wish(explains=True), only(opened, "onnx"))
+        choose(EngineRequest(explains=True), only(opened, "onnx"))
     monkeypatch.setattr(obstacles, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match="explaining takes PyTorch"):
-        choose(Wish(explains=True), None)
+        choose(EngineRequest(explains=True), None)
 
 
 def test_a_bundle_without_torch_is_predicted_and_its_explanation_refused_at_the_call(copy, made):

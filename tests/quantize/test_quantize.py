@@ -367,7 +367,7 @@ def test_a_users_measure_chooses_the_method_and_its_failure_is_told(photographs,
         ({"num_images": 0}, UsageError, "num_images is 0; it must be at least 1"),
     ],
 )
-def test_impossible_wishes_are_refused_before_anything_takes_its_time(
+def test_impossible_requests_are_refused_before_anything_takes_its_time(
     photographs, tmp_path, wrong, error, message
 ):
     with pytest.raises(error, match=message):

@@ -99,7 +99,8 @@ class Runtime:
         packages: those beyond densepath's own, each with the extra that brings it.
         precisions: the types of arithmetic that a float32 form is run in.
         gpu: it computes on an NVIDIA GPU: always, never, or where one is asked for (None).
-        check: the EngineError of what this machine lacks, or None; of a `Wish` and the bundle.
+        check: the EngineError of what this machine lacks, or None, of an `EngineRequest` and the
+            bundle.
         free_size: it takes images of any size, whatever the bundle's graphs were made for.
         pools: it can pool by mean and maximum.
         explains: it says where it looked.

@@ -107,7 +107,7 @@ def predict(
 
     Example: densepath predict runs/digits photos/ --top-k 3 --json
     """
-    from densepath.engines.wish import MANY_IMAGES
+    from densepath.engines.request import MANY_IMAGES
     from densepath.images.find import STDIN, URLS_ALLOWED_BY, find_images
     from densepath.images.image_files import PassedOver
     from densepath.outputs import check_file, check_folder, is_stream

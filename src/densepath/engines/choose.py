@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from densepath.bundle.bundle import Bundle
 from densepath.bundle.formats import RUNTIMES, Precision, Runtime
 from densepath.engines.obstacles import explain_obstacle, find_runtime, obstacle, way_out
-from densepath.engines.wish import AUTO, Wish
+from densepath.engines.request import AUTO, EngineRequest
 from densepath.errors import DensepathError, EngineError, UnknownNameError, UsageError
 from densepath.wording import counted
 
@@ -34,7 +34,7 @@ class Choice:
         return f"engine {self.engine}: {self.reason}"
 
 
-def choose(wish: Wish, bundle: Bundle | None) -> Choice:
+def choose(request: EngineRequest, bundle: Bundle | None) -> Choice:
     """The engine for a bundle, or, without one, for a checkpoint.
 
     Raises:
@@ -44,24 +44,24 @@ def choose(wish: Wish, bundle: Bundle | None) -> Choice:
         EngineError: this machine lacks what it needs; or no engine can do what is asked.
         MissingPackageError: its package is not installed.
     """
-    _check_names(wish)
-    unexplained = explain_obstacle(bundle) if wish.explains else None
+    _check_names(request)
+    unexplained = explain_obstacle(bundle) if request.explains else None
     if unexplained is not None:
         raise unexplained
-    wish = _as_stored(wish, bundle)
-    if wish.engine != AUTO:
-        error = obstacle(find_runtime(wish.engine), wish, bundle)
+    request = _as_stored(request, bundle)
+    if request.engine != AUTO:
+        error = obstacle(find_runtime(request.engine), request, bundle)
         if error is not None:
             raise error
-        return Choice(wish.engine, "as asked")
+        return Choice(request.engine, "as asked")
     passed: list[str] = []
     errors: list[DensepathError] = []
-    for row in _by_preference(wish, bundle):
-        error = obstacle(row, wish, bundle)
+    for row in _by_preference(request, bundle):
+        error = obstacle(row, request, bundle)
         if error is None:
-            few = _is_few(wish)
+            few = _is_few(request)
             reason = (
-                f"ready soonest for {counted(wish.num_images or 0, 'image')}" if few else row.why
+                f"ready soonest for {counted(request.num_images or 0, 'image')}" if few else row.why
             )
             return Choice(row.name, reason + (f" (not {passed[0]})" if passed else ""))
         if not row.gpu:
@@ -71,49 +71,49 @@ def choose(wish: Wish, bundle: Bundle | None) -> Choice:
     raise EngineError(f"no engine can answer this. {'; '.join(passed)}.{cure and f' {cure}'}")
 
 
-def _check_names(wish: Wish) -> None:
+def _check_names(request: EngineRequest) -> None:
     """Returns when precision and device exist.
 
     Raises:
         UnknownNameError: one does not.
     """
     choices = list(dict.fromkeys(one for row in RUNTIMES.values() for one in row.precisions))
-    if wish.precision not in choices:
-        raise UnknownNameError("precision", wish.precision, choices)
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wish.device):
-        raise UnknownNameError("device", wish.device, ("auto", "cpu", "cuda", "cuda:N"))
+    if request.precision not in choices:
+        raise UnknownNameError("precision", request.precision, choices)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", request.device):
+        raise UnknownNameError("device", request.device, ("auto", "cpu", "cuda", "cuda:N"))
 
 
-def _as_stored(wish: Wish, bundle: Bundle | None) -> Wish:
-    """The wish for an INT8 bundle: its precision is stored in it, not chosen.
+def _as_stored(request: EngineRequest, bundle: Bundle | None) -> EngineRequest:
+    """The request for an INT8 bundle: its precision is stored in it, not chosen.
 
     Raises:
         UsageError: another one is asked for.
     """
     if bundle is None or bundle.manifest.precision == "float32":
-        return wish
+        return request
     stored: Precision = bundle.manifest.precision  # type: ignore[assignment]
-    if wish.precision != "float32":
+    if request.precision != "float32":
         raise UsageError(
-            f"{bundle.folder} is quantised to {stored}, and cannot be run in {wish.precision}. "
+            f"{bundle.folder} is quantised to {stored}, and cannot be run in {request.precision}. "
             "Leave the precision out, or name the float bundle that it was made of."
         )
-    return replace(wish, precision=stored)
+    return replace(request, precision=stored)
 
 
-def _by_preference(wish: Wish, bundle: Bundle | None) -> list[Runtime]:
+def _by_preference(request: EngineRequest, bundle: Bundle | None) -> list[Runtime]:
     """The rows that `auto` may take, the best for this network and number of images first."""
     rows = [row for row in RUNTIMES.values() if row.by_itself]
-    if _is_few(wish):
+    if _is_few(request):
         return sorted(rows, key=lambda row: row.opens)
     if bundle is not None and bundle.manifest.model["num_parameters"] >= LARGE_PARAMETERS:
         return sorted(rows, key=lambda row: row.large)
     return rows
 
 
-def _is_few(wish: Wish) -> bool:
+def _is_few(request: EngineRequest) -> bool:
     """Whether the answers take less time than opening an engine may."""
-    return wish.num_images is not None and wish.num_images <= FEW_IMAGES
+    return request.num_images is not None and request.num_images <= FEW_IMAGES
 
 
 def _first_sentence(error: DensepathError) -> str:

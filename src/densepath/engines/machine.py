@@ -13,7 +13,7 @@ from typing import cast
 
 from densepath.bundle.bundle import Bundle
 from densepath.bundle.formats import Runtime
-from densepath.engines.wish import AUTO, MANY_IMAGES, Wish
+from densepath.engines.request import AUTO, MANY_IMAGES, EngineRequest
 from densepath.errors import EngineError
 
 
@@ -22,7 +22,7 @@ def has_gpu() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or bool(shutil.which("nvidia-smi"))
 
 
-def missing_gpu(row: Runtime, wish: Wish, bundle: Bundle | None) -> EngineError | None:
+def missing_gpu(row: Runtime, request: EngineRequest, bundle: Bundle | None) -> EngineError | None:
     """Whether ONNX Runtime can use a GPU here."""
     if not has_gpu():
         return EngineError(f"the engine {row.name!r} needs an NVIDIA GPU; this machine has none.")
@@ -40,7 +40,9 @@ def torch_has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def missing_kernels(row: Runtime, wish: Wish, bundle: Bundle | None) -> EngineError | None:
+def missing_kernels(
+    row: Runtime, request: EngineRequest, bundle: Bundle | None
+) -> EngineError | None:
     """Whether our kernels can be compiled, or, for `auto`, are compiled or worth it."""
     from densepath.kernels.compile import find_compiler, library_path
 
@@ -49,13 +51,13 @@ def missing_kernels(row: Runtime, wish: Wish, bundle: Bundle | None) -> EngineEr
         return EngineError(
             "the engine 'native' needs a C++ compiler. Install g++, or name one in $CXX."
         )
-    many = wish.num_images is not None and wish.num_images >= MANY_IMAGES
-    if wish.engine == AUTO and not many and not library_path(compiler).is_file():
+    many = request.num_images is not None and request.num_images >= MANY_IMAGES
+    if request.engine == AUTO and not many and not library_path(compiler).is_file():
         return EngineError("its kernels are not compiled yet. --engine native compiles them, once.")
     return None
 
 
-def foreign_code(row: Runtime, wish: Wish, bundle: Bundle | None) -> EngineError | None:
+def foreign_code(row: Runtime, request: EngineRequest, bundle: Bundle | None) -> EngineError | None:
     """Whether the bundle's machine code is for another machine."""
     if bundle is None:
         return None

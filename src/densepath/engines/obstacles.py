@@ -13,7 +13,7 @@ from densepath.bundle.formats import RUNTIMES, Runtime, named
 from densepath.bundle.other_formats import how_to_get
 from densepath.engines import forks
 from densepath.engines.machine import torch_has_gpu
-from densepath.engines.wish import AUTO, Wish
+from densepath.engines.request import AUTO, EngineRequest
 from densepath.errors import (
     BundleError,
     DensepathError,
@@ -35,9 +35,9 @@ def find_runtime(name: str) -> Runtime:
     return RUNTIMES[name]
 
 
-def obstacle(row: Runtime, wish: Wish, bundle: Bundle | None) -> DensepathError | None:
+def obstacle(row: Runtime, request: EngineRequest, bundle: Bundle | None) -> DensepathError | None:
     """What is in the way of an engine; nothing if it can answer."""
-    for error in _obstacles(row, wish, bundle):
+    for error in _obstacles(row, request, bundle):
         if error is not None:
             return error
     return None
@@ -85,35 +85,41 @@ def explain_obstacle(bundle: Bundle | None) -> DensepathError | None:
     return None
 
 
-def _obstacles(row: Runtime, wish: Wish, bundle: Bundle | None) -> Iterator[DensepathError | None]:
+def _obstacles(
+    row: Runtime, request: EngineRequest, bundle: Bundle | None
+) -> Iterator[DensepathError | None]:
     """The checks, the cheap ones first."""
-    yield _wrong_use(row, wish)
+    yield _wrong_use(row, request)
     yield _missing_format(row, bundle)
-    yield _fixed_graph(row, wish, bundle)
+    yield _fixed_graph(row, request, bundle)
     for package, extra in row.packages:
         if find_spec(package) is None:
             yield MissingPackageError(package, extra)
-    yield _missing_machine(row, wish, bundle)
+    yield _missing_machine(row, request, bundle)
 
 
-def _wrong_use(row: Runtime, wish: Wish) -> UsageError | None:
+def _wrong_use(row: Runtime, request: EngineRequest) -> UsageError | None:
     """What the engine never does."""
-    if wish.precision not in row.arithmetic:
-        able = [one.name for one in RUNTIMES.values() if wish.precision in one.arithmetic]
+    if request.precision not in row.arithmetic:
+        able = [one.name for one in RUNTIMES.values() if request.precision in one.arithmetic]
         return UsageError(
             f"the engine {row.name!r} computes in {' and '.join(row.arithmetic)}, not in "
-            f"{wish.precision}. Engines that do: {', '.join(able)}."
+            f"{request.precision}. Engines that do: {', '.join(able)}."
         )
-    if wish.explains and not row.explains:
+    if request.explains and not row.explains:
         other = next(one.name for one in RUNTIMES.values() if one.explains)
         return UsageError(f"the engine {row.name!r} cannot explain its answers; {other!r} can.")
-    if wish.mean_max and not row.pools:
+    if request.mean_max and not row.pools:
         other = next(one.name for one in RUNTIMES.values() if one.pools)
         return UsageError(f"the engine {row.name!r} pools by the mean; {other!r} can mean-max.")
-    if row.gpu is not None and row.gpu != wish.device.startswith("cuda") and wish.device != AUTO:
+    if (
+        row.gpu is not None
+        and row.gpu != request.device.startswith("cuda")
+        and request.device != AUTO
+    ):
         kind = "an NVIDIA GPU" if row.gpu else "the CPU"
         return UsageError(
-            f"the engine {row.name!r} computes on {kind}, not on {wish.device!r}. "
+            f"the engine {row.name!r} computes on {kind}, not on {request.device!r}. "
             "Name another device, or --engine eager."
         )
     return None
@@ -135,17 +141,17 @@ def _missing_format(row: Runtime, bundle: Bundle | None) -> DensepathError | Non
     return None
 
 
-def _fixed_graph(row: Runtime, wish: Wish, bundle: Bundle | None) -> UsageError | None:
+def _fixed_graph(row: Runtime, request: EngineRequest, bundle: Bundle | None) -> UsageError | None:
     """Whether the images would not fit the bundle's graph."""
-    if bundle is None or row.free_size or wish.size is None:
+    if bundle is None or row.free_size or request.size is None:
         return None
     height, width = bundle.manifest.input.shape[2:]
-    if all(made in (None, side) for made, side in zip((height, width), wish.size, strict=True)):
+    if all(made in (None, side) for made, side in zip((height, width), request.size, strict=True)):
         return None
     other = " Or take one that fits any size: --engine eager."
     return UsageError(
         f"the graphs of this bundle are for images of {height} × {width} pixels, not of "
-        f"{wish.size[0]} × {wish.size[1]}. {_graph_of_size(bundle, wish.size)}"
+        f"{request.size[0]} × {request.size[1]}. {_graph_of_size(bundle, request.size)}"
         f"{other if 'torch' in bundle.manifest.formats else ''}"
     )
 
@@ -166,22 +172,24 @@ def _graph_of_size(bundle: Bundle, size: tuple[int, int]) -> str:
     return f"Export it for them: densepath export SUBJECT --to {formats} --size {height} -o DIR."
 
 
-def _missing_machine(row: Runtime, wish: Wish, bundle: Bundle | None) -> DensepathError | None:
+def _missing_machine(
+    row: Runtime, request: EngineRequest, bundle: Bundle | None
+) -> DensepathError | None:
     """What this machine lacks."""
-    error = _lost_to_fork(row, wish)
+    error = _lost_to_fork(row, request)
     if error is not None:
         return error
-    if row.gpu is False and wish.engine == AUTO and wish.device == AUTO and torch_has_gpu():
+    if row.gpu is False and request.engine == AUTO and request.device == AUTO and torch_has_gpu():
         return EngineError("it leaves the GPU idle")
     if row.check is None:
         return None
-    found: DensepathError | None = named(row.check)(row, wish, bundle)
+    found: DensepathError | None = named(row.check)(row, request, bundle)
     return found
 
 
-def _lost_to_fork(row: Runtime, wish: Wish) -> EngineError | None:
+def _lost_to_fork(row: Runtime, request: EngineRequest) -> EngineError | None:
     """Whether the engine would wait for what only a process has that this one was forked from."""
-    on_gpu = row.gpu or (row.gpu is None and wish.device.startswith("cuda"))
+    on_gpu = row.gpu or (row.gpu is None and request.device.startswith("cuda"))
     if on_gpu and forks.has_inherited_gpu():
         return EngineError(
             f"the engine {row.name!r} cannot use the GPU here: this process was forked from one "

@@ -18,7 +18,7 @@ from densepath.engines.engine import Engine, Explainer
 from densepath.engines.modes import Mode, count_streams
 from densepath.engines.obstacles import explain_obstacle
 from densepath.engines.opening import Opening, open_runtime
-from densepath.engines.wish import Wish
+from densepath.engines.request import EngineRequest
 from densepath.errors import UnknownNameError, UsageError, check_count
 from densepath.images.preprocess import Preprocess
 from densepath.models.spec import to_sides
@@ -78,7 +78,7 @@ def load(
         raise UnknownNameError("test pooling", test_pooling, get_args(TestPooling))
     if mode == "auto" and num_images == 1:
         mode = "latency"
-    wish = Wish(
+    request = EngineRequest(
         engine,
         mode,
         device,
@@ -92,14 +92,14 @@ def load(
     if isinstance(subject, str | PathLike) and is_bundle(subject):
         subject = Bundle.open(Path(subject).resolve())
     if isinstance(subject, Bundle):
-        return open_source(Source(subject, None, wish, crop_share, choose(wish, subject)))
+        return open_source(Source(subject, None, request, crop_share, choose(request, subject)))
     from densepath.weights.checkpoint import Checkpoint
     from densepath.weights.subject import open_checkpoint
 
     # What is none is said before what an engine would need.
     name = None if isinstance(subject, Checkpoint) else name_of_checkpoint(subject)
-    choice = choose(wish, None)
-    return open_source(Source(open_checkpoint(subject), name, wish, crop_share, choice))
+    choice = choose(request, None)
+    return open_source(Source(open_checkpoint(subject), name, request, crop_share, choice))
 
 
 def open_source(source: Source) -> Predictor:
@@ -108,13 +108,13 @@ def open_source(source: Source) -> Predictor:
     Raises:
         DensepathError: what `load` raises.
     """
-    held, wish, choice = source.held, source.wish, source.choice
+    held, request, choice = source.held, source.request, source.choice
     preprocess = _at_size(
         held.manifest.preprocess if isinstance(held, Bundle) else held.preprocess,
-        wish,
+        request,
         source.crop_share,
     )
-    opening = _opening(held, wish, preprocess)
+    opening = _opening(held, request, preprocess)
     made = _open_chosen(held, opening, choice)
     about = held.manifest if isinstance(held, Bundle) else held
     return Predictor(
@@ -128,10 +128,10 @@ def open_source(source: Source) -> Predictor:
     )
 
 
-def _opening(held: Bundle | Checkpoint, wish: Wish, preprocess: Preprocess) -> Opening:
-    """The network as it is wished for; of a bundle its file is still to be named."""
-    options: dict[str, Any] = {"precision": wish.precision, "mode": wish.mode}
-    options |= {"threads": wish.threads, "device": wish.device, "mean_max": wish.mean_max}
+def _opening(held: Bundle | Checkpoint, request: EngineRequest, preprocess: Preprocess) -> Opening:
+    """The network as it is asked for; of a bundle its file is still to be named."""
+    options: dict[str, Any] = {"precision": request.precision, "mode": request.mode}
+    options |= {"threads": request.threads, "device": request.device, "mean_max": request.mean_max}
     if not isinstance(held, Bundle):
         sizes = held.in_channels, held.num_classes
         return Opening(None, preprocess, *sizes, checkpoint=held, **options)
@@ -182,8 +182,10 @@ def _open_file(bundle: Bundle, row: Runtime, format: str, opening: Opening) -> E
     return open_runtime(row, replace(opening, model=bundle.path_of(format)))
 
 
-def _at_size(preprocess: Preprocess, wish: Wish, crop_share: float | None) -> Preprocess:
-    """The preprocessing at the size that is wished for."""
-    if wish.size is None and crop_share is None:
+def _at_size(
+    preprocess: Preprocess, request: EngineRequest, crop_share: float | None
+) -> Preprocess:
+    """The preprocessing at the size that is asked for."""
+    if request.size is None and crop_share is None:
         return preprocess
-    return preprocess.at_size(wish.size or preprocess.size, crop_share)
+    return preprocess.at_size(request.size or preprocess.size, crop_share)

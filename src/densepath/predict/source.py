@@ -18,7 +18,7 @@ from densepath.errors import BundleError, CheckpointError
 
 if TYPE_CHECKING:
     from densepath.engines.choose import Choice
-    from densepath.engines.wish import Wish
+    from densepath.engines.request import EngineRequest
     from densepath.predict.predictor import Predictor
     from densepath.weights.checkpoint import Checkpoint
 
@@ -31,14 +31,14 @@ class Source:
         held: what was opened.
         name: the checkpoint's file, or the name of published weights; None for a bundle, and for a
             checkpoint that was handed in.
-        wish: what was asked of the engine.
+        request: what was asked of the engine.
         crop_share: as it was asked for.
         choice: the engine that was chosen; the same one is opened again.
     """
 
     held: Bundle | Checkpoint
     name: str | None
-    wish: Wish
+    request: EngineRequest
     crop_share: float | None
     choice: Choice
 
@@ -55,8 +55,10 @@ class Source:
         held = self.held
         if isinstance(held, Bundle):
             held = _unchanged_bundle(held.folder, fingerprint(held))
-        wish = replace(self.wish, engine=self.choice.engine)
-        choose(wish, held if isinstance(held, Bundle) else None)  # this process may lack something
+        request = replace(self.request, engine=self.choice.engine)
+        choose(
+            request, held if isinstance(held, Bundle) else None
+        )  # this process may lack something
         return open_source(replace(self, held=held))
 
     def to_state(self) -> dict[str, Any]:
@@ -70,7 +72,7 @@ class Source:
             "name": self.name,
             "held": self.held if by_value else None,
             "fingerprint": None if by_value else fingerprint(self.held),
-            "wish": self.wish,
+            "request": self.request,
             "crop_share": self.crop_share,
             "choice": self.choice,
         }

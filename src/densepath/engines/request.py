@@ -13,7 +13,7 @@ MANY_IMAGES = 256
 
 
 @dataclass(frozen=True)
-class Wish:
+class EngineRequest:
     """What is asked of an engine.
 
     Attributes:

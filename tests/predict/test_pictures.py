@@ -22,7 +22,7 @@ from densepath.evaluation.mistake import Mistake
 from densepath.evaluation.report import Report
 from densepath.images.preprocess import Preprocess
 from densepath.metrics import metrics
-from densepath.npu.description import CompiledFor, Description, Placement
+from densepath.npu.description import CompiledFor, Description, OperatorPlacement
 from densepath.npu.estimate import Estimate, NotCounted, OperatorCost
 from densepath.npu.figure import draw_profile
 from densepath.npu.layout import Layout
@@ -316,7 +316,7 @@ def made_profile(count):
         labels=["a"],
         multi_label=False,
         preprocess=Preprocess((32, 32)),
-        operators=Placement(count, [], 1.0, []),
+        operators=OperatorPlacement(count, [], 1.0, []),
         estimate=Estimate(1.0, 1, memory, memory, 1, 1, NotCounted.of(layers)),
         layout=Layout(0, 0, 0, 0, 0, 0, "flash", "SRAM", "SRAM", 0, 0, ("ethos-u",)),
         files={},

@@ -19,7 +19,7 @@ from densepath.npu.description import (
     SOURCE,
     CompiledFor,
     Description,
-    Placement,
+    OperatorPlacement,
 )
 from densepath.npu.estimate import Estimate, OperatorCost, read_estimate, read_layers
 from densepath.npu.layout import Layout, read_layout
@@ -76,7 +76,7 @@ def compile_program(
 
 
 def _describe(
-    bundle: Bundle, target: Target, operators: Placement, estimate: Estimate, layout: Layout
+    bundle: Bundle, target: Target, operators: OperatorPlacement, estimate: Estimate, layout: Layout
 ) -> Description:
     """What `program.json` says but for the files."""
     manifest = bundle.manifest
@@ -94,10 +94,10 @@ def _describe(
     )
 
 
-def _place(layers: list[OperatorCost], said: str) -> Placement:
+def _place(layers: list[OperatorCost], said: str) -> OperatorPlacement:
     """Where the operators run, and what Vela said of those on the CPU."""
     on_npu = sum(layer.on_npu for layer in layers)
-    return Placement(
+    return OperatorPlacement(
         npu=on_npu,
         cpu=[f"{layer.source} {layer.name}" for layer in layers if not layer.on_npu],
         share=on_npu / max(len(layers), 1),

@@ -56,7 +56,7 @@ class CompiledFor:
 
 
 @dataclass(frozen=True)
-class Placement:
+class OperatorPlacement:
     """Where a program's operators run.
 
     Attributes:
@@ -97,7 +97,7 @@ class Description:
     labels: list[str]
     multi_label: bool
     preprocess: Preprocess
-    operators: Placement
+    operators: OperatorPlacement
     estimate: Estimate
     layout: Layout
     files: dict[str, str]
@@ -146,9 +146,9 @@ def _target(value: Any, field: str) -> CompiledFor:
     return target
 
 
-def _operators(value: Any, field: str) -> Placement:
+def _operators(value: Any, field: str) -> OperatorPlacement:
     """Where the operators run."""
-    return fields.described(Placement, value, field)
+    return fields.described(OperatorPlacement, value, field)
 
 
 def _estimate(value: Any, field: str) -> Estimate:

@@ -24,14 +24,14 @@ from densepath.images.reading import ReadImage
 Answer = TypeVar("Answer")
 Read: TypeAlias = Callable[[Any], ReadImage]
 AnswerAll: TypeAlias = Callable[[list[ReadImage]], list[Answer]]
-Start: TypeAlias = Callable[["Batch[Any]", "AnswerAll[Any]"], None]
+Start: TypeAlias = Callable[["FlowBatch[Any]", "AnswerAll[Any]"], None]
 
 # Workers beyond the streams: they read while all streams compute.
 SPARE_WORKERS = 1
 MOST_WORKERS = 64
 
 
-class Batch(Generic[Answer]):
+class FlowBatch(Generic[Answer]):
     """Images that go through the network together, and their answers to be."""
 
     def __init__(self, items: list[Any]) -> None:
@@ -77,16 +77,16 @@ def flow(
         yield from answer_alone([read(first[0])])
     else:
         lists = batches(itertools.chain(first, source), batch_size, streams)
-        yield from _flow(map(Batch[Answer], lists), read, answer, streams)
+        yield from _flow(map(FlowBatch[Answer], lists), read, answer, streams)
     if failures:
         raise failures[0]
 
 
 def _flow(
-    source: Iterator[Batch[Answer]], read: Read, answer: AnswerAll[Answer], streams: int
+    source: Iterator[FlowBatch[Answer]], read: Read, answer: AnswerAll[Answer], streams: int
 ) -> Iterator[Answer]:
     """The answers to the batches, read and answered by a pool of threads."""
-    pending: deque[Batch[Answer]] = deque()
+    pending: deque[FlowBatch[Answer]] = deque()
     with workers(read, streams) as start:
         for batch in source:
             pending.append(batch)
@@ -104,7 +104,7 @@ def workers(read: Read, streams: int) -> Iterator[Start]:
     pool = ThreadPoolExecutor(count, thread_name_prefix="read")
     free = threading.Semaphore(streams)
 
-    def work(batch: Batch[Any], answer: AnswerAll[Any], position: int) -> None:
+    def work(batch: FlowBatch[Any], answer: AnswerAll[Any], position: int) -> None:
         try:
             if batch.put(position, read(batch.items[position])):
                 with free:
@@ -113,7 +113,7 @@ def workers(read: Read, streams: int) -> Iterator[Start]:
             if not batch.answers.done():
                 batch.answers.set_exception(error)
 
-    def start(batch: Batch[Any], answer: AnswerAll[Any]) -> None:
+    def start(batch: FlowBatch[Any], answer: AnswerAll[Any]) -> None:
         for position in range(len(batch.items)):
             pool.submit(work, batch, answer, position)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any, Generic, TypeVar
 
-from densepath.predict.flow import AnswerAll, Batch, Read, Start, shared_out, workers
+from densepath.predict.flow import AnswerAll, FlowBatch, Read, Start, shared_out, workers
 
 Answer = TypeVar("Answer")
 
@@ -131,7 +131,7 @@ class _Live(Generic[Answer]):
     ) -> None:
         self._arrivals, self._start = arrivals, start
         self._answer, self._answer_alone = answer, answer_alone
-        self._pending: deque[Batch[Answer]] = deque()
+        self._pending: deque[FlowBatch[Answer]] = deque()
         self._taken: list[Any] = []
         self._last = 0.0
 
@@ -174,7 +174,7 @@ class _Live(Generic[Answer]):
         alone = len(self._taken) == 1 and not self._pending
         answer: Callable = self._answer_alone if alone else self._answer
         for items in shared_out(self._taken, streams):
-            batch = Batch[Answer](items)
+            batch = FlowBatch[Answer](items)
             self._pending.append(batch)
             batch.answers.add_done_callback(self._arrivals.wake)
             self._start(batch, answer)

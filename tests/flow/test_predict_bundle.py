@@ -101,6 +101,7 @@ def only(bundle, *formats):
 def test_answers_from_a_bundle_import_neither_torch_nor_anything_else_heavy(made, engine):
     code = f"""
 import sys
+from densepath.cli.app import main
 images = ["photos/0.png", "photos/1.png"]
 sys.argv = ["densepath", "predict", "bundle", *images, "--engine", "{engine}"]
 try:
@@ -161,7 +162,7 @@ def test_an_image_that_comes_alone_has_all_cores_from_the_start(made):
 def test_auto_says_on_standard_error_what_it_chose_and_why(run, made, no_gpu):
     run("predict", made / "bundle", made / "photos", "--engine", "native")  # compiles it
     _, out, err = run("predict", made / "bundle", made / "photos", "--json")
-    assert err.startswith("engine native: ready soonest for 10 images\n")
+    assert err.startswith("engine native: ready soonest for 10 images ")
     assert all(line.startswith("{") for line in out.splitlines())
 
 

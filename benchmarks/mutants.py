@@ -38,6 +38,7 @@ FOLDERS = "training data metrics predict weights quantize serving/core images"
 NOT_TESTS = ("tests/contract/", "tests/parity/")
 EQUIVALENT = "benchmarks/mutants_equivalent.yaml"
 NOTICED = ("failed", "timeout", "crashed")
+UNMET = {"outcome": "none", "by": "none passes without the change, in a fork"}
 
 
 @dataclass
@@ -194,7 +195,8 @@ class Run:
         path = self.copy / mutant.path
         source, was = path.read_bytes(), path.stat()
         tests = [one for one in tests if self.sound.get(one, True)]
-        while True:
+        answer = dict(UNMET)
+        while tests:
             path.write_bytes(mutant.applied(source))
             try:
                 answer = self.warm.run(tests, self.recording.seconds)
@@ -204,6 +206,7 @@ class Run:
             if answer["outcome"] not in NOTICED or self._is_sound(answer["by"]):
                 break
             tests = [one for one in tests if one != answer["by"]]
+            answer = dict(UNMET)
         outcome = {"passed": "survived", "none": "no test"}.get(answer["outcome"])
         if outcome == "survived" and not self.recording.run_by(mutant.path, mutant.lines):
             answer["by"] = "no test is seen to run it"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -19,40 +19,58 @@ from densepath.errors import DatasetError, DivergedError, RecipeError, TrainingE
 from densepath.images.preprocess import Preprocess
 from densepath.metrics.accuracy import Summary
 from densepath.models.build import build_model
-from densepath.training import assemble, loop
+from densepath.training import assemble, judging, loop
 from densepath.training.curves import draw_curves
 from densepath.training.distributed import Exchange, PeerError, Ranks, pick_device, said_by_leader
 from densepath.training.ema import Ema
+from densepath.training.epochs import EpochRow, RunningSums
 from densepath.training.images import RunImages, open_images
+from densepath.training.judging import Judgement
 from densepath.training.loss import Loss
 from densepath.training.more_epochs import command_from_weights
 from densepath.training.network import build_network, open_weights
 from densepath.training.parts import Training
+from densepath.training.planning import _name_or_weights
 from densepath.training.progress import BarProgress, LineProgress, NoProgress, make_progress
 from densepath.training.recipe_file import make_recipe
 from densepath.training.recipe_sections import DataSection, ModelSection, QuantizationSection
 from densepath.training.resolve import absolute_places, is_resolved, resolve
-from densepath.training.run_folder import _to_csv
 from densepath.training.run_readme import _judged, _text
 from densepath.training.shares import count_least_images, share_step
-from densepath.training.signals import StoppedNow
+from densepath.training.signals import OTHERS_SIGNAL, StoppedNow, StopRequest
 from densepath.training.state import Position
 from densepath.training.step import take_step
 from densepath.training.steps.fake_quantised import FakeQuantised
-from densepath.training.steps.quantised import Teacher
+from densepath.training.steps.plain import PlainStep
+from densepath.training.steps.quantised import QuantisedStep, Teacher
 from densepath.training.sync_bn import synchronise
-from densepath.training.train import _answer_signals, _name_or_weights
+from densepath.training.train import _answer_signals
 from densepath.weights.checkpoint import Checkpoint
 
 SMALL = "densenet_bc_22_12"
-ROW = {
-    **{"epoch": 1, "train_loss": 2.0, "train_accuracy": 0.4, "train_skipped": 0, "loss": 1.0},
-    **{"top1": 0.5, "top5": 0.9, "count": 20, "skipped": 0, "seconds": 9.0},
-}
+ROW = EpochRow(
+    epoch=1,
+    lr=0.1,
+    train_loss=2.0,
+    train_accuracy=0.4,
+    loss=1.0,
+    top1=0.5,
+    top5=0.9,
+    train_skipped=0,
+    count=20,
+    skipped=0,
+    seconds=9.0,
+)
 
 
 def recipe_of(**sections):
     return make_recipe({"model": {"name": SMALL}} | sections)
+
+
+def quantised_step(**section):
+    network = build_model(SMALL, num_classes=2)
+    section = QuantizationSection(target="int8", teacher=0.0, **section)
+    return QuantisedStep(network, section, multi_label=False, device=torch.device("cpu"))
 
 
 # Several processes.
@@ -109,7 +127,7 @@ def test_each_process_of_a_machine_takes_a_gpu_of_its_own(name, index, monkeypat
 def test_a_network_that_is_spread_over_processes_is_told_its_gpu(device, ids, monkeypatch):
     given = {}
     monkeypatch.setattr(assemble, "DistributedDataParallel", lambda _, **words: given.update(words))
-    place = assemble.Place(Ranks(0, 2), torch.device(device), 0)
+    place = assemble.Placement(Ranks(0, 2), torch.device(device), 0)
     assemble._wrap(nn.Linear(1, 1), recipe_of(), place)
     assert given == {"device_ids": ids}
 
@@ -219,15 +237,6 @@ def test_a_training_is_finished_after_its_last_epoch(epoch, finished):
     assert Training.is_finished.fget(training) is finished
 
 
-def test_lines_say_each_epoch():
-    stream = io.StringIO()
-    progress = LineProgress(3, stream)
-    progress.start_training(10)
-    progress.end_epoch(ROW)
-    assert "50.00 %" in stream.getvalue()
-    assert stream.getvalue().count("\n") == 1
-
-
 def test_a_bar_is_as_long_as_the_epoch_and_begins_where_it_goes_on():
     progress = BarProgress(3)
     try:
@@ -244,15 +253,11 @@ def test_only_the_leading_process_shows_progress():
 
 
 def test_the_best_epoch_is_marked_on_the_curve_of_its_score():
-    rows = [ROW | {"epoch": n, "top1": top1} for n, top1 in ((1, 0.2), (2, 0.7), (3, 0.7))]
+    rows = [replace(ROW, epoch=n, top1=top1) for n, top1 in ((1, 0.2), (2, 0.7), (3, 0.7))]
     right = draw_curves(rows, "A run", "validation").axes[1]
     [best] = [line for line in right.lines if line.get_label().startswith("best")]
     assert best.get_label() == "best: 70.00 %, epoch 2"
     assert (list(best.get_xdata()), list(best.get_ydata())) == ([2], [70.0])
-
-
-def test_a_table_has_six_digits_of_each_number():
-    assert _to_csv([{"epoch": 1, "loss": 1 / 3, "top5": None}]) == "epoch,loss,top5\n1,0.333333,\n"
 
 
 def test_what_scores_were_measured_on_and_are_worth_is_said():
@@ -261,7 +266,7 @@ def test_what_scores_were_measured_on_and_are_worth_is_said():
     whole = _judged(images, ROW, {})
     assert whole.startswith("Measured on the 20 test images (as given). The best epoch was chosen")
     assert "no\nfigure of new images" in whole
-    part = _judged(images, ROW | {"count": 17, "skipped": 3}, {"test": 2})
+    part = _judged(images, replace(ROW, count=17, skipped=3), {"test": 2})
     assert "Measured on the 17 readable ones of the 20 test images" in part
     assert "**2 of them were trained on" in part
 
@@ -285,8 +290,8 @@ def loop_of(**replaced):
     """A training of which `_pulse` and its kin see what they need."""
     parts = {
         "position": Position(),
-        "stop": SimpleNamespace(signal=None, waits_for=""),
-        "sums": torch.zeros(4, dtype=torch.float64),
+        "stop": StopRequest(lambda message: None),
+        "sums": RunningSums(torch.device("cpu")),
         "ranks": Ranks(),
         "device": torch.device("cpu"),
         "recipe": recipe_of(checkpoint={"every_steps": None, "every_minutes": None}),
@@ -294,6 +299,7 @@ def loop_of(**replaced):
         "progress": NoProgress(),
         "count_time": lambda: None,
         "lr_at": lambda step: 0.1,
+        "share_done": 0.0,
     }
     return SimpleNamespace(**parts | replaced)
 
@@ -315,7 +321,8 @@ class Told(Ranks):
 def test_the_state_is_written_before_a_stop_and_not_at_every_exchange(signal, saved, monkeypatch):
     states = []
     monkeypatch.setattr(loop, "_save_state", states.append)
-    training = loop_of(stop=SimpleNamespace(signal=signal))
+    training = loop_of()
+    training.stop.signal = signal
     assert loop._pulse(training) == bool(signal)
     assert len(states) == saved
 
@@ -336,7 +343,7 @@ def test_the_state_is_written_when_it_is_due(every, monkeypatch):
 def test_a_signal_to_one_process_stops_all():
     training = loop_of(ranks=Told(0, 2))
     assert loop._stops(training)
-    assert training.stop.signal == loop.OTHERS_SIGNAL
+    assert training.stop.signal == OTHERS_SIGNAL
     training.stop.signal = "SIGINT"
     assert loop._stops(training)
     assert training.stop.signal == "SIGINT"
@@ -346,11 +353,18 @@ def test_a_signal_to_one_process_stops_all():
 def test_an_evaluation_that_a_signal_ends_has_no_summary(ranks, monkeypatch):
     stopped = not isinstance(ranks, Told)
     batches = SimpleNamespace(error=None, stopped=stopped)
-    monkeypatch.setattr(loop, "_Deferring", lambda _: batches)
-    monkeypatch.setattr(loop, "count_batches", lambda *_, **__: torch.zeros(4))
-    training = loop_of(ranks=ranks, eval_loader=[], memory_format=torch.contiguous_format)
-    assert loop._evaluate(training, nn.Linear(1, 1)) is None
-    assert training.stop.signal == loop.OTHERS_SIGNAL
+    monkeypatch.setattr(judging, "_DeferringBatches", lambda _: batches)
+    monkeypatch.setattr(judging, "count_batches", lambda *_, **__: torch.zeros(9))
+    network = nn.Linear(1, 1)
+    training = loop_of(
+        ranks=ranks,
+        kept=network,
+        step=PlainStep(network),
+        eval_loader=[],
+        memory_format=torch.contiguous_format,
+    )
+    assert judging.judge(training) is None
+    assert training.stop.signal == OTHERS_SIGNAL
 
 
 @pytest.mark.parametrize(("done", "observing"), [(0.25, True), (0.5, False), (0.75, False)])
@@ -361,18 +375,18 @@ def test_ranges_follow_the_batches_until_their_share_is_done(done, observing):
     def mixing(images, targets, **place):
         raise Reached
 
-    layers = {"model": {"weights": "x"}, "quantization": {"target": "int8", "observe": 0.5}}
+    step = quantised_step(observe=0.5)
+    step.module.observing = None
     training = loop_of(
-        recipe=make_recipe(layers),
+        step=step,
         optimizer=torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0),
-        quantised=SimpleNamespace(observing=None),
         share_done=done,
         mixing=mixing,
     )
     batch = SimpleNamespace(images=torch.zeros(2, 3, 4, 4), targets=torch.zeros(2))
     with pytest.raises(Reached):
         take_step(training, batch, None)
-    assert training.quantised.observing is observing
+    assert step.module.observing is observing
 
 
 def test_norms_over_processes_are_in_one_process_what_norms_are(tmp_path):
@@ -410,26 +424,31 @@ def test_the_readme_says_what_the_training_started_from(weights, start):
     splits = SimpleNamespace(rules={"validation": "held out"}, separate=())
     images = RunImages(Images("ab"), Images("c"), "validation", splits)
     position = Position(epoch=1, rows=[ROW], best=0.5, best_epoch=1)
-    text = _text(recipe, position, images, None)
+    text = _text(recipe, position, images, None, "\nWhat the step says.\n")
     assert f"from {start}." in text
+    assert "\n\nWhat the step says.\n\n" in text
     assert "| best | 1 | 50.00 % | 1.0000 |" in text
     assert "Measured on the 1 validation images (held out)." in text
     assert "Left out" not in text
 
 
 def test_without_an_image_that_can_be_read_nothing_calibrates(monkeypatch):
-    monkeypatch.setattr(loop, "_agreed", lambda *_: iter(()))
-    monkeypatch.setattr(loop, "_evaluate", lambda *_: None)
-    ranges = SimpleNamespace(num_batches=0, buffers=lambda: [])
+    none, some = (SimpleNamespace(images=torch.zeros(n, 3, 32, 32)) for n in (0, 2))
+    read = [(none, None), (none, None), (some, None)]
+    monkeypatch.setattr(judging, "agreed_batches", lambda *_: iter(read))
+    monkeypatch.setattr(judging, "judge", lambda _: None)
+    step = quantised_step(calibration_batches=2)
     training = loop_of(
-        quantised=SimpleNamespace(ranges=ranges),
+        step=step,
         train_loader=SimpleNamespace(epoch=lambda number: ()),
-        judged=None,
+        memory_format=torch.contiguous_format,
     )
     with pytest.raises(DatasetError, match="no image that calibrates could be read"):
-        loop._calibrate(training)
-    ranges.num_batches = 1
-    assert not loop._calibrate(training)
+        judging.calibrate(training)
+    read[1:] = [(some, None), (some, None)]
+    assert not judging.calibrate(training)
+    assert step.module.ranges.num_batches == 1
+    assert judging.calibrate(training)
 
 
 def test_weights_of_another_system_are_read_for_the_model_that_is_named(tmp_path):
@@ -452,14 +471,15 @@ def test_weights_that_are_no_numbers_any_more_are_not_saved(broken, monkeypatch)
         save_epoch=lambda *_, **__: written.append("an epoch"),
         draw_soon=lambda _: None,
     )
-    training = loop_of(kept=network, folder=folder, unread=[], named=set())
-    loop._finish_epoch(training, Summary(0.5, 0.9, 1.0, 20, 0), None)
+    step = PlainStep(network)
+    training = loop_of(kept=network, step=step, folder=folder, unread=[], named=set())
+    loop._finish_epoch(training, Judgement(Summary(0.5, 0.9, 1.0, 20, 0), None))
     assert written == ["an epoch", training]
     assert (training.position.epoch, training.position.best) == (1, 0.5)
     with torch.no_grad():
         network.weight[0, 1] = broken
     with pytest.raises(DivergedError, match=r"became NaN .* in epoch 2, .*Nothing was saved"):
-        loop._finish_epoch(training, Summary(0.6, 0.9, 1.0, 20, 0), None)
+        loop._finish_epoch(training, Judgement(Summary(0.6, 0.9, 1.0, 20, 0), None))
     assert len(written) == 2
 
 
@@ -481,8 +501,7 @@ def test_a_step_moves_the_weights_and_then_their_average():
         network=network,
         stepped=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
-        quantised=None,
-        teacher=None,
+        step=PlainStep(network),
         synced=False,
         frozen=[],
         memory_format=torch.contiguous_format,
@@ -496,7 +515,8 @@ def test_a_step_moves_the_weights_and_then_their_average():
     assert not torch.equal(after, before)
     assert ema.num_updates == 1
     assert not torch.equal(average, before)
-    assert training.sums[2] == 4
+    sums, _ = training.sums.exchange(Ranks())
+    assert sums.images == 4
 
 
 def test_one_class_is_no_classification_and_is_refused_before_anything_is_written(tmp_path):

@@ -45,7 +45,10 @@ def test_all_formats_are_written_without_a_word_from_the_exporters(weights, tmp_
     lines = made.stdout.splitlines()
     assert lines[0].startswith("parity on 3 of 18 images: scikit-learn's china.jpg and flower.jpg")
     assert [line.split()[:2] for line in lines if "100.0 %" in line] == [
-        *(["onnx", "Pillow"], ["onnx", "graph"], ["openvino", "Pillow"], ["openvino", "graph"]),
+        ["onnx", "Pillow"],
+        ["onnx", "graph"],
+        ["openvino", "Pillow"],
+        ["openvino", "graph"],
         ["torch", "Pillow"],
     ]
     Bundle.open(tmp_path / "b", verify="all")

@@ -139,7 +139,7 @@ def test_a_size_below_the_networks_least_is_refused(run, tmp_path):
     torch.save(new_network("densenet121").state_dict(), tmp_path / "x.pth")
     output = tmp_path / "x.safetensors"
     code, _, err = run(
-        *("import", tmp_path / "x.pth", "--model", "densenet121", "-o", output, "--size", "16")
+        "import", tmp_path / "x.pth", "--model", "densenet121", "-o", output, "--size", "16"
     )
     assert code == 2
     assert "densenet121 needs at least 32 × 32 pixels" in shown(err)
@@ -180,8 +180,22 @@ def test_what_is_left_aside_is_said_on_standard_error_and_kept(run, file, tmp_pa
 
 def test_convert_prints_and_takes_the_same(run, file, tmp_path):
     code, _, err = run(
-        *("convert", file, "--model", SMALL, "--to", "torch", "-o", tmp_path / "b"),
-        *("--size", "40", "--mean", "0.5", "--std", "0.5", "--num-images", "1"),
+        "convert",
+        file,
+        "--model",
+        SMALL,
+        "--to",
+        "torch",
+        "-o",
+        tmp_path / "b",
+        "--size",
+        "40",
+        "--mean",
+        "0.5",
+        "--std",
+        "0.5",
+        "--num-images",
+        "1",
     )
     assert code == 0
     assert "resized to 40 × 40, bilinear; mean 0.5 0.5 0.5" in shown(err)

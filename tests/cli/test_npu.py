@@ -23,7 +23,8 @@ def stage(tmp_path_factory):
     (folder / "photos").mkdir()
     write_photographs(folder / "photos")
     quantize(
-        *("cifar10/densenet_bc_22_12", folder / "int8"),
+        "cifar10/densenet_bc_22_12",
+        folder / "int8",
         **{"data": folder / "photos", "num_images": 6, "purpose": "npu", "method": "minmax"},
     )
     return folder
@@ -48,14 +49,20 @@ def test_targets_are_listed_and_say_whether_a_network_fits(run):
 
 def test_a_bundle_is_compiled_simulated_and_profiled(run, tmp_path):
     code, out, err = run(
-        *("compile", "int8", "--target", "ethos-u85-256", "-o", tmp_path / "p"),
-        *("--c-array", tmp_path / "p.cc"),
+        "compile",
+        "int8",
+        "--target",
+        "ethos-u85-256",
+        "-o",
+        tmp_path / "p",
+        "--c-array",
+        tmp_path / "p.cc",
     )
     assert code == 0
     assert "operators on the NPU: 100.0 %" in out
     assert "README.md" in err
     code, out, err = run(
-        *("simulate", tmp_path / "p", "--input", "photos/flower.jpg", "--dump", tmp_path / "d")
+        "simulate", tmp_path / "p", "--input", "photos/flower.jpg", "--dump", tmp_path / "d"
     )
     assert code == 0
     assert len(out.splitlines()) == 5
@@ -66,8 +73,14 @@ def test_a_bundle_is_compiled_simulated_and_profiled(run, tmp_path):
     code, out, _ = run("simulate", tmp_path / "p", "--input", "photos/flower.jpg", "--json")
     assert len(json.loads(out)["logits"]) == 10
     code, out, _ = run(
-        *("profile", tmp_path / "p", "--csv", tmp_path / "p.csv"),
-        *("--picture", tmp_path / "p.png", "--layers", 3),
+        "profile",
+        tmp_path / "p",
+        "--csv",
+        tmp_path / "p.csv",
+        "--picture",
+        tmp_path / "p.png",
+        "--layers",
+        3,
     )
     assert code == 0
     assert "ms an image, estimated" in out
@@ -84,7 +97,8 @@ def test_a_program_with_layers_on_the_cpu_says_in_every_form_what_is_not_counted
     run, stage, tmp_path
 ):
     quantize(
-        *("cifar10/densenet_bc_22_12", tmp_path / "kept"),
+        "cifar10/densenet_bc_22_12",
+        tmp_path / "kept",
         **{"data": stage / "photos", "num_images": 4, "purpose": "npu", "method": "minmax"},
         keep_float=["features.conv0"],
     )
@@ -105,7 +119,9 @@ def test_a_program_with_layers_on_the_cpu_says_in_every_form_what_is_not_counted
     assert said["not_counted"] == said["estimate"]["not_counted"]
     assert said["not_counted"]["operators"] == 3
     assert [row["source"] for row in said["layers"] if row["ms"] is None] == [
-        *("Dequantize", "Conv2D", "Quantize"),
+        "Dequantize",
+        "Conv2D",
+        "Quantize",
     ]
     code, out, _ = run("targets", tmp_path / "kept")
     assert out.count("3 operators, 2.2 % of the multiply-adds") == 11
@@ -133,8 +149,15 @@ def test_vectors_are_written_and_counted(run, tmp_path):
     (tmp_path / "photos" / "notes.txt").write_text("none")
     (tmp_path / "broken.png").write_bytes(b"none")
     code, out, err = run(
-        *("vectors", tmp_path / "p", "photos", tmp_path / "broken.png", "-o", tmp_path / "v"),
-        *("--num-images", 30, "--json"),
+        "vectors",
+        tmp_path / "p",
+        "photos",
+        tmp_path / "broken.png",
+        "-o",
+        tmp_path / "v",
+        "--num-images",
+        30,
+        "--json",
     )
     assert code == 0
     made = json.loads(out)

@@ -49,8 +49,19 @@ def test_nothing_is_said_by_the_quantisers_themselves(photographs, tmp_path):
     """In a process of its own, whose warnings nobody filters."""
     done = subprocess.run(
         [
-            *(DENSEPATH, "quantize", SHIPPED, "--data", photographs, "-o", tmp_path / "b"),
-            *("--images", "4", "--held-out", "2", "--method", "minmax"),
+            DENSEPATH,
+            "quantize",
+            SHIPPED,
+            "--data",
+            photographs,
+            "-o",
+            tmp_path / "b",
+            "--images",
+            "4",
+            "--held-out",
+            "2",
+            "--method",
+            "minmax",
         ],
         capture_output=True,
         text=True,
@@ -116,12 +127,20 @@ def test_a_ladder_compares_forms_on_the_same_images(run, tmp_path):
     preprocess = Preprocess((8, 8), mean=(0.5,), std=(0.5,))
     Checkpoint.of(model, preprocess=preprocess, labels=labels).save(tmp_path / "x.safetensors")
     code, _, _ = run(
-        *("quantize", tmp_path / "x.safetensors", "--data", "digits", "-o", tmp_path / "b", *QUICK)
+        "quantize", tmp_path / "x.safetensors", "--data", "digits", "-o", tmp_path / "b", *QUICK
     )
     assert code == 0
     code, out, _ = run(
-        *("ladder", tmp_path / "x.safetensors", tmp_path / "b", "--data", "digits"),
-        *("--images", 64, "-o", tmp_path / "l", "--json"),
+        "ladder",
+        tmp_path / "x.safetensors",
+        tmp_path / "b",
+        "--data",
+        "digits",
+        "--images",
+        64,
+        "-o",
+        tmp_path / "l",
+        "--json",
     )
     assert code == 0
     first, second = json.loads(out)["rows"]

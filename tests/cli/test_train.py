@@ -12,8 +12,18 @@ import time
 import pytest
 
 SMALL = [
-    *("--data", "digits", "--batch-size", "256", "--device", "cpu"),
-    *("--set", "data.channels=1", "--set", "preprocess.size=8", "--set", "augment.padding=1"),
+    "--data",
+    "digits",
+    "--batch-size",
+    "256",
+    "--device",
+    "cpu",
+    "--set",
+    "data.channels=1",
+    "--set",
+    "preprocess.size=8",
+    "--set",
+    "augment.padding=1",
 ]
 
 

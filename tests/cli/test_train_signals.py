@@ -43,9 +43,24 @@ from densepath.cli.app import main
 main()
 """
 SMALL = [
-    *("train", "densenet_bc_22_12", "--data", "digits", "--batch-size", "64", "--device", "cpu"),
-    *("--set", "data.channels=1", "--set", "preprocess.size=8", "--epochs", "1"),
-    *("--set", "augment.padding=1", "--progress", "none"),
+    "train",
+    "densenet_bc_22_12",
+    "--data",
+    "digits",
+    "--batch-size",
+    "64",
+    "--device",
+    "cpu",
+    "--set",
+    "data.channels=1",
+    "--set",
+    "preprocess.size=8",
+    "--epochs",
+    "1",
+    "--set",
+    "augment.padding=1",
+    "--progress",
+    "none",
 ]
 
 

@@ -121,9 +121,17 @@ def test_whatever_the_page_names_exists():
 @pytest.mark.parametrize(
     "code",
     [
-        *("preprocess.py:Preprocess", "engines/load.py", "models/plans/", "models/plan.py/"),
-        *("models/plan.py:draw", "predict/predictor.py:Predictor.sing", "PlanOfAll", "a b"),
-        *("kernels/library.cpp:densepath_sing", "npu/c_source", "models/spec"),
+        "preprocess.py:Preprocess",
+        "engines/load.py",
+        "models/plans/",
+        "models/plan.py/",
+        "models/plan.py:draw",
+        "predict/predictor.py:Predictor.sing",
+        "PlanOfAll",
+        "a b",
+        "kernels/library.cpp:densepath_sing",
+        "npu/c_source",
+        "models/spec",
     ],
 )
 def test_what_does_not_exist_would_be_noticed(code):

@@ -23,8 +23,20 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # What building, testing and trying leave in a checkout, and what its owner keeps beside it.
 NOT_OURS = shutil.ignore_patterns(
-    *(".git", ".venv", "build", "dist", "runs", "demo-output", "node_modules", "vendor"),
-    *("*.egg-info", "__pycache__", "*.pyc", ".*_cache", ".hypothesis", ".whl"),
+    ".git",
+    ".venv",
+    "build",
+    "dist",
+    "runs",
+    "demo-output",
+    "node_modules",
+    "vendor",
+    "*.egg-info",
+    "__pycache__",
+    "*.pyc",
+    ".*_cache",
+    ".hypothesis",
+    ".whl",
 )
 FOLDERS = ("benchmarks", "deploy", "docs", "examples", "recipes", "src", "tests")
 BUILD = "from setuptools import build_meta; print(build_meta.build_{}({!r}))"
@@ -160,12 +172,14 @@ def test_the_licence_and_the_notices_are_everywhere(wheel, sdist):
 def test_the_notices_name_what_others_made():
     notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
     for name in (
-        *(
-            "src/densepath/weights/imagenet_classes.txt",
-            "src/densepath/serving/v2/open_inference.proto",
-        ),
-        *("src/densepath/weights/shipped/cifar10/", "tests/parity/logits", "docs/images"),
-        *("tests/parity/files", "tests/npu/board", "deploy/web/licences.txt"),
+        "src/densepath/weights/imagenet_classes.txt",
+        "src/densepath/serving/v2/open_inference.proto",
+        "src/densepath/weights/shipped/cifar10/",
+        "tests/parity/logits",
+        "docs/images",
+        "tests/parity/files",
+        "tests/npu/board",
+        "deploy/web/licences.txt",
     ):
         assert name in notice
         assert (ROOT / name).exists()

@@ -167,8 +167,18 @@ def test_tensors_that_do_not_fit_are_refused(damage, reason):
 
 # Of `PlanLayer` in kernels/plan.hpp.
 NUMBERS = (
-    *("kind", "inputs", "outputs", "kernel", "stride", "groups"),
-    *("reads", "writes", "pool", "averaged", "base", "part"),
+    "kind",
+    "inputs",
+    "outputs",
+    "kernel",
+    "stride",
+    "groups",
+    "reads",
+    "writes",
+    "pool",
+    "averaged",
+    "base",
+    "part",
 )
 DENSE, DUAL = "dense, small stem", "dual, 8 channels a group"
 DENSE_LAYER = "features.denseblock1.denselayer1.conv2"

@@ -16,14 +16,31 @@ NO_NETWORK = Path(__file__).with_name("no_network.c")
 # By these a continuous integration switches some telemetry off by itself; tests of what a user
 # has must not have them.
 CI_VARIABLES = (
-    *("CI", "TF_BUILD", "GITHUB_ACTIONS", "GITLAB_CI", "CIRCLECI", "TRAVIS", "JENKINS_URL"),
-    *("CODEBUILD_BUILD_ID", "BUILDKITE", "TEAMCITY_VERSION", "APPVEYOR", "BITBUCKET_BUILD_NUMBER"),
-    *("SYSTEM_TEAMFOUNDATIONCOLLECTIONURI", "ORT_RUNNING_UNIT_TESTS", "DO_NOT_TRACK"),
+    "CI",
+    "TF_BUILD",
+    "GITHUB_ACTIONS",
+    "GITLAB_CI",
+    "CIRCLECI",
+    "TRAVIS",
+    "JENKINS_URL",
+    "CODEBUILD_BUILD_ID",
+    "BUILDKITE",
+    "TEAMCITY_VERSION",
+    "APPVEYOR",
+    "BITBUCKET_BUILD_NUMBER",
+    "SYSTEM_TEAMFOUNDATIONCOLLECTIONURI",
+    "ORT_RUNNING_UNIT_TESTS",
+    "DO_NOT_TRACK",
 )
 # What would be found set in this process, by its own `import densepath` and by pytest.
 OURS = (
-    *("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "NNCF_CI", "PYTEST_CURRENT_TEST"),
-    *("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "DENSEPATH_CACHE"),
+    "ORT_DISABLE_TELEMETRY",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "NNCF_CI",
+    "PYTEST_CURRENT_TEST",
+    "MPLCONFIGDIR",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "DENSEPATH_CACHE",
 )
 # Kept from run to run: only what changed is built again. Another folder may be one that was
 # configured with -DDENSEPATH_SANITIZE=ON.
@@ -45,7 +62,8 @@ def cpp() -> CppPrograms:
     if shutil.which("cmake") is None:
         pytest.skip("cmake is not installed; docs/cpp.md says what the C++ program needs")
     options = [
-        *("-DDENSEPATH_FUZZ=ON", "-DDENSEPATH_WERROR=ON"),
+        "-DDENSEPATH_FUZZ=ON",
+        "-DDENSEPATH_WERROR=ON",
         f"-DDENSEPATH_PYTHON={sys.executable}",
     ]
     configured = subprocess.run(

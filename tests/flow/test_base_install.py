@@ -14,8 +14,19 @@ from densepath.bundle.bundle import Bundle
 PROGRAM = Path(sys.executable).with_name("densepath")
 SHIPPED = "cifar10/densenet_bc_22_12"
 OPTIONAL = (
-    *("onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "executorch", "torchao"),
-    *("litert_torch", "ai_edge_quantizer", "ai_edge_litert", "fastapi", "grpc", "uvicorn"),
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "executorch",
+    "torchao",
+    "litert_torch",
+    "ai_edge_quantizer",
+    "ai_edge_litert",
+    "fastapi",
+    "grpc",
+    "uvicorn",
 )
 # Python reads this file at its start: the packages cannot be found from then on.
 WITHOUT = """

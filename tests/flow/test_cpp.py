@@ -43,8 +43,15 @@ def bundle(tmp_path_factory) -> Path:
     """The trained network for 32 × 32 pixels that ships with densepath, exported."""
     folder = tmp_path_factory.mktemp("bundles") / "small"
     run = run_program(
-        *(DENSEPATH, "export", "cifar10/densenet_bc_22_12", "-o", folder),
-        *("--to", "onnx,openvino,torch", "--batch-sizes", "4"),
+        DENSEPATH,
+        "export",
+        "cifar10/densenet_bc_22_12",
+        "-o",
+        folder,
+        "--to",
+        "onnx,openvino,torch",
+        "--batch-sizes",
+        "4",
     )
     assert run.returncode == 0, run.stderr
     return folder
@@ -204,8 +211,18 @@ def test_lines_are_those_of_python_whatever_a_name_holds(cpp, bundle, tmp_path):
         *range(0xA000, 0xA4D0),
         *range(0xE000, 0x10000),
         *range(0x10000, 0x14680, 7),
-        *(0x110BD, 0x110CD, 0x13430, 0x13438, 0x1BCA0, 0x1D173, 0x1F600, 0x20000),
-        *(0xE0001, 0xE007F, 0xF0000, 0x10FFFD),
+        0x110BD,
+        0x110CD,
+        0x13430,
+        0x13438,
+        0x1BCA0,
+        0x1D173,
+        0x1F600,
+        0x20000,
+        0xE0001,
+        0xE007F,
+        0xF0000,
+        0x10FFFD,
     ]
     names = ["x" + chr(p) + "y" for p in points if unicodedata.category(chr(p)) != "Cn"]
     names = [n for n in names if not n.startswith("x/")]
@@ -305,8 +322,14 @@ def test_answers_do_not_depend_on_the_batch_or_the_threads(cpp, bundle, images, 
     usual = answers(run_program(cpp.predict, bundle, images, "--top-k", "3"))
     other = answers(
         run_program(
-            *(cpp.predict, bundle, images, "--top-k=3", "--threads", "3"),
-            *("--batch-size", str(batch_size)),
+            cpp.predict,
+            bundle,
+            images,
+            "--top-k=3",
+            "--threads",
+            "3",
+            "--batch-size",
+            str(batch_size),
         )
     )
     for one, two in zip(usual, other, strict=True):

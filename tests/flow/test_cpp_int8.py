@@ -35,8 +35,21 @@ def photographs(tmp_path_factory) -> Path:
 def bundle(photographs) -> Path:
     folder = photographs.with_name("int8")
     run = run_program(
-        *(DENSEPATH, "quantize", "cifar10/densenet_bc_22_12", "--data", photographs, "-o", folder),
-        *("--to", "native,openvino", "--images", 6, "--held-out", 4, "--method", "minmax"),
+        DENSEPATH,
+        "quantize",
+        "cifar10/densenet_bc_22_12",
+        "--data",
+        photographs,
+        "-o",
+        folder,
+        "--to",
+        "native,openvino",
+        "--images",
+        6,
+        "--held-out",
+        4,
+        "--method",
+        "minmax",
     )
     assert run.returncode == 0, run.stderr
     return folder

@@ -86,7 +86,9 @@ def shared(cpp) -> Path:
     """
     return build_consumer(
         SHARED,
-        *(f"-DDENSEPATH_SOURCE={CPP}", "-DBUILD_SHARED_LIBS=ON", "-DDENSEPATH_INSTALL=ON"),
+        f"-DDENSEPATH_SOURCE={CPP}",
+        "-DBUILD_SHARED_LIBS=ON",
+        "-DDENSEPATH_INSTALL=ON",
         *KERNELS_ALONE,
     )
 

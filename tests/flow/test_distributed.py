@@ -21,17 +21,41 @@ BIN = Path(sys.executable).parent
 TORCHRUN = [str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2", "-m", "densepath"]
 MPIRUN = [
     str(BIN / "mpirun"),
-    *("-n", "2", "--oversubscribe", "--bind-to", "none"),
-    *(sys.executable, "-m", "densepath"),
+    "-n",
+    "2",
+    "--oversubscribe",
+    "--bind-to",
+    "none",
+    sys.executable,
+    "-m",
+    "densepath",
 ]
 TIMEOUT_SECONDS = 300
 
 # 1,442 training images are six steps of 240 or 241, and 355 test images divide by nothing.
 TRAINING = [
-    *("train", "densenet_bc_22_12", "--data", "digits", "--epochs", "2", "--batch-size", "256"),
-    *("--lr", "0.01", "--device", "cpu", "--progress", "none"),
-    *("--set", "data.channels=1", "--set", "preprocess.size=8", "--set", "augment.padding=1"),
-    *("--set", "data.evaluate_on=test"),
+    "train",
+    "densenet_bc_22_12",
+    "--data",
+    "digits",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "256",
+    "--lr",
+    "0.01",
+    "--device",
+    "cpu",
+    "--progress",
+    "none",
+    "--set",
+    "data.channels=1",
+    "--set",
+    "preprocess.size=8",
+    "--set",
+    "augment.padding=1",
+    "--set",
+    "data.evaluate_on=test",
 ]
 SYNC = ["--set", "distributed.sync_bn=true"]
 
@@ -110,9 +134,25 @@ def images_with_one_broken(tmp_path) -> Path:
 
 def training_on(data: Path, output: Path, on_error: str) -> list[str]:
     return [
-        *("train", "densenet_bc_22_12", "--data", str(data), "--output", str(output)),
-        *("--epochs", "2", "--batch-size", "26", "--lr", "0.01", "--device", "cpu"),
-        *("--progress", "none", "--on-error", on_error, *SYNC),
+        "train",
+        "densenet_bc_22_12",
+        "--data",
+        str(data),
+        "--output",
+        str(output),
+        "--epochs",
+        "2",
+        "--batch-size",
+        "26",
+        "--lr",
+        "0.01",
+        "--device",
+        "cpu",
+        "--progress",
+        "none",
+        "--on-error",
+        on_error,
+        *SYNC,
     ]
 
 
@@ -210,7 +250,7 @@ def test_two_processes_train_for_int8_as_one_does(tmp_path):
     """The first process's images make the ranges, so the grids differ by a little."""
     start, base = tmp_path / "float", [sys.executable, "-m", "densepath"]
     assert launch(base, *TRAINING, "--output", str(start)).returncode == 0
-    data = [*("--data", "digits", "--batch-size", "256", "--epochs", "2", "--device", "cpu")]
+    data = ["--data", "digits", "--batch-size", "256", "--epochs", "2", "--device", "cpu"]
     data += ["--set", "data.evaluate_on=test"]
     options = [*data, "--progress", "none", "--set", "augment.padding=1"]
     losses = []

@@ -77,7 +77,8 @@ def test_a_quantised_network_is_in_order_and_of_the_opset_too(opset, tmp_path):
         noise = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"{number}.png")
     bundle = densepath.quantize(
-        *(MODEL, tmp_path / "b"),
+        MODEL,
+        tmp_path / "b",
         data=tmp_path,
         to=["onnx"],
         method="minmax",

@@ -328,7 +328,10 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     "way",
     [
-        *("fork", "spawn", "joblib", "loader fork"),
+        "fork",
+        "spawn",
+        "joblib",
+        "loader fork",
         *(pytest.param(way, marks=pytest.mark.slow) for way in ("forkserver", "loader spawn")),
     ],
 )

@@ -41,8 +41,17 @@ from fixtures.networks import TINY, new_network
 
 LABELS = ["ant", "bee", "cat", "dog"]
 HEAVY = (
-    *("torch", "matplotlib", "sklearn", "torchmetrics", "huggingface_hub", "pydantic", "rich"),
-    *("onnx", "onnxscript", "openvino_telemetry", "urllib.request"),
+    "torch",
+    "matplotlib",
+    "sklearn",
+    "torchmetrics",
+    "huggingface_hub",
+    "pydantic",
+    "rich",
+    "onnx",
+    "onnxscript",
+    "openvino_telemetry",
+    "urllib.request",
 )
 GRAPHS = ("openvino", "onnxruntime")
 
@@ -122,8 +131,16 @@ def test_every_engine_gives_the_answers_of_eager_in_order_with_failures_in_place
     for engine in ("eager", "native", *GRAPHS):
         for mode in ("auto", "latency", "throughput"):
             code, out, err = run(
-                *("predict", made / "bundle", made / "photos", "--engine", engine),
-                *("--mode", mode, "--threads", 3, "--json"),
+                "predict",
+                made / "bundle",
+                made / "photos",
+                "--engine",
+                engine,
+                "--mode",
+                mode,
+                "--threads",
+                3,
+                "--json",
             )
             assert code == 0
             assert "engine " not in err
@@ -356,8 +373,12 @@ def test_compiled_has_no_throughput_mode(made):
 
 def test_explaining_a_bundle_takes_its_torch_format(run, made, tmp_path):
     code, out, err = run(
-        *("predict", made / "bundle", made / "photos" / "0.png", "--json"),
-        *("--explain", tmp_path / "why"),
+        "predict",
+        made / "bundle",
+        made / "photos" / "0.png",
+        "--json",
+        "--explain",
+        tmp_path / "why",
     )
     assert code == 0
     assert len(out.splitlines()) == 1

@@ -133,7 +133,7 @@ def test_names_through_a_named_pipe_and_pictures_of_them_come_one_by_one(photos,
     os.set_blocking(reading, True)
     with pipe.open("w") as names:
         program = Program(
-            *(DENSEPATH, "predict", MODEL, "-", "--json", "--explain", drawn), stdin=reading
+            DENSEPATH, "predict", MODEL, "-", "--json", "--explain", drawn, stdin=reading
         )
         for count, name in enumerate((photos[2], photos[0]), 1):
             print(name, file=names, flush=True)

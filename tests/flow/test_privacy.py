@@ -39,8 +39,12 @@ except OSError as error: print(error.strerror)
     said, _ = run(new_user, code)
     unreachable = "Network is unreachable"
     assert said.splitlines() == [
-        *("example.org False", "localhost True", "127.0.0.1 True"),
-        *(unreachable, unreachable, unreachable),
+        "example.org False",
+        "localhost True",
+        "127.0.0.1 True",
+        unreachable,
+        unreachable,
+        unreachable,
     ]
     assert new_user.calls() == [
         "connect 198.51.100.7 port 443",

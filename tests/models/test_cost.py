@@ -72,9 +72,7 @@ def measure_cost(model: Model, size: tuple[int, int]) -> Cost:
         kept_bytes = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     del loss  # the graph lives until here: a freed address may be used again
     parameters = sum(p.numel() for p in model.parameters())
-    return Cost(
-        *(parameters, sum(macs) // 2, sum(activations) // 2, kept_bytes // 2, 12 * parameters)
-    )
+    return Cost(parameters, sum(macs) // 2, sum(activations) // 2, kept_bytes // 2, 12 * parameters)
 
 
 def sizes_of(spec: ModelSpec) -> list[tuple[int, int]]:

@@ -296,7 +296,10 @@ def test_main_cc_tells_a_vector_that_differs(program, vectors, tmp_path):
 def test_main_cc_answers_as_the_simulator_does(program, vectors, photographs, tmp_path, name):
     write_c_array(program, tmp_path / name)
     main = build(
-        *(program.folder, vectors.folder, tmp_path / "main", "-DFIRST_VECTOR"),
+        program.folder,
+        vectors.folder,
+        tmp_path / "main",
+        "-DFIRST_VECTOR",
         source=tmp_path / name,
     )
     best = simulate(program, photographs[0], top_k=1).prediction
@@ -309,7 +312,7 @@ def test_main_cc_takes_float_logits_of_several_labels_at_once(program, tmp_path)
     output = dataclasses.replace(network.output, dtype=np.dtype(np.float32), scales=np.zeros(0))
     layout = read_layout(program.folder / COMPILED, find_target("ethos-u65-512"))
     header = program_header(
-        *("a */ b", dataclasses.replace(network, output=output), layout), multi_label=True
+        "a */ b", dataclasses.replace(network, output=output), layout, multi_label=True
     )
     folder = tmp_path / "p"
     shutil.copytree(program.folder, folder)
@@ -522,7 +525,8 @@ def test_a_stage_of_more_blocks_than_tensorflow_lite_micro_concatenates_is_compa
     checkpoint = Checkpoint.of(model, preprocess=Preprocess((16, 16)), labels=["a", "b"])
     checkpoint.save(tmp_path / "deep.safetensors")
     bundle = quantize(
-        *(tmp_path / "deep.safetensors", tmp_path / "b"),
+        tmp_path / "deep.safetensors",
+        tmp_path / "b",
         **{"data": photographs[0].parent, "num_images": 4, "purpose": "npu", "method": "minmax"},
     )
     made = compile_program(bundle, find_target("ethos-u65-256"), tmp_path / "p")

@@ -108,7 +108,7 @@ def test_float_layers_of_a_dual_path_network_have_the_bytes_of_the_reference_ker
 ):
     names = [layer.name for layer in plan(dual_path.spec)][kept]
     calibration, _ = draw_calibration(
-        *(photographs, dual_path.preprocess), num_images=4, num_held_out=0, seed=0
+        photographs, dual_path.preprocess, num_images=4, num_held_out=0, seed=0
     )
     write_litert(dual_path, tmp_path / "x.tflite", calibration=calibration, keep_float=names)
     assert same_in_every_layer(tmp_path / "x.tflite")
@@ -119,7 +119,7 @@ def test_a_stem_and_a_classifier_in_float_have_the_bytes_of_the_reference_kernel
 ):
     checkpoint = open_checkpoint(SHIPPED)
     calibration, _ = draw_calibration(
-        *(photographs, checkpoint.preprocess), num_images=4, num_held_out=0, seed=0
+        photographs, checkpoint.preprocess, num_images=4, num_held_out=0, seed=0
     )
     write_litert(
         checkpoint,
@@ -284,7 +284,8 @@ Traceback (most recent call last):
         (TRACEBACK.format(last="AssertionError"), 1, "it broke off with AssertionError"),
         (
             TRACEBACK.format(last="ethosu.vela.errors.AllocationError: 'Error: Allocation failed'"),
-            *(1, "Error: Allocation failed"),
+            1,
+            "Error: Allocation failed",
         ),
         (TRACEBACK.format(last="ValueError: x") + "Error: too wide", 1, "Error: too wide"),
         ("compiling\nthe operator is unsupported", 1, "the operator is unsupported"),

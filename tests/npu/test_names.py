@@ -31,14 +31,29 @@ def test_a_name_is_followed_from_the_list_of_layers_to_the_profile(photographs, 
     assert FOLLOWED in listed
     images = ["--data", photographs, "--images", 4, "--held-out", 2, "--method", "minmax"]
     run(
-        *("quantize", SHIPPED, *images, "--for", "npu", "--keep-float", FOLLOWED),
-        *("--sensitivity", "-o", tmp_path / "bundle", "--json"),
+        "quantize",
+        SHIPPED,
+        *images,
+        "--for",
+        "npu",
+        "--keep-float",
+        FOLLOWED,
+        "--sensitivity",
+        "-o",
+        tmp_path / "bundle",
+        "--json",
     )
     measured = json.loads((tmp_path / "bundle" / "quantization.json").read_text(encoding="utf-8"))
     assert sorted(measured["sensitivity"]) == sorted(listed)
     run(
-        *("npu", "compile", tmp_path / "bundle", "--target", "ethos-u55-128"),
-        *("-o", tmp_path / "program", "--json"),
+        "npu",
+        "compile",
+        tmp_path / "bundle",
+        "--target",
+        "ethos-u55-128",
+        "-o",
+        tmp_path / "program",
+        "--json",
     )
     table = tmp_path / "layers.csv"
     (said,) = run("npu", "profile", tmp_path / "program", "--csv", table, "--json")

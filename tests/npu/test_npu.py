@@ -165,7 +165,8 @@ def test_what_is_no_program_is_not_overwritten_and_an_unwritable_place_is_told(b
 
 def test_a_bundle_without_the_form_for_npus_is_told_how_to_get_it(photographs, tmp_path):
     made = quantize(
-        *(SHIPPED, tmp_path / "b"),
+        SHIPPED,
+        tmp_path / "b",
         **{"data": photographs, "num_images": 3, "to": ["onnx"], "method": "minmax"},
     )
     with pytest.raises(
@@ -302,8 +303,13 @@ def test_a_profile_is_a_table_and_a_picture(program, tmp_path):
 def test_the_simulator_is_a_process_that_says_what_is_wrong():
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "densepath.npu.simulator"),
-            *("densepath", "none.tflite", "none.npy", "none.npz"),
+            sys.executable,
+            "-m",
+            "densepath.npu.simulator",
+            "densepath",
+            "none.tflite",
+            "none.npy",
+            "none.npz",
         ],
         capture_output=True,
         text=True,

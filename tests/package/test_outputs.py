@@ -226,7 +226,9 @@ def test_a_file_that_is_replaced_keeps_its_mode_and_owner(tmp_path, mode):
     assert path.read_text() == "new"
     assert after.st_ino != before.st_ino
     assert (after.st_mode, after.st_uid, after.st_gid) == (
-        *(before.st_mode, before.st_uid, before.st_gid),
+        before.st_mode,
+        before.st_uid,
+        before.st_gid,
     )
 
 

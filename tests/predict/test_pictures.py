@@ -240,8 +240,18 @@ def test_curves_are_drawn_of_any_rows(rows, tmp_path):
 
 def row(name, precision, top1, latency_ms=5.0, snr_db=30.0):
     report = Report(
-        *(name, "digits", ["a", "b"], 9, [], {"top1": top1, "top5": 1.0}),
-        *([], None, [], [], {}, 1.0),
+        name,
+        "digits",
+        ["a", "b"],
+        9,
+        [],
+        {"top1": top1, "top5": 1.0},
+        [],
+        None,
+        [],
+        [],
+        {},
+        1.0,
         engine="onnxruntime",
         precision=precision,
     )

@@ -242,7 +242,7 @@ def server(photographs, tmp_path_factory):
     """The shipped network's INT8 bundle for servers."""
     folder = tmp_path_factory.mktemp("bundles") / "int8"
     return quantize(
-        *(SHIPPED, folder), data=photographs, num_images=10, num_held_out=8, sensitivity=True
+        SHIPPED, folder, data=photographs, num_images=10, num_held_out=8, sensitivity=True
     )
 
 
@@ -302,7 +302,8 @@ def test_the_report_of_a_bundle_has_a_picture_and_the_worst_layers(server):
 def test_the_same_images_give_the_same_onnx_bytes(photographs, tmp_path):
     made = [
         quantize(
-            *(SHIPPED, tmp_path / str(i)),
+            SHIPPED,
+            tmp_path / str(i),
             **{"data": photographs, "num_images": 4, "num_held_out": 2, "to": ["onnx"]},
             method="minmax",
         )
@@ -315,7 +316,8 @@ def test_the_same_images_give_the_same_onnx_bytes(photographs, tmp_path):
 @pytest.mark.slow
 def test_layers_that_are_kept_stay_float_in_both_forms(photographs, tmp_path):
     bundle = quantize(
-        *(dual_path(), tmp_path / "kept"),
+        dual_path(),
+        tmp_path / "kept",
         **{"data": photographs, "num_images": 4, "num_held_out": 2, "method": "minmax"},
         keep_float=["features.conv2_1"],
     )
@@ -336,7 +338,8 @@ def test_a_form_whose_answers_are_lost_makes_no_bundle(photographs, tmp_path, mo
     monkeypatch.setattr(quantizing, "LEAST_SNR_DB", 200.0)
     with pytest.raises(ParityError, match=r"a signal-to-noise ratio of .* No bundle was written"):
         quantize(
-            *(SHIPPED, tmp_path / "lost"),
+            SHIPPED,
+            tmp_path / "lost",
             **{"data": photographs, "num_images": 3, "to": ["native"], "method": "minmax"},
         )
     assert not (tmp_path / "lost").exists()
@@ -386,7 +389,7 @@ def test_an_output_that_is_something_else_is_left_alone(photographs, tmp_path):
 def test_one_image_calibrates_and_is_judged_by_itself(photographs, tmp_path):
     image = next(iter(sorted(photographs.glob("*.png"))))
     bundle = quantize(
-        *(SHIPPED, tmp_path / "one"), data=image, to=["native"], method="minmax", num_held_out=5
+        SHIPPED, tmp_path / "one", data=image, to=["native"], method="minmax", num_held_out=5
     )
     said = bundle.manifest.quantization
     assert said["judged_on"]["held_out"] is False

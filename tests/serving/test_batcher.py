@@ -179,7 +179,10 @@ def test_images_reach_the_engine_as_they_are_and_in_calls_of_their_own(made):
     answers = [future.result(30).logits.tolist() for future in futures]
     assert answers == [[1, 1], [2, 2], [255, 2], [3, 1], [4, 1]]
     assert [how.removesuffix("_share") for how, _ in engine.batches] == [
-        *("run", "run", "run_tensor", "run"),
+        "run",
+        "run",
+        "run_tensor",
+        "run",
     ]
 
 

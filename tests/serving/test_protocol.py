@@ -72,7 +72,10 @@ def test_the_metadata_say_what_goes_in_and_out(triton):
     assert found["versions"] == ["1", "2"]
     assert found["inputs"] == [{"name": "images", "datatype": "FP32", "shape": [-1, 3, 32, 32]}]
     assert [tensor["name"] for tensor in found["outputs"]] == [
-        *("logits", "class_ids", "scores", "labels"),
+        "logits",
+        "class_ids",
+        "scores",
+        "labels",
     ]
     assert metadata(triton, "gray", "1")["inputs"][0]["shape"] == [-1, 1, 28, 36]
 

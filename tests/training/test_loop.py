@@ -100,7 +100,7 @@ def test_images_that_are_skipped_are_named_once_and_their_number_stands_in_the_r
     (data / "val" / "dark" / "002.png").write_bytes(b"no image")
     run = tmp_path / "run"
     train(
-        *("densenet_bc_22_12",),
+        "densenet_bc_22_12",
         **{"data": data, "epochs": 2, "output": run, "device": "cpu", "progress": "lines"},
         settings=TINY | {"data.on_error": "skip", "data.batch_size": 8},
     )

@@ -130,8 +130,21 @@ def test_from_inside_a_run_the_folder_that_is_named_stands_beside_it(
 
 def test_weights_of_a_run_start_a_new_one(run, cosine, tmp_path):
     status, _, err = run(
-        *("train", "--weights", cosine, "--data", "digits", "--epochs", 1, "--lr", 0.001),
-        *("--batch-size", 512, "--device", "cpu", "--output", tmp_path / "new"),
+        "train",
+        "--weights",
+        cosine,
+        "--data",
+        "digits",
+        "--epochs",
+        1,
+        "--lr",
+        0.001,
+        "--batch-size",
+        512,
+        "--device",
+        "cpu",
+        "--output",
+        tmp_path / "new",
     )
     assert status == 0, err
     assert "best top-1" in err

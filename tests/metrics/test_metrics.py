@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -123,6 +123,7 @@ confusions = st.integers(2, 6).flatmap(
 )
 
 
+@settings(deadline=None)  # the first figures of scikit-learn take longer
 @given(confusions.filter(lambda matrix: matrix.sum() > 0))
 @example(np.array([[5, 0], [5, 0]]))
 @example(np.array([[0, 3, 0], [0, 0, 0], [0, 2, 0]]))
@@ -241,11 +242,6 @@ def test_nothing_readable_is_an_error_with_the_count():
     empty = batch(np.zeros((0, 2)), [], 0, [ImageError("a.jpg", "empty")])
     with pytest.raises(DatasetError, match="1 could not be read"):
         collect_answers(flat, [empty])
-
-
-def test_an_image_that_comes_twice_is_an_error():
-    with pytest.raises(DatasetError, match="twice"):
-        collect_answers(flat, [batch([[1, 0]], [0], 3), batch([[1, 0]], [0], 3)])
 
 
 def test_answers_that_are_not_numbers_are_refused_with_the_likely_cause():

@@ -38,7 +38,7 @@ from densepath.npu.description import (
     SOURCE,
     CompiledFor,
     Description,
-    Placement,
+    OperatorPlacement,
 )
 from densepath.npu.estimate import Estimate, NotCounted
 from densepath.npu.layout import MEMORY_NAMES, Layout
@@ -307,7 +307,7 @@ def _program() -> bytes:
         labels=["a", "b"],
         multi_label=False,
         preprocess=Preprocess((32, 32)),
-        operators=Placement(1, [], 1.0, []),
+        operators=OperatorPlacement(1, [], 1.0, []),
         estimate=Estimate(1.0, 1, no_bytes, no_bytes, 2048, 1, NotCounted.of([])),
         layout=Layout(*[0] * 6, *["SRAM"] * 3, 0, 0, ("ethos-u",)),
         files=dict.fromkeys((SOURCE, COMPILED, LAYERS), EMPTY_SHA256),

@@ -1,6 +1,7 @@
 """What holds after every test; `fixtures/` has what tests start from."""
 
 import ctypes
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,14 @@ import densepath  # noqa: F401  first, for tests that import runtimes which woul
 pytest_plugins = [
     f"fixtures.{name}" for name in ("commands", "marks", "networks", "once", "pictures", "runs")
 ]
+
+
+# Programs that tests start heed these, even where `nohup` or a shell's `&` has switched them off.
+if sys.platform != "win32":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class SignalStack(ctypes.Structure):

@@ -23,7 +23,7 @@ from densepath.npu.description import (
     SOURCE,
     CompiledFor,
     Description,
-    Placement,
+    OperatorPlacement,
 )
 from densepath.npu.estimate import Estimate, NotCounted
 from densepath.npu.layout import MEMORY_NAMES, Layout
@@ -68,7 +68,7 @@ def description() -> Description:
         labels=["cat", "dog"],
         multi_label=False,
         preprocess=Preprocess((32, 32)),
-        operators=Placement(1, [], 1.0, []),
+        operators=OperatorPlacement(1, [], 1.0, []),
         estimate=Estimate(1.0, 1, no_bytes, no_bytes, 2048, 1, NotCounted.of([])),
         layout=Layout(0, 0, 0, 0, 0, 0, "SRAM", "SRAM", "SRAM", 0, 0, ("ethos-u",)),
         files=hashes(),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("ai_edge_litert", reason="LiteRT comes with make install-npu")
-
 from densepath.bundle.tflite import kind_of, pack, parse_network, read_network, schema, unpack
 from densepath.errors import BundleError
+
+pytestmark = pytest.mark.npu("ai_edge_litert")
 
 
 def tensor(name, shape, kind, *, buffer=0, scales=(), zeros=(), axis=0):

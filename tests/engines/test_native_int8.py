@@ -268,7 +268,7 @@ def test_a_trained_network_answers_the_same_on_photographs(tmp_path, photographs
     images = np.concatenate(list(others.batches()))
     with torch.inference_mode():
         floats = checkpoint.to_model()(torch.from_numpy(images)).numpy()
-    logits = open_file(tmp_path / "x.safetensors").run(images)
+    logits = open_file(tmp_path / "x.safetensors").run_tensor(images)
     assert snr_db(floats, logits) > 20
     top = np.sort(floats, 1)
     sure = top[:, -1] - top[:, -2] > 1

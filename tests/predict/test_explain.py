@@ -218,11 +218,11 @@ def test_beside_an_engine_that_cannot_explain_one_is_opened_that_can():
     opened = []
 
     def open_explainer():
-        opened.append(EagerEngine(network("densenet_bc_22_12")))
+        opened.append(EagerEngine(network("densenet_bc_22_12"), Preprocess((32, 32))))
         return opened[-1]
 
     predictor = Predictor(
-        NullEngine(6), Preprocess((32, 32)), list("abcdef"), open_explainer=open_explainer
+        NullEngine(Preprocess((32, 32)), 6), list("abcdef"), open_explainer=open_explainer
     )
     images = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
     assert opened == []

@@ -119,7 +119,7 @@ def test_live_images_are_taken_by_another_thread_and_others_by_the_callers():
                 seen.add(threading.get_ident())
                 yield shade(number)
 
-        with Predictor(NullEngine(2), Preprocess((4, 4)), ["a", "b"]) as predictor:
+        with Predictor(NullEngine(Preprocess((4, 4)), 2), ["a", "b"]) as predictor:
             assert len(list(predictor.predict(source(), live=live))) == 20
     assert takers[False] == {threading.get_ident()}
     assert len(takers[True]) == 1
@@ -134,7 +134,7 @@ def test_a_source_that_waits_for_each_answer_gets_it():
             yield shade(number)
             answered.get(timeout=20)
 
-    with Predictor(NullEngine(2), Preprocess((4, 4)), ["a", "b"]) as predictor:
+    with Predictor(NullEngine(Preprocess((4, 4)), 2), ["a", "b"]) as predictor:
         for number, _ in enumerate(predictor.predict(source(), live=True)):
             answered.put(number)
 

@@ -374,6 +374,7 @@ def test_an_image_that_is_not_a_number_has_no_logits(subject, request, kind):
     assert np.isnan(found).any(1).tolist() == [False, True, False]
 
 
+@EXECUTORCH
 def test_executorch_in_int8_is_smaller_than_its_weights_in_float32(subject, pte):
     weights = sum(tensor.numel() for tensor in subject.tensors.values())
     assert weights < pte.stat().st_size < 3 * weights

@@ -37,6 +37,7 @@ from densepath.serving.core.settings import ModelSource, Settings
 OLD, NEW = (ModelSource("m", version, Path("/bundles/m")) for version in ("1", "2"))
 OTHER = ModelSource("other", "1", Path("/bundles/other"))
 HELD = {(one.name, one.version): Held(one.path, "a") for one in (OLD, NEW, OTHER)}
+SMALL = Preprocess((4, 4))
 NETWORK = SimpleNamespace(
     folder=Path("/bundles/m"), sha256="a", manifest=SimpleNamespace(formats={})
 )
@@ -47,7 +48,7 @@ class Fake:
 
     def __init__(self, source: ModelSource, held: Held) -> None:
         self.source, self.held = source, held
-        self.predictor = SimpleNamespace(engine=NullEngine(2))
+        self.predictor = SimpleNamespace(engine=NullEngine(SMALL, 2))
 
     def to_dict(self):
         return {"name": self.source.name, "version": self.source.version}
@@ -61,7 +62,7 @@ def open_all(source: ModelSource, held: Held) -> Fake:
 
 
 def predictor(engine=None) -> Predictor:
-    return Predictor(engine or NullEngine(2), Preprocess((4, 4)), ["a", "b"])
+    return Predictor(engine or NullEngine(SMALL, 2), ["a", "b"])
 
 
 def model(settings=None, metrics=None) -> ServedModel:
@@ -175,7 +176,7 @@ def test_a_model_whose_engine_fails_at_its_first_run_is_not_served(monkeypatch):
             Broken.closed = True
 
     monkeypatch.setattr(served, "open_held", lambda _: NETWORK)
-    monkeypatch.setattr(served, "load", lambda *_, **__: predictor(Broken(2)))
+    monkeypatch.setattr(served, "load", lambda *_, **__: predictor(Broken(SMALL, 2)))
     with pytest.raises(RuntimeError, match="no memory"):
         ServedModel.open(OLD, HELD["m", "1"], Settings(), Metrics())
     assert Broken.closed
@@ -208,7 +209,7 @@ def test_what_explains_has_as_many_threads_as_the_server_was_given(monkeypatch):
 
     def load(bundle, **options):
         asked.update(options)
-        return Explains(NullEngine(2), Preprocess((4, 4)), ["a", "b"])
+        return Explains(NullEngine(SMALL, 2), ["a", "b"])
 
     async def explain():
         mine = model(Settings(threads=3))

@@ -76,7 +76,7 @@ def read_checkpoint(
     with _open(path, framework) as file:
         metadata = file.metadata() or {}
         description = _read_description(path, metadata, formats)
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: _tensor(file, name) for name in file.keys()}  # noqa: SIM118
     try:
         made = CheckpointFile(
             ModelSpec.from_dict(description["spec"]),
@@ -102,6 +102,18 @@ def is_checkpoint(path: Path) -> bool:
             return METADATA_KEY in (file.metadata() or {})
     except CheckpointError:
         return False
+
+
+def _tensor(file: Any, name: str) -> Any:
+    """The tensor of that name.
+
+    Raises:
+        TypeError: NumPy itself lacks its type, whatever another package has added to it.
+    """
+    tensor = file.get_tensor(name)
+    if getattr(tensor.dtype, "kind", "f") not in "fiub":
+        raise TypeError(f"data type '{tensor.dtype}' not understood")
+    return tensor
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import queue
 import threading
@@ -159,3 +160,17 @@ def test_images_that_come_soon_after_one_another_share_a_batch(monkeypatch):
         if item == 0:
             first.set()
     assert sizes == [1, 2]
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_weights_of_half_precision_are_answered_by_every_way(checkpoint, precision, tmp_path):
+    halved = {name: tensor.to(precision) for name, tensor in checkpoint.tensors.items()}
+    half = dataclasses.replace(checkpoint, tensors=halved)
+    densepath.export(half, tmp_path / "bundle", to=["torch"], num_images=2)
+    images, found = np.random.default_rng(0).integers(0, 256, (2, 20, 20, 3), np.uint8), []
+    for subject in (half, tmp_path / "bundle"):
+        for engine in ("eager", "native"):
+            with densepath.load(subject, engine=engine) as predictor:
+                found.append([one.scores for one in predictor.predict(images)])
+    for one in found[1:]:
+        np.testing.assert_allclose(one, found[0], atol=1e-4)

@@ -146,7 +146,8 @@ def open_engine(row: Runtime, opening: Opening) -> NativeEngine:
         spec, in_channels, tensors = read_tensors(opening.file)
     else:
         spec, in_channels = opening.checkpoint.spec, opening.checkpoint.in_channels
-        tensors = {name: tensor.numpy() for name, tensor in opening.checkpoint.tensors.items()}
+        held = opening.checkpoint.in_float32().tensors
+        tensors = {name: tensor.numpy() for name, tensor in held.items()}
     spec.check_size(opening.preprocess.size)
     return NativeEngine(
         spec,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,14 @@ class Checkpoint:
             dict(provenance or {}),
             trained_on,
         )
+
+    def in_float32(self) -> Checkpoint:
+        """The same with weights of other precisions in float32, as every runtime reads them."""
+        tensors = {
+            name: tensor.float() if tensor.is_floating_point() else tensor
+            for name, tensor in self.tensors.items()
+        }
+        return replace(self, tensors=tensors)
 
     def to_model(self) -> Model:
         """The network with these tensors, in evaluation mode, on the CPU, in float32.

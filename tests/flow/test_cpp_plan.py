@@ -11,6 +11,7 @@ import pytest
 from densepath.models.catalogue import CATALOGUE
 from densepath.models.plan import serialise
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
+from densepath.weights.checkpoint_file import FORMAT
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +41,7 @@ def drawn_arch(rng: random.Random):
 
 def write_description(spec: ModelSpec, path) -> None:
     """A checkpoint file without tensors."""
-    description = json.dumps({"spec": spec.to_dict(), "in_channels": 3})
+    description = json.dumps({"format": FORMAT, "spec": spec.to_dict(), "in_channels": 3})
     header = json.dumps({"__metadata__": {"densepath": description}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header)
 

@@ -1,6 +1,7 @@
 """What holds after every test; `fixtures/` has what tests start from."""
 
 import ctypes
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -26,6 +27,15 @@ class SignalStack(ctypes.Structure):
     """C's `stack_t`."""
 
     _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@pytest.fixture
+def caplog(caplog, monkeypatch):
+    """pytest's, which hears of densepath also after a program has run in the tests' process."""
+    logger = logging.getLogger("densepath")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", True)
+    return caplog
 
 
 @pytest.fixture(autouse=sys.platform == "linux")

@@ -255,7 +255,7 @@ def test_the_commands_for_an_npu_run_where_their_packages_are(at_work):
     assert [block.kind for block in (*commands, code)] == ["bash", "bash", "python"]
     for block in commands:
         run(block.text)
-    for name in ("program.cc", "layers.csv", "profile.png", "small-u65/README.md"):
+    for name in ("layers.csv", "profile.png", "small-u65/main.cc", "vectors/vectors.json"):
         assert (folder / name).is_file(), name
     # What reads JAX's and LiteRT's packages warns of its own code.
     done = subprocess.run(

@@ -41,7 +41,7 @@ from workers import Worker
 
 SIDES = ("before", "after")
 SECONDS_A_TURN = 3.0
-IMAGES_WATCHED = 2000  # of memory.py, which reads the resident set after each 500
+IMAGES_WATCHED = 1000  # of memory.py, which reads the resident set after each 500
 
 Measured = dict[str, list[float]]
 

@@ -35,6 +35,9 @@ def caplog(caplog, monkeypatch):
     logger = logging.getLogger("densepath")
     monkeypatch.setattr(logger, "handlers", [])
     monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "disabled", False)
+    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)
+    caplog.set_level(logging.WARNING, logger=logger.name)
     return caplog
 
 

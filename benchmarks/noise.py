@@ -29,19 +29,9 @@ import numpy as np
 from harness import Budget, Results, add_options, table
 from PIL import Image
 
+from densepath.data.cifar10 import CLASS_NAMES
+
 MODEL = "densenet_bc_22_12"
-CIFAR = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
 Shape = tuple[Callable[[Path, np.random.Generator], str], dict[str, Any]]
 
 
@@ -103,7 +93,7 @@ def cifar_zip(root: Path, rng: np.random.Generator) -> str:
     root.mkdir(parents=True)
     with zipfile.ZipFile(root / "noise.zip", "w") as archive:
         for split, each in (("train", 12), ("test", 4)):
-            for name in CIFAR:
+            for name in CLASS_NAMES:
                 for number in range(each):
                     archive.writestr(f"{split}/{name}/{number}.jpg", image(rng, "JPEG"))
     return str(root / "noise.zip")

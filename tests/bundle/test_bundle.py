@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from densepath.bundle.bundle import Bundle, check_target, is_bundle, write_bundl
 from densepath.bundle.manifest import File, Manifest, Tensor
 from densepath.errors import BundleError, OutputError, UnknownNameError
 from densepath.images.preprocess import Preprocess
+from fixtures.documents import changed
 
 CONTENTS = {
     "model.xml": (b"<net/>", ("openvino",)),
@@ -78,23 +78,6 @@ def rewrite_manifest(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_bytes(data)
     line = f"{hashlib.sha256(data).hexdigest()}  manifest.json\n"
     (folder / "manifest.json.sha256").write_text(line, encoding="ascii")
-
-
-def changed(document: dict, path: str, value: object) -> dict:
-    """A copy with another value at `a.b.c`; `...` as value removes the member.
-
-    A name with dots is written with `|` for them.
-    """
-    copied = copy.deepcopy(document)
-    *parents, last = [name.replace("|", ".") for name in path.split(".")]
-    place = copied
-    for name in parents:
-        place = place[name]
-    if value is ...:
-        del place[last]
-    else:
-        place[last] = value
-    return copied
 
 
 def test_what_was_written_is_read_back(folder):

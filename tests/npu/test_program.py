@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 
@@ -12,6 +11,7 @@ from densepath.bundle.sealed import write_sealed
 from densepath.errors import BundleError, OutputError
 from densepath.npu.description import COMPILED, LAYERS, PROGRAM, SOURCE, Description
 from densepath.npu.program import Program
+from fixtures.documents import changed
 
 FILES = {SOURCE: b"TFL3", COMPILED: b"compiled", LAYERS: b"Target\n", "program.h": b"/* */\n"}
 # As densepath wrote it before programs had a seal.
@@ -91,20 +91,6 @@ def write_description(folder, values):
     """The folder's description has these members, whatever they are."""
     text = json.dumps(values, ensure_ascii=False)
     (folder / "program.json").write_text(text, encoding="utf-8")
-
-
-def changed(document, path, value):
-    """A copy with another value at `a.b.c`; `...` removes the member."""
-    copied = copy.deepcopy(document)
-    *parents, last = path.split(".")
-    place = copied
-    for name in parents:
-        place = place[name]
-    if value is ...:
-        del place[last]
-    else:
-        place[last] = value
-    return copied
 
 
 def test_a_program_from_before_there_were_seals_opens_with_all_it_said(folder, document):

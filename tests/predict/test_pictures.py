@@ -340,20 +340,15 @@ def test_a_profile_of_any_length_is_drawn(count, tmp_path):
     assert draw_profile(made_profile(count), tmp_path / "profile.png") is None
 
 
-def test_a_profile_is_printed_whose_picture_cannot_be_written(tmp_path, monkeypatch, capsys):
-    from densepath.cli.app import main
+def test_a_profile_is_printed_whose_picture_cannot_be_written(tmp_path, monkeypatch, run):
     from densepath.npu.program import Program
 
     monkeypatch.setattr(Program, "open", lambda folder: made_profile(3).program)
     (tmp_path / "file").write_text("x")
     path = tmp_path / "file" / "p.png"
     for picture, wanted in ((path, 1), (tmp_path / "p.png", 0)):
-        arguments = ["densepath", "npu", "profile", str(tmp_path), "--picture", str(picture)]
-        monkeypatch.setattr("sys.argv", arguments)
-        with pytest.raises(SystemExit) as end:
-            main()
-        said = capsys.readouterr()
-        assert (end.value.code or 0) == wanted
-        assert "$l0^$" in said.out
-        assert ("no picture" in said.err) is bool(wanted)
+        code, out, err = run("npu", "profile", tmp_path, "--picture", picture)
+        assert code == wanted
+        assert "$l0^$" in out
+        assert ("no picture" in err) is bool(wanted)
     assert (tmp_path / "p.png").is_file()

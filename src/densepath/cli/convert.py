@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from densepath.bundle.formats import exported
 from densepath.choices import PARITY_IMAGES
 from densepath.cli import options
 from densepath.cli import preprocess_options as preprocessing
@@ -25,7 +26,7 @@ def convert(
         ),
     ] = None,
     to: Annotated[
-        str, typer.Option(help="Formats, commas between: onnx, openvino, torch, aoti.")
+        str, typer.Option(help=f"Formats, commas between: {', '.join(exported())}.")
     ] = "onnx",
     source: options.Source = None,
     labels: options.Labels = None,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file as save_numpy_file
 from safetensors.torch import load_file, save_file
 
 from densepath.engines.native import read_tensors as read_without_torch
@@ -326,3 +327,51 @@ def test_what_weights_were_trained_on_is_shown_without_its_fingerprints():
         assert "source='/photos'" in shown
         assert "trained=" not in shown
         assert "judged=" not in shown
+
+
+def unaligned(path):
+    """The file again with its tensors at odd addresses, as other writers leave them."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length].rstrip()
+    header += b" " * (1 - len(header) % 2)  # an odd length, so that no tensor's address is even
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
+
+
+@pytest.mark.parametrize("change", [lambda path: None, unaligned])
+def test_tensors_read_without_torch_are_the_saved_ones_wherever_they_stand(
+    checkpoint, tmp_path, change
+):
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path)
+    change(path)
+    _, _, tensors = read_without_torch(path)
+    assert set(tensors) == set(checkpoint.tensors)
+    for name, tensor in checkpoint.tensors.items():
+        assert tensors[name].flags.aligned
+        np.testing.assert_array_equal(tensors[name], tensor.numpy())
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, np.uint16, np.int64, np.bool_])
+def test_every_type_of_numpy_is_read_as_it_is_written(checkpoint, tmp_path, dtype):
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path)
+    values = {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()}
+    values["classifier.bias"] = np.array([0, 1, 1, 0], dtype)
+    with safe_open(str(path), framework="pt") as file:
+        metadata = file.metadata()
+    save_numpy_file(values, str(path), metadata=metadata)
+    _, _, tensors = read_without_torch(path)
+    assert tensors["classifier.bias"].dtype == dtype
+    np.testing.assert_array_equal(tensors["classifier.bias"], values["classifier.bias"])
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_an_error(checkpoint, tmp_path, monkeypatch):
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path)
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(path.read_bytes()[:-100])
+    opened = type(path).open
+    monkeypatch.setattr(type(path), "open", lambda _, mode: opened(cut, mode))
+    with pytest.raises(CheckpointError, match="written anew while it was read"):
+        read_without_torch(path)

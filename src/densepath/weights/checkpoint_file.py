@@ -8,11 +8,16 @@ reads the same files.
 from __future__ import annotations
 
 import json
+import math
+import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from densepath.bundle.bundle import bundle_around
 from densepath.errors import CheckpointError, WeightsError
@@ -24,9 +29,18 @@ from densepath.weights.match import check_tensors
 
 METADATA_KEY = "densepath"
 FORMAT = 1
+_BITS = (8, 16, 32, 64)
 # Of the INT8 weights of our kernels, which are a file of a bundle and no checkpoint.
 INT8_FORMAT = "int8-1"
 Framework = Literal["numpy", "pt"]
+# safetensors' names of the types that NumPy has.
+_DTYPES = {
+    "BOOL": np.dtype(np.bool_),
+    **{f"I{bits}": np.dtype(f"<i{bits // 8}") for bits in _BITS},
+    **{f"U{bits}": np.dtype(f"<u{bits // 8}") for bits in _BITS},
+    **{f"F{bits}": np.dtype(f"<f{bits // 8}") for bits in _BITS[1:]},
+}
+_OTHERS = {"BF16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,10 @@ def read_checkpoint(
     with _open(path, framework) as file:
         metadata = file.metadata() or {}
         description = _read_description(path, metadata, formats)
-        tensors = {name: _tensor(file, name) for name in file.keys()}  # noqa: SIM118
+        if framework == "numpy":
+            tensors = _in_place(path, file)
+        else:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
         made = CheckpointFile(
             ModelSpec.from_dict(description["spec"]),
@@ -104,16 +121,33 @@ def is_checkpoint(path: Path) -> bool:
         return False
 
 
-def _tensor(file: Any, name: str) -> Any:
-    """The tensor of that name.
+def _in_place(path: Path, file: Any) -> dict[str, NDArray[Any]]:
+    """The tensors as they stand in the file, which is mapped and not copied; nobody can write them.
+
+    safetensors has checked that they stand one behind the other, without gaps, to the file's end.
 
     Raises:
-        TypeError: NumPy itself lacks its type, whatever another package has added to it.
+        TypeError: NumPy itself lacks the type of one, whatever another package has added to it.
+        CheckpointError: the file became another while it was read.
     """
-    tensor = file.get_tensor(name)
-    if getattr(tensor.dtype, "kind", "f") not in "fiub":
-        raise TypeError(f"data type '{tensor.dtype}' not understood")
-    return tensor
+    slices = {name: file.get_slice(name) for name in file.offset_keys()}
+    with path.open("rb") as opened:
+        at = 8 + int.from_bytes(opened.read(8), "little")  # behind the header and its length
+        whole = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    found = {}
+    for name, one in slices.items():
+        kind, shape = one.get_dtype(), one.get_shape()
+        if kind not in _DTYPES:
+            raise TypeError(f"data type '{_OTHERS.get(kind, kind)}' not understood")
+        dtype = _DTYPES[kind]
+        count = math.prod(shape)
+        if at + count * dtype.itemsize > len(whole):
+            raise CheckpointError(f"{path} was written anew while it was read; read it again.")
+        values = np.frombuffer(whole, dtype, count, at).reshape(shape)
+        at += values.nbytes
+        # A file of another writer may place them anywhere; the kernels want whole addresses.
+        found[name] = values if values.flags.aligned else values.copy()
+    return found
 
 
 @contextmanager
@@ -128,7 +162,8 @@ def _open(path: Path, framework: Framework) -> Iterator[Any]:
     try:
         with safe_open(str(path), framework=framework) as file:
             yield file
-    except (SafetensorError, OSError, TypeError) as error:  # the last of a type that NumPy lacks
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        # TypeError is of a type that NumPy lacks, ValueError of a file that is empty by now.
         raise CheckpointError(
             f"{path} cannot be read as a safetensors file: {error}. It may be incomplete or "
             "of another kind; weights of other systems are read by "

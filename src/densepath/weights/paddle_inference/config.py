@@ -1,13 +1,13 @@
 """`inference.yml`, which PaddleClas writes beside a model: preprocessing, labels, thresholds.
 
-Source: PaddleClas 2.6 `deploy/python/preprocess.py` and `postprocess.py` for what each operator
-does and its defaults, `ppcls/utils/config.py` and `deploy/configs/` for the file.
+Source: PaddleClas 2.6, the folders `deploy/python/` and `deploy/configs/`, for what each operator
+does, its defaults, and the form of the file.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -176,12 +176,10 @@ def _normalisation(options: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple
     factor = 255 * scale
     if math.isclose(factor, 1, rel_tol=1e-4):  # 0.00392157
         factor = 1.0
-    mean = options.get("mean") or IMAGENET_MEAN
-    std = options.get("std") or IMAGENET_STD
-    return (
-        tuple(float(value) / factor for value in mean),
-        tuple(float(value) / factor for value in std),
-    )
+    mean: Sequence[Any] = options.get("mean") or IMAGENET_MEAN
+    std: Sequence[Any] = options.get("std") or IMAGENET_STD
+    means, stds = ([float(value) / factor for value in row] for row in (mean, std))
+    return tuple(means), tuple(stds)
 
 
 def _fraction(value: Any) -> float:
@@ -205,7 +203,7 @@ def _read_answer(name: str, options: Any, path: Path, config: Config) -> None:
     threshold = options.get("threshold")
     if name == _MULTI_LABEL:
         config.multi_label = True
-        given = 0.5 if threshold is None else threshold
+        given: Any = 0.5 if threshold is None else threshold
         several = isinstance(given, list)
         config.threshold = [float(one) for one in given] if several else float(given)
     elif name != "Topk":

@@ -75,7 +75,7 @@ def read_program(content: bytes) -> Program:
 
 def _variable(message: memoryview) -> tuple[str, int, tuple[int, ...], bool]:
     """A `VarDesc`: its name, type and shape, and whether it stays between runs."""
-    name, kind, shape, persistable = "", 0, (), False
+    name, kind, shape, persistable = "", 0, tuple[int, ...](), False
     for number, value in fields(message):
         if number == 1:
             name = as_text(value)
@@ -88,7 +88,7 @@ def _variable(message: memoryview) -> tuple[str, int, tuple[int, ...], bool]:
 
 def _type(message: memoryview) -> tuple[int, tuple[int, ...]]:
     """A `VarType`: its number and the shape of a tensor."""
-    kind, shape = 0, ()
+    kind, shape = 0, tuple[int, ...]()
     for number, value in fields(message):
         if number == 1:
             kind = as_integer(value)

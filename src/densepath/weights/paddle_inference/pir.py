@@ -1,4 +1,4 @@
-"""`.json` files, Paddle 3's programs (PIR): the same operators under new names, read without Paddle.
+"""`.json` files, Paddle 3's programs (PIR), read without Paddle: other names for the same.
 
 Inputs stand in a row, lists and numbers are values of their own (`full`, `combine`); here they
 become the named inputs and attributes of Paddle 2's vocabulary.

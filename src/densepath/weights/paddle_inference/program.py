@@ -1,6 +1,6 @@
 """A Paddle program as its two forms tell it: operators in Paddle 2's vocabulary.
 
-`pdmodel.py` and `pir.py` make it of a file, `graph.py` makes the nodes of `weights/structure` of it.
+`pdmodel.py` and `pir.py` make it of a file, `graph.py` makes of it what `weights/structure` reads.
 """
 
 from __future__ import annotations

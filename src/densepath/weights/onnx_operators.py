@@ -60,7 +60,8 @@ class Translation:
             nodes = list(_rule(proto)(call))
         except KeyMismatchError as error:
             # It may belong to what computes a shape, and to no layer.
-            nodes = [replace(call.unknown(), attributes={REFUSED: str(error)})]
+            odd = call.unknown()
+            nodes = [replace(odd, inputs=odd.inputs[:1], attributes={REFUSED: str(error)})]
         except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
             raise WeightsError(f"{call.to_text()} is damaged: {error}") from error
         self.nodes += nodes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -74,7 +75,8 @@ def _compression(widths: Sequence[tuple[int, ...]], found: Sequence[Found]) -> f
         return 0.5
     # The least share that keeps so many channels of each; a hair more, for it is rounded.
     least = max(outputs / inputs for inputs, outputs in widths)
-    for share in (*_SHARES, least, float(np.nextafter(least, 2))):
+    short = [math.ceil(least * 10**digits) / 10**digits for digits in (1, 2, 3)]
+    for share in (*_SHARES, *short, least, float(np.nextafter(least, 2))):
         if 0 < share <= 1 and all(int(i * share) == o for i, o in widths):
             return share
     ratios = ", ".join(f"{outputs} of {inputs}" for inputs, outputs in widths)

@@ -52,6 +52,7 @@ class Trace:
         self._owners: list[Source] = []
         self._values: dict[str, Value] = {}
         self._budget = MOST_CHANNELS
+        self._activated: dict[int, tuple[Value, Value]] = {}
         self.reached = _in_order(graph, result)
         width = _image_channels(self.reached)
         self.images = self._new("images", Node("identity", (), (graph.images,)), (), width)
@@ -170,7 +171,11 @@ class Trace:
         """The value; behind a ReLU one of its own, for what follows is no layer."""
         if not value.active:
             return value
-        return Value(self._new("relu", node, (value,), len(value.channels)).channels)
+        # Once for each value, which several may read.
+        if id(value) not in self._activated:
+            source = self._new("relu", node, (value,), len(value.channels))
+            self._activated[id(value)] = value, Value(source.channels)
+        return self._activated[id(value)][1]
 
     def _relu(self, node: Node, inputs: Sequence[Value]) -> Value:
         """max(x, 0)."""

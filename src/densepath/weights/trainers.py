@@ -56,6 +56,11 @@ def is_average(name: str) -> bool:
     return _AVERAGE.search(name) is not None
 
 
+def is_harmless(name: str) -> bool:
+    """Whether a name says that it has no part in a network's answer, as a loss's weights."""
+    return _HARMLESS.search(name) is not None
+
+
 def find_network(
     value: Any, is_network: Callable[[Iterable[str]], bool], source: str
 ) -> Contents | None:
@@ -103,7 +108,7 @@ def describe_aside(source: str, found: Contents, tensors: Iterable[str]) -> list
     if parts:
         notes.append(f"{source}: left aside {', and from beside the network: '.join(parts)}.")
     learned = [
-        name for name in odd if name.endswith((".weight", ".bias")) and not _HARMLESS.search(name)
+        name for name in odd if name.endswith((".weight", ".bias")) and not is_harmless(name)
     ]
     if learned:
         notes.append(

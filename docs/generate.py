@@ -2,7 +2,7 @@
 
 A generated part stands between `<!-- KIND: NAME -->` and `<!-- end -->`. Kinds: `options` (the
 arguments and options of a verb, from the command line itself) and `table` (`extras`,
-`formats`, `models`, `published`, `recipe`, `recipes`, `runtimes`).
+`formats`, `models`, `origins`, `published`, `recipe`, `recipes`, `runtimes`).
 `--check` writes nothing and exits 1 when a page is not up to date.
 """
 
@@ -212,6 +212,17 @@ def formats_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def origins_table() -> str:
+    """Where weights come from, and how they are read."""
+    from densepath.weights.origins import ORIGINS
+
+    rows = ["| file | of | read by |", "|---|---|---|"]
+    for row in ORIGINS.values():
+        endings = ", ".join(f"`{ending}`" for ending in row.endings)
+        rows.append(f"| {endings} | {row.systems} | {row.way} |")
+    return "\n".join(rows) + "\n"
+
+
 def runtimes_table() -> str:
     """The engines: what they read, need and compute in."""
     from densepath.bundle.formats import RUNTIMES
@@ -233,6 +244,7 @@ TABLES = {
     "extras": extras_table,
     "formats": formats_table,
     "models": models_table,
+    "origins": origins_table,
     "published": published_table,
     "recipe": recipe_table,
     "recipes": recipes_table,

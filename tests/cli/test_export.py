@@ -14,8 +14,6 @@ import pytest
 import torch
 
 from densepath.bundle.bundle import Bundle
-from densepath.errors import UsageError
-from densepath.exporting.convert import guess_model
 from densepath.weights import paddle
 from densepath.weights.checkpoint import Checkpoint
 from fixtures.networks import SMALL, new_network
@@ -149,13 +147,19 @@ def test_a_pdparams_file_becomes_onnx_in_one_step(run, tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_labels_and_model_can_be_named_for_a_file_whose_name_says_nothing(run, tmp_path):
+def test_a_file_s_tensors_say_the_model_whatever_its_name(run, tmp_path):
+    file = tmp_path / "DPN92.pth"
+    torch.save(new_network(num_classes=2).state_dict(), file)
+    assert run("convert", file, "-o", tmp_path / "b", *QUICK)[0] == 0
+    manifest = Bundle.open(tmp_path / "b").manifest
+    assert manifest.model["name"] == SMALL
+    assert manifest.source["provenance"]["kind"] == "PyTorch weights"
+
+
+def test_labels_and_model_can_be_named(run, tmp_path):
     file, labels = tmp_path / "weights.pth", tmp_path / "labels.txt"
     torch.save(new_network(num_classes=2).state_dict(), file)
     labels.write_text("cat\ndog\n")
-    code, _, err = run("convert", file, "-o", tmp_path / "b", *QUICK)
-    assert code == 2
-    assert "the name weights.pth does not say which model the weights are of" in err
     named = ("--model", SMALL, "--labels", labels, "--multi-label")
     assert run("convert", file, "-o", tmp_path / "b", *QUICK, *named)[0] == 0
     manifest = Bundle.open(tmp_path / "b").manifest
@@ -166,29 +170,8 @@ def test_what_convert_does_not_take_is_said(run, weights, tmp_path):
     for given, reason in (
         (tmp_path / "none.pth", "no such file"),
         (weights, "densepath's own checkpoint: `densepath export` takes it"),
-        (tmp_path, "is a folder; name a file that PaddleClas"),
+        (tmp_path, "is a folder; name a file of timm"),
     ):
         code, _, err = run("convert", given, "-o", tmp_path / "b", *QUICK)
         assert code in (1, 2)
         assert reason in err
-
-
-@pytest.mark.parametrize(
-    ("name", "model"),
-    [
-        ("DenseNet121_pretrained.pdparams", "densenet121"),
-        ("DPN131_pretrained.pdparams", "dpn131"),
-        ("densenet_121-120_5004_Ascend.ckpt", "densenet121"),
-        ("densenet121-a639ec97.pth", "densenet121"),
-        ("timm-dpn68b_ra.safetensors", "dpn68b"),
-        ("dpn68-66bebafa7.pth", "dpn68"),
-        ("my DenseNet_BC_22_12 run.pth", "densenet_bc_22_12"),
-    ],
-)
-def test_a_files_name_says_the_model(name, model):
-    assert guess_model(Path(name)) == model
-
-
-def test_a_name_without_a_model_is_refused_with_the_choices():
-    with pytest.raises(UsageError, match=r"--model\. Choices: densenet121, densenet161"):
-        guess_model(Path("resnet50.pth"))

@@ -14,9 +14,9 @@ import torch
 
 from densepath.models.catalogue import find_spec
 from densepath.weights import mindspore, paddle
-from densepath.weights.formats import read_tensors
 from densepath.weights.formula import formula_tensor
 from densepath.weights.match import expected_shapes
+from densepath.weights.state_dicts import read_tensors
 
 FILES = Path(__file__).with_name("files")
 SPEC = find_spec("densenet121")

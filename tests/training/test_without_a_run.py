@@ -451,13 +451,12 @@ def test_without_an_image_that_can_be_read_nothing_calibrates(monkeypatch):
     assert judging.calibrate(training)
 
 
-def test_weights_of_another_system_are_read_for_the_model_that_is_named(tmp_path):
+def test_weights_of_another_system_are_read_whether_the_model_is_named_or_not(tmp_path):
     path = tmp_path / "theirs.pth"
     torch.save(build_model(SMALL, num_classes=2).state_dict(), path)
-    with pytest.raises(RecipeError, match="does not say which model it is of; name it"):
-        open_weights(ModelSection(weights=str(path)))
-    found = open_weights(ModelSection(name=SMALL, weights=str(path)))
-    assert found.num_classes == 2
+    for name in (None, SMALL):
+        found = open_weights(ModelSection(name=name, weights=str(path)))
+        assert (found.spec.name, found.num_classes) == (SMALL, 2)
     assert open_weights(ModelSection(name=SMALL)) is None
 
 

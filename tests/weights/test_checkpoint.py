@@ -26,7 +26,7 @@ from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.checkpoint_file import METADATA_KEY
-from densepath.weights.formats import read_tensors
+from densepath.weights.state_dicts import read_tensors
 
 TINY = "densenet_bc_22_12"
 

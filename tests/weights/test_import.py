@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from densepath.bundle.formats import named
 from densepath.errors import (
     KeyMismatchError,
     UnknownNameError,
@@ -23,12 +24,16 @@ from densepath.errors import (
     UsageError,
     WeightsError,
 )
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.models.catalogue import find_spec
 from densepath.weights import paddle
 from densepath.weights.formula import formula_tensor
 from densepath.weights.import_file import import_weights
+from densepath.weights.imported import Imported
 from densepath.weights.match import expected_shapes
+from densepath.weights.origins import ORIGINS, Origin
+from densepath.weights.published import habit_of
 
 SMALL = "densenet_bc_22_12"
 
@@ -344,3 +349,86 @@ def test_a_file_without_its_classifier_is_measured_against_1000_classes_and_3_ch
             import_weights(tmp_path / "x.pth", "densenet121")
         assert missing in str(caught.value)
         assert "classifier.bias" not in str(caught.value)
+
+
+# The table of origins
+
+
+def test_a_model_that_is_not_named_is_found_by_its_tensors(tmp_path, small):
+    torch.save(small, tmp_path / "dpn92.pth")
+    assert import_weights(tmp_path / "dpn92.pth").spec.name == SMALL
+    for model in ("dpn68", "densenet161"):
+        path = tmp_path / "x.pdparams"
+        path.write_bytes(pickle.dumps(paddle_state(model), 4))
+        checkpoint = import_weights(path)
+        assert checkpoint.spec.name == model
+        assert checkpoint.provenance["kind"] == "PaddlePaddle weights"
+
+
+def test_a_network_of_no_model_is_measured_against_the_nearest(tmp_path, small):
+    broken = {name: t for name, t in small.items() if "denselayer2.norm1" not in name}
+    torch.save(broken, tmp_path / "x.pth")
+    with pytest.raises(KeyMismatchError, match=rf"does not fit {SMALL}: 12 missing \(features"):
+        import_weights(tmp_path / "x.pth")
+    state = paddle_state("densenet169")
+    del state["out.bias"]
+    (tmp_path / "x.pdparams").write_bytes(pickle.dumps(state, 4))
+    with pytest.raises(KeyMismatchError, match=r"fit densenet169: 1 missing \(out\.bias\)"):
+        import_weights(tmp_path / "x.pdparams")
+    save_file({"layer1.0.conv1.weight": torch.zeros(1)}, str(tmp_path / "x.safetensors"))
+    with pytest.raises(KeyMismatchError, match=r"holds no DenseNet or DPN: it has 1 tensors"):
+        import_weights(tmp_path / "x.safetensors")
+
+
+def test_every_row_names_a_reader_that_is_there_and_a_habit():
+    for name, row in ORIGINS.items():
+        assert row.name == name
+        assert callable(named(row.reader))
+        assert all(ending.startswith(".") for ending in row.endings)
+    for habit in ("paddle", "mindcv", "pytorch"):
+        assert habit_of(habit, find_spec("dpn68")).endswith("weights usually take")
+
+
+def test_a_made_up_origin_is_met_along_the_whole_line(tmp_path, small, monkeypatch):
+    """A row is enough: the importer, its checks and the error's list go through the table."""
+    row = Origin(
+        "made-up",
+        "a made-up file",
+        (".made",),
+        "nobody",
+        lambda path, start: start.startswith(b"MADE"),
+        f"{__name__}:read_made_up",
+        "a test",
+    )
+    monkeypatch.setitem(ORIGINS, row.name, row)
+    (tmp_path / "x").write_bytes(b"MADE UP")
+    said = []
+    checkpoint = import_weights(tmp_path / "x", say=said.append)
+    assert_same(checkpoint, small)
+    assert said == [f"{tmp_path / 'x'}: half of it was guessed."]
+    assert checkpoint.provenance["kind"] == "a made-up file"
+    assert (checkpoint.labels, checkpoint.multi_label) == (list("abcde"), True)
+    assert checkpoint.provenance["thresholds"] == [0.5] * 5
+    assert checkpoint.provenance["preprocess"] == "its own"
+    with pytest.raises(KeyMismatchError, match=f"does not fit densenet121: it holds a {SMALL}"):
+        import_weights(tmp_path / "x", "densenet121")
+    (tmp_path / "y").write_bytes(b"%PDF-1.7")
+    with pytest.raises(WeightsError, match=r"read: .*; \.made \(nobody\)\.$"):
+        import_weights(tmp_path / "y")
+
+
+def read_made_up(path, request):
+    """What the made-up row's reader answers."""
+    return Imported(
+        "pytorch",
+        find_spec(SMALL),
+        tensors_of(SMALL),
+        5,
+        3,
+        labels=list("abcde"),
+        preprocess=Preprocess(size=(32, 32)),
+        preprocess_from="its own",
+        multi_label=True,
+        thresholds=[0.5] * 5,
+        notes=["half of it was guessed."],
+    )

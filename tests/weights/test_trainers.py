@@ -22,10 +22,10 @@ import densepath
 from densepath.errors import KeyMismatchError, UnsafeFileError, WeightsError
 from densepath.models.build import build_model
 from densepath.weights import paddle
-from densepath.weights.formats import read_tensors
 from densepath.weights.import_file import import_weights
 from densepath.weights.match import check_finite
 from densepath.weights.plain_data import STAND_INS
+from densepath.weights.state_dicts import read_tensors
 
 SMALL = "densenet_bc_22_12"
 

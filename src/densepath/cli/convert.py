@@ -18,13 +18,8 @@ from densepath.cli.progress import show_steps
 def convert(
     file: options.WeightsFile,
     output: options.BundleFolder,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="The catalogue's model that the file is of; by default its name says.",
-            show_default=False,
-        ),
-    ] = None,
+    model: options.ModelOf = None,
+    weights: options.TensorsFile = None,
     to: Annotated[
         str, typer.Option(help=f"Formats, commas between: {', '.join(exported())}.")
     ] = "onnx",
@@ -46,9 +41,9 @@ def convert(
     keep_failed: options.KeepFailed = None,
     json: options.Json = False,
 ) -> None:
-    """Convert weights of PaddleClas, MindCV, timm or torchvision to ONNX or another format.
+    """Convert weights of another system to ONNX or another format.
 
-    None of these systems needs to be installed, and nothing in the file is executed.
+    No other system needs to be installed, and nothing in the file is executed.
 
     Example: densepath convert DenseNet121_pretrained.pdparams --to onnx -o bundles/densenet121
     """
@@ -61,6 +56,7 @@ def convert(
             file,
             output,
             model=model,
+            weights=weights,
             source=source,
             labels=read_label_names(labels) if labels else None,
             multi_label=multi_label,

@@ -17,7 +17,6 @@ from densepath.wording import counted
 
 def import_(
     file: options.WeightsFile,
-    model: Annotated[str, typer.Option(help="The catalogue's model that the file is of.")],
     output: Annotated[
         Path,
         typer.Option(
@@ -27,6 +26,8 @@ def import_(
             help="The checkpoint to write, a .safetensors file.",
         ),
     ],
+    model: options.ModelOf = None,
+    weights: options.TensorsFile = None,
     source: options.Source = None,
     labels: options.Labels = None,
     multi_label: options.MultiLabel = False,
@@ -38,12 +39,12 @@ def import_(
     std: preprocessing.Std = None,
     json: options.Json = False,
 ) -> None:
-    """Convert weights of PaddleClas, MindCV, timm or torchvision; nothing in them is executed.
+    """Convert weights of another system, found out by themselves; nothing in them is executed.
 
-    A weights file does not say how images reach its network: what is taken is printed, and the
-    options change it.
+    Most weights files do not say how images reach their network: what is taken is printed, and
+    the options change it.
 
-    Example: densepath import DPN92_pretrained.pdparams --model dpn92 -o dpn92.safetensors
+    Example: densepath import DPN92_pretrained.pdparams -o dpn92.safetensors
     """
     from densepath.data.label_names import read_label_names
     from densepath.outputs import check_file, follow, is_stream
@@ -57,6 +58,7 @@ def import_(
     checkpoint = import_weights(
         file,
         model,
+        weights=weights,
         source=source,
         labels=names,
         multi_label=multi_label,
@@ -78,6 +80,10 @@ def import_(
     if json:
         print_json(summary)
     else:
+        note(
+            f"{file.name}: {checkpoint.provenance['kind']}, {checkpoint.spec.name}, "
+            f"{counted(checkpoint.num_classes, 'class')}"
+        )
         note(
             f"{stream_name(output)}: {checkpoint.spec.name}, "
             f"{counted(checkpoint.num_classes, 'class')}, "

@@ -12,6 +12,7 @@ from densepath.bundle.formats import RUNTIMES
 from densepath.choices import FloatPrecision, MissingClasses, Split
 from densepath.cli import outputs
 from densepath.errors import UsageError
+from densepath.weights.origins import endings
 
 if TYPE_CHECKING:
     EngineName: TypeAlias = str
@@ -52,7 +53,26 @@ Missing: TypeAlias = Annotated[
 
 # Weights of another system.
 WeightsFile: TypeAlias = Annotated[
-    Path, typer.Argument(help="A .pdparams, .ckpt, .pth or .safetensors file.", metavar="FILE")
+    Path,
+    typer.Argument(
+        help=f"The file, or the folder, of another system: {', '.join(endings())}.", metavar="FILE"
+    ),
+]
+ModelOf: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="The catalogue's model that the file is of; by default the one that its tensors fit.",
+        show_default=False,
+    ),
+]
+TensorsFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        "-w",
+        help="The file with the tensors, where FILE is the network's description alone and the two "
+        "are not called alike.",
+    ),
 ]
 Source: TypeAlias = Annotated[
     str | None,

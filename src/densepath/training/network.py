@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from densepath.errors import RecipeError
 from densepath.models.build import Model, build_model, resolve_spec
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_sections import ModelSection
@@ -22,7 +21,6 @@ def open_weights(section: ModelSection) -> Checkpoint | None:
     """The checkpoint to start from: published, of densepath, or a file of another system.
 
     Raises:
-        RecipeError: a file of another system, and no model is named.
         WeightsError, UnknownNameError: it cannot be had or read.
     """
     if section.weights is None:
@@ -30,11 +28,6 @@ def open_weights(section: ModelSection) -> Checkpoint | None:
     path = Path(section.weights)
     if not path.is_file() or is_checkpoint(path):
         return open_checkpoint(section.weights)
-    if section.name is None:
-        raise RecipeError(
-            f"{path} does not say which model it is of; name it: densepath train MODEL "
-            f"--weights {path}"
-        )
     return import_weights(path, section.name)
 
 

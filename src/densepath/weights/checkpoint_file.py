@@ -132,7 +132,7 @@ def _open(path: Path, framework: Framework) -> Iterator[Any]:
         raise CheckpointError(
             f"{path} cannot be read as a safetensors file: {error}. It may be incomplete or "
             "of another kind; weights of other systems are read by "
-            f"`densepath import {path.name} --model NAME -o x.safetensors`."
+            f"`densepath import {path.name} -o x.safetensors`."
         ) from error
 
 
@@ -148,7 +148,7 @@ def _read_description(
     if text is None:
         raise CheckpointError(
             f"{path} holds tensors, but not densepath's description of them. Import it first: "
-            f"densepath import {path.name} --model NAME -o x.safetensors"
+            f"densepath import {path.name} -o x.safetensors"
         )
     try:
         values: dict[str, Any] = json.loads(text)

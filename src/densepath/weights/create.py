@@ -33,7 +33,7 @@ def create_model(
     Args:
         name: the model, as `densenet121`.
         weights: published weights (`timm/densenet121.ra_in1k`), a checkpoint file, a run
-            folder, or a file of PaddleClas, MindCV, timm or torchvision; None for first weights.
+            folder, or a file of another system; None for first weights.
         num_classes: the logits; by default the weights', else 1,000. Another number than the
             weights' gets a new classifier.
         in_channels: the channels of the images; by default the weights', else 3. Another number

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import re
+import dataclasses
 import warnings
-from collections.abc import Callable, Sequence, Set
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
-
-import torch
-from torch import Tensor
+from typing import Any, TypeAlias
 
 from densepath.errors import KeyMismatchError, UsageError
 from densepath.files import sha256
 from densepath.images.preprocess import Preprocess
-from densepath.models.build import resolve_spec
-from densepath.models.catalogue import CATALOGUE, find_spec
-from densepath.models.spec import ModelSpec
-from densepath.weights import mindspore, paddle, published, pytorch
-from densepath.weights.adapt import adapt_preprocess, first_layer
+from densepath.models.catalogue import find_spec
+from densepath.models.spec import ModelSpec, replace_arch
+from densepath.weights import published
+from densepath.weights.adapt import adapt_preprocess
 from densepath.weights.checkpoint import Checkpoint
-from densepath.weights.formats import Naming, read_tensors
-from densepath.weights.key_map import KeyMap, differences
+from densepath.weights.imported import Imported, ImportRequest
 from densepath.weights.labels import known_labels
-from densepath.weights.match import check_finite, check_tensors, mismatch
+from densepath.weights.match import check_finite, check_tensors
+from densepath.weights.origins import find_origin
 from densepath.weights.preprocess_changes import AS_GUESSED, PreprocessChanges
-from densepath.weights.trainers import describe_aside
 
 Say: TypeAlias = Callable[[str], None]
 
@@ -36,36 +30,35 @@ def warn(note: str) -> None:
     warnings.warn(note, stacklevel=3)
 
 
-_KEY_MAPS: dict[str, Callable[[ModelSpec], KeyMap]] = {
-    "paddle": paddle.key_map,
-    "mindcv": mindspore.key_map,
-}
-
-
 def import_weights(
     path: str | Path,
-    model: str,
+    model: str | None = None,
     *,
+    weights: str | Path | None = None,
     source: str | None = None,
     labels: Sequence[str] | None = None,
     multi_label: bool = False,
     preprocess: PreprocessChanges = AS_GUESSED,
     say: Say = warn,
 ) -> Checkpoint:
-    """The checkpoint of a file that PaddleClas, MindCV, timm or torchvision wrote, or a trainer.
+    """The checkpoint of a file that another system wrote, or a trainer.
 
     Args:
-        path: a `.pdparams`, `.ckpt`, `.pth` or `.safetensors` file.
-        model: the catalogue's model that it is of.
+        path: a file, or a folder, of a kind that `weights/origins.py` lists.
+        model: the catalogue's model that it is of; by default the one that its tensors fit.
+        weights: the file with the tensors, where `path` is the network's description alone and
+            the other is not called like it.
         source: the published weights that the file is a copy or a relative of, whose
-            preprocessing it then has; by default the habit of the system whose names it uses.
-        labels: the class names; by default ImageNet-1k's for 1,000 classes, else numbers.
-        multi_label: every class is a yes or no of its own.
+            preprocessing it then has; by default what the file says, else the habit of the
+            system whose names it uses.
+        labels: the class names; by default the file's, else ImageNet-1k's for 1,000 classes,
+            else numbers.
+        multi_label: every class is a yes or no of its own, whatever the file says.
         preprocess: what of the preprocessing is known, and is not to be guessed.
         say: is told what of the file was left aside; by default Python's warnings are.
 
-    The checkpoint's `provenance` has where the preprocessing comes from (`preprocess`), and what
-    was left aside (`notes`).
+    The checkpoint's `provenance` has what the file is (`kind`), where the preprocessing comes from
+    (`preprocess`), and what was left aside (`notes`).
 
     Raises:
         UnknownNameError: no such model or source.
@@ -75,34 +68,41 @@ def import_weights(
         KeyMismatchError: the file is not of that model; the message says how and likely why.
         WeightsError: the file cannot be read.
     """
-    path, spec = Path(path), find_spec(model)
-    naming, found = read_tensors(path)
-    if naming is None:
-        raise _foreign(path, spec, found.tensors)
-    switches, guessed, origin = _habits(naming, spec, source)
-    spec = resolve_spec(spec, bn_eps=switches.bn_eps, stem_pool=switches.stem_pool)
-    tensors, aside = _canonical(naming, found.tensors, spec, path)
-    num_classes, in_channels = _counts(tensors, spec)
-    check_tensors(tensors, spec, num_classes, in_channels, str(path))
+    path = Path(path)
+    request = ImportRequest(
+        find_spec(model) if model is not None else None,
+        published.find_published(source) if source is not None else None,
+        Path(weights) if weights is not None else None,
+    )
+    if request.model is not None:
+        _check_source(request, request.model)
+    origin = find_origin(path)
+    found = origin.read(path, request)
+    spec, tensors = _spec_of(request, found, path), found.tensors
+    _check_source(request, spec)
+    check_tensors(tensors, spec, found.num_classes, found.in_channels, str(path))
     check_finite(tensors, str(path))
-    names = _check_labels(labels, num_classes, path)
-    made, origin = preprocess.apply(adapt_preprocess(guessed, in_channels), origin)
-    spec.check_size(made.size)
-    notes = describe_aside(str(path), found, aside)
-    for note in notes:
-        say(note)
-    provenance = {
+    names = _check_labels(labels, found, path)
+    way, said_by = preprocess.apply(*_preprocess_of(request, found))
+    spec.check_size(way.size)
+    for note in found.notes:
+        say(f"{path}: {note}")
+    provenance: dict[str, Any] = {
         "imported_from": path.name,
-        "sha256": sha256(path),
-        "names": naming,
+        "kind": found.title or origin.title,
+        "sha256": sha256(found.file or path),
+        "names": found.origin,
         "source": source,
-        "preprocess": origin,
-        "notes": describe_aside(path.name, found, aside),
+        "preprocess": said_by,
+        "notes": [f"{path.name}: {note}" for note in found.notes],
     }
-    return Checkpoint(spec, made, names, tensors, in_channels, multi_label, provenance)
+    if found.thresholds is not None:
+        provenance["thresholds"] = [float(value) for value in found.thresholds]
+    multi_label = multi_label or found.multi_label
+    return Checkpoint(spec, way, names, tensors, found.in_channels, multi_label, provenance)
 
 
-def _check_labels(labels: Sequence[str] | None, num_classes: int, path: Path) -> list[str]:
+def _check_labels(labels: Sequence[str] | None, found: Imported, path: Path) -> list[str]:
     """The class names.
 
     Raises:
@@ -110,119 +110,58 @@ def _check_labels(labels: Sequence[str] | None, num_classes: int, path: Path) ->
     """
     if isinstance(labels, str):
         raise UsageError(f"labels is the text {labels!r}; name the classes in a list.")
-    names = known_labels(num_classes) if labels is None else list(labels)
-    if len(names) != num_classes:
-        raise UsageError(f"{len(names)} labels, but {path} has {num_classes} classes.")
+    names = labels if labels is not None else found.labels
+    names = known_labels(found.num_classes) if names is None else list(names)
+    if len(names) != found.num_classes:
+        raise UsageError(f"{len(names)} labels, but {path} has {found.num_classes} classes.")
     return names
 
 
-def _habits(
-    naming: Naming, spec: ModelSpec, source: str | None
-) -> tuple[published.Switches, Preprocess, str]:
-    """The switches and preprocessing of a source, else of all that use these names; and which.
+def _check_source(request: ImportRequest, spec: ModelSpec) -> None:
+    """Raise unless the published weights that are named are of this model.
 
     Raises:
-        UnknownNameError: no such source.
-        UsageError: the source is of another model.
+        UsageError: they are of another.
     """
-    if source is not None:
-        row = published.find_published(source)
-        if find_spec(row.model).arch != spec.arch:
-            raise UsageError(
-                f"{row.name} is a {row.model}, not a {spec.name}. Published for {spec.name}: "
-                f"{', '.join(published.published_for(spec.name)) or 'nothing'}."
-            )
-        return row.switches, row.preprocess, f"that of {row.name}"
-    return *published.habits(naming, spec), f"guessed: {published.habit_of(naming, spec)}"
+    row = request.source
+    if row is not None and not _same_layers(find_spec(row.model), spec):
+        raise UsageError(
+            f"{row.name} is a {row.model}, not a {spec.name}. Published for {spec.name}: "
+            f"{', '.join(published.published_for(spec.name)) or 'nothing'}."
+        )
 
 
-def _canonical(
-    naming: Naming, found: dict[str, Tensor], spec: ModelSpec, path: Path
-) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors under our names, and the names of those that are not the network's.
-
-    Those of PyTorch are checked against the model later.
+def _spec_of(request: ImportRequest, found: Imported, path: Path) -> ModelSpec:
+    """The file's network, called as it is asked for.
 
     Raises:
-        KeyMismatchError: names are missing or left over.
+        KeyMismatchError: it is another one than is asked for, whatever the switches.
     """
-    if naming == "pytorch":
-        try:
-            return pytorch.to_canonical(found)
-        except KeyMismatchError as error:
-            raise KeyMismatchError(f"{path}: {error}") from error
-    names = _KEY_MAPS[naming](spec)
-    missing, unexpected = differences(names, found)
-    aside = [name for name in unexpected if not _is_layer(naming, name)]
-    unexpected = [name for name in unexpected if _is_layer(naming, name)]
-    if missing or unexpected:
-        cause = _cause(_KEY_MAPS[naming], found.keys() - set(aside), [*unexpected, *aside])
-        raise mismatch(str(path), spec.name, missing, unexpected, [], cause)
-    transposed = paddle.TRANSPOSED if naming == "paddle" else ()
-    joined = {
-        ours: _join([found[key] for key in theirs], ours in transposed, ours, path)
-        for ours, theirs in names.items()
-    }
-    return joined, aside
+    if request.model is None:
+        return found.spec
+    if not _same_layers(request.model, found.spec):
+        raise KeyMismatchError(
+            f"{path} does not fit {request.model.name}: it holds a {found.spec.name}. Leave the "
+            "model out, or name that one."
+        )
+    return dataclasses.replace(request.model, arch=found.spec.arch)
 
 
-@lru_cache
-def _layer_names(naming: Naming) -> frozenset[str]:
-    """The first parts of the names that a system gives to a network of any size."""
-    specs = [spec for spec in CATALOGUE.values() if spec.arch.stem == "imagenet"]
-    keys = {key for spec in specs for parts in _KEY_MAPS[naming](spec).values() for key in parts}
-    return frozenset(_first_part(key) for key in keys)
+def _same_layers(one: ModelSpec, other: ModelSpec) -> bool:
+    """Whether two networks are the same but for BatchNorm's ε and the stem's padding."""
+    if one.family != other.family:
+        return False
+    switches = {"bn_eps": one.arch.bn_eps, "stem_pool": one.arch.stem_pool}
+    return replace_arch(other.arch, **switches) == one.arch
 
 
-def _first_part(name: str) -> str:
-    """The name up to its first dot, numbers aside: `dpn#` of `dpn12.c1x1_a_func._conv.weight`."""
-    return re.sub(r"\d+", "#", name.partition(".")[0])
-
-
-def _is_layer(naming: Naming, name: str) -> bool:
-    """Whether a system's name is that of a part of these networks, if perhaps of a larger one."""
-    return _first_part(name) in _layer_names(naming)
-
-
-def _join(parts: list[Tensor], transposed: bool, name: str, path: Path) -> Tensor:
-    """The parts along the first axis, turned where the other system stores it turned.
-
-    Raises:
-        KeyMismatchError: their other sides differ.
-    """
-    if len({part.shape[1:] for part in parts}) > 1:
-        raise KeyMismatchError(f"{path}: the parts of {name} have different shapes.")
-    whole = torch.cat(parts) if len(parts) > 1 else parts[0]
-    return whole.T.contiguous() if transposed and whole.dim() == 2 else whole
-
-
-def _cause(key_map: Callable[[ModelSpec], KeyMap], layers: Set[str], unexpected: list[str]) -> str:
-    """The likely cause of names that do not fit, in a sentence, or nothing."""
-    fitting = [
-        spec.name
-        for spec in CATALOGUE.values()
-        if spec.arch.stem == "imagenet" and not any(differences(key_map(spec), layers))
-    ]
-    if fitting:
-        return f"These are the weights of {' or '.join(fitting)}: name that model."
-    if any(word in name for name in unexpected for word in ("velocity", "moment", "beta1_pow")):
-        return "It looks like an optimiser's state; the network is in another file beside it."
-    return ""
-
-
-def _foreign(path: Path, spec: ModelSpec, found: dict[str, Tensor]) -> KeyMismatchError:
-    """The error for a file that holds some other kind of network, or none."""
-    some = ", ".join(list(found)[:3]) or "none"
-    return KeyMismatchError(
-        f"{path} does not fit {spec.name}: it has {len(found)} tensors ({some}), and none has a "
-        "name that PaddleClas, MindCV, timm or torchvision gives to a DenseNet or DPN. It is "
-        "another kind of network, or not a network's weights."
-    )
-
-
-def _counts(tensors: dict[str, Tensor], spec: ModelSpec) -> tuple[int, int]:
-    """The classes and channels that the tensors are for; 1,000 and 3 where they do not tell."""
-    classifier, stem = tensors.get("classifier.weight"), tensors.get(first_layer(spec))
-    classes = classifier.shape[0] if classifier is not None and classifier.dim() == 2 else 1000
-    channels = stem.shape[1] if stem is not None and stem.dim() == 4 else 3
-    return max(classes, 1), max(channels, 1)
+def _preprocess_of(request: ImportRequest, found: Imported) -> tuple[Preprocess, str]:
+    """The source's preprocessing, else the file's own, else the origin's habit; and which."""
+    if request.source is not None:
+        way, said_by = request.source.preprocess, f"that of {request.source.name}"
+    elif found.preprocess is not None:
+        way, said_by = found.preprocess, found.preprocess_from
+    else:
+        way = published.habits(found.origin, found.spec)[1]
+        said_by = f"guessed: {published.habit_of(found.origin, found.spec)}"
+    return adapt_preprocess(way, found.in_channels), said_by

@@ -16,7 +16,6 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from densepath.errors import WeightsError
 from densepath.models.plan import parts, units
 from densepath.models.spec import ModelSpec
 from densepath.weights.key_map import KeyMap, ModulePair, join_names
+from densepath.weights.protobuf_wire import as_bytes, as_integers, as_text, fields
 
 NORM_LEAVES = ("gamma", "beta", "moving_mean", "moving_variance")
 
@@ -55,7 +55,6 @@ _TYPES = {
     "UInt8": "u1",
     "Bool": "?",
 }
-VARINT_BYTES = 10  # 64 bits in groups of 7
 CRC_MARK, CRC_BYTES = b"crc_num", 10
 # MindCV's names of modules whose names are not ours.
 _THEIRS = tuple(
@@ -74,7 +73,6 @@ _THEIRS = tuple(
         (r"(.*)\.c1x1_c\.conv", (r"\1.layers.conv3_r", r"\1.layers.conv3_d")),
     )
 )
-Field: TypeAlias = tuple[int, int | memoryview]
 
 
 def read_ckpt(path: Path) -> dict[str, np.ndarray]:
@@ -108,10 +106,10 @@ def _arrays(body: memoryview) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     parts: list[memoryview] = []
     open_tag = ""
-    for number, value in _fields(body):
+    for number, value in fields(body):
         if number != 1:
             continue
-        tag, tensor = _value(_as_bytes(value))
+        tag, tensor = _value(as_bytes(value))
         dims, kind, content = _tensor(tensor)
         if kind not in _TYPES or _is_training_state(tag):
             continue
@@ -143,11 +141,11 @@ def _to_array(parts: list[memoryview], kind: str, dims: list[int]) -> np.ndarray
 def _value(message: memoryview) -> tuple[str, memoryview]:
     """The tag and the tensor of one `Value`."""
     tag, tensor = "", None
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number == 1:
-            tag = _text(value)
+            tag = as_text(value)
         elif number == 2:
-            tensor = _as_bytes(value)
+            tensor = as_bytes(value)
     if not tag or tensor is None:
         raise WeightsError("a value has no name or no tensor")
     return tag, tensor
@@ -157,75 +155,15 @@ def _tensor(message: memoryview) -> tuple[list[int], str, memoryview]:
     """The shape, the type and the bytes of one `TensorProto`; a scalar's shape is []."""
     dims: list[int] = []
     kind, content = "", memoryview(b"")
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number == 1:
-            dims += [value] if isinstance(value, int) else _packed(value)
+            dims += as_integers(value)
         elif number == 2:
-            kind = _text(value)
+            kind = as_text(value)
         elif number == 3:
-            content = _as_bytes(value)
+            content = as_bytes(value)
     # A scalar is written with the dims [0].
     return ([] if dims == [0] else dims), kind, content
-
-
-def _fields(message: memoryview) -> Iterator[Field]:
-    """The fields of a protobuf message: (number, integer or bytes); fixed ones are skipped."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        number, wire_type = key >> 3, key & 7
-        if wire_type == 0:
-            value, at = _varint(message, at)
-            yield number, value
-            continue
-        if wire_type == 2:
-            length, at = _varint(message, at)
-        elif wire_type in (1, 5):
-            length = 8 if wire_type == 1 else 4
-        else:
-            raise WeightsError(f"a field has the wire type {wire_type}")
-        if length > len(message) - at:
-            raise WeightsError(f"a field of {length} bytes runs past the end")
-        if wire_type == 2:
-            yield number, message[at : at + length]
-        at += length
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """The integer that starts at byte `at`, and the byte after it."""
-    result = 0
-    for i in range(VARINT_BYTES):
-        if at + i >= len(message):
-            raise WeightsError("a number is cut off")
-        byte = message[at + i]
-        result |= (byte & 0x7F) << (7 * i)
-        if byte < 0x80:
-            return result, at + i + 1
-    raise WeightsError(f"a number is longer than {VARINT_BYTES} bytes")
-
-
-def _packed(message: memoryview) -> list[int]:
-    """The integers of a packed repeated field."""
-    numbers, at = [], 0
-    while at < len(message):
-        number, at = _varint(message, at)
-        numbers.append(number)
-    return numbers
-
-
-def _as_bytes(value: int | memoryview) -> memoryview:
-    """The field's bytes, which it must hold."""
-    if isinstance(value, int):
-        raise WeightsError("a field that should hold bytes holds a number")
-    return value
-
-
-def _text(value: int | memoryview) -> str:
-    """The text of a field."""
-    try:
-        return bytes(_as_bytes(value)).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise WeightsError("a name is not text") from error
 
 
 def _is_training_state(tag: str) -> bool:

@@ -267,27 +267,53 @@ def published_for(model: str) -> list[str]:
     return [row.name for row in PUBLISHED.values() if row.model == model]
 
 
-def habits(
-    naming: Literal["paddle", "mindcv", "pytorch"], spec: ModelSpec
-) -> tuple[Switches, Preprocess]:
+@dataclass(frozen=True)
+class Habit:
+    """What the weights of a system usually are, where a file does not say.
+
+    Attributes:
+        owner: whose weights, in words: "PaddleClas's"; of DPN, where it is another's, `dpn_owner`.
+        preprocess: the way to the input; of DPN, where it is another, `dpn_preprocess`.
+        dpn_switches: where the system's DPN differs from the catalogue's; its DenseNet does not.
+    """
+
+    owner: str
+    preprocess: Preprocess
+    dpn_switches: Switches = AS_CATALOGUE
+    dpn_owner: str | None = None
+    dpn_preprocess: Preprocess | None = None
+
+
+# By the `origin` of an `Imported`.
+HABITS: dict[str, Habit] = {
+    "paddle": Habit("PaddleClas's", PADDLE_INPUT, PADDLE_DPN),
+    "mindcv": Habit("MindCV's", MINDCV_INPUT, MINDCV_DPN),
+    "pytorch": Habit(
+        "torchvision's DenseNet",
+        TORCHVISION_INPUT,
+        dpn_owner="timm's DPN",
+        dpn_preprocess=TIMM_DPN_INPUT,
+    ),
+}
+
+
+def habits(origin: str, spec: ModelSpec) -> tuple[Switches, Preprocess]:
     """The switches and the preprocessing of a system's weights, where no source is named.
 
     Networks for small images have no habit: their images are only scaled to the input size.
     """
-    is_dpn = spec.family == "dpn"
     if spec.arch.stem == "small":
         return AS_CATALOGUE, Preprocess(size=(spec.input_size, spec.input_size))
-    if naming == "paddle":
-        return (PADDLE_DPN if is_dpn else AS_CATALOGUE), PADDLE_INPUT
-    if naming == "mindcv":
-        return (MINDCV_DPN if is_dpn else AS_CATALOGUE), MINDCV_INPUT
-    return AS_CATALOGUE, TIMM_DPN_INPUT if is_dpn else TORCHVISION_INPUT
+    habit = HABITS[origin]
+    if spec.family == "dpn":
+        return habit.dpn_switches, habit.dpn_preprocess or habit.preprocess
+    return AS_CATALOGUE, habit.preprocess
 
 
-def habit_of(naming: Literal["paddle", "mindcv", "pytorch"], spec: ModelSpec) -> str:
+def habit_of(origin: str, spec: ModelSpec) -> str:
     """Whose preprocessing `habits` answers with, in words."""
     if spec.arch.stem == "small":
         return "the model's own size, ImageNet's mean and deviation"
-    pytorch = "timm's DPN" if spec.family == "dpn" else "torchvision's DenseNet"
-    owner = {"paddle": "PaddleClas's", "mindcv": "MindCV's", "pytorch": pytorch}[naming]
+    habit = HABITS[origin]
+    owner = (habit.dpn_owner if spec.family == "dpn" else None) or habit.owner
     return f"what {owner} weights usually take"

@@ -91,28 +91,27 @@ def find_network(
     return Contents({}) if tables else None
 
 
-def describe_aside(source: str, found: Contents, tensors: Iterable[str]) -> list[str]:
+def describe_aside(found: Contents, tensors: Iterable[str]) -> list[str]:
     """What was taken and what was left aside, in sentences; none where nothing was.
 
     Args:
-        source: the file.
         found: the network's table.
         tensors: the names of those in it that are not the network's.
     """
     odd = list(tensors)
     notes = []
     if is_average(found.place):
-        notes.append(f"{source}: took {found.place}, an average of the weights.")
+        notes.append(f"took {found.place}, an average of the weights.")
     parts = [_listed(_grouped(odd))] if odd else []
     parts += [_listed(found.beside)] if found.beside else []
     if parts:
-        notes.append(f"{source}: left aside {', and from beside the network: '.join(parts)}.")
+        notes.append(f"left aside {', and from beside the network: '.join(parts)}.")
     learned = [
         name for name in odd if name.endswith((".weight", ".bias")) and not is_harmless(name)
     ]
     if learned:
         notes.append(
-            f"{source}: if the network's answers went through {_listed(_grouped(learned))}, this "
+            f"if the network's answers went through {_listed(_grouped(learned))}, this "
             "checkpoint answers without."
         )
     return notes

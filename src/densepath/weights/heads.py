@@ -49,7 +49,7 @@ def find_head(
         channels: of the last features, which a classifier reads.
     """
     own = f"{prefix}classifier"
-    if f"{own}.weight" in others:
+    if f"{own}.weight" in others or f"{own}.bias" in others:
         inside = [key for key in others if key.startswith(f"{own}.")]
         return Head(own, {key.removeprefix(prefix): key for key in inside})
     modules = _linears(tensors, others, channels)

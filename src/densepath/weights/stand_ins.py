@@ -40,7 +40,7 @@ class Inert(dict[Any, Any]):
     """
 
     __slots__ = ("kind", "state")
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -93,15 +93,20 @@ class Part:
 
 
 class ModuleTable(dict[str, Any]):
-    """The tensors of a pickled network by their names in its state dict.
+    """The tensors of a whole network by their names in its state dict.
 
     Attributes:
-        parts: its layers by name, itself under the empty one, in order.
+        parts: its layers by name, itself under the empty one, in order; none of a program whose
+            layers are not in the file.
+        epsilons: the ε of its BatchNorms, where the file says them apart from the layers.
+        kind: what the file is, in words.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, tensors: dict[str, Any] | None = None) -> None:
+        super().__init__(tensors or {})
         self.parts: dict[str, Part] = {}
+        self.epsilons: frozenset[float] = frozenset()
+        self.kind = "a whole pickled model"
 
 
 def as_tables(value: Any) -> Any:

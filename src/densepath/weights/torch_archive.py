@@ -120,7 +120,7 @@ class _Blocks:
         if view is None:
             return Storage(own, len(content) // own.itemsize, lambda: content)
         _, offset, count = view if isinstance(view, tuple) and len(view) == 3 else (0, -1, -1)
-        if not (type(offset) is type(count) is int and 0 <= offset and 0 <= count):
+        if not (type(offset) is type(count) is int and offset >= 0 and count >= 0):
             raise WeightsError("it refers to numbers in an unknown way")
         if (offset + count) * own.itemsize > len(content):
             raise WeightsError("it refers to numbers that are not in it")

@@ -22,13 +22,13 @@ from densepath.errors import KeyMismatchError
 from densepath.weights.match import is_weight
 from densepath.weights.trainers import is_average
 
-_PART = (
-    r"conv0|norm0|denseblock\d+|transition\d+|norm5|conv1_1|conv[2-5]_\d+|conv5_bn_ac"
-)
+_PART = r"conv0|norm0|denseblock\d+|transition\d+|norm5|conv1_1|conv[2-5]_\d+|conv5_bn_ac"
 # What stands before the network, the word `features`, a part of it, and the rest of the name.
 _IN_NETWORK = re.compile(rf"^((?:.*?[._])??)(features[._])?((?:{_PART})\..+)$")
 _IN_FEATURES = re.compile(r"^((?:.*?\.)??)features\.(.+)$")
-_NUMBERED = re.compile(r"^((?:.*?\.)??)(?:features\.)?(\d+)\.denselayer\d+\.")
+_NUMBERED = re.compile(r"^((?:.*?\.)??(?:features\.)?)\d+\.denselayer\d+\.")
+# A file has few networks, and a network few parts.
+_MOST_NETWORKS, _DIGITS = 8, 6
 _RENAMED = (
     # torchvision before 0.2 named the parts of a layer `norm.1`, `conv.2`; MONAI `layers.norm1`.
     (re.compile(r"(denselayer\d+\.)layers\."), r"\1"),
@@ -42,7 +42,7 @@ _COUNTED = ("total_ops", "total_params")
 
 
 @dataclass(frozen=True)
-class Named:
+class NetworkNames:
     """A network's tensors among those of a file.
 
     Attributes:
@@ -56,7 +56,7 @@ class Named:
     others: list[str]
 
 
-def find_names(tensors: Mapping[str, Tensor]) -> Named | None:
+def find_names(tensors: Mapping[str, Tensor]) -> NetworkNames | None:
     """The network's names in a file; None where there is no network.
 
     Names inside the network that are not a layer's stay, for the check to name them.
@@ -80,18 +80,18 @@ def find_names(tensors: Mapping[str, Tensor]) -> Named | None:
         group[name] = key
     if not any(_is_network(group) for group in groups.values()):
         return None
-    prefix, chosen = _take_network(groups)
+    prefix, chosen = _take_network(groups, tensors)
     taken = set(chosen.values())
     others = [key for key in tensors if is_weight(key) and key not in taken]
-    return Named(chosen, prefix, others)
+    return NetworkNames(chosen, prefix, others)
 
 
 def is_network(names: Mapping[str, object] | list[str]) -> bool:
     """Whether these are names of a DenseNet's or DPN's layers."""
     keys = list(names)
-    return any(
-        (place := _place(key)) and _LAYER.match(place[1]) for key in keys
-    ) or any(map(_NUMBERED.match, keys))
+    return any((place := _place(key)) and _LAYER.match(place[1]) for key in keys) or any(
+        map(_NUMBERED.match, keys)
+    )
 
 
 def _is_network(group: Mapping[str, str]) -> bool:
@@ -117,26 +117,22 @@ def _place(key: str) -> tuple[str, str] | None:
 
 def _number_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """For each name of numbered features the name that the feature's own name would make."""
-    starts = {found[0][: found.end(2)].rpartition(found[2])[0] for key in tensors
-              if (found := _NUMBERED.match(key))}  # fmt: skip
+    starts = dict.fromkeys(found[1] for key in tensors if (found := _NUMBERED.match(key)))
     renamed: dict[str, str] = {}
-    for start in starts:
-        inside = [key for key in tensors if key.startswith(start)]
-        parts: dict[int, list[str]] = {}
-        for key in inside:
+    for start in list(starts)[:_MOST_NETWORKS]:
+        parts: dict[int, dict[str, str]] = {}
+        for key in tensors:
             number, _, rest = key.removeprefix(start).partition(".")
-            if number.isdecimal() and rest:
-                parts.setdefault(int(number), []).append(rest)
-        names = _names_of_parts(parts)
+            if key.startswith(start) and number.isdecimal() and rest:
+                parts.setdefault(int(number[:_DIGITS]), {})[rest] = key
         top = start.removesuffix("features.")
-        for number, rests in parts.items():
-            for rest in rests:
-                if number in names:
-                    renamed[f"{start}{number}.{rest}"] = f"{top}features.{names[number]}.{rest}"
+        for place, name in _names_of_parts(parts).items():
+            for rest, key in parts[place].items():
+                renamed[key] = f"{top}features.{name}.{rest}"
     return renamed
 
 
-def _names_of_parts(parts: Mapping[int, list[str]]) -> dict[int, str]:
+def _names_of_parts(parts: Mapping[int, Mapping[str, str]]) -> dict[int, str]:
     """The names of a DenseNet's numbered parts, told by what is in them and by their order."""
     names: dict[int, str] = {}
     blocks = transitions = 0
@@ -150,19 +146,23 @@ def _names_of_parts(parts: Mapping[int, list[str]]) -> dict[int, str]:
             names[number] = f"transition{transitions}"
         elif "running_mean" in rests:
             names[number] = "norm5" if blocks else "norm0"
-        elif rests == ["weight"] and not blocks:
+        elif list(rests) == ["weight"] and not blocks:
             names[number] = "conv0"
     return names
 
 
-def _take_network(groups: dict[str, dict[str, str]]) -> tuple[str, dict[str, str]]:
-    """The network's prefix and group; of several the average of weights.
+def _take_network(
+    groups: Mapping[str, Mapping[str, str]], tensors: Mapping[str, Tensor]
+) -> tuple[str, dict[str, str]]:
+    """The network's prefix and group; of several the average of weights, of equal ones the first.
 
     Raises:
         KeyMismatchError: several, and not just one of them is an average.
     """
     networks = [prefix for prefix, group in groups.items() if _is_network(group)]
     names = [name for prefix in networks for name in groups[prefix]]
+    if len(names) > len(set(names)) and _are_equal([groups[name] for name in networks], tensors):
+        return networks[0], dict(groups[networks[0]])
     if len(names) > len(set(names)):
         averages = [prefix for prefix in networks if is_average(prefix)]
         if len(averages) != 1:
@@ -176,6 +176,16 @@ def _take_network(groups: dict[str, dict[str, str]]) -> tuple[str, dict[str, str
     for prefix in networks:
         chosen |= groups[prefix]
     return networks[0], chosen
+
+
+def _are_equal(groups: list[Mapping[str, str]], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether groups are one network under several names, as of a module that has two owners."""
+    first = groups[0]
+    return all(
+        group.keys() == first.keys()
+        and all(torch.equal(tensors[group[name]], tensors[first[name]]) for name in first)
+        for group in groups[1:]
+    )
 
 
 def joined(found: Mapping[str, Tensor]) -> dict[str, Tensor]:

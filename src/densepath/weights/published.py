@@ -127,6 +127,11 @@ TIMM_DPN_INPUT = _pillow(0.875, mean=DPN_MEAN, std=DPN_STD)
 TORCHVISION_INPUT = _pillow(0.875, "bilinear")
 PADDLE_INPUT = _opencv("round")
 MINDCV_INPUT = _opencv("truncate")
+# torchxrayvision 1.5.7 `utils.normalize` makes (2 · image / 255 − 1) · 1024, from −1024 to 1024, of
+# it: (v − 0.5) / (1 / 2048) of v from 0 to 1. The centre square is cropped, then resized.
+XRAY_INPUT = Preprocess(size=(224, 224), resize_short=224, mean=(0.5,), std=(1 / 2048,))
+# MONAI has no one habit; its tutorials scale values to 0…1, and resize to the network's size.
+MONAI_INPUT = Preprocess(size=(224, 224), mean=(0.0,), std=(1.0,))
 
 # fmt: off
 # tag                     top-1   top-5   preprocessing
@@ -294,6 +299,8 @@ HABITS: dict[str, Habit] = {
         dpn_owner="timm's DPN",
         dpn_preprocess=TIMM_DPN_INPUT,
     ),
+    "torchxrayvision": Habit("torchxrayvision's", XRAY_INPUT),
+    "monai": Habit("MONAI's (values from 0 to 1, as its ScaleIntensity makes them)", MONAI_INPUT),
 }
 
 

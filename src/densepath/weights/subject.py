@@ -10,6 +10,7 @@ from densepath.bundle.bundle import Bundle, bundle_around, is_bundle
 from densepath.errors import BundleError, CheckpointError, UnknownNameError, UsageError
 from densepath.files import missing, nearest_paths
 from densepath.models.catalogue import CATALOGUE
+from densepath.weights.backbone import check_answers
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.fetch import fetch_published
 from densepath.weights.import_file import import_weights
@@ -30,18 +31,19 @@ RUNS = Path("runs")
 _SHOWN = 5
 
 
-def open_checkpoint(subject: str | Path | Checkpoint) -> Checkpoint:
+def open_checkpoint(subject: str | Path | Checkpoint, *, to_train: bool = False) -> Checkpoint:
     """The checkpoint that `subject` names; one that is open already as it is.
 
     `subject` is a checkpoint file, a run folder (its best checkpoint, else its last), a bundle
     with the format `torch`, the name of published weights (fetched when they are not in the
-    cache) or of weights that come with the package.
+    cache) or of weights that come with the package. One without a classifier is given only
+    `to_train` on it.
 
     Raises:
         BundleError: the bundle has no such format, or was changed; a file in one.
         CheckpointError: no such file or folder, or it is no checkpoint.
         UsageError: a bare model name, which has no weights; or a run folder here that is called
-            like published weights.
+            like published weights; or a backbone, where answers are wanted.
         UnknownNameError: neither a file nor a known name.
         WeightsUnavailableError: published weights that cannot be fetched.
         WeightsError: published weights whose file is damaged; weights that are no numbers.
@@ -53,6 +55,8 @@ def open_checkpoint(subject: str | Path | Checkpoint) -> Checkpoint:
         is_row = isinstance(found, Published)
         checkpoint = open_published(found) if is_row else Checkpoint.load(found)  # type: ignore
     check_finite(checkpoint.tensors, name)
+    if not to_train:
+        check_answers(checkpoint, name)
     return checkpoint
 
 

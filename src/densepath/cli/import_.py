@@ -36,6 +36,7 @@ def import_(
     interpolation: preprocessing.Interpolation = None,
     mean: preprocessing.Mean = None,
     std: preprocessing.Std = None,
+    intensity: preprocessing.IntensityText = None,
     json: options.Json = False,
 ) -> None:
     """Convert weights of PaddleClas, MindCV, timm or torchvision; nothing in them is executed.
@@ -61,7 +62,7 @@ def import_(
         labels=names,
         multi_label=multi_label,
         preprocess=preprocessing.read_changes(
-            size, resize_short, crop_pct, interpolation, mean, std
+            size, resize_short, crop_pct, interpolation, mean, std, intensity
         ),
         say=note,
     )

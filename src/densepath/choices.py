@@ -12,6 +12,7 @@ from typing import Literal
 Interpolation = Literal["bilinear", "bicubic", "cv2_bilinear"]
 SideRounding = Literal["truncate", "round"]
 CropRounding = Literal["round", "floor"]
+IntensityKind = Literal["file", "range", "window", "percentiles"]
 Split = Literal["train", "validation", "test"]
 OnError = Literal["skip", "fail"]
 

@@ -21,6 +21,7 @@ from densepath.engines.null import NullEngine
 from densepath.errors import DataError, UsageError
 from densepath.images.given import images_in
 from densepath.images.preprocess import Preprocess
+from densepath.images.read_as import AS_PHOTOS
 from densepath.images.reading import read_image
 from densepath.predict.predictor import Predictor
 
@@ -366,6 +367,6 @@ def test_a_folder_in_a_list_that_may_not_be_read_is_an_answer_with_the_reason(
 def test_a_file_of_more_pixels_than_allowed_is_an_answer_with_the_number(photo, as_bytes):
     image = photo.read_bytes() if as_bytes else str(photo)
     count = shade(255).shape[0] * shade(255).shape[1]
-    read = partial(read_image, image, "photo", 3, Preprocess((8, 8)).fit)
+    read = partial(read_image, image, "photo", AS_PHOTOS, Preprocess((8, 8)).fit)
     assert read(max_pixels=count).error is None
     assert f"more than the {count - 1} pixels" in read(max_pixels=count - 1).error

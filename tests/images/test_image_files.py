@@ -71,7 +71,7 @@ def test_a_walk_counts_what_it_passes_over_by_suffix_and_says_the_cure(tmp_path)
 
 
 def test_heic_photos_are_named_with_the_package_that_reads_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("densepath.images.decode.find_spec", lambda name: None)
+    monkeypatch.setattr("densepath.images.opened.find_spec", lambda name: None)
     readable_suffixes.cache_clear()
     try:
         touch(tmp_path, "a.jpg", "b.heic", "c.HEIC", "d.hif")

@@ -198,6 +198,8 @@ def preprocess(value: Any, field: str) -> Preprocess:
     for one in (*value["mean"], *value["std"]):
         if type(one) not in (int, float):
             raise WrongFieldError(f"{field}: mean and std must be numbers, not {shown(one)}")
+    if "intensity" in value:
+        mapping(value["intensity"], f"{field}.intensity")
     return Preprocess.from_dict(value)
 
 

@@ -32,6 +32,7 @@ def convert(
     interpolation: preprocessing.Interpolation = None,
     mean: preprocessing.Mean = None,
     std: preprocessing.Std = None,
+    intensity: preprocessing.IntensityText = None,
     dynamic_size: options.DynamicSize = False,
     opset: options.Opset = None,
     images: options.ParityImages = None,
@@ -50,7 +51,9 @@ def convert(
     from densepath.data.label_names import read_label_names
     from densepath.exporting.convert import convert as convert_file
 
-    changes = preprocessing.read_changes(size, resize_short, crop_pct, interpolation, mean, std)
+    changes = preprocessing.read_changes(
+        size, resize_short, crop_pct, interpolation, mean, std, intensity
+    )
     with show_steps("reading the weights") as say:
         bundle = convert_file(
             file,

@@ -37,6 +37,7 @@ def import_(
     interpolation: preprocessing.Interpolation = None,
     mean: preprocessing.Mean = None,
     std: preprocessing.Std = None,
+    intensity: preprocessing.IntensityText = None,
     json: options.Json = False,
 ) -> None:
     """Convert weights of another system, found out by themselves; nothing in them is executed.
@@ -63,7 +64,7 @@ def import_(
         labels=names,
         multi_label=multi_label,
         preprocess=preprocessing.read_changes(
-            size, resize_short, crop_pct, interpolation, mean, std
+            size, resize_short, crop_pct, interpolation, mean, std, intensity
         ),
         say=note,
     )

@@ -54,8 +54,8 @@ def vectors(
 
     check_vectors(output, overwrite=overwrite)
     opened = Program.open(program)
-    passed_over = PassedOver()
-    found = map(name_of, find_images(images, passed_over=passed_over))
+    passed_over, by_value = PassedOver(), opened.preprocess.read_as.by_value
+    found = map(name_of, find_images(images, passed_over=passed_over, values=by_value))
     chosen = list(itertools.islice(found, num_images))
     more = next(found, None) is not None
     with show_steps("reading the images") as say:

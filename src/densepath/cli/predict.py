@@ -130,14 +130,21 @@ def predict(
         check_file(output)
     if explain is not None and is_stream(explain):
         check_folder(explain)
-    passed_over = PassedOver()
-    found: Iterator = find_images(
-        paths,
-        lines=input_lines(),
-        allow_urls=allow_urls,
-        refusal=URLS_ALLOWED_BY,
-        passed_over=passed_over,
-    )
+    lines, passed_over = input_lines(), PassedOver()
+
+    def find(*, values: bool, passed_over: PassedOver) -> Iterator[Any]:
+        """The images that are named."""
+        return find_images(
+            paths,
+            lines=lines,
+            allow_urls=allow_urls,
+            refusal=URLS_ALLOWED_BY,
+            passed_over=passed_over,
+            values=values,
+        )
+
+    # Before the network says which files it takes: all that any takes.
+    found = find(values=True, passed_over=PassedOver())
     first = [] if STDIN in paths else list(itertools.islice(found, MANY_IMAGES))
 
     from densepath.predict.load import load
@@ -160,7 +167,7 @@ def predict(
         _decide(predictor, threshold)
     if engine == "auto":
         note(str(predictor.choice))
-    found = itertools.chain(first, found)
+    found = find(values=predictor.preprocess.read_as.by_value, passed_over=passed_over)
     how: dict[str, Any] = {
         "top_k": min(top_k, len(predictor.labels)),
         "batch_size": batch_size,
@@ -206,17 +213,16 @@ def _check_channels(predictor: Predictor) -> None:
     """Raise unless files can be read for the network.
 
     Raises:
-        UsageError: it takes other channels than files are read with.
+        UsageError: it takes more channels than files are read with.
     """
-    from densepath.images.decode import FILE_CHANNELS
+    from densepath.images.decode import MOST_CHANNELS
 
     channels = predictor.preprocess.channels
-    if channels not in FILE_CHANNELS:
+    if channels > MOST_CHANNELS:
         predictor.close()
         raise UsageError(
-            f"the network takes {channels} channels; image files are read with 1 (gray) or 3 "
-            f"(RGB). In Python, densepath.load(...).predict takes arrays [height, width, "
-            f"{channels}]."
+            f"the network takes {channels} channels; files are read with 1 to {MOST_CHANNELS}. In "
+            f"Python, densepath.load(...).predict takes arrays [height, width, {channels}]."
         )
 
 

@@ -55,6 +55,16 @@ Std: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="X,X,X", help="Standard deviation, in the same way.", show_default=False),
 ]
+IntensityText: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--intensity",
+        metavar="KIND:A,B|none",
+        help="Which values of 16-bit, DICOM and .npy files are black and white: range:LOW,HIGH, "
+        "window:CENTRE,WIDTH, percentiles:LOW,HIGH of each image, or file, its own.",
+        show_default=False,
+    ),
+]
 
 
 def read_changes(
@@ -64,12 +74,14 @@ def read_changes(
     interpolation: choices.Interpolation | None,
     mean: str | None,
     std: str | None,
+    intensity: str | None = None,
 ) -> PreprocessChanges:
     """What the options say of the preprocessing.
 
     Raises:
-        UsageError: one of them is no number.
+        UsageError: one of them is no number, or no intensity.
     """
+    from densepath.images.intensity import Intensity
     from densepath.weights.preprocess_changes import PreprocessChanges
 
     sides = None if size is None else _sides(size)
@@ -81,6 +93,13 @@ def read_changes(
         interpolation=interpolation,
         mean=None if mean is None else _numbers("--mean", mean),
         std=None if std is None else _numbers("--std", std),
+        intensity=(
+            "none"
+            if intensity == NONE
+            else None
+            if intensity is None
+            else Intensity.parse(intensity)
+        ),
     )
 
 

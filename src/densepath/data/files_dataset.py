@@ -11,6 +11,7 @@ import numpy as np
 from densepath.data.dataset import Sample, Target, one_line
 from densepath.data.fingerprint import fingerprint_file
 from densepath.images.decode import open_image
+from densepath.images.read_as import AS_PHOTOS, ReadAs
 from densepath.wording import counted
 
 
@@ -29,14 +30,14 @@ class FilesDataset:
         class_names: list[str],
         *,
         description: str,
-        channels: int = 3,
+        read_as: ReadAs = AS_PHOTOS,
         multi_label: bool = False,
         named: bool = True,
         groups: Sequence[int] | None = None,
     ) -> None:
         self.class_names, self.named, self.multi_label = class_names, named, multi_label
         self.description = f"{description} ({counted(len(files), 'image')})"
-        self._root, self._channels = "" if root == Path() else os.fspath(root), channels
+        self._root, self._read_as = "" if root == Path() else os.fspath(root), read_as
         names = [os.fsencode(file) for file in files]
         self._names = b"".join(names)
         self._ends = np.cumsum([len(name) for name in names], dtype=np.int64)
@@ -53,7 +54,9 @@ class FilesDataset:
     def load(self, index: int) -> Sample:
         """Sample `index`; raises ImageError when its image cannot be read."""
         path = self.path(index)
-        return Sample(open_image(path, channels=self._channels), self.target(index), path)
+        channels, intensity = self._read_as.channels, self._read_as.intensity
+        image = open_image(path, channels=channels, intensity=intensity)
+        return Sample(image, self.target(index), path)
 
     def path(self, index: int) -> str:
         """The file of sample `index`."""

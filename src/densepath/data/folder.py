@@ -15,18 +15,19 @@ from densepath.data.split_folders import find_split_folders
 from densepath.errors import DatasetError
 from densepath.images.decode import readable_suffixes
 from densepath.images.image_files import PassedOver, UnreadableFolder, images_below
+from densepath.images.read_as import AS_PHOTOS, ReadAs
 from densepath.text import normal_form
 from densepath.wording import counted, first_of
 
 NAMED = 5
 
 
-def find_folders(root: Path, channels: int, named: Mapping[Split, str]) -> Parts:
+def find_folders(root: Path, read_as: ReadAs, named: Mapping[Split, str]) -> Parts:
     """The parts of a folder: its split folders, or the whole of it.
 
     Args:
         root: the folder.
-        channels: 3 for RGB, 1 for grayscale.
+        read_as: how files are read.
         named: split → the folder in `root` that the user says it is.
 
     Raises:
@@ -36,7 +37,7 @@ def find_folders(root: Path, channels: int, named: Mapping[Split, str]) -> Parts
     parts = Parts({}, {}, divided.notes)
     if divided.classes is None:
         parts.notes += list_folder(divided.root).ignored.sentences(divided.root)
-    read = partial(read_class_folders, channels=channels, notes=parts.notes)
+    read = partial(read_class_folders, read_as=read_as, notes=parts.notes)
     # The classes are those of the training images, whether or not a folder is missing here.
     known = None
     if divided.classes is not None:
@@ -55,7 +56,7 @@ def find_folders(root: Path, channels: int, named: Mapping[Split, str]) -> Parts
 def read_class_folders(
     root: Path,
     *,
-    channels: int = 3,
+    read_as: ReadAs = AS_PHOTOS,
     folders: Sequence[str] | None = None,
     class_names: list[str] | None = None,
     notes: list[str] | None = None,
@@ -67,7 +68,7 @@ def read_class_folders(
 
     Args:
         root: the folder.
-        channels: 3 for RGB, 1 for grayscale.
+        read_as: how files are read.
         folders: the folders in it that are classes; by default all.
         class_names: the classes where they are known; by default the folders, sorted.
         notes: takes in sentences on what was passed over.
@@ -83,13 +84,15 @@ def read_class_folders(
     targets: list[int] = []
     for number, name in enumerate(class_names):
         folder = found.get(name)
-        images = [] if folder is None else _images_below(root, folder, ignored)
+        images = (
+            [] if folder is None else _images_below(root, folder, ignored, values=read_as.by_value)
+        )
         files += images
         targets += [number] * len(images)
     if not files:
         raise DatasetError(
             f"{root} has {counted(len(class_names), 'class folder')} and no image in any of them. "
-            f"Images end in {', '.join(sorted(readable_suffixes()))}."
+            f"Images end in {', '.join(sorted(readable_suffixes(values=read_as.by_value)))}."
         )
     others = ignored.suffixes.total()
     passed_over = f"; {counted(others, 'other file')} passed over" if others else ""
@@ -101,7 +104,7 @@ def read_class_folders(
         targets,
         class_names,
         description=f"class folders of {root}{passed_over}",
-        channels=channels,
+        read_as=read_as,
     )
 
 
@@ -139,7 +142,7 @@ def _check_known(root: Path, found: list[str], class_names: list[str]) -> None:
         )
 
 
-def _images_below(root: Path, folder: str, ignored: PassedOver) -> list[str]:
+def _images_below(root: Path, folder: str, ignored: PassedOver, *, values: bool) -> list[str]:
     """The images below `root/folder`, as paths from `root` on, sorted; links are followed.
 
     Raises:
@@ -147,7 +150,7 @@ def _images_below(root: Path, folder: str, ignored: PassedOver) -> list[str]:
     """
     found = []
     start = os.path.join(root, "")  # noqa: PTH118
-    for path in images_below(start + folder, ignored, follow_links=True):
+    for path in images_below(start + folder, ignored, follow_links=True, values=values):
         if isinstance(path, UnreadableFolder):
             raise DatasetError(f"{path.path} cannot be read: {path.reason}.")
         found.append(path.removeprefix(start))

@@ -20,6 +20,7 @@ from densepath.data.repeats import merge_repeats, to_targets
 from densepath.data.split_names import read_split_name
 from densepath.errors import DatasetError
 from densepath.files import expand_user
+from densepath.images.read_as import AS_PHOTOS, ReadAs
 from densepath.text import read_lines
 
 LABELS_FILE = "label_list.txt"
@@ -31,7 +32,7 @@ MOST_CLASSES = 50_000
 Line: TypeAlias = tuple[int, str, int]
 
 
-def find_lists(path: Path, channels: int, options: DataOptions) -> Parts:
+def find_lists(path: Path, read_as: ReadAs, options: DataOptions) -> Parts:
     """The parts of a list file: the lists beside it, or the whole of it.
 
     Raises:
@@ -46,7 +47,7 @@ def find_lists(path: Path, channels: int, options: DataOptions) -> Parts:
     read = partial(
         read_list,
         root=root,
-        channels=channels,
+        read_as=read_as,
         of=list(lists.values()),
         multi_label=bool(options.multi_label),
         notes=notes,
@@ -96,7 +97,7 @@ def read_list(
     path: Path,
     *,
     root: Path | None = None,
-    channels: int = 3,
+    read_as: ReadAs = AS_PHOTOS,
     of: Sequence[Path] = (),
     multi_label: bool = False,
     notes: list[str] | None = None,
@@ -106,7 +107,7 @@ def read_list(
     Args:
         path: the list.
         root: the folder that its paths start from; its own by default.
-        channels: 3 for RGB, 1 for grayscale.
+        read_as: how files are read.
         of: all lists that share its classes.
         multi_label: lines that name a file again add a class.
         notes: takes in sentences on what is doubtful.
@@ -140,7 +141,7 @@ def read_list(
         to_targets([merged[i] for i in kept], len(class_names), multi_label=multi_label),
         class_names,
         description=f"list file {path}",
-        channels=channels,
+        read_as=read_as,
         multi_label=multi_label,
         named=named,
     )

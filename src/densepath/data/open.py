@@ -9,6 +9,8 @@ from typing import Any
 from densepath.data.dataset import Dataset, Split
 from densepath.data.options import DEFAULT_OPTIONS, DataOptions
 from densepath.data.splits import open_split
+from densepath.images.intensity import Intensity
+from densepath.images.read_as import ReadAs
 
 
 def open_dataset(
@@ -16,6 +18,7 @@ def open_dataset(
     *,
     split: Split = "train",
     channels: int = 3,
+    intensity: Intensity | None = None,
     options: DataOptions = DEFAULT_OPTIONS,
     data_root: str | Path | None = None,
     **fields: Any,
@@ -28,6 +31,7 @@ def open_dataset(
             `test` is the validation split where it has no other, and all images where it has no
             splits at all.
         channels: 3 for RGB, 1 for grayscale.
+        intensity: which values of a deep file are black and white.
         options: how the source is to be read.
         data_root: the option `root`.
         fields: single options in place of `options`, as `validation_fraction` and `seed`.
@@ -39,4 +43,5 @@ def open_dataset(
     """
     if data_root is not None:
         fields["root"] = data_root
-    return open_split(source, split, channels=channels, options=replace(options, **fields))
+    read_as = ReadAs(channels, intensity)
+    return open_split(source, split, read_as=read_as, options=replace(options, **fields))

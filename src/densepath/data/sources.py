@@ -14,6 +14,7 @@ from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.split_folders import CLASSES_HERE
 from densepath.errors import DatasetError, UnknownNameError, UsageError
 from densepath.files import expand_user, nearest_paths
+from densepath.images.read_as import PHOTO_CHANNELS, ReadAs
 
 SOURCES = (
     "`digits`, `cifar10`, a folder with one folder a class, a list file (.txt), "
@@ -26,7 +27,7 @@ LISTS = (".txt",)
 ARCHIVES = (".zip", ".tar.gz", ".tgz")
 
 
-def find_parts(source: str | Path, channels: int, options: DataOptions) -> Parts:
+def find_parts(source: str | Path, read_as: ReadAs, options: DataOptions) -> Parts:
     """The parts of a source, some of them sources of their own where the options say so.
 
     Raises:
@@ -40,9 +41,9 @@ def find_parts(source: str | Path, channels: int, options: DataOptions) -> Parts
     inside = {split: name for split, name in named.items() if _is_inside(source, name)}
     if named.get("train") == CLASSES_HERE and "train" not in inside:
         raise UsageError(f"data.train=. says that the folders are classes; {source} has none.")
-    parts = _open_source(source, channels, options, inside, strict=not named)
+    parts = _open_source(source, read_as, options, inside, strict=not named)
     for split in (split for split in SPLITS if split in named and split not in inside):
-        _put(parts, source, split, channels, options)
+        _put(parts, source, split, read_as, options)
     return parts
 
 
@@ -74,7 +75,7 @@ def built_in(source: str | Path) -> str | None:
 
 def _open_source(
     source: str | Path,
-    channels: int,
+    read_as: ReadAs,
     options: DataOptions,
     inside: Mapping[Split, str],
     *,
@@ -84,7 +85,7 @@ def _open_source(
 
     Args:
         source: its name.
-        channels: 3 for RGB, 1 for grayscale.
+        read_as: how files are read.
         options: how it is to be read.
         inside: split → the folder in it that the user says it is.
         strict: refuse options that belong to another kind; else they may be meant for another
@@ -103,28 +104,30 @@ def _open_source(
     if known is None and path.suffix.lower() in TABLES:
         from densepath.data.table import find_rows
 
-        return find_rows(path, channels, options)
+        return find_rows(path, read_as, options)
     if strict:
         _refuse(source, options, TABLE_OPTIONS, "a table")
     if known is None and path.suffix.lower() in LISTS:
         from densepath.data.listfile import find_lists
 
-        return find_lists(path, channels, options)
+        return find_lists(path, read_as, options)
     if strict:
         _refuse(source, options, FILE_OPTIONS, "a list or a table")
     if known == "digits":
         from densepath.data.digits import find_digits
 
-        return find_digits(channels)
+        return find_digits(read_as.channels)
     packed = path.is_file() and name.lower().endswith(ARCHIVES)
     if known == "cifar10" or packed or (path.is_dir() and is_batches_folder(path)):
         from densepath.data.cifar10 import find_cifar10
 
-        return find_cifar10(None if known else path, channels)
+        if read_as.channels not in PHOTO_CHANNELS:
+            raise UsageError(f"data.channels is {read_as.channels}; CIFAR-10's images have 1 or 3.")
+        return find_cifar10(None if known else path, read_as.channels)
     if path.is_dir():
         from densepath.data.folder import find_folders
 
-        return find_folders(path, channels, inside)
+        return find_folders(path, read_as, inside)
     raise DatasetError(f"{name} is no kind of data set that is known. A data set is {SOURCES}.")
 
 
@@ -144,7 +147,7 @@ def _is_inside(source: str | Path, name: str) -> bool:
 
 
 def _put(
-    parts: Parts, source: str | Path, split: Split, channels: int, options: DataOptions
+    parts: Parts, source: str | Path, split: Split, read_as: ReadAs, options: DataOptions
 ) -> None:
     """Make the part `split` of a source another source.
 
@@ -157,7 +160,7 @@ def _put(
         has = ", ".join(list_folder(folder).folders) if folder.is_dir() else ""
         inside = f"a folder in {source} (it has {has}) or " if has else ""
         raise DatasetError(f"data.{split} is {name!r}, which is not {inside}{SOURCES}.")
-    found = _open_source(name, channels, options, {}, strict=False)
+    found = _open_source(name, read_as, options, {}, strict=False)
     if split == "train" and (WHOLE in parts.openers or "train" in parts.openers):
         raise DatasetError(
             f"{source} and data.train ({name}) are both training images. Name one of them; for "

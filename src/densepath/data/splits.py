@@ -19,6 +19,8 @@ from densepath.data.options import DEFAULT_OPTIONS, DataOptions
 from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.sources import find_parts
 from densepath.errors import DatasetError
+from densepath.images.intensity import Intensity
+from densepath.images.read_as import ReadAs
 
 __all__ = ["DataOptions", "Splits", "open_split", "open_splits"]
 
@@ -64,19 +66,24 @@ class Splits:
 
 
 def open_splits(
-    source: str | Path, *, channels: int = 3, options: DataOptions = DEFAULT_OPTIONS
+    source: str | Path,
+    *,
+    channels: int = 3,
+    intensity: Intensity | None = None,
+    options: DataOptions = DEFAULT_OPTIONS,
 ) -> Splits:
     """All parts of a data set.
 
     Args:
         source: `digits`, `cifar10`, a folder, a list file, a table or a CIFAR-10 archive.
         channels: 3 for RGB, 1 for grayscale.
+        intensity: which values of a deep file are black and white.
         options: how the source is to be read.
 
     Raises:
         DatasetError: no such source, or one that cannot be read or understood.
     """
-    division = _Division(source, channels, options)
+    division = _Division(source, ReadAs(channels, intensity), options)
     made = {split: division.open(split) for split in SPLITS}
     return Splits(
         **made,
@@ -87,7 +94,9 @@ def open_splits(
     )
 
 
-def open_split(source: str | Path, split: Split, *, channels: int, options: DataOptions) -> Dataset:
+def open_split(
+    source: str | Path, split: Split, *, read_as: ReadAs, options: DataOptions
+) -> Dataset:
     """One part of a data set; the others are not read unless it is made of them.
 
     Raises:
@@ -95,7 +104,7 @@ def open_split(source: str | Path, split: Split, *, channels: int, options: Data
         UnknownNameError: no such split.
     """
     check_split(split)
-    division = _Division(source, channels, options)
+    division = _Division(source, read_as, options)
     dataset = division.open(split)
     if dataset is None:
         raise _none(str(source), split, division.rule(split))
@@ -110,9 +119,9 @@ def _none(source: str, split: Split, why: str) -> DatasetError:
 class _Division:
     """The parts of one source, opened at most once."""
 
-    def __init__(self, source: str | Path, channels: int, options: DataOptions) -> None:
+    def __init__(self, source: str | Path, read_as: ReadAs, options: DataOptions) -> None:
         self.source, self.options = str(source), options
-        self.parts: Parts = find_parts(source, channels, options)
+        self.parts: Parts = find_parts(source, read_as, options)
         self._opened: dict[Part, Dataset] = {}
 
     def open(self, split: Split) -> Dataset | None:

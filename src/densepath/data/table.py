@@ -20,12 +20,13 @@ from densepath.data.table_columns import BINARY, Columns, find_columns
 from densepath.data.table_file import ImageTable, read_table
 from densepath.errors import DatasetError
 from densepath.files import expand_user
+from densepath.images.read_as import ReadAs
 from densepath.text import normal_form
 
 SEPARATOR = "|"
 
 
-def find_rows(path: Path, channels: int, options: DataOptions) -> Parts:
+def find_rows(path: Path, read_as: ReadAs, options: DataOptions) -> Parts:
     """The parts of a table: the rows of each split where it has such a column, or all rows.
 
     The classes are those of all rows, so that every split has the same numbers.
@@ -64,7 +65,7 @@ def find_rows(path: Path, channels: int, options: DataOptions) -> Parts:
             to_targets([labels[row] for row in chosen], len(class_names), multi_label=multi_label),
             class_names,
             description=f"table {path}",
-            channels=channels,
+            read_as=read_as,
             multi_label=multi_label,
             groups=None if groups is None else [groups[row] for row in chosen],
         )

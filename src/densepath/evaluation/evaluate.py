@@ -112,7 +112,7 @@ def evaluate(
             known,
             data,
             split,
-            channels=form.preprocess.channels,
+            read_as=form.preprocess.read_as,
             reading=_reading(data, form.multi_label, data_root, reading or {}),
             why_unknown=why_unknown(subject),
         )
@@ -166,11 +166,14 @@ def _open_once(subject: str | Path | Checkpoint) -> str | Path | Checkpoint:
 
 def _about(preprocess: Preprocess) -> dict[str, Any]:
     """How images were made, for the settings of a report."""
-    return {
+    about: dict[str, Any] = {
         "size": list(preprocess.size),
         "resize_short": preprocess.resize_short,
         "interpolation": preprocess.interpolation,
     }
+    if preprocess.intensity is not None:
+        about["intensity"] = preprocess.intensity.to_text()
+    return about
 
 
 def evaluate_logits(

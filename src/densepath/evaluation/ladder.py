@@ -220,7 +220,7 @@ def measure_ladder(
             known,
             data,
             split,
-            channels=first.preprocess.channels,
+            read_as=first.preprocess.read_as,
             reading={**({} if data_root is None else {"root": data_root}), **(reading or {})},
             why_unknown=UNKNOWN,
         )

@@ -23,6 +23,7 @@ from densepath.data.sources import built_in
 from densepath.data.splits import Splits, open_splits
 from densepath.errors import DatasetError, UsageError
 from densepath.files import expand_user
+from densepath.images.read_as import ReadAs
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.checkpoint_file import is_checkpoint
 from densepath.weights.subject import open_checkpoint
@@ -122,7 +123,7 @@ def open_measured(
     data: str | Path | Dataset | None,
     split: Split | None,
     *,
-    channels: int,
+    read_as: ReadAs,
     reading: Mapping[str, Any],
     why_unknown: str,
 ) -> Measured:
@@ -136,7 +137,7 @@ def open_measured(
         known: what the checkpoint was trained on; None where that is not known.
         data: a source, an open data set, or None for what it was trained on.
         split: of the source; None for the default.
-        channels: 3 for RGB, 1 for grayscale.
+        read_as: how files are read.
         reading: fields of DataOptions in place of the run's own.
         why_unknown: said where `known` and `data` are None.
 
@@ -154,13 +155,13 @@ def open_measured(
     own = known is not None and (data is None or _is_same(str(data), known.source))
     source = known.source if known is not None and own else str(data)
     options = dataclasses.replace(_options(known, own=own), **reading)
-    splits = _open(source, channels, options, own=data is None)
+    splits = _open(source, read_as, options, own=data is None)
     if known is not None and not own and _is_copy(splits, known):
         own = True
     chosen = split or _usual_split(splits, own=own)
     dataset, rule = splits.of(chosen), splits.rules[chosen]
     if chosen == "validation" and known is not None:
-        changed = _without_trained(dataset, known, source, channels, options)
+        changed = _without_trained(dataset, known, source, read_as, options)
         if changed is not None:
             dataset, rule = changed, changed.description
     return Measured(dataset, chosen, rule)
@@ -176,20 +177,26 @@ def _options(known: TrainedOn | None, *, own: bool) -> DataOptions:
     return dataclasses.replace(DEFAULT_OPTIONS, validation_fraction=fraction, seed=seed)
 
 
-def _open(source: str, channels: int, options: DataOptions, *, own: bool) -> Splits:
+def _open(source: str, read_as: ReadAs, options: DataOptions, *, own: bool) -> Splits:
     """The parts of a source.
 
     Raises:
         DatasetError: it cannot be read; of the training's own one with the cure.
     """
     try:
-        return open_splits(source, channels=channels, options=options)
+        return _splits(source, read_as, options)
     except DatasetError as error:
         if not own or Path(source).exists():
             raise
         raise DatasetError(
             f"it was trained on {source}, which is not there. Name the images: --data SOURCE"
         ) from error
+
+
+def _splits(source: str, read_as: ReadAs, options: DataOptions) -> Splits:
+    """The parts of a source whose files are read so."""
+    channels, intensity = read_as.channels, read_as.intensity
+    return open_splits(source, channels=channels, intensity=intensity, options=options)
 
 
 def _is_same(source: str, other: str) -> bool:
@@ -227,7 +234,7 @@ def _usual_split(splits: Splits, *, own: bool) -> Split:
 
 
 def _without_trained(
-    dataset: Dataset, known: TrainedOn, source: str, channels: int, options: DataOptions
+    dataset: Dataset, known: TrainedOn, source: str, read_as: ReadAs, options: DataOptions
 ) -> Subset | None:
     """The images that were not trained on, where what is held out now is not what was; else None.
 
@@ -239,7 +246,7 @@ def _without_trained(
     if np.array_equal(np.unique(marks), known.judged) or not count_in(marks, known.trained):
         return None
     undivided = dataclasses.replace(options, validation_fraction=0.0)
-    splits = open_splits(source, channels=channels, options=undivided)
+    splits = _splits(source, read_as, undivided)
     if splits.validation is not None:  # of its own: nothing is drawn
         return None
     everything = splits.of("train")

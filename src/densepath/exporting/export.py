@@ -80,8 +80,9 @@ def export(
     checkpoint = open_checkpoint(subject)
     if size is not None:
         checkpoint = _at_size(checkpoint, size)
+    by_value = checkpoint.preprocess.read_as.by_value
     with (
-        collect_images(images and several(images), num_images) as chosen,
+        collect_images(images and several(images), num_images, values=by_value) as chosen,
         write_bundle(output, overwrite=overwrite) as (folder, seal),
     ):
         parts = write_formats(

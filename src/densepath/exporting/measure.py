@@ -7,6 +7,7 @@ preprocessing and, where the format has one, with its own preprocess graph.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from densepath.exporting.parity_images import ParityImages
 from densepath.exporting.preprocess_run import Fit
 from densepath.images.decode import open_image
 from densepath.images.preprocess import Image, Preprocess
+from densepath.images.read_as import PHOTO_CHANNELS, ReadAs
 from densepath.models.build import Model
 from densepath.weights.checkpoint import Checkpoint
 from densepath.wording import counted
@@ -171,7 +173,7 @@ def _resize_all(
     resized = _Resized([[] for _ in preprocesses], {name: _ByGraph() for name in fits})
     for path, shown in zip(images.paths, images.names, strict=True):
         try:
-            picture = _read(path, preprocesses[0].channels)
+            picture = _read(path, preprocesses[0].read_as, named=images.named)
         except ImageError as error:
             resized.unreadable.append(f"{shown}: {error.reason}")
             continue
@@ -189,14 +191,20 @@ def _resize_all(
     return resized
 
 
-def _read(path: Path, channels: int) -> Image:
+def _read(path: Path, read_as: ReadAs, *, named: bool) -> Image:
     """The pixels of a file; where a network takes other channels, the RGB planes over and over.
+
+    Files that the user `named` are read as the network has them read; our photographs as photos.
 
     Raises:
         ImageError: it cannot be read.
     """
-    if channels in (1, 3):
-        return open_image(path, channels=channels)
+    channels, intensity = read_as.channels, read_as.intensity if named else None
+    if channels in PHOTO_CHANNELS:
+        return open_image(path, channels=channels, intensity=intensity)
+    if named:
+        with contextlib.suppress(ImageError):
+            return open_image(path, channels=channels, intensity=intensity)
     planes = [channel % 3 for channel in range(channels)]
     return np.ascontiguousarray(open_image(path)[:, :, planes])
 

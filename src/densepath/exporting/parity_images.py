@@ -47,12 +47,14 @@ class ParityImages:
         names: of each, without a machine's folders.
         description: what they are, for a person.
         passed_over: the files beside them that are no images.
+        named: whether a user named them; else they are photographs.
     """
 
     paths: list[Path]
     names: list[str]
     description: str
     passed_over: PassedOver = field(default_factory=PassedOver)
+    named: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class _Member:
 
 
 @contextmanager
-def collect_images(sources: Sequence[str | Path] | None, count: int) -> Iterator[ParityImages]:
+def collect_images(
+    sources: Sequence[str | Path] | None, count: int, *, values: bool = False
+) -> Iterator[ParityImages]:
     """Yield at most `count` images, taken evenly from `sources`; some may be gone afterwards.
 
     Args:
@@ -72,6 +76,7 @@ def collect_images(sources: Sequence[str | Path] | None, count: int) -> Iterator
             line, from their own folder on. None for the two photographs that come with
             scikit-learn, and crops of them.
         count: at least 1.
+        values: DICOM files and arrays are images, too: `read_as.py:ReadAs.by_value`.
 
     Raises:
         DataError: a source that is not there, cannot be read, or has no images.
@@ -84,7 +89,7 @@ def collect_images(sources: Sequence[str | Path] | None, count: int) -> Iterator
             origin = f"scikit-learn's {' and '.join(PHOTOGRAPHS)}, whole and in crops"
         else:
             for one in sources:
-                found.extend(_find(Path(one), passed_over))
+                found.extend(_find(Path(one), passed_over, values))
             origin = ", ".join(Path(one).name for one in sources)
         number = min(count, len(found))
         chosen = [found[index * len(found) // number] for index in range(number)]
@@ -96,6 +101,7 @@ def collect_images(sources: Sequence[str | Path] | None, count: int) -> Iterator
             [item.name for item in chosen],
             f"{shown}: {origin}",
             passed_over,
+            named=bool(sources),
         )
 
 
@@ -125,7 +131,7 @@ def _sample_photographs() -> list[Path]:
     return [Path(package.origin).parent / "datasets" / "images" / name for name in PHOTOGRAPHS]
 
 
-def _find(source: Path, passed_over: PassedOver) -> Iterator[Path | _Member]:
+def _find(source: Path, passed_over: PassedOver, values: bool) -> Iterator[Path | _Member]:
     """The images of one source; `passed_over` is told of the other files in it.
 
     Raises:
@@ -134,7 +140,7 @@ def _find(source: Path, passed_over: PassedOver) -> Iterator[Path | _Member]:
     if not source.exists():
         raise DatasetError(missing(source, "file or folder of images"))
     if source.suffix.lower() == ".zip":
-        yield from _members(source, passed_over)
+        yield from _members(source, passed_over, values)
     elif source.is_file() and source.suffix.lower() == ".txt":
         lines = [line for line in read_lines(source) if line]
         if not lines:
@@ -143,11 +149,11 @@ def _find(source: Path, passed_over: PassedOver) -> Iterator[Path | _Member]:
     elif source.is_file():
         yield source
     else:
-        names = find_images([str(source)], passed_over=passed_over)
+        names = find_images([str(source)], passed_over=passed_over, values=values)
         yield from (Path(name) for name in names if isinstance(name, str))
 
 
-def _members(archive: Path, passed_over: PassedOver) -> Iterator[_Member]:
+def _members(archive: Path, passed_over: PassedOver, values: bool) -> Iterator[_Member]:
     """The images in a zip archive, sorted by name; hidden ones are left out, others counted.
 
     Raises:
@@ -160,7 +166,7 @@ def _members(archive: Path, passed_over: PassedOver) -> Iterator[_Member]:
         raise DatasetError(f"{archive} cannot be read as a zip archive: {error}.") from error
     inside = PassedOver()
     shown = [name for name in names if not lies_in_clutter(name)]
-    images = [name for name in shown if is_image_name(name)]
+    images = [name for name in shown if is_image_name(name, values=values)]
     for name in set(shown) - set(images):
         inside.add(name)
     if not images:

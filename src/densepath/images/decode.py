@@ -5,6 +5,10 @@ their upper 8 of 16 bits; floats in 0…1 are scaled by 255, and numbers beyond 
 refused; of an animation the first frame is taken, of a HEIC file the main picture; CMYK, YCbCr and
 Lab become RGB. Sizes are read from the header and refused before anything is decoded. Damaged files
 are refused, never half read. `docs/data.md` has the table.
+
+A network with an `intensity`, or of other channels than 1 and 3, also has DICOM files, `.npy`
+arrays and the pages of TIFFs read, by their values: `values.py`. For all others nothing of that
+counts, and such files are what they always were.
 """
 
 from __future__ import annotations
@@ -14,121 +18,123 @@ import functools
 import io
 import logging
 import stat
-import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TypeVar
 
 import numpy as np
-
-# The openers of FORMATS register themselves in Pillow.OPEN when these are imported.
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,  # noqa: F401
-    GifImagePlugin,  # noqa: F401
-    ImageFile,
-    JpegImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    PpmImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
-    WebPImagePlugin,  # noqa: F401
-)
+from PIL import AvifImagePlugin
 from PIL import Image as Pillow
 
-from densepath.errors import ImageError, MissingPackageError, UsageError
-from densepath.images.eight_bits import eight_bits
+from densepath.errors import ImageError, UsageError
+from densepath.images.dicom import DICOM_SUFFIXES, read_dicom
+from densepath.images.dicom_header import is_dicom
+from densepath.images.flatten import flatten, to_array
+from densepath.images.intensity import Intensity
+from densepath.images.npy import NPY_SUFFIX, is_npy, read_npy
+from densepath.images.opened import START, check_pixels, identify, is_heif_readable, load
+from densepath.images.pages import read_pages
 from densepath.images.preprocess import Image
-from densepath.images.refusals import (
-    AVIF_BRANDS,
-    HEIF_BRANDS,
-    RefusedError,
-    media_brands,
-    what_it_is_instead,
-    why_not_the_photo,
-    why_refused,
-    why_tiff_fails,
-)
+from densepath.images.read_as import PHOTO_CHANNELS, ReadAs
+from densepath.images.refusals import RefusedError
+from densepath.images.values import Values
 
 Read = TypeVar("Read")
 
-# Nothing else that Pillow can open is opened: fewer decoders, fewer holes. MPO, a JPEG of several
-# pictures, is opened as JPEG.
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "HEIF")
 SUFFIXES = frozenset((
     ".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png",
     ".pnm", ".ppm", ".tif", ".tiff", ".webp"
 ))  # fmt: skip
 AVIF_SUFFIXES = frozenset((".avif", ".avifs"))
 HEIF_SUFFIXES = frozenset((".heic", ".heics", ".heif", ".heifs", ".hif"))
-FILE_CHANNELS = (1, 3)
+MOST_CHANNELS = 16
 # Above this Pillow warns of a decompression bomb (Pillow 13 `Image.MAX_IMAGE_PIXELS`).
 MAX_PIXELS = 89_478_485
-TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
-ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4, table 4.
 LONGEST_REASON = 300
 # Without a handler, Pillow's log of a damaged TIFF would land on standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @functools.cache
-def readable_suffixes() -> frozenset[str]:
-    """The suffixes, in lower case, of images that are read here: HEIC only with its package."""
+def readable_suffixes(*, values: bool = False) -> frozenset[str]:
+    """The suffixes, in lower case, of images that are read here: HEIC only with its package.
+
+    With `values` also those of files that are read so: `ReadAs.by_value`.
+    """
     avif = AVIF_SUFFIXES if AvifImagePlugin.SUPPORTED else frozenset()
     heif = HEIF_SUFFIXES if is_heif_readable() else frozenset()
-    return SUFFIXES | avif | heif
-
-
-def is_heif_readable() -> bool:
-    """Whether the package that reads HEIC photos is installed."""
-    return find_spec("pillow_heif") is not None
-
-
-def why_not_heif() -> str:
-    """What is missing to read HEIC photos, and the cure."""
-    return f"{MissingPackageError('pillow-heif', 'heic')}"
+    deep = DICOM_SUFFIXES | {NPY_SUFFIX} if values else frozenset()
+    return SUFFIXES | avif | heif | deep
 
 
 def open_image(
-    source: str | Path | bytes, *, channels: int = 3, max_pixels: int = MAX_PIXELS
+    source: str | Path | bytes,
+    *,
+    channels: int = 3,
+    intensity: Intensity | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Image:
     """The image as uint8 [height, width, channels], values 0 to 255, read-only.
 
     Args:
         source: a file, or the bytes of one.
-        channels: 3 for RGB, 1 for grayscale (ITU-R 601-2 luma).
+        channels: 3 for RGB, 1 for grayscale (ITU-R 601-2 luma), others up to 16 for TIFFs of as
+            many pages and `.npy` arrays.
+        intensity: which values of a deep file are black and white.
         max_pixels: the largest height × width that is decoded.
 
     Raises:
         ImageError: the file cannot be read; its `reason` says why.
-        UsageError: channels other than 1 and 3.
+        UsageError: channels that no file is read with.
     """
-    return _pixels(open_picture(source, channels=channels, max_pixels=max_pixels))
+    made = open_picture(source, channels=channels, intensity=intensity, max_pixels=max_pixels)
+    return made if isinstance(made, np.ndarray) else to_array(made)
 
 
 def open_picture(
-    source: str | Path | bytes, *, channels: int = 3, max_pixels: int = MAX_PIXELS
-) -> Pillow.Image:
-    """Decode an image as `open_image` does, into a Pillow image of mode RGB or L, uncopied."""
-    _check_channels(channels)
+    source: str | Path | bytes,
+    *,
+    channels: int = 3,
+    intensity: Intensity | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Pillow.Image | Image:
+    """Decode an image as `open_image` does, into a Pillow image of mode RGB or L, uncopied.
 
-    def decode(file: IO[bytes]) -> Pillow.Image:
-        with _identify(file) as picture:
-            _check_pixels(picture.size, max_pixels)
-            _load(picture, file)
-            return _flatten(picture, channels)
+    Where a file is read for its values, they are an array.
+    """
+    if not 1 <= channels <= MOST_CHANNELS:
+        raise UsageError(f"channels is {channels}; files are read with 1 to {MOST_CHANNELS}.")
+
+    def decode(file: IO[bytes]) -> Pillow.Image | Image:
+        if ReadAs(channels, intensity).by_value:
+            return _read_values(file, channels, max_pixels).to_pixels(intensity, channels)
+        with identify(file) as picture:
+            check_pixels(picture.size, max_pixels)
+            load(picture, file)
+            return flatten(picture, channels)
 
     if isinstance(source, bytes):
         return _or_image_error("<bytes>", lambda: decode(io.BytesIO(source)))
 
-    def read() -> Pillow.Image:
+    def read() -> Pillow.Image | Image:
         _check_file(Path(source))
         with Path(source).open("rb") as file:
             return decode(file)
 
     return _or_image_error(str(source), read)
+
+
+def _read_values(file: IO[bytes], channels: int, max_pixels: int) -> Values:
+    """A file's values, by the kind that its first bytes say, whatever its name."""
+    start = file.read(START)
+    file.seek(0)
+    if is_dicom(start):
+        return read_dicom(file, max_pixels)
+    if is_npy(start):
+        return read_npy(file, channels, max_pixels)
+    return read_pages(file, channels, max_pixels)
 
 
 def from_pillow(picture: Pillow.Image, *, channels: int = 3) -> Image:
@@ -139,13 +145,13 @@ def from_pillow(picture: Pillow.Image, *, channels: int = 3) -> Image:
         UsageError: channels other than 1 and 3.
     """
     _check_channels(channels)
-    return _or_image_error("<picture>", lambda: _pixels(_flatten(picture, channels)))
+    return _or_image_error("<picture>", lambda: to_array(flatten(picture, channels)))
 
 
 def _or_image_error(name: str, read: Callable[[], Read]) -> Read:
     """What `read` gives, or an ImageError about `name`, whatever it raises."""
     try:
-        with _without_pillows_warnings():
+        with _without_warnings():
             return read()
     except RefusedError as refused:
         reason = str(refused)
@@ -167,8 +173,10 @@ _quiet_count = 0
 
 
 @contextlib.contextmanager
-def _without_pillows_warnings() -> Iterator[None]:
-    """Silence Pillow's warnings of damaged metadata; threads share one such state.
+def _without_warnings() -> Iterator[None]:
+    """Silence the readers' warnings of damaged metadata; threads share one such state.
+
+    pydicom's may quote a header.
 
     `warnings.catch_warnings` alone would leave the filters wrong when threads overlap.
     """
@@ -178,7 +186,7 @@ def _without_pillows_warnings() -> Iterator[None]:
             caught = warnings.catch_warnings()
             caught.__enter__()
             _quiet_stack.append(caught)
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+            warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\.")
         _quiet_count += 1
     try:
         yield
@@ -191,9 +199,9 @@ def _without_pillows_warnings() -> Iterator[None]:
 
 def _check_channels(channels: int) -> None:
     """Raise unless files can be read with so many channels."""
-    if channels not in FILE_CHANNELS:
+    if channels not in PHOTO_CHANNELS:
         raise UsageError(
-            f"channels is {channels}; files are read with 1 (gray) or 3 (RGB). Arrays [height, "
+            f"channels is {channels}; pictures are read with 1 (gray) or 3 (RGB). Arrays [height, "
             f"width, {channels}] are taken in their place."
         )
 
@@ -207,101 +215,6 @@ def _check_file(path: Path) -> None:
         raise RefusedError("not a regular file")
     if found.st_size == 0:
         raise RefusedError("the file is empty")
-
-
-def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    """Raise unless width × height may be decoded; nothing has been decoded yet."""
-    width, height = size
-    if width * height > max_pixels:
-        raise RefusedError(f"{width} × {height} is more than the {max_pixels:,} pixels allowed")
-
-
-def _identify(file: IO[bytes]) -> ImageFile.ImageFile:
-    """The picture of which only the header has been read.
-
-    `PIL.Image.open` would refuse or warn of large pictures by its own global limit.
-    """
-    start = file.read(512)
-    name = _format_of(start)
-    file.seek(0)
-    try:
-        picture = _reader_of(name)(file, "")
-    except (SyntaxError, IndexError, KeyError, TypeError, struct.error) as error:
-        raise RefusedError(why_refused(name, file, error)) from None
-    if reason := why_not_the_photo(getattr(picture, "tag_v2", None)):
-        raise RefusedError(reason)
-    return picture
-
-
-def _format_of(start: bytes) -> str:
-    """The one of FORMATS that a file of these first bytes has."""
-    brands = media_brands(start)
-    if brands & AVIF_BRANDS:
-        return "AVIF"
-    if brands & HEIF_BRANDS:
-        return "HEIF"
-    for name in FORMATS:
-        accepts = Pillow.OPEN[name][1] if name in Pillow.OPEN else None
-        if not brands and accepts is not None and accepts(start[:16]) is True:
-            return name
-    raise RefusedError(what_it_is_instead(start, FORMATS))
-
-
-def _reader_of(name: str) -> Callable[[IO[bytes], str], ImageFile.ImageFile]:
-    """Pillow's reader of a format."""
-    if name == "AVIF" and not AvifImagePlugin.SUPPORTED:
-        raise RefusedError("an AVIF image, which this build of Pillow cannot read; save it as PNG")
-    if name != "HEIF":
-        return Pillow.OPEN[name][0]
-    try:
-        from pillow_heif import HeifImageFile
-    except ImportError:
-        raise RefusedError(f"a HEIC photo: {why_not_heif()}") from None
-    return HeifImageFile
-
-
-def _load(picture: ImageFile.ImageFile, file: IO[bytes]) -> None:
-    """Decode the picture's pixels."""
-    try:
-        picture.load()
-    except OSError as error:
-        if picture.format == "TIFF" and error.errno is None and not file.closed:
-            raise RefusedError(why_tiff_fails(file, str(error))) from None
-        raise
-
-
-def _flatten(picture: Pillow.Image, channels: int) -> Pillow.Image:
-    """The picture in mode RGB or L, by the rules above."""
-    flat = _over_white(eight_bits(_upright(picture)))
-    wanted = "L" if channels == 1 else "RGB"
-    return flat if flat.mode == wanted else flat.convert(wanted)
-
-
-def _pixels(picture: Pillow.Image) -> Image:
-    """uint8 [height, width, channels] of a picture of mode RGB or L."""
-    array = np.asarray(picture)
-    return array[:, :, None] if array.ndim == 2 else array
-
-
-def _upright(picture: Pillow.Image) -> Pillow.Image:
-    """The picture turned as its EXIF orientation says; as it is when the EXIF is damaged."""
-    try:
-        if picture.getexif().get(ORIENTATION, 1) == 1:
-            return picture  # exif_transpose would copy it.
-        from PIL import ImageOps
-
-        return ImageOps.exif_transpose(picture)
-    except Exception:  # The pixels are whole: a damaged note about them is not worth a refusal.
-        return picture
-
-
-def _over_white(picture: Pillow.Image) -> Pillow.Image:
-    """The picture without transparency."""
-    if picture.mode not in TRANSPARENT_MODES and "transparency" not in picture.info:
-        return picture
-    shown = picture.convert("RGBA")
-    white = Pillow.new("RGBA", shown.size, (255, 255, 255, 255))
-    return Pillow.alpha_composite(white, shown).convert("RGB")
 
 
 def _plain_reason(error: OSError) -> str:

@@ -11,6 +11,7 @@ import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ def find_images(
     allow_urls: bool = False,
     refusal: str = URLS_REFUSED,
     passed_over: PassedOver | None = None,
+    values: bool = False,
 ) -> Iterator[Found]:
     """The images that `arguments` name, in order.
 
@@ -47,6 +49,7 @@ def find_images(
         allow_urls: let `http` and `https` addresses be downloaded.
         refusal: what is said of them otherwise.
         passed_over: is told of the files of folders that are no images.
+        values: DICOM files and arrays are images, too: `read_as.py:ReadAs.by_value`.
 
     Raises:
         UsageError: an argument is a URL, and URLs are not allowed. (In `lines` it becomes an
@@ -57,58 +60,71 @@ def find_images(
     if not allow_urls and any(is_url(argument) for argument in given):
         raise UsageError(f"{next(filter(is_url, given))}: {refusal}.")
     total = PassedOver() if passed_over is None else passed_over
-    return _expand_all(given, lines, None if allow_urls else refusal, total)
+    how = _How(None if allow_urls else refusal, values)
+    return _expand_all(given, lines, how, total)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How names are looked up.
+
+    Attributes:
+        refusal: what is said of addresses; None lets them be downloaded.
+        values: as of `find_images`.
+    """
+
+    refusal: str | None
+    values: bool
 
 
 def _expand_all(
-    given: list[str], lines: Iterable[str], refusal: str | None, total: PassedOver
+    given: list[str], lines: Iterable[str], how: _How, total: PassedOver
 ) -> Iterator[Found]:
     """The images of all arguments."""
     for argument in given:
         if argument != STDIN:
-            yield from _expand(argument, refusal, total)
+            yield from _expand(argument, how, total)
             continue
         for line in lines:
             if name := line.rstrip("\r\n"):
-                yield from _expand(name, refusal, total)
+                yield from _expand(name, how, total)
 
 
-def _expand(name: str, refusal: str | None, total: PassedOver) -> Iterator[Found]:
+def _expand(name: str, how: _How, total: PassedOver) -> Iterator[Found]:
     """The images of one argument or line; what is passed over is added to `total`.
 
-    With a `refusal` an address is an image with that error.
+    With a refusal an address is an image with that error.
     """
     if is_url(name):
-        yield Url(name) if refusal is None else ReadImage(name, None, refusal)
+        yield Url(name) if how.refusal is None else ReadImage(name, None, how.refusal)
     elif os.path.isdir(name):  # noqa: PTH112  False, not an error, for a name too long for a file
-        yield from _nonempty(
-            lambda passed: _folder(name, passed), f"{name}: no images in this folder", total
-        )
+        nothing = f"{name}: no images in this folder"
+        yield from _nonempty(lambda passed: _folder(name, passed, how.values), nothing, total, how)
     elif name.lower().endswith(LIST) and os.path.isfile(name):  # noqa: PTH113
         nothing = f"{name}: names no images"
-        yield from _nonempty(lambda passed: _listed(name, refusal, passed), nothing, total)
+        yield from _nonempty(lambda passed: _listed(name, how, passed), nothing, total, how)
     elif glob.has_magic(name) and not os.path.lexists(name):
         nothing = f"{name}: nothing matches this pattern"
-        yield from _nonempty(lambda passed: _matches(name, passed), nothing, total)
+        yield from _nonempty(lambda passed: _matches(name, passed, how.values), nothing, total, how)
     else:
         yield name
 
 
-def _listed(name: str, refusal: str | None, passed_over: PassedOver) -> Iterator[Found]:
+def _listed(name: str, how: _How, passed_over: PassedOver) -> Iterator[Found]:
     """The images that a list names, one a line, its paths starting from its own folder.
 
     A line's last word may be the number of a class, as in the lists that networks are trained on.
     """
     for line in filter(None, read_lines(Path(name))):
         if is_url(line):
-            yield from _expand(line, refusal, passed_over)
+            yield from _expand(line, how, passed_over)
             continue
         path = os.path.join(os.path.dirname(name), line)  # noqa: PTH118, PTH120
         labelled = re.fullmatch(r"(.*\S)\s+\d+", path)
         if labelled and not os.path.lexists(path):
             path = labelled[1]
         if os.path.isdir(path):  # noqa: PTH112
-            yield from _folder(path, passed_over)
+            yield from _folder(path, passed_over, how.values)
         else:
             yield path
 
@@ -120,18 +136,18 @@ def name_of(found: Found) -> str:
     return found.name if isinstance(found, ReadImage) else found.address
 
 
-def _matches(pattern: str, passed_over: PassedOver) -> Iterator[Found]:
+def _matches(pattern: str, passed_over: PassedOver, values: bool) -> Iterator[Found]:
     """The files that match, sorted; of matching folders the images below them."""
     for name in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207
         if Path(name).is_dir():
-            yield from _folder(name, passed_over)
+            yield from _folder(name, passed_over, values)
         else:
             yield name
 
 
-def _folder(folder: str, passed_over: PassedOver) -> Iterator[Found]:
+def _folder(folder: str, passed_over: PassedOver, values: bool) -> Iterator[Found]:
     """The images below a folder; a folder that may not be read is one with an error."""
-    for found in images_below(folder, passed_over):
+    for found in images_below(folder, passed_over, values=values):
         if isinstance(found, UnreadableFolder):
             yield ReadImage(found.path, None, found.reason)
         else:
@@ -139,7 +155,7 @@ def _folder(folder: str, passed_over: PassedOver) -> Iterator[Found]:
 
 
 def _nonempty(
-    find: Callable[[PassedOver], Iterator[Found]], message: str, total: PassedOver
+    find: Callable[[PassedOver], Iterator[Found]], message: str, total: PassedOver, how: _How
 ) -> Iterator[Found]:
     """What `find` finds.
 
@@ -153,5 +169,5 @@ def _nonempty(
     total.update(passed_over)
     if empty:
         said = f"; {passed_over}" if passed_over else ""
-        suffixes = " ".join(sorted(readable_suffixes()))
+        suffixes = " ".join(sorted(readable_suffixes(values=how.values)))
         raise DataError(f"{message}{said}. Images have one of the suffixes {suffixes}.")

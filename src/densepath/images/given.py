@@ -35,13 +35,14 @@ URL_IS_A_NAME = (
 )
 
 
-def images_in(given: Any) -> Iterator[tuple[str, Readable]]:
+def images_in(given: Any, *, values: bool = False) -> Iterator[tuple[str, Readable]]:
     """The images that a caller means, in order, with their names.
 
     One image is: a path (of a folder: all images below it, as on the command line), an image
     file's bytes in any form, an open binary file, a Pillow image, a uint8 array or tensor of two or
     three sides. Many are: an array or tensor of four sides, an array of paths, and whatever can be
-    iterated over, but no mapping, table, text file or nested list.
+    iterated over, but no mapping, table, text file or nested list. With `values` files that are
+    read for their values (`read_as.py:ReadAs.by_value`) are among a folder's images.
 
     Raises:
         UsageError: `given` is nothing that holds images; it is raised here, not by the iterator.
@@ -53,14 +54,14 @@ def images_in(given: Any) -> Iterator[tuple[str, Readable]]:
         raise UsageError(f"a {kind} is no list of images; hand in a column, as frame['path'].")
     given = _as_array(given)
     if isinstance(given, np.ndarray) or is_tensor(given):
-        return _of_array(given)
+        return _of_array(given, values)
     if isinstance(given, str | os.PathLike | Url | ReadImage) or is_picture(given):
-        return _of_item(given, 0, alone=True)
+        return _of_item(given, 0, values, alone=True)
     if _has_content(given):
-        return _of_item(given, 0)
+        return _of_item(given, 0, values)
     if not hasattr(given, "__iter__"):
         raise UsageError(f"a {kind} is no image. Hand in {KINDS}.")
-    return _many(given)
+    return _many(given, values)
 
 
 def _as_array(given: Any) -> Any:
@@ -71,7 +72,7 @@ def _as_array(given: Any) -> Any:
     return np.asarray(given) if several or hasattr(given, "__array__") else given
 
 
-def _of_array(array: Any) -> Iterator[Named]:
+def _of_array(array: Any, values: bool) -> Iterator[Named]:
     """The images of an array or tensor: one, a batch, or several names.
 
     Raises:
@@ -83,14 +84,15 @@ def _of_array(array: Any) -> Iterator[Named]:
             raise UsageError(
                 f"an array of {sides} sides of names or objects; hand in a flat one: x.ravel()."
             )
-        return images_in(array.item()) if sides == 0 else _many(array.tolist())
+        one = sides == 0
+        return images_in(array.item(), values=values) if one else _many(array.tolist(), values)
     check_pixels(array)
     if not 0 < sides < 5:
         raise UsageError(f"an array of {sides} sides; an image has 2 or 3, a batch of them 4.")
-    return _many(array) if sides == 4 else _of_item(array, 0)
+    return _many(array, values) if sides == 4 else _of_item(array, 0, values)
 
 
-def _many(given: Iterable[Any]) -> Iterator[Named]:
+def _many(given: Iterable[Any], values: bool) -> Iterator[Named]:
     """The images of each item; those without a name are called after their place."""
     place = 0
     for item in map(_as_array, given):
@@ -99,17 +101,17 @@ def _many(given: Iterable[Any]) -> Iterator[Named]:
                 f"item {place} is a {type(item).__name__}, which is no image. Hand in one flat "
                 "list of images; of pairs with a label the images alone."
             )
-        for named in _of_item(item, place):
+        for named in _of_item(item, place, values):
             yield named
             place += 1
 
 
-def _of_item(item: Any, place: int, *, alone: bool = False) -> Iterator[Named]:
+def _of_item(item: Any, place: int, values: bool, *, alone: bool = False) -> Iterator[Named]:
     """The images of one item; why a name stands for none is raised only where it is `alone`."""
     if isinstance(item, str | os.PathLike):
         name = os.fsdecode(item)
         try:
-            yield from _of_name(name)
+            yield from _of_name(name, values)
         except DataError as error:
             if alone:
                 raise
@@ -126,7 +128,7 @@ def _of_item(item: Any, place: int, *, alone: bool = False) -> Iterator[Named]:
         yield f"image {place}", item
 
 
-def _of_name(name: str) -> Iterator[Named]:
+def _of_name(name: str, values: bool) -> Iterator[Named]:
     """The images that a name stands for; Python's warnings are told what is passed over.
 
     Raises:
@@ -138,7 +140,7 @@ def _of_name(name: str) -> Iterator[Named]:
         yield name, ReadImage(name, None, URL_IS_A_NAME)
     else:
         passed_over = PassedOver()
-        for found in find_images([name], passed_over=passed_over):
+        for found in find_images([name], passed_over=passed_over, values=values):
             yield name_of(found), found
         if passed_over:
             warnings.warn(f"{name}: {passed_over}", stacklevel=2)

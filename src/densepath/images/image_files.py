@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from densepath.images.clutter import is_clutter_entry
-from densepath.images.decode import HEIF_SUFFIXES, readable_suffixes, why_not_heif
+from densepath.images.decode import HEIF_SUFFIXES, readable_suffixes
+from densepath.images.dicom import DICOM_SUFFIXES
+from densepath.images.opened import why_not_heif
 from densepath.wording import counted
 
 RAW_SUFFIXES = frozenset((
@@ -20,7 +22,7 @@ RAW_SUFFIXES = frozenset((
     ".raw", ".rw2", ".sr2", ".srw", ".x3f"
 ))  # fmt: skip
 OTHER_PICTURES = frozenset((
-    ".ai", ".avif", ".avifs", ".cdr", ".dcm", ".dds", ".emf", ".eps", ".exr", ".fits", ".hdr",
+    ".ai", ".avif", ".avifs", ".cdr", ".dds", ".emf", ".eps", ".exr", ".fits", ".hdr",
     ".icns", ".ico", ".j2k", ".jp2", ".jpx", ".jxl", ".jxr", ".nii", ".pcx", ".pdf", ".psd",
     ".svg", ".svgz", ".tga", ".wmf", ".xcf"
 ))  # fmt: skip
@@ -28,9 +30,12 @@ LONGEST_SUFFIX = 8
 MOST_NAMED = 8
 
 
-def is_image_name(name: str) -> bool:
-    """Whether the name ends as an image's that is read, in any case, blanks behind it or not."""
-    return suffix_of(name) in readable_suffixes()
+def is_image_name(name: str, *, values: bool = False) -> bool:
+    """Whether the name ends as an image's that is read, in any case, blanks behind it or not.
+
+    With `values` also as a DICOM file's or an array's: `read_as.py:ReadAs.by_value`.
+    """
+    return suffix_of(name) in readable_suffixes(values=values)
 
 
 def suffix_of(name: str) -> str:
@@ -107,7 +112,7 @@ class UnreadableFolder:
 
 
 def images_below(
-    folder: str, passed_over: PassedOver, *, follow_links: bool = False
+    folder: str, passed_over: PassedOver, *, follow_links: bool = False, values: bool = False
 ) -> Iterator[str | UnreadableFolder]:
     """The files with an image's suffix below `folder`, sorted by name, folder by folder.
 
@@ -117,12 +122,17 @@ def images_below(
         folder: is the beginning of every path.
         passed_over: is told of the other files, and of links that are not followed.
         follow_links: go into linked folders, but not back to one that is being read.
+        values: as of `is_image_name`.
     """
-    return _images_below(folder, passed_over, follow_links, frozenset())
+    return _images_below(folder, passed_over, follow_links, values, frozenset())
 
 
 def _images_below(
-    folder: str, passed_over: PassedOver, follow_links: bool, above: frozenset[tuple[int, int]]
+    folder: str,
+    passed_over: PassedOver,
+    follow_links: bool,
+    values: bool,
+    above: frozenset[tuple[int, int]],
 ) -> Iterator[str | UnreadableFolder]:
     """The same as `images_below`; `above` has device and inode of the folders around this one."""
     try:
@@ -145,8 +155,8 @@ def _images_below(
         if is_folder and is_link and not follow_links:
             passed_over.links += 1
         elif is_folder:
-            yield from _images_below(path, passed_over, follow_links, here)
-        elif is_image_name(name):
+            yield from _images_below(path, passed_over, follow_links, values, here)
+        elif is_image_name(name, values=values):
             yield path
         else:
             passed_over.add(name)
@@ -156,6 +166,7 @@ def _images_below(
 KINDS: dict[str, tuple[str, str]] = {
     "heif": ("HEIC photo", "HEIC photos"),
     "raw": ("raw photo", "raw photos"),
+    "dicom": ("DICOM file", "DICOM files"),
     "picture": ("picture of a kind that is not read", "pictures of kinds that are not read"),
     "other": ("file that is no image", "files that are no images"),
     "bare": ("file without a suffix", "files without a suffix"),
@@ -169,6 +180,7 @@ def _kind_of(suffix: str) -> str:
     for kind, suffixes in (
         ("heif", HEIF_SUFFIXES),
         ("raw", RAW_SUFFIXES),
+        ("dicom", DICOM_SUFFIXES),
         ("picture", OTHER_PICTURES),
     ):
         if suffix in suffixes:
@@ -181,6 +193,7 @@ def _clause(kind: str, suffixes: Counter[str]) -> str:
     cures = {
         "heif": why_not_heif(),
         "raw": "save them as JPEG or PNG to have them read",
+        "dicom": "networks that have the setting intensity read them (docs/data.md)",
         "picture": "save them as PNG or JPEG to have them read",
         "bare": "files that are named, one by one or by a pattern, are read whatever their suffix",
     }

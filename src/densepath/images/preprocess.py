@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from densepath.choices import CropRounding, Interpolation, SideRounding
 from densepath.errors import UnknownNameError, UsageError
+from densepath.images.intensity import Intensity
+from densepath.images.read_as import ReadAs
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -29,6 +31,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # A resized image of more pixels is made in part only; as many as a file may have.
 MOST_PIXELS = 89_478_485
 COEFFICIENT = 2048
+INTENSITY = "intensity"  # the field that may be absent in files
 # The modes of Pillow's images by their number of channels.
 MODES = {1: "L", 3: "RGB"}
 
@@ -47,7 +50,9 @@ class Preprocess:
         crop_rounding: how the crop's corner is made whole: `round` (torchvision) or `floor`
             (PaddleClas, MindCV).
         mean, std: of values scaled to 0…1, one a channel; their number is the channels:
-            1 for grayscale, 3 for RGB, others for arrays that have as many.
+            1 for grayscale, 3 for RGB, others for arrays and files that have as many.
+        intensity: which values of a file of more than 8 bits are black and white, as it is read;
+            None: such files are read as photos are.
     """
 
     size: tuple[int, int]
@@ -57,6 +62,7 @@ class Preprocess:
     crop_rounding: CropRounding = "round"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    intensity: Intensity | None = None
 
     def __post_init__(self) -> None:
         """Raise UsageError where a field has a value that no preprocessing can have."""
@@ -83,6 +89,11 @@ class Preprocess:
     def channels(self) -> int:
         """The channels of the input."""
         return len(self.mean)
+
+    @property
+    def read_as(self) -> ReadAs:
+        """How files are read for it."""
+        return ReadAs(self.channels, self.intensity)
 
     def fit(self, image: Image | Picture) -> Image:
         """The image resized and cropped: uint8 HWC of any size → uint8 HWC of `size`.
@@ -172,11 +183,16 @@ class Preprocess:
         if self.resize_short is not None:
             way = f"short side resized to {self.resize_short}, centre crop {height} × {width}"
         mean, std = (" ".join(f"{value:.4g}" for value in row) for row in (self.mean, self.std))
-        return f"{way}, {self.interpolation}; mean {mean}, std {std} of values from 0 to 1"
+        own = "" if self.intensity is None else f"; intensity {self.intensity.to_text()}"
+        return f"{way}, {self.interpolation}; mean {mean}, std {std} of values from 0 to 1{own}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `from_dict` reads them back."""
-        return dataclasses.asdict(self)
+        """Plain values for JSON; `from_dict` reads them back.
+
+        An intensity is among them only where there is one: older readers know no such field.
+        """
+        values = {name: value for name, value in vars(self).items() if name != INTENSITY}
+        return values if self.intensity is None else values | {INTENSITY: self.intensity.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
@@ -189,12 +205,14 @@ class Preprocess:
         for name in values:
             if name not in known:
                 raise UnknownNameError("field of preprocessing", name, known)
-        missing = [name for name in known if name not in values]
+        missing = [name for name in known if name not in values and name != INTENSITY]
         if missing:
             raise UsageError(f"the description of preprocessing lacks {', '.join(missing)}.")
         try:
             lists = {name: tuple(values[name]) for name in ("size", "mean", "std")}
-            return cls(**{**values, **lists})
+            given = values.get(INTENSITY)
+            own = None if given is None else Intensity.from_dict(given)
+            return cls(**{**values, **lists, INTENSITY: own})
         except TypeError as error:
             raise UsageError(f"not a description of preprocessing: {error}.") from error
 

@@ -15,6 +15,7 @@ from densepath.errors import ImageError, UsageError
 from densepath.images.decode import MAX_PIXELS, from_pillow, open_picture
 from densepath.images.download import Url
 from densepath.images.preprocess import Image
+from densepath.images.read_as import ReadAs
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -42,7 +43,7 @@ class ReadImage:
 def read_image(
     image: Readable,
     name: str,
-    channels: int,
+    read_as: ReadAs,
     fit: Callable[[Image | Picture], Image],
     max_pixels: int = MAX_PIXELS,
 ) -> ReadImage:
@@ -50,29 +51,32 @@ def read_image(
     if isinstance(image, ReadImage):
         return image
     try:
-        return ReadImage(name, fit(open_readable(image, channels, max_pixels)))
+        return ReadImage(name, fit(open_readable(image, read_as, max_pixels)))
     except ImageError as error:
         return ReadImage(name, None, error.reason)
     except UsageError as error:
         return ReadImage(name, None, str(error))
 
 
-def open_readable(image: Any, channels: int, max_pixels: int = MAX_PIXELS) -> Image | Picture:
+def open_readable(image: Any, read_as: ReadAs, max_pixels: int = MAX_PIXELS) -> Image | Picture:
     """A path, bytes, array, tensor, Pillow image or Url → what `Preprocess.fit` takes.
 
     Gray arrays [height, width] are taken too, and gray and RGB become one another. A tensor may
-    have its channels first or last. A file's height × width may be `max_pixels`.
+    have its channels first or last; what is in memory has 8 bits already. A file's height × width
+    may be `max_pixels`.
 
     Raises:
         ImageError: it cannot be read.
         UsageError: an object that is none of these, or pixels that are no bytes.
     """
+    channels, intensity = read_as.channels, read_as.intensity
     if isinstance(image, bytes) and not image:
         raise ImageError("<bytes>", "no bytes at all")
     if isinstance(image, str | Path | bytes):
-        return open_picture(image, channels=channels, max_pixels=max_pixels)
+        return open_picture(image, channels=channels, intensity=intensity, max_pixels=max_pixels)
     if isinstance(image, Url):
-        return open_picture(image.fetch(), channels=channels, max_pixels=max_pixels)
+        content = image.fetch()
+        return open_picture(content, channels=channels, intensity=intensity, max_pixels=max_pixels)
     if is_tensor(image):
         image = _channels_last(image, channels)
     if not isinstance(image, np.ndarray):

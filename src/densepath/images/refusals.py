@@ -13,6 +13,7 @@ from PIL import TiffImagePlugin
 from densepath.wording import counted
 
 SAVE = "save it as an 8-bit PNG"
+INTENSITY = "it is read for networks that have the setting intensity (docs/data.md)"
 # What stands in place of an image, by its first bytes in lower case.
 OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
     (b"<!doctype", "a web page, not an image"),
@@ -32,7 +33,7 @@ OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
     (b"8bps", "a Photoshop file, a kind that is not read; save it as PNG"),
     (b"v/1\x01", "an OpenEXR image, not an 8-bit image; " + SAVE),
     (b"simple  =", "a FITS file, not an 8-bit image; " + SAVE),
-    (b"\x93numpy", "a NumPy array, not an image; pass it to `predict` in Python"),
+    (b"\x93numpy", "a NumPy array, not an image; " + INTENSITY),
     (b"iiro", "a raw photo, a kind that is not read; save it as JPEG"),
     (b"iiu\x00", "a raw photo, a kind that is not read; save it as JPEG"),
     (b"fujifilmccd-raw", "a raw photo, a kind that is not read; save it as JPEG"),
@@ -82,7 +83,7 @@ def what_it_is_instead(start: bytes, known: tuple[str, ...]) -> str:
         if text.startswith(beginning) or start.lower().startswith(beginning):
             return reason
     if start[DICOM_AT : DICOM_AT + 4] == b"DICM":
-        return f"a DICOM file, not an 8-bit image; {SAVE}"
+        return f"a DICOM file, not an 8-bit image; {INTENSITY}; or {SAVE}"
     if RAW_BRAND in media_brands(start):
         return "a raw photo, a kind that is not read; save it as JPEG"
     if start[4:8] == b"ftyp":
@@ -107,7 +108,7 @@ def why_refused(format: str, file: IO[bytes], error: Exception) -> str:
 
 def why_tiff_fails(file: IO[bytes], said: str) -> str:
     """Why a TIFF whose header is well cannot be decoded."""
-    name = COMPRESSIONS.get(_first((_tiff_tags(file) or {}).get(COMPRESSION)))
+    name = COMPRESSIONS.get(first_number((_tiff_tags(file) or {}).get(COMPRESSION)))
     if name is None:
         return f"damaged: {said}"
     return f"a TIFF compressed as {name}: damaged, or more than this Pillow reads; {SAVE}"
@@ -121,9 +122,9 @@ def why_not_the_photo(tags: Any) -> str | None:
     """
     if tags is None:
         return None
-    if tags.get(DNG_VERSION) is not None or _first(tags.get(SUBFILE)) == REDUCED:
+    if tags.get(DNG_VERSION) is not None or first_number(tags.get(SUBFILE)) == REDUCED:
         return "a raw photo, of which only a small preview could be read; save it as JPEG"
-    bits, numbers = _first(tags.get(BITS), 1), _first(tags.get(FORMAT), 1)
+    bits, numbers = first_number(tags.get(BITS), 1), first_number(tags.get(FORMAT), 1)
     if (bits == 8 and numbers == SIGNED) or 8 < bits < 16:
         return _unusual_numbers(tags)
     return None
@@ -134,9 +135,9 @@ def _unusual_tiff(file: IO[bytes]) -> str | None:
     tags = _tiff_tags(file)
     if tags is None or BITS not in tags:
         return None
-    if _first(tags.get(PHOTOMETRIC)) == SENSOR:
+    if first_number(tags.get(PHOTOMETRIC)) == SENSOR:
         return "a TIFF of a sensor's raw data, not an 8-bit image; save it as JPEG"
-    name = COMPRESSIONS.get(_first(tags.get(COMPRESSION)))
+    name = COMPRESSIONS.get(first_number(tags.get(COMPRESSION)))
     if name is not None:
         return f"a TIFF compressed as {name}, which is not read; {SAVE}"
     return _unusual_numbers(tags)
@@ -144,8 +145,8 @@ def _unusual_tiff(file: IO[bytes]) -> str | None:
 
 def _unusual_numbers(tags: Any) -> str | None:
     """`a TIFF of 3 channels of 32-bit floats, ...`; None where the tags make no sense."""
-    planes, bits = _first(tags.get(PLANES), 1), _first(tags.get(BITS))
-    numbers = NUMBERS.get(_first(tags.get(FORMAT), 1))
+    planes, bits = first_number(tags.get(PLANES), 1), first_number(tags.get(BITS))
+    numbers = NUMBERS.get(first_number(tags.get(FORMAT), 1))
     if numbers is None or not 0 < bits <= 128 or planes < 1:
         return None
     channels = counted(planes, "channel")
@@ -166,7 +167,7 @@ def _tiff_tags(file: IO[bytes]) -> dict[int, Any] | None:
         return None
 
 
-def _first(value: object, default: int = 0) -> int:
-    """The first number of a tag's value."""
+def first_number(value: object, default: int = 0) -> int:
+    """The first number of a TIFF tag's value."""
     first = value[0] if isinstance(value, tuple) and value else value
     return int(first) if isinstance(first, int | float) else default

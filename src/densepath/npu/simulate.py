@@ -162,7 +162,8 @@ def read_pixels(path: Path, preprocess: Preprocess) -> NDArray[np.uint8]:
     """
     shape = (1, *preprocess.size, preprocess.channels)
     if path.suffix.lower() != RAW:
-        return preprocess.fit(open_picture(path, channels=preprocess.channels))[None]
+        channels, intensity = preprocess.channels, preprocess.intensity
+        return preprocess.fit(open_picture(path, channels=channels, intensity=intensity))[None]
     try:
         data = path.read_bytes()
     except OSError as error:

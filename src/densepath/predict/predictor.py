@@ -171,7 +171,12 @@ class Predictor:
             DataError: a single folder, pattern or list without images, while iterating.
         """
         batch_size = self._check(top_k, batch_size)
-        answers = self._predict(images_in(images), top_k, batch_size, live_flow if live else flow)
+        answers = self._predict(
+            images_in(images, values=self.preprocess.read_as.by_value),
+            top_k,
+            batch_size,
+            live_flow if live else flow,
+        )
         return forks.in_one_process(answers)
 
     def explain(
@@ -197,7 +202,7 @@ class Predictor:
         """
         self._check(top_k, batch_size)
         class_id = None if target is None else find_class(self.labels, target)
-        named = images_in(images)
+        named = images_in(images, values=self.preprocess.read_as.by_value)
         engine = self._explaining_engine()
 
         def answer(read: list[ReadImage]) -> list[Explanation]:
@@ -211,7 +216,7 @@ class Predictor:
 
     def read(self, image: Readable, name: str, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
         """One image, read, resized and cropped; or why it cannot be."""
-        return read_image(image, name, self.preprocess.channels, self._engine.fit, max_pixels)
+        return read_image(image, name, self.preprocess.read_as, self._engine.fit, max_pixels)
 
     def answer(
         self, logits: Logits, names: Sequence[str], *, top_k: int = TOP_K

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from densepath.errors import DatasetError, UsageError, check_count
 from densepath.images.preprocess import Preprocess
-from densepath.quantize.drawing import DrawnImages, Named, channels_of_files, draw
+from densepath.quantize.drawing import (
+    DrawnImages,
+    Named,
+    cure_of_channels,
+    draw,
+    how_files_are_read,
+)
 from densepath.wording import counted
 
 if TYPE_CHECKING:
@@ -88,19 +94,19 @@ def draw_calibration(
         reading: fields of DataOptions; with any of them `data` is a data set.
 
     Raises:
-        UsageError: fewer than one image is asked for, or files for a network of other channels
-            than 1 and 3.
+        UsageError: fewer than one image is asked for.
         DatasetError: no such data, or no image of it can be read.
     """
     check_count("num_images", num_images)
     check_count("num_held_out", num_held_out, least=0)
-    channels = channels_of_files(data, preprocess, prepare)
+    read_as = how_files_are_read(data, preprocess, prepare)
     fit = preprocess.fit if prepare is None else prepare
-    drawn = draw(data, channels, fit, num_images + num_held_out, seed, reading=reading or {})
+    drawn = draw(data, read_as, fit, num_images + num_held_out, seed, reading=reading or {})
     if not drawn.images:
         why = f"; the first, {drawn.unreadable[0]}" if drawn.unreadable else ""
         raise DatasetError(
             f"{drawn.source}: none of its images can be read; calibration needs some{why}."
+            f"{cure_of_channels(preprocess)}"
         )
     _check_shapes(drawn.images, preprocess)
     total = len(drawn.images)

@@ -6,7 +6,7 @@ On the line: `calibration.py` parts what is drawn here into two sets.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,13 @@ from densepath.data.dataset import Dataset
 from densepath.data.open import open_dataset
 from densepath.data.sources import ARCHIVES, TABLES, built_in
 from densepath.data.split_folders import find_split_folders
-from densepath.errors import DatasetError, ImageError, UsageError
+from densepath.errors import DatasetError, ImageError
 from densepath.exporting.parity_images import collect_images
 from densepath.files import expand_user
-from densepath.images.decode import FILE_CHANNELS
 from densepath.images.given import images_in
 from densepath.images.image_files import PassedOver
 from densepath.images.preprocess import Preprocess
+from densepath.images.read_as import PHOTO_CHANNELS, ReadAs
 from densepath.images.reading import read_image
 from densepath.text import read_lines
 from densepath.wording import counted
@@ -50,30 +50,30 @@ class DrawnImages:
     passed_over: PassedOver = field(default_factory=PassedOver)
 
 
-def channels_of_files(
+def how_files_are_read(
     data: object, preprocess: Preprocess, prepare: Callable[..., Any] | None
-) -> int:
-    """The channels that images are read with: the network's, or RGB for the user's function.
+) -> ReadAs:
+    """As the network has them read; as RGB for the user's function that makes other channels."""
+    own = preprocess.read_as
+    others = prepare is not None and isinstance(data, str | Path)
+    return replace(own, channels=3) if others and own.channels not in PHOTO_CHANNELS else own
 
-    Raises:
-        UsageError: no file has as many channels as the network takes.
-    """
-    if preprocess.channels in FILE_CHANNELS or not isinstance(data, str | Path):
-        return preprocess.channels
-    if prepare is not None:
-        return 3
+
+def cure_of_channels(preprocess: Preprocess) -> str:
+    """How images of other channels than photos have are brought; empty for other networks."""
+    if preprocess.channels in PHOTO_CHANNELS:
+        return ""
     height, width = preprocess.size
-    raise UsageError(
-        f"the network takes {preprocess.channels} channels; image files are read with 1 (gray) or "
-        "3 (RGB). Make its images of RGB ones by a function of your own: --functions FILE.py with "
-        f"`preprocess(image)`, which gives uint8 [{height}, {width}, {preprocess.channels}]; or, "
-        "in Python, give `data` as a list of such arrays."
+    return (
+        f" The network takes {preprocess.channels} channels: TIFFs of as many pages, .npy arrays, "
+        "or RGB images and a function of your own: --functions FILE.py with `preprocess(image)`, "
+        f"which gives uint8 [{height}, {width}, {preprocess.channels}]."
     )
 
 
 def draw(
     data: str | Path | Sequence[Readable],
-    channels: int,
+    read_as: ReadAs,
     fit: Callable[..., NDArray[np.uint8]],
     count: int,
     seed: int,
@@ -85,11 +85,12 @@ def draw(
     With fields of DataOptions in `reading` the data are a data set.
     """
     if not isinstance(data, str | Path):
-        return _draw_images(data, channels, fit, count, seed)
+        return _draw_images(data, read_as, fit, count, seed)
     source = expand_user(data)
     if not reading and not _is_dataset(data, source):
-        return _draw_files(source, channels, fit, count, seed)
-    dataset = open_dataset(data, split="train", channels=channels, **reading)
+        return _draw_files(source, read_as, fit, count, seed)
+    how: dict[str, Any] = {"channels": read_as.channels, "intensity": read_as.intensity}
+    dataset = open_dataset(data, split="train", **how, **reading)
     return _draw_samples(str(data), dataset, fit, count, seed)
 
 
@@ -139,32 +140,32 @@ def _draw_samples(
 
 
 def _draw_files(
-    source: Path, channels: int, fit: Callable[..., NDArray[np.uint8]], count: int, seed: int
+    source: Path, read_as: ReadAs, fit: Callable[..., NDArray[np.uint8]], count: int, seed: int
 ) -> DrawnImages:
     """The images drawn of image files; see `_draw`."""
-    with collect_images([source], EVERY_IMAGE) as found:
+    with collect_images([source], EVERY_IMAGE, values=read_as.by_value) as found:
         drawn = DrawnImages(str(source), found.description, passed_over=found.passed_over)
         for index in _order(len(found.paths), seed):
             if len(drawn.images) == count:
                 break
-            _read_into(drawn, str(found.paths[index]), found.names[index], channels, fit)
+            _read_into(drawn, str(found.paths[index]), found.names[index], read_as, fit)
         return drawn
 
 
 def _draw_images(
     images: Sequence[Readable],
-    channels: int,
+    read_as: ReadAs,
     fit: Callable[..., NDArray[np.uint8]],
     count: int,
     seed: int,
 ) -> DrawnImages:
     """The images drawn of images in memory and paths; see `_draw`."""
-    named = list(images_in(images))
+    named = list(images_in(images, values=read_as.by_value))
     drawn = DrawnImages("the images", counted(len(named), "image"))
     for name, image in (named[index] for index in _order(len(named), seed)):
         if len(drawn.images) == count:
             break
-        _read_into(drawn, image, name, channels, fit)
+        _read_into(drawn, image, name, read_as, fit)
     return drawn
 
 
@@ -172,11 +173,11 @@ def _read_into(
     drawn: DrawnImages,
     image: Readable,
     name: str,
-    channels: int,
+    read_as: ReadAs,
     fit: Callable[..., NDArray[np.uint8]],
 ) -> None:
     """Read the image into `drawn`, or the reason why not."""
-    read = read_image(image, name, channels, fit)
+    read = read_image(image, name, read_as, fit)
     if read.image is None:
         drawn.unreadable.append(f"{name}: {read.error}")
     else:

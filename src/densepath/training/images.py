@@ -24,6 +24,7 @@ from densepath.data.splits import Splits, open_splits
 from densepath.errors import CheckpointError, DatasetError, RecipeError
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_sections import DataSection
+from densepath.training.resolve import to_intensity
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.trained_on import RECORD_NAME, TrainedOn
 
@@ -115,7 +116,12 @@ def open_images(recipe: Recipe) -> RunImages:
     """
     data, channels = recipe.data, recipe.data.channels
     assert channels is not None
-    splits = open_splits(data.source, channels=channels, options=data.to_options(recipe.seed))
+    splits = open_splits(
+        data.source,
+        channels=channels,
+        intensity=to_intensity(recipe.preprocess.intensity),
+        options=data.to_options(recipe.seed),
+    )
     if data.evaluate_on == "test" and "test" not in splits.separate:
         raise RecipeError(
             f"data.evaluate_on is test, and {data.source} has no test images of its own. Name "

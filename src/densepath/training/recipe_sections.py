@@ -18,7 +18,9 @@ from densepath.choices import (
     SideRounding,
 )
 from densepath.data.options import DataOptions
+from densepath.images.intensity import Intensity
 
+NO_INTENSITY = "none"
 FREEZE_PARTS = ("nothing", "stem", "features")
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -76,8 +78,9 @@ class DataSection(Section):
 
     source: str = "digits"
     """`digits`, `cifar10`, a folder, a list file, a CSV or a CIFAR-10 archive."""
-    channels: Literal[1, 3] | None = None
-    """1: images are read as grayscale. None: as the weights have it, else 3."""
+    channels: Annotated[int, Field(ge=1, le=16)] | None = None
+    """1: images are read as grayscale; others than 1 and 3: TIFFs of as many pages and `.npy`
+    arrays. None: as the weights have it, else 3."""
     root: str | None = None
     """The folder that a list's or table's paths start from."""
     train: str | None = None
@@ -149,6 +152,16 @@ class PreprocessSection(Section):
     """Of values scaled to 0…1, one a channel."""
     std: tuple[Positive, ...] | None = None
     """Likewise."""
+    intensity: str | None = None
+    """Which values of a file of more than 8 bits are black and white: `range:LOW,HIGH`,
+    `window:CENTRE,WIDTH`, `percentiles:LOW,HIGH` of each image, or `file`, its own; `none`: such
+    files are read as photos are. None: as the weights have it."""
+
+    @field_validator("intensity")
+    @classmethod
+    def _check_intensity(cls, value: str | None) -> str | None:
+        """The setting in its shortest form; UsageError, a ValueError, where it is none."""
+        return value if value in (None, NO_INTENSITY) else Intensity.parse(str(value)).to_text()
 
 
 class AugmentSection(Section):

@@ -9,13 +9,14 @@ from densepath.data.record import place_of
 from densepath.data.sources import built_in
 from densepath.errors import RecipeError
 from densepath.files import expand_user
+from densepath.images.intensity import Intensity
 from densepath.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from densepath.models.build import resolve_spec
 from densepath.models.catalogue import find_spec
 from densepath.models.spec import ModelSpec
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import make_recipe
-from densepath.training.recipe_sections import DataSection
+from densepath.training.recipe_sections import NO_INTENSITY, DataSection
 from densepath.weights.adapt import adapt_preprocess
 from densepath.weights.checkpoint import Checkpoint
 
@@ -144,11 +145,13 @@ def _preprocess_fields(
         "crop_rounding": "round",
         "mean": (0.5,) if gray else IMAGENET_MEAN,
         "std": (0.5,) if gray else IMAGENET_STD,
+        "intensity": None,
     }
     if checkpoint is not None:
         own = adapt_preprocess(checkpoint.preprocess, channels)
         known = {name: getattr(own, name) for name in fields}
         known["resize_short"] = known["resize_short"] or 0
+        known["intensity"] = own.intensity and own.intensity.to_text()
         if "size" in given:  # The crop of another size is not the one of the weights.
             del known["size"], known["resize_short"]
         fields |= known
@@ -165,4 +168,10 @@ def build_preprocess(recipe: Recipe) -> Preprocess:
     """The evaluation-time image arithmetic of a resolved recipe."""
     fields = recipe.preprocess.model_dump()
     fields["resize_short"] = fields["resize_short"] or None
+    fields["intensity"] = to_intensity(fields["intensity"])
     return Preprocess(**fields)
+
+
+def to_intensity(text: str | None) -> Intensity | None:
+    """The setting that a resolved recipe's `preprocess.intensity` says."""
+    return None if text in (None, NO_INTENSITY) else Intensity.parse(str(text))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from densepath.errors import UsageError
+from densepath.images.intensity import Intensity
 from densepath.images.preprocess import Interpolation, Preprocess
 from densepath.models.spec import to_sides
 
@@ -25,6 +26,7 @@ class PreprocessChanges:
         crop_share: in its place, the share of the short side that the crop keeps.
         interpolation: see `Preprocess`.
         mean, std: of values scaled to 0…1, one a channel or one for all.
+        intensity: which values of a deep file are black and white; `none` reads them as photos.
     """
 
     size: int | tuple[int, int] | None = None
@@ -33,6 +35,7 @@ class PreprocessChanges:
     interpolation: Interpolation | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    intensity: Intensity | Literal["none"] | None = None
 
     def apply(self, guessed: Preprocess, origin: str) -> tuple[Preprocess, str]:
         """`guessed` with these changes, and `origin`, which says where it is from, with them.
@@ -48,6 +51,8 @@ class PreprocessChanges:
                 changed[name] = _a_channel(name, given, guessed.channels)
         if self.interpolation is not None:
             changed["interpolation"] = self.interpolation
+        if self.intensity is not None:
+            changed["intensity"] = None if self.intensity == "none" else self.intensity
         made = dataclasses.replace(guessed, **changed)
         if self.resize_short is not None:
             short = None if self.resize_short == "none" else self.resize_short

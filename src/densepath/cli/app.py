@@ -29,6 +29,7 @@ HELP = "DenseNet and Dual Path Networks: from a folder of images to a trained, m
 VERBS = {
     "data": ("data", "data"),
     "train": ("train", "train"),
+    "runs": ("runs", "runs"),
     "evaluate": ("evaluate", "evaluate"),
     "predict": ("predict", "predict"),
     "models": ("models", "models"),

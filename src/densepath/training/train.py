@@ -134,7 +134,7 @@ def train(
         given = gather_fields(settings or {}, data, epochs)
         planned, folder, resume = plan(subject, recipe, given, output, resume=resume, qat=qat)
         place = Placement(
-            ranks, pick_device(device, ranks), _pick_workers(workers, ranks.local_size)
+            ranks, pick_device(device, ranks), pick_workers(workers, ranks.local_size)
         )
     view = make_progress(progress, planned.epochs, leads=ranks.leads)
     try:
@@ -205,7 +205,7 @@ def _run_to_the_end(training: Training) -> None:
         raise
 
 
-def _pick_workers(workers: int | None, local_size: int) -> int:
+def pick_workers(workers: int | None, local_size: int) -> int:
     """The loading processes: as asked; else the cores beyond the two that compute.
 
     Raises:

@@ -19,9 +19,11 @@ from densepath.errors import LabelMismatchError, RecipeError
 from densepath.images.preprocess import Preprocess
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
+from densepath.training.event_file import import_package
 from densepath.training.images import RunImages, follow_images, open_images, remember
 from densepath.training.loss import Loss
 from densepath.training.network import build_network, open_weights
+from densepath.training.open_board import open_board
 from densepath.training.optimizer import build_optimizer, freeze
 from densepath.training.parts import Training
 from densepath.training.progress import Progress
@@ -69,6 +71,8 @@ def assemble(
     with ranks.together(device) as exchange:
         exchange.value = resume and folder is not None and (folder / STATE_NAME).is_file()
     goes_on = bool(exchange.values[0])
+    if recipe.logging.tensorboard:
+        import_package()  # a missing one is said before anything is read
     recipe, checkpoint = _settle(recipe, place, folder, resume=resume, goes_on=goes_on)
     images = _in_turn(place, lambda: open_images(recipe))
     data = images.train
@@ -97,7 +101,7 @@ def assemble(
         if ranks.leads and folder is not None:
             _begin(run_folder, position, progress, resume=resume)
     train_loader, eval_loader = _build_loaders(recipe, place, images, preprocess, least_images)
-    return Training(
+    training = Training(
         recipe=recipe,
         ranks=ranks,
         device=device,
@@ -117,6 +121,10 @@ def assemble(
         stop=stop,
         position=position,
     )
+    with ranks.together(device):
+        if recipe.logging.tensorboard and ranks.leads and folder and not training.is_finished:
+            training.board = open_board(training)
+    return training
 
 
 def _settle(

@@ -196,13 +196,18 @@ def _run_to_the_end(training: Training) -> None:
         DensepathError: what `run` raises.
     """
     try:
+        training.board.begin()
         run(training)
+        if training.is_finished:
+            training.board.end(training.steps_done)
     except DensepathError as error:
         if training.ranks.leads:
             how = "diverged" if isinstance(error, DivergedError) else "failed"
             with suppress(OutputError):
                 training.folder.log(f"{how}: {' '.join(str(error).split())}")
         raise
+    finally:
+        training.board.close()
 
 
 def pick_workers(workers: int | None, local_size: int) -> int:

@@ -22,7 +22,7 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 NONE = type(None)
-PART = re.compile(r"(<!-- (options|table): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PART = re.compile(r"(<!-- (options|table): ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def main() -> None:

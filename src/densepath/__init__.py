@@ -25,6 +25,8 @@ _HOMES = {
     "create_model": "densepath.weights.create",
     "evaluate": "densepath.evaluation.evaluate",
     "export": "densepath.exporting.export",
+    "find_learning_rate": "densepath.training.lr_find",
+    "find_runs": "densepath.training.runs",
     "import_weights": "densepath.weights.import_file",
     "inspect_splits": "densepath.data.inspect",
     "load": "densepath.predict.load",
@@ -47,6 +49,8 @@ __all__ = [  # noqa: RUF022  in the order of `sorted`, which a test holds
     "create_model",
     "evaluate",
     "export",
+    "find_learning_rate",
+    "find_runs",
     "import_weights",
     "inspect_splits",
     "load",
@@ -71,6 +75,8 @@ if TYPE_CHECKING:
     from densepath.models.catalogue import CATALOGUE
     from densepath.predict.load import load
     from densepath.quantize.quantize import quantize
+    from densepath.training.lr_find import find_learning_rate
+    from densepath.training.runs import find_runs
     from densepath.training.train import train
     from densepath.weights.checkpoint import Checkpoint
     from densepath.weights.create import create_model

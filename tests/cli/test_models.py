@@ -74,6 +74,38 @@ def test_layers_of_a_wrong_size_are_an_error_and_nothing_else():
     assert "densenet121 needs at least 32 × 32 pixels" in run.stderr
 
 
+def test_a_summary_has_shapes_and_sums_that_are_those_of_the_network():
+    [found] = map(
+        json.loads, densepath("models", "dpn68", "--summary", "--json").stdout.splitlines()
+    )
+    parts = found["parts"]
+    stem, first, last = parts[0], parts[1], parts[-1]
+    assert (stem["part"], stem["reads"], stem["gives"]) == (
+        "features.conv1_1",
+        [3, 224, 224],
+        [10, 56, 56],
+    )
+    # Table 1 of arXiv:1707.01629, as PaddleClas has its narrowest row: 64 + 3 · 16 channels.
+    assert (first["part"], first["gives"]) == ("features.conv2_1", [112, 56, 56])
+    assert first["layers"] == ["1×1", "1×1", "3×3, 32 groups", "1×1"]
+    assert parts[-2]["gives"] == [832, 7, 7]
+    assert (last["part"], last["gives"], last["receptive_field"]) == ("classifier", [1000], None)
+    assert [one["reads"] for one in parts[1:]] == [one["gives"] for one in parts[:-1]]
+    for name in ("parameters", "macs"):
+        assert sum(one[name] for one in parts) == found[name]
+    shown = densepath("models", "densenet_bc_22_12", "--summary", "--size", "64")
+    assert "features.denseblock1.denselayer1 1×1 → 3×3" in " ".join(shown.stdout.split())
+    assert "36×64×64" in shown.stdout
+    assert "3×64×64" in shown.stdout
+    assert "map: channels" in shown.stderr
+
+
+def test_a_summary_beside_the_layers_is_refused():
+    run = densepath("models", "dpn68", "--layers", "--summary")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "name one" in run.stderr
+
+
 @pytest.mark.parametrize("more", [(), ("--json",), ("densenet121",)])
 def test_layers_take_no_batch_size(more):
     run = densepath("models", *more, "--layers", "--batch-size", "64")

@@ -14,8 +14,8 @@ from densepath.errors import UsageError
 from densepath.images.preprocess import MOST_PIXELS
 from densepath.models.build import Model, build_model, resolve_spec
 from densepath.models.catalogue import CATALOGUE, find_spec
-from densepath.models.cost import Cost, count_cost
-from densepath.models.spec import LARGEST_SIDE, ModelSpec, to_sides
+from densepath.models.cost import Cost, count_cost, count_layers
+from densepath.models.spec import LARGEST_SIDE, DenseNetArch, DPNArch, ModelSpec, to_sides
 
 # Trainable parameters and multiply-accumulates at 224 x 224, counted in PaddleClas 2.6, MindCV
 # 0.3 and timm on their own modules (convolutions and classifier).
@@ -178,3 +178,44 @@ def test_training_memory_counts_what_autograd_keeps_of_a_known_network():
     expected = 4 * (sum(maps.values()) * pixels + statistics / 2 + pooled)
     assert cost.training_bytes_per_image == expected
     assert cost.training_bytes(0) == 3 * 4 * cost.parameters
+
+
+def seen_side(model: Model, name: str, size: int) -> int:
+    """How many pixels a side of the image the middle of that module's output depends on.
+
+    Every weight is positive, so that no influence is lost; a mean stands for the max-pool.
+    """
+    kept: list[torch.Tensor] = []
+    module = model.get_submodule(name)
+    handle = module.register_forward_hook(lambda _, __, output: kept.append(output))
+    image = torch.rand(1, 3, size, size, dtype=torch.float64, requires_grad=True)
+    model(image)
+    handle.remove()
+    [output] = kept
+    middle = output[0, :, output.shape[2] // 2, output.shape[3] // 2].sum()
+    (gradient,) = torch.autograd.grad(middle, image)
+    rows = gradient[0].abs().sum((0, 2)).nonzero()
+    return int(rows.max() - rows.min() + 1)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ModelSpec("d", DenseNetArch(2, (2, 1, 1), 4), 32, ""),
+        ModelSpec("p", DPNArch(4, 7, 4, 2, (2, 1, 1), (2, 2, 2), 1), 32, ""),
+        ModelSpec("s", DenseNetArch(2, (2, 2), 4, 0, 1.0, stem="small"), 32, ""),
+    ],
+    ids=lambda spec: spec.name,
+)
+def test_receptive_fields_are_those_that_gradients_show(spec):
+    model = build_model(spec, num_classes=2).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.abs() + 0.1)
+    for name, module in model.named_modules():
+        if type(module).__name__ == "StemMaxPool":
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, nn.AvgPool2d(3, 2, padding=1))
+    for one in count_layers(spec, 256):
+        if one.receptive_field is not None:
+            assert seen_side(model, one.layer.name, 256) == one.receptive_field, one.layer.name

@@ -29,6 +29,8 @@ HELP = "DenseNet and Dual Path Networks: from a folder of images to a trained, m
 VERBS = {
     "data": ("data", "data"),
     "train": ("train", "train"),
+    "lr-find": ("lr_find", "lr_find"),
+    "runs": ("runs", "runs"),
     "evaluate": ("evaluate", "evaluate"),
     "predict": ("predict", "predict"),
     "models": ("models", "models"),

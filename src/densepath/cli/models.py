@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from densepath.cli import options
 from densepath.cli.console import note, print_json, stdout
+from densepath.cli.model_summary import show_summaries
 from densepath.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +42,14 @@ def models(
             help="Each layer in place of the sums, under its name in quantisation and profiles.",
         ),
     ] = False,
+    summary: Annotated[
+        bool,
+        typer.Option(
+            "--summary",
+            help="Each part of the network with its shapes, parameters, multiply-adds and "
+            "receptive field, and their sums.",
+        ),
+    ] = False,
     json: options.JsonLines = False,
 ) -> None:
     """List the models: their size, what an image costs, memory for training, and accuracy.
@@ -49,6 +59,8 @@ def models(
     from densepath.models.catalogue import CATALOGUE, find_spec
 
     specs = [find_spec(name) for name in names] if names else list(CATALOGUE.values())
+    if layers and summary:
+        raise UsageError("--layers and --summary are two tables of the same network: name one.")
     if layers and batch_size is not None:
         raise UsageError(
             "--batch-size estimates training memory, which --layers has not: leave it out."
@@ -58,6 +70,10 @@ def models(
         return
     # All are counted before the first is printed: a wrong size is an error and nothing else.
     images = BATCH_SIZE if batch_size is None else batch_size
+    if summary:
+        counted = [(_row(spec, size, images), _parts(spec, size)) for spec in specs]
+        show_summaries(counted, json=json)
+        return
     rows = [_row(spec, size, images) for spec in specs]
     if json:
         for row in rows:
@@ -99,7 +115,16 @@ def _layer(model: str, num_classes: int, one: LayerCost) -> dict[str, Any]:
         "width": one.width,
         "parameters": one.parameters,
         "macs": one.macs,
+        "receptive_field": one.receptive_field,
     }
+
+
+def _parts(spec: ModelSpec, size: int | None) -> list[list[LayerCost]]:
+    """The layers with their costs, by the part that they make together."""
+    from densepath.models.cost import count_layers
+
+    counted = count_layers(spec, size, num_classes=_num_classes(spec))
+    return [list(part) for _, part in groupby(counted, key=lambda one: one.layer.part)]
 
 
 def _print_layers(model: str, rows: list[dict[str, Any]]) -> None:

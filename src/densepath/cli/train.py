@@ -121,6 +121,15 @@ def train(
         OnError | None,
         typer.Option(metavar="skip|fail", help="For unreadable images.", rich_help_panel=RECIPE),
     ] = None,
+    tensorboard: Annotated[
+        bool | None,
+        typer.Option(
+            "--tensorboard",
+            help="Curves and pictures for TensorBoard, in the run folder.",
+            rich_help_panel=RECIPE,
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on if the run folder already holds this training."),
@@ -162,6 +171,7 @@ def train(
         "compute.compile": compile,
         "seed": seed,
         "data.on_error": on_error,
+        "logging.tensorboard": tensorboard,
     }
     ranks = find_ranks(os.environ)
     try:

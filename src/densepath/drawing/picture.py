@@ -6,6 +6,7 @@ own warnings stay without effect. Names are drawn as they stand: no `$` begins a
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 import warnings
@@ -48,6 +49,16 @@ def save_picture(path: str | Path, draw: Callable[[], Figure], *, dpi: int = DPI
         figure.savefig(temporary, format="png", dpi=dpi, facecolor="white")
 
     return try_to_write(path, write)
+
+
+def picture_bytes(draw: Callable[[], Figure], *, dpi: int = 100) -> bytes:
+    """The figure as a PNG file in memory."""
+    file = io.BytesIO()
+    with plain_matplotlib():
+        figure = draw()
+        use_fonts(figure)
+        figure.savefig(file, format="png", dpi=dpi, facecolor="white")
+    return file.getvalue()
 
 
 def try_to_write(

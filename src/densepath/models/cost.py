@@ -6,7 +6,7 @@ modules themselves, as PyTorch runs them, and wants them equal to the byte.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from densepath.models.plan import Layer, plan
 from densepath.models.spec import ModelSpec, StemPool
@@ -79,6 +79,10 @@ class LayerCost:
         layer: of the plan.
         height, width: of its outputs, before a pool behind it; 1 of the classifier.
         parameters, macs: as in `Cost`.
+        receptive_field: the side in pixels of the square that an output can depend on, as if the
+            image had no edge; None of the classifier, which reads all of it.
+        state: channels, height and width of the growing map once the layer has run, pooled.
+        state_field: as `receptive_field`, of the growing map.
     """
 
     layer: Layer
@@ -86,6 +90,9 @@ class LayerCost:
     width: int
     parameters: int
     macs: int
+    receptive_field: int | None
+    state: tuple[int, int, int]
+    state_field: int
 
 
 def count_layers(
@@ -102,7 +109,10 @@ def count_layers(
         before = walk.parameters, walk.macs
         height, width = walk.run(layer, num_classes)
         parameters, macs = walk.parameters - before[0], walk.macs - before[1]
-        found.append(LayerCost(layer, height, width, parameters, macs))
+        field = None if layer.kind == "classifier" else walk.convolved.field
+        state, shape = walk.state, (walk.state.channels, walk.state.height, walk.state.width)
+        costs = parameters, macs, field
+        found.append(LayerCost(layer, height, width, *costs, shape, state.field))
     return found
 
 
@@ -113,12 +123,26 @@ def _images(spec: ModelSpec, input_size: int | tuple[int, int] | None, channels:
 
 @dataclass
 class _Map:
-    """A map of so many channels and pixels, and whether autograd keeps it already."""
+    """A map of so many channels and pixels, and whether autograd keeps it already.
+
+    `field` is the side in pixels of the square of the image that a value can depend on, the
+    largest of the channels', and `jump` how far apart those of neighbours are.
+    """
 
     channels: int
     height: int
     width: int
     is_kept: bool = False
+    field: int = 1
+    jump: int = 1
+
+    def seen_by(self, kernel: int, stride: int) -> tuple[int, int]:
+        """`field` and `jump` of what such a window makes of this map.
+
+        Source: Araujo et al., "Computing Receptive Fields of Convolutional Neural Networks",
+        Distill 2019, equations 1 and 2.
+        """
+        return self.field + (kernel - 1) * self.jump, self.jump * stride
 
     @property
     def numbers(self) -> int:
@@ -135,20 +159,20 @@ class _Walk:
 
     def __init__(self, images: _Map) -> None:
         self.parameters = self.macs = self.activations = self.kept_bytes = 0
-        self._state = self._entered = self._last = images
+        self.state = self._entered = self._last = self.convolved = images
         self._part = ""
 
     def run(self, layer: Layer, num_classes: int) -> tuple[int, int]:
         """One layer more; gives height and width of its outputs."""
         if layer.part != self._part:
-            self._part, self._entered = layer.part, self._state
+            self._part, self._entered = layer.part, self.state
         found = self._entered if layer.reads == "state" else self._last
         if layer.before:
             found = self._norm_relu(found)
         if layer.kind == "classifier":
             self._classify(found, num_classes)
             return 1, 1
-        found = self._convolve(found, layer)
+        found = self.convolved = self._convolve(found, layer)
         sides = found.height, found.width
         if layer.behind:
             found = self._norm_relu(found)
@@ -156,13 +180,15 @@ class _Walk:
             found = self._max_pool(found, layer.pool)
         if layer.averaged:
             self._keep(found)
-            found = _Map(found.channels, found.height // 2, found.width // 2)
+            sides_now = found.height // 2, found.width // 2
+            found = _Map(found.channels, *sides_now, False, *found.seen_by(2, 2))
         self._last = found
         if layer.writes == "opens":
-            self._state = found
+            self.state = found
         elif layer.writes != "nothing":
-            channels = self._state.channels + found.channels - layer.base
-            self._state = _Map(channels, found.height, found.width)
+            channels = self.state.channels + found.channels - layer.base
+            field = max(self.state.field, found.field)
+            self.state = _Map(channels, *sides, field=field, jump=found.jump)
         return sides
 
     def _keep(self, kept: _Map) -> None:
@@ -176,7 +202,7 @@ class _Walk:
         self._keep(read)
         height, width = -(-read.height // layer.stride), -(-read.width // layer.stride)
         weights = read.channels // layer.groups * layer.kernel**2 * layer.outputs
-        made = _Map(layer.outputs, height, width)
+        made = _Map(layer.outputs, height, width, False, *read.seen_by(layer.kernel, layer.stride))
         self.parameters += weights
         self.macs += weights * height * width
         self.activations += made.numbers
@@ -187,7 +213,7 @@ class _Walk:
         self._keep(read)
         self.parameters += 2 * read.channels
         self.kept_bytes += FLOAT_BYTES * read.channels
-        made = _Map(read.channels, read.height, read.width)
+        made = replace(read, is_kept=False)
         self._keep(made)
         return made
 
@@ -197,7 +223,8 @@ class _Walk:
         if padding == "same":
             height, width = (n + 1 + n % 2 for n in (read.height, read.width))
             self.kept_bytes += FLOAT_BYTES * read.channels * height * width
-        made = _Map(read.channels, -(-read.height // 2), -(-read.width // 2))
+        sides = -(-read.height // 2), -(-read.width // 2)
+        made = _Map(read.channels, *sides, False, *read.seen_by(3, 2))
         self.kept_bytes += INDEX_BYTES * made.numbers
         return made
 

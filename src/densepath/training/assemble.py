@@ -19,9 +19,11 @@ from densepath.errors import LabelMismatchError, RecipeError
 from densepath.images.preprocess import Preprocess
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
+from densepath.training.event_file import import_package
 from densepath.training.images import RunImages, follow_images, open_images, remember
 from densepath.training.loss import Loss
 from densepath.training.network import build_network, open_weights
+from densepath.training.open_board import open_board
 from densepath.training.optimizer import build_optimizer, freeze
 from densepath.training.parts import Training
 from densepath.training.progress import Progress
@@ -35,6 +37,7 @@ from densepath.training.steps.choose import choose_step
 from densepath.training.sync_bn import synchronise
 from densepath.weights.checkpoint import Checkpoint
 
+NO_FOLDER = Path("NO-FOLDER")  # of a trial: nothing is written there
 T = TypeVar("T")
 
 
@@ -50,7 +53,7 @@ class Placement:
 def assemble(
     recipe: Recipe,
     place: Placement,
-    folder: Path,
+    folder: Path | None,
     *,
     resume: bool,
     progress: Progress,
@@ -58,14 +61,18 @@ def assemble(
 ) -> Training:
     """The training of `recipe`, standing where its folder left it.
 
+    Without a folder it is a trial, of which nothing is to be written.
+
     Raises:
         RecipeError: the recipe does not fit the data, the weights or the number of processes.
         DataError, WeightsError, OutputError, UsageError: what it names cannot be used.
     """
     ranks, device = place.ranks, place.device
     with ranks.together(device) as exchange:
-        exchange.value = resume and (folder / STATE_NAME).is_file()
+        exchange.value = resume and folder is not None and (folder / STATE_NAME).is_file()
     goes_on = bool(exchange.values[0])
+    if recipe.logging.tensorboard:
+        import_package()  # a missing one is said before anything is read
     recipe, checkpoint = _settle(recipe, place, folder, resume=resume, goes_on=goes_on)
     images = _in_turn(place, lambda: open_images(recipe))
     data = images.train
@@ -73,7 +80,7 @@ def assemble(
         preprocess = build_preprocess(recipe)
         _check_data(recipe, data, images.judged)
         memory = None
-        if ranks.leads:
+        if ranks.leads and folder is not None:
             memory = remember(images, recipe, folder, checkpoint, goes_on=goes_on)
         network = build_network(recipe, checkpoint, data.class_names, device)
         step = choose_step(recipe, network, start=checkpoint, data=data, device=device)
@@ -82,7 +89,7 @@ def assemble(
         check_batch(recipe, ranks, preprocess.size, len(data), least_images)
         optimizer = build_optimizer(network, recipe.optimizer)
         started = {"processes": ranks.world_size, "device": device.type}
-        run_folder = RunFolder(folder, recipe, preprocess, images, memory, started)
+        run_folder = RunFolder(folder or NO_FOLDER, recipe, preprocess, images, memory, started)
     if is_synced(recipe, ranks):
         synchronise(network, device)
     ema = Ema(network, recipe.ema.decay) if recipe.ema.decay else None
@@ -91,10 +98,10 @@ def assemble(
         if goes_on:
             parts = StateParts(network, optimizer, ema, step.state)
             position = run_folder.load_state(position.num_images, parts)
-        if ranks.leads:
+        if ranks.leads and folder is not None:
             _begin(run_folder, position, progress, resume=resume)
     train_loader, eval_loader = _build_loaders(recipe, place, images, preprocess, least_images)
-    return Training(
+    training = Training(
         recipe=recipe,
         ranks=ranks,
         device=device,
@@ -114,10 +121,14 @@ def assemble(
         stop=stop,
         position=position,
     )
+    with ranks.together(device):
+        if recipe.logging.tensorboard and ranks.leads and folder and not training.is_finished:
+            training.board = open_board(training)
+    return training
 
 
 def _settle(
-    recipe: Recipe, place: Placement, folder: Path, *, resume: bool, goes_on: bool
+    recipe: Recipe, place: Placement, folder: Path | None, *, resume: bool, goes_on: bool
 ) -> tuple[Recipe, Checkpoint | None]:
     """The recipe with nothing left open, and what the network has its first weights of.
 
@@ -132,9 +143,9 @@ def _settle(
     with ranks.together(place.device):
         recipe = resolve(recipe, checkpoint)
         _share_of_batch(recipe, ranks)
-        if goes_on:
+        if folder is not None and goes_on:
             recipe = follow_images(recipe, folder)
-        if ranks.leads:
+        if folder is not None and ranks.leads:
             check_run_folder(folder, recipe, resume=resume)
     return recipe, checkpoint
 

@@ -42,9 +42,29 @@ def calibrate(training: Training) -> bool:
     Raises:
         DatasetError: no image that calibrates could be read.
     """
+    if not show_calibration(training):
+        return True
+    judgement = judge(training)
+    if judgement is None:
+        return False
+    assert judgement.as_float is not None
+    start = StartScores(judgement.summary.top1, judgement.as_float.top1)
+    training.position.start = start
+    if training.ranks.leads:
+        scores = f"top-1 {start.top1:.4f}, as float32 {start.float_top1:.4f}"
+        training.folder.log(f"rounded at the start: {scores}")
+    return True
+
+
+def show_calibration(training: Training) -> bool:
+    """Show the step the batches that it calibrates on; whether there are any.
+
+    Raises:
+        DatasetError: no image that calibrates could be read.
+    """
     step, num_batches = training.step, training.step.batches_to_calibrate
     if not num_batches:
-        return True
+        return False
     batches = agreed_batches(training, training.train_loader.epoch(0))
     for batch, _ in islice(batches, num_batches):
         if len(batch.images):
@@ -56,15 +76,6 @@ def calibrate(training: Training) -> bool:
                 f"{training.recipe.data.source}: no image that calibrates could be read."
             )
     training.ranks.take_leaders(list(step.calibrated))
-    judgement = judge(training)
-    if judgement is None:
-        return False
-    assert judgement.as_float is not None
-    start = StartScores(judgement.summary.top1, judgement.as_float.top1)
-    training.position.start = start
-    if training.ranks.leads:
-        scores = f"top-1 {start.top1:.4f}, as float32 {start.float_top1:.4f}"
-        training.folder.log(f"rounded at the start: {scores}")
     return True
 
 

@@ -49,6 +49,8 @@ def _train_epoch(training: Training) -> bool:
     num_unreadable = 0
     batches = loader.epoch(position.epoch, start_step=position.step)
     for batch, share in agreed_batches(training, batches):
+        if not training.steps_done:
+            training.board.batch(batch)
         if share.num_images:
             take_step(training, batch, share)
         num_unreadable += len(batch.errors)
@@ -75,7 +77,10 @@ def _pulse(training: Training) -> bool:
     position.sums += sums
     training.count_time()
     check_loss(training, sums)
-    training.progress.step(position, training.lr_at(position.step - 1), int(sums.images))
+    lr = training.lr_at(position.step - 1)
+    training.progress.step(position, lr, int(sums.images))
+    if sums.images:
+        training.board.step(training.steps_done, sums.mean_loss, lr)
     if stop:
         training.stop.heed_others()
     if stop or save:
@@ -110,6 +115,7 @@ def _save_state(training: Training) -> None:
         OutputError: it cannot be written.
     """
     check_weights(training, training.network)
+    training.board.flush()
     with training.ranks.together(training.device):
         if training.ranks.leads:
             training.folder.save_state(training.position, training.state_parts)
@@ -145,6 +151,7 @@ def _finish_epoch(training: Training, judgement: Judgement) -> None:
     with training.ranks.together(training.device):
         if training.ranks.leads:
             training.folder.save_epoch(training.kept, position, training.step, is_best=better)
+            training.board.end_epoch(training.steps_done, row)
     _save_state(training)
     if training.ranks.leads:
         training.folder.draw_soon(position)

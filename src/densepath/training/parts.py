@@ -11,6 +11,7 @@ from torch import nn
 from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.mixing import Mixing
 from densepath.models.build import Model
+from densepath.training.board import Board, NoBoard
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
 from densepath.training.epochs import RunningSums
@@ -33,7 +34,8 @@ class Training:
     computes the steps: the step's module, compiled or wrapped for many processes where the recipe
     asks for it. `sums` are those of this process since the last exchange, and `unread` the images
     that it could not read in this epoch, `PATH: REASON` each; `named` are those of all processes
-    that the log has. `least_images` is what BatchNorm needs at a time.
+    that the log has. `least_images` is what BatchNorm needs at a time. `board` is told what
+    happens, in the leading process.
     """
 
     recipe: Recipe
@@ -57,6 +59,7 @@ class Training:
     sums: RunningSums = field(init=False)
     unread: list[str] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
+    board: Board = field(default_factory=NoBoard)
     saved_at: float = field(default_factory=time.monotonic)
     started: float = field(default_factory=time.monotonic)
 
@@ -95,11 +98,14 @@ class Training:
         return self.position.epoch >= self.recipe.epochs
 
     @property
+    def steps_done(self) -> int:
+        """The steps of the whole training that are done."""
+        return self.position.epoch * self.train_loader.steps_per_epoch + self.position.step
+
+    @property
     def share_done(self) -> float:
         """The share of all steps that are done."""
-        steps_per_epoch = self.train_loader.steps_per_epoch
-        done = self.position.epoch * steps_per_epoch + self.position.step
-        return done / (self.recipe.epochs * steps_per_epoch)
+        return self.steps_done / (self.recipe.epochs * self.train_loader.steps_per_epoch)
 
     def lr_at(self, step: int) -> float:
         """The learning rate of that step of the epoch that runs."""

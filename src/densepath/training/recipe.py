@@ -20,6 +20,7 @@ from densepath.training.recipe_sections import (
     DistributedSection,
     EmaSection,
     Index,
+    LoggingSection,
     LossSection,
     ModelSection,
     OptimizerSection,
@@ -61,6 +62,10 @@ _BELONGINGS: tuple[tuple[str, str, dict[str, tuple[str, ...]]], ...] = (
     ),
     ("quantization", "ranges", {"minmax": (), "percentile": ("percentile",)}),
 )
+
+# Sections that came later: written only where they say something, so that recipes of trainings
+# that do without can be read by any densepath.
+YOUNGER_SECTIONS = ("logging",)
 
 
 def _check_belongings(
@@ -104,6 +109,7 @@ class Recipe(Section):
     distributed: DistributedSection = DistributedSection()
     quantization: QuantizationSection = QuantizationSection()
     checkpoint: CheckpointSection = CheckpointSection()
+    logging: LoggingSection = LoggingSection()
 
     @model_validator(mode="after")
     def _holds_together(self) -> Recipe:
@@ -161,5 +167,9 @@ class Recipe(Section):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for YAML and JSON."""
-        return self.model_dump(mode="json")
+        """Plain values for YAML and JSON; of younger sections what an older densepath can read."""
+        values = self.model_dump(mode="json")
+        for name in YOUNGER_SECTIONS:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del values[name]
+        return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,13 +187,22 @@ def find_differences(first: Recipe, second: Recipe) -> list[str]:
     """`optimizer.lr: 0.1 against 0.2` for every field in which two recipes differ."""
     differences = []
     for name in _all_fields():
-        a, b = _value_at(first, name), _value_at(second, name)
+        a, b = value_at(first, name), value_at(second, name)
         if a != b:
             differences.append(f"{name}: {a!r} against {b!r}")
     return differences
 
 
-def _value_at(recipe: Recipe, name: str) -> Any:
+def differing_fields(recipes: Sequence[Recipe]) -> list[str]:
+    """The fields, by full name, that are not alike in all of these recipes."""
+    return [
+        name
+        for name in _all_fields()
+        if any(value_at(recipe, name) != value_at(recipes[0], name) for recipe in recipes)
+    ]
+
+
+def value_at(recipe: Recipe, name: str) -> Any:
     """The value of the field of that full name."""
     value: Any = recipe
     for part in name.split("."):

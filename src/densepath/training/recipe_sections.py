@@ -292,6 +292,14 @@ class QuantizationSection(Section):
     """BatchNorm's: those of the weights, as the deployed graph has them, or of the batches."""
 
 
+class LoggingSection(Section):
+    """What is kept of a training beside its run folder's own files; changes no result."""
+
+    tensorboard: bool = False
+    """Curves, pictures and the recipe for TensorBoard, in `tensorboard/` of the run folder; needs
+    the extra `tensorboard`."""
+
+
 class CheckpointSection(Section):
     """When the state for an exact resume is written, beside the end of every epoch."""
 

@@ -27,6 +27,7 @@ from densepath.images.preprocess import Preprocess
 from densepath.models.build import Model
 from densepath.names import READABLE, check_network_path
 from densepath.outputs import check_folder
+from densepath.training.at_work import LOG_NAME
 from densepath.training.environment import describe_environment
 from densepath.training.epochs import to_csv
 from densepath.training.images import PLACES, Memory, RunImages
@@ -290,7 +291,7 @@ class RunFolder:
         """
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
-            with (self.path / "train.log").open("a", encoding="utf-8", errors=READABLE) as file:
+            with (self.path / LOG_NAME).open("a", encoding="utf-8", errors=READABLE) as file:
                 file.writelines(f"{stamp} {line}\n" for line in message.split("\n"))
         except OSError as error:
-            raise OutputError(f"cannot write {self.path / 'train.log'}: {error}") from error
+            raise OutputError(f"cannot write {self.path / LOG_NAME}: {error}") from error

@@ -185,6 +185,20 @@ def read_state(path: Path, parts: StateParts) -> Position:
         raise CheckpointError(f"{path} is damaged or of another training: {error}") from error
 
 
+def read_num_images(path: Path) -> list[int]:
+    """How many images the training of this state has, without reading its tensors.
+
+    Raises:
+        CheckpointError: no state, or a damaged one.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            values = json.loads((file.metadata() or {})[METADATA_KEY])
+        return [int(count) for count in values["position"]["num_images"]]
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put these tensors into the optimiser's slots (momentum, moments, steps)."""
     slots: dict[int, dict[str, Tensor]] = {}

@@ -17,8 +17,12 @@ from densepath.training.parts import Training
 from densepath.training.shares import StepShare
 
 
-def take_step(training: Training, batch: Batch, share: StepShare) -> None:
+def take_step(
+    training: Training, batch: Batch, share: StepShare, *, lr: float | None = None
+) -> None:
     """Move the weights once, against the mean gradient of all processes' images.
+
+    The learning rate is `lr`, by default the schedule's.
 
     Each process adds up the loss of its own images, so that processes with fewer readable
     images weigh less. DistributedDataParallel averages gradients over processes; the factor
@@ -27,7 +31,7 @@ def take_step(training: Training, batch: Batch, share: StepShare) -> None:
     """
     recipe, position, ranks = training.recipe, training.position, training.ranks
     torch.manual_seed(_draw_seed(recipe.seed, position.epoch, position.step, ranks.rank))
-    set_learning_rate(training.optimizer, training.lr_at(position.step))
+    set_learning_rate(training.optimizer, training.lr_at(position.step) if lr is None else lr)
     training.step.begin(training.share_done)
     images = batch.images.to(training.device, non_blocking=True)
     targets = batch.targets.to(training.device, non_blocking=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import torch
 
 from densepath.choices import ProgressStyle
-from densepath.errors import UsageError
+from densepath.errors import DensepathError, DivergedError, OutputError, UsageError
 from densepath.training.allocator import keep_freed_memory
 from densepath.training.assemble import Placement, assemble
+from densepath.training.at_work import at_work
 from densepath.training.distributed import (
     Ranks,
     find_ranks,
@@ -132,7 +134,7 @@ def train(
         given = gather_fields(settings or {}, data, epochs)
         planned, folder, resume = plan(subject, recipe, given, output, resume=resume, qat=qat)
         place = Placement(
-            ranks, pick_device(device, ranks), _pick_workers(workers, ranks.local_size)
+            ranks, pick_device(device, ranks), pick_workers(workers, ranks.local_size)
         )
     view = make_progress(progress, planned.epochs, leads=ranks.leads)
     try:
@@ -181,12 +183,34 @@ def _train(
     with stop, process_group(ranks, place.device), torch.random.fork_rng(devices):
         training = assemble(recipe, place, folder, resume=resume, progress=view, stop=stop)
         already_finished = training.is_finished
-        run(training)
+        with at_work(folder) if ranks.leads and not already_finished else nullcontext():
+            _run_to_the_end(training)
         stop.waits_for = "this training is written"
         return _conclude(training, already_finished=already_finished)
 
 
-def _pick_workers(workers: int | None, local_size: int) -> int:
+def _run_to_the_end(training: Training) -> None:
+    """Run the training; an error that ends it stands in the log, too.
+
+    Raises:
+        DensepathError: what `run` raises.
+    """
+    try:
+        training.board.begin()
+        run(training)
+        if training.is_finished:
+            training.board.end(training.steps_done)
+    except DensepathError as error:
+        if training.ranks.leads:
+            how = "diverged" if isinstance(error, DivergedError) else "failed"
+            with suppress(OutputError):
+                training.folder.log(f"{how}: {' '.join(str(error).split())}")
+        raise
+    finally:
+        training.board.close()
+
+
+def pick_workers(workers: int | None, local_size: int) -> int:
     """The loading processes: as asked; else the cores beyond the two that compute.
 
     Raises:

@@ -73,7 +73,7 @@ def test_inference_yml_says_preprocessing_and_labels():
     assert (way.size, way.resize_short, way.interpolation) == ((64, 64), 72, "cv2_bilinear")
     assert (way.side_rounding, way.crop_rounding) == ("round", "floor")
     assert way.mean == (0.485, 0.456, 0.406)
-    assert checkpoint.provenance["preprocess"] == "its inference.yml"
+    assert checkpoint.provenance["preprocess"] == "what its inference.yml says"
     assert not checkpoint.multi_label
 
 

@@ -126,7 +126,7 @@ def _tensors_of(program: Path) -> Path:
         return beside
     raise WeightsError(
         f"{program} is the program alone; its tensors, {beside.name}, are not beside it. Name "
-        "that file by --weights."
+        "that file: `densepath import`, convert and quantize have --weights for it."
     )
 
 

@@ -136,7 +136,7 @@ def _preprocess(config: Config, network: StructuredNetwork) -> Preprocess | None
 def _said_by(config: Config, parts: Parts) -> str:
     """Where the preprocessing is from, in words."""
     if config.preprocess is not None and parts.config is not None:
-        return f"its {parts.config.name}"
+        return f"what its {parts.config.name} says"
     return "guessed: what PaddleClas's weights usually take, at the size in the file"
 
 

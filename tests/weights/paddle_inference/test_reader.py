@@ -133,6 +133,16 @@ def test_a_damaged_inference_yml_is_refused(folder, text):
         quietly(folder)
 
 
+def test_aliases_that_unfold_without_end_are_refused(folder):
+    bomb = "a0: &a0 [x, x]\n" + "".join(
+        f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 64)
+    )
+    for text in (f"{bomb}PostProcess: {{Topk: {{label_list: *a63}}}}", "PreProcess: &a [*a]"):
+        (folder / "inference.yml").write_text(text)
+        with pytest.raises(WeightsError, match="its aliases unfold to more than"):
+            quietly(folder)
+
+
 def test_impossible_values_of_inference_yml_are_refused(folder):
     text = (folder / "inference.yml").read_text()
     for old, new in (("scale: 0.00392157", "scale: 1/0"), ("size: 64", "size: -3")):

@@ -17,7 +17,7 @@ import yaml
 from densepath.errors import UsageError, WeightsError
 from densepath.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess
 
-MOST_BYTES = 16 << 20
+MOST_BYTES, MOST_VALUES = 16 << 20, 1_000_000
 _IMAGENET_LIST = "imagenet1k_label_list.txt"
 _MULTI_LABEL = "MultiLabelThreshOutput"
 # What decides nothing: how arrays are laid out, and where answers are written.
@@ -61,6 +61,7 @@ def read_config(path: Path, size: tuple[int, int] | None) -> InferenceConfig:
     config = InferenceConfig()
     try:
         document = yaml.safe_load(path.read_bytes())
+        _check_unfolded(document)
         way = _section(document, "PreProcess").get("transform_ops") or []
         answers = _section(document, "PostProcess")
         if way:
@@ -84,6 +85,24 @@ def read_config(path: Path, size: tuple[int, int] | None) -> InferenceConfig:
         raise WeightsError(f"{path}: {error}") from error
     config.notes = [f"{path.name}: {note}" for note in config.notes]
     return config
+
+
+def _check_unfolded(document: Any) -> None:
+    """Raise unless the document is small, written out without aliases.
+
+    Raises:
+        ValueError: a few lines of aliases unfold to more than any memory, or to a circle.
+    """
+    waiting, count = [document], 0
+    while waiting:
+        one = waiting.pop()
+        count += 1
+        if count > MOST_VALUES:
+            raise ValueError(f"its aliases unfold to more than {MOST_VALUES:,} values")
+        if isinstance(one, dict):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | set):
+            waiting += one
 
 
 def _section(document: Any, name: str) -> Mapping[str, Any]:

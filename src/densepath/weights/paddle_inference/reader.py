@@ -22,7 +22,8 @@ from densepath.weights.paddle_inference.program import PaddleProgram
 from densepath.weights.published import habits
 from densepath.weights.structure.network import StructuredNetwork, network_of
 
-FORMS = {".json": "Paddle 3", ".pdmodel": "Paddle 2"}
+# The largest program of the ten models has 1 MB.
+MOST_PROGRAM_BYTES = 64 << 20
 
 
 def read(path: Path, request: ImportRequest) -> Imported:
@@ -82,6 +83,8 @@ def _read_program(path: Path) -> PaddleProgram:
         WeightsError: it is damaged, or no program.
     """
     start = start_of(path)
+    if path.stat().st_size > MOST_PROGRAM_BYTES:
+        raise WeightsError(f"{path} has more than {MOST_PROGRAM_BYTES:,} bytes; a program has few.")
     if not (pir.is_pir(start) or pdmodel.is_pdmodel(start)):
         raise WeightsError(f"{path} is no program of Paddle: neither a .pdmodel nor a .json of it.")
     reader = pir if pir.is_pir(start) else pdmodel

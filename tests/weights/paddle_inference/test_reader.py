@@ -188,6 +188,14 @@ def test_an_operator_that_no_network_here_has_is_named(folder):
         quietly(changed_json(folder, change))
 
 
+def test_a_program_that_was_optimised_for_one_processor_is_refused(folder):
+    def change(operators):
+        next(one for one in operators if one["#"] == "1.relu")["#"] = "onednn_op.relu"
+
+    with pytest.raises(WeightsError, match=r"one kind of processor \(onednn_op\.relu\); name the"):
+        quietly(changed_json(folder, change))
+
+
 def test_a_tensor_that_no_layer_uses_is_refused(folder):
     def change(operators):
         place = next(i for i, one in enumerate(operators) if one["#"] == "1.matmul")

@@ -19,6 +19,8 @@ from densepath.errors import WeightsError
 from densepath.weights.paddle_inference.pdmodel import MOST_OPERATORS
 from densepath.weights.paddle_inference.program import PaddleOperator, PaddleProgram
 
+_ONEDNN = "onednn_op"
+_ABSENT = "%0"  # an input that an operator may have, and has not
 _MAGIC = b'"pir"'
 
 
@@ -143,6 +145,11 @@ class _Reader:
     def _operator(self, operator: Mapping[str, Any]) -> PaddleOperator | None:
         """An operator of Paddle 2's vocabulary; None where it is kept in another way."""
         dialect, _, word = str(operator["#"]).rpartition(".")
+        if dialect == _ONEDNN:
+            raise WeightsError(
+                f"Paddle Inference has optimised it for one kind of processor ({operator['#']}); "
+                "name the model that export_model.py wrote"
+            )
         outputs = operator["O"] if isinstance(operator["O"], list) else [operator["O"]]
         for result in outputs:
             self._remember(result)
@@ -186,6 +193,8 @@ class _Reader:
         named: dict[str, list[str]] = {}
         values = {form.renamed.get(name, name): value for name, value in attributes.items()}
         for parameter, value in zip(form.inputs, inputs, strict=False):
+            if value == _ABSENT:
+                continue
             if parameter.startswith("@"):
                 values[parameter[1:]] = self.constants.get(value)
             else:

@@ -9,6 +9,7 @@ torchvision 0.28 `models/densenet.py`; PaddleClas 2.6 `ppcls/arch/backbone/model
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from dataclasses import dataclass
@@ -127,6 +128,13 @@ TIMM_DPN_INPUT = _pillow(0.875, mean=DPN_MEAN, std=DPN_STD)
 TORCHVISION_INPUT = _pillow(0.875, "bilinear")
 PADDLE_INPUT = _opencv("round")
 MINDCV_INPUT = _opencv("truncate")
+# Red first; shicai's DenseNet-Caffe, README: mean 103.94, 116.78, 123.68 and scale 0.017 of blue
+# first.
+CAFFE_INPUT = dataclasses.replace(
+    _opencv("truncate"),
+    mean=(123.68 / 255, 116.78 / 255, 103.94 / 255),
+    std=(1 / (0.017 * 255),) * 3,
+)
 
 # fmt: off
 # tag                     top-1   top-5   preprocessing
@@ -288,6 +296,8 @@ class Habit:
 HABITS: dict[str, Habit] = {
     "paddle": Habit("PaddleClas's", PADDLE_INPUT, PADDLE_DPN),
     "mindcv": Habit("MindCV's", MINDCV_INPUT, MINDCV_DPN),
+    # Blue first in the file, and turned when it is imported: `weights/caffe/reader.py`.
+    "caffe": Habit("Caffe's", CAFFE_INPUT),
     "pytorch": Habit(
         "torchvision's DenseNet",
         TORCHVISION_INPUT,

@@ -38,6 +38,8 @@ def read(path: Path, request: ImportRequest) -> Imported:
     graph = read_graph(model, path)
     network = network_of(graph, str(path))
     written_by = " ".join(filter(None, (model.producer_name, model.producer_version)))
+    # Paddle2ONNX names no producer, but its graph "PaddlePaddle Graph in PIR mode".
+    written_by = written_by or model.graph.name
     origin = next((own for word, own in PRODUCERS.items() if word in written_by.lower()), "pytorch")
     tensors = {name: torch.from_numpy(array.copy()) for name, array in network.tensors.items()}
     notes = [f"{note}." for note in network.notes]

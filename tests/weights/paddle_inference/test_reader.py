@@ -73,7 +73,7 @@ def test_inference_yml_says_preprocessing_and_labels():
     assert (way.size, way.resize_short, way.interpolation) == ((64, 64), 72, "cv2_bilinear")
     assert (way.side_rounding, way.crop_rounding) == ("round", "floor")
     assert way.mean == (0.485, 0.456, 0.406)
-    assert checkpoint.provenance["preprocess"] == "its inference.yml"
+    assert checkpoint.provenance["preprocess"] == "what its inference.yml says"
     assert not checkpoint.multi_label
 
 
@@ -131,6 +131,16 @@ def test_a_damaged_inference_yml_is_refused(folder, text):
     (folder / "inference.yml").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(WeightsError, match=r"inference\.yml"):
         quietly(folder)
+
+
+def test_aliases_that_unfold_without_end_are_refused(folder):
+    bomb = "a0: &a0 [x, x]\n" + "".join(
+        f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 64)
+    )
+    for text in (f"{bomb}PostProcess: {{Topk: {{label_list: *a63}}}}", "PreProcess: &a [*a]"):
+        (folder / "inference.yml").write_text(text)
+        with pytest.raises(WeightsError, match="its aliases unfold to more than"):
+            quietly(folder)
 
 
 def test_impossible_values_of_inference_yml_are_refused(folder):

@@ -6,7 +6,7 @@ extra `onnx`; nothing is executed, and ONNX Runtime is not needed.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,24 @@ def load_model(path: Path) -> ModelProto:
         ) from error
     if not model.graph.node:
         raise WeightsError(f"{path} is an ONNX file without a graph.")
+    if not all(isinstance(text, str) for text in _texts(model)):
+        raise WeightsError(f"{path} is a damaged ONNX file: a name in it is no text.")
     return model
+
+
+def _texts(model: ModelProto) -> Iterator[object]:
+    """All names in a model; protobuf gives those that are no text as bytes."""
+    graph = model.graph
+    yield from (model.producer_name, model.producer_version, graph.name)
+    yield from (one.domain for one in model.opset_import)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.t.name)
+    yield from (value.name for value in (*graph.input, *graph.output))
+    for tensor in graph.initializer:
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
 
 
 def _check_float(graph: GraphProto, path: Path) -> None:

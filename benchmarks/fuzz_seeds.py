@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import onnx
 import torch
 from PIL import Image, features
 from safetensors import safe_open
@@ -97,6 +98,8 @@ def kinds(mark: Path) -> dict[str, Kind]:
         "pdmodel": Kind(_inference("dpn/inference.pdmodel"), _read_program_of_paddle),
         "pir": Kind(_inference("dpn/inference.json"), _read_program_of_paddle, text=True),
         "pdiparams": Kind(_inference("densenet/inference.pdiparams"), _read_tensors_of_paddle),
+        "onnx": Kind([*_parity("onnx/*.onnx"), _external_onnx()], _import_found),
+        "caffemodel": Kind(_parity("caffe/*.caffemodel"), _import_found),
         "inference.yml": Kind(_inference("*/inference.yml"), _read_inference_yml, text=True),
         "safetensors": Kind(_safetensors(), _read_safetensors),
         "description": Kind([_description()], _read_described, text=True),
@@ -227,6 +230,29 @@ def _ckpt() -> list[bytes]:
         tensor = shape + _field(2, kind.encode()) + _field(3, content)
         values += _field(1, _field(1, tag.encode()) + _field(2, tensor))
     return [values, values + b"crc_num" + zlib.crc32(values).to_bytes(10, "big")]
+
+
+def _parity(pattern: str) -> list[bytes]:
+    """Small files that other programs wrote."""
+    return [path.read_bytes() for path in sorted(INFERENCE.parent.glob(pattern))]
+
+
+def _external_onnx() -> bytes:
+    """An ONNX file whose tensors lie in other files, some of them elsewhere."""
+    model = onnx.load_from_string(_parity("onnx/torchvision-densenet.dynamo.onnx")[0])
+    for tensor, location in zip(
+        model.graph.initializer, ("case", "../case", "/dev/zero", "/etc/passwd"), strict=False
+    ):
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", location), ("offset", "16"), ("length", "1024")):
+            tensor.external_data.add(key=key, value=value)
+    return model.SerializeToString()
+
+
+def _import_found(path: Path) -> None:
+    """Whatever its structure says that it is."""
+    import_weights(path)
 
 
 def _inference(pattern: str) -> list[bytes]:

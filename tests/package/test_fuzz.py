@@ -39,7 +39,8 @@ def table(fuzz, mark):
 
 
 KINDS = ["images", "pth", "pdparams", "ckpt", "safetensors", "description", "labels", "list",
-         "table", "recipe", "manifest", "program", "pdmodel", "pir", "pdiparams",
+         "table", "recipe", "manifest", "program", "pdmodel", "pir", "pdiparams", "onnx",
+         "caffemodel",
          "inference.yml"]  # fmt: skip
 
 

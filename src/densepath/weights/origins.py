@@ -16,6 +16,7 @@ from densepath.bundle.formats import named
 from densepath.errors import WeightsError
 from densepath.files import missing
 from densepath.names import check_network_path
+from densepath.weights.caffe.model import is_caffe
 from densepath.weights.imported import Imported, ImportRequest
 from densepath.weights.paddle_inference.files import is_part
 
@@ -90,6 +91,21 @@ def _is_paddle_inference(path: Path, start: bytes) -> bool:
     return is_part(path, start)
 
 
+def _is_onnx(path: Path, start: bytes) -> bool:
+    """Whether it begins as an ONNX model does: the IR version, then a text or the graph."""
+    return (
+        len(start) > 2
+        and start[0] == 0x08
+        and 0 < start[1] < 0x80
+        and start[2] in (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)
+    )
+
+
+def _is_caffe(path: Path, start: bytes) -> bool:
+    """Whether it begins with a network's name, if it has one, and then a layer or an input."""
+    return is_caffe(start)
+
+
 def _is_mindspore(path: Path, start: bytes) -> bool:
     """Whether it begins with field 1, of bytes: the first value of a MindSpore checkpoint."""
     return start[:1] == b"\x0a"
@@ -138,6 +154,25 @@ ORIGINS: dict[str, Origin] = {
             "readers of Paddle's protobuf programs, PIR JSON and tensors; the network is found by "
             "its structure. Any of the files, or their folder, with its `inference.yml`",
             folder=True,
+        ),
+        Origin(
+            "onnx",
+            "an ONNX file",
+            (".onnx",),
+            "PyTorch, Paddle2ONNX, the ONNX zoo",
+            _is_onnx,
+            "densepath.weights.onnx_files.reader:read",
+            "the package `onnx` decodes it; the network is found by its structure, whatever its "
+            "names, also with its tensors in files beside it",
+        ),
+        Origin(
+            "caffe",
+            "a Caffe model",
+            (".caffemodel",),
+            "Caffe",
+            _is_caffe,
+            "densepath.weights.caffe.reader:read",
+            "a reader of Caffe's protobuf messages; the network is found by its layers' structure",
         ),
         Origin(
             "mindspore",

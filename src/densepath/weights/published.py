@@ -9,6 +9,7 @@ torchvision 0.28 `models/densenet.py`; PaddleClas 2.6 `ppcls/arch/backbone/model
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from dataclasses import dataclass
@@ -132,6 +133,13 @@ MINDCV_INPUT = _opencv("truncate")
 XRAY_INPUT = Preprocess(size=(224, 224), resize_short=224, mean=(0.5,), std=(1 / 2048,))
 # MONAI has no one habit; its tutorials scale values to 0…1, and resize to the network's size.
 MONAI_INPUT = Preprocess(size=(224, 224), mean=(0.0,), std=(1.0,))
+# Red first; shicai's DenseNet-Caffe, README: mean 103.94, 116.78, 123.68 and scale 0.017 of blue
+# first.
+CAFFE_INPUT = dataclasses.replace(
+    _opencv("truncate"),
+    mean=(123.68 / 255, 116.78 / 255, 103.94 / 255),
+    std=(1 / (0.017 * 255),) * 3,
+)
 
 # fmt: off
 # tag                     top-1   top-5   preprocessing
@@ -293,6 +301,8 @@ class Habit:
 HABITS: dict[str, Habit] = {
     "paddle": Habit("PaddleClas's", PADDLE_INPUT, PADDLE_DPN),
     "mindcv": Habit("MindCV's", MINDCV_INPUT, MINDCV_DPN),
+    # Blue first in the file, and turned when it is imported: `weights/caffe/reader.py`.
+    "caffe": Habit("Caffe's", CAFFE_INPUT),
     "pytorch": Habit(
         "torchvision's DenseNet",
         TORCHVISION_INPUT,

@@ -6,13 +6,13 @@ extra `onnx`; nothing is executed, and ONNX Runtime is not needed.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from densepath.errors import MissingPackageError, WeightsError
-from densepath.weights.onnx_operators import TO_NCHW, Translation
-from densepath.weights.onnx_tensors import Constants
+from densepath.weights.onnx_files.operators import TO_NCHW, Translation
+from densepath.weights.onnx_files.tensors import Constants
 from densepath.weights.structure.graph import Graph
 
 if TYPE_CHECKING:
@@ -27,27 +27,13 @@ PIXELS_NOTE = "its input takes pixels from 0 to 255"
 NHWC_NOTE = "its input is [N, height, width, channels]; a network here takes the channels first"
 
 
-def is_onnx(path: Path, start: bytes) -> bool:
-    """Whether a file that begins with `start` is an ONNX model: its IR version comes first."""
-    # ModelProto: field 1, a number of one byte; then field 2 to 8 of bytes, or the graph (7).
-    return (
-        len(start) > 2
-        and start[0] == 0x08
-        and 0 < start[1] < 0x80
-        and start[2] in (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)
-    )
-
-
-def read_graph(path: Path) -> Graph:
-    """The graph of an ONNX file.
+def read_graph(model: ModelProto, path: Path) -> Graph:
+    """The graph of the model in a file.
 
     Raises:
-        MissingPackageError: the package `onnx` is not installed.
         UnsafeFileError: it asks for a file outside its folder.
-        KeyMismatchError: it is an INT8 model, or has operators that no layer here has.
-        WeightsError: it is no ONNX file, or damaged.
+        WeightsError: it is quantised, or damaged.
     """
-    model = load_model(path)
     if model.functions:
         raise WeightsError(
             f"{path} has {len(model.functions)} functions of its own; write them out first: "
@@ -88,7 +74,24 @@ def load_model(path: Path) -> ModelProto:
         ) from error
     if not model.graph.node:
         raise WeightsError(f"{path} is an ONNX file without a graph.")
+    if not all(isinstance(text, str) for text in _texts(model)):
+        raise WeightsError(f"{path} is a damaged ONNX file: a name in it is no text.")
     return model
+
+
+def _texts(model: ModelProto) -> Iterator[object]:
+    """All names in a model; protobuf gives those that are no text as bytes."""
+    graph = model.graph
+    yield from (model.producer_name, model.producer_version, graph.name)
+    yield from (one.domain for one in model.opset_import)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.t.name)
+    yield from (value.name for value in (*graph.input, *graph.output))
+    for tensor in graph.initializer:
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
 
 
 def _check_float(graph: GraphProto, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from densepath.errors import KeyMismatchError, WeightsError
-from densepath.weights.onnx_tensors import Constants
+from densepath.weights.onnx_files.tensors import Constants
 from densepath.weights.structure.attributes import SAME, misfit
 from densepath.weights.structure.graph import REFUSED, Node
 

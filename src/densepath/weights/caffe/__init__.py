@@ -1,0 +1,1 @@
+"""Caffe's `.caffemodel` files: their layers and blobs, and the graph that they make."""

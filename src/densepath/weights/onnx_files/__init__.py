@@ -1,0 +1,1 @@
+"""ONNX files of any exporter: tensors, operators, and the graph that they make."""

@@ -127,6 +127,12 @@ TIMM_DPN_INPUT = _pillow(0.875, mean=DPN_MEAN, std=DPN_STD)
 TORCHVISION_INPUT = _pillow(0.875, "bilinear")
 PADDLE_INPUT = _opencv("round")
 MINDCV_INPUT = _opencv("truncate")
+# GluonCV 0.10 `scripts/classification/imagenet/verify_pretrained.py`: Resize(256) keeping the
+# ratio and CenterCrop(224), both of MXNet 1.9 `image.py`, which calls OpenCV.
+GLUON_INPUT = _opencv("truncate")
+# Keras 3.15: `preprocess_input` in the mode "torch" after the resize of
+# `image_dataset_from_directory`, straight to the size, bilinear and not antialiased.
+KERAS_INPUT = Preprocess(size=(224, 224), interpolation="cv2_bilinear")
 
 # fmt: off
 # tag                     top-1   top-5   preprocessing
@@ -294,6 +300,9 @@ HABITS: dict[str, Habit] = {
         dpn_owner="timm's DPN",
         dpn_preprocess=TIMM_DPN_INPUT,
     ),
+    "keras": Habit("Keras's", KERAS_INPUT),
+    "gluon": Habit("Gluon's", GLUON_INPUT),
+    "mxnet": Habit("the DPN authors'", TIMM_DPN_INPUT),
 }
 
 

@@ -17,7 +17,7 @@ CPP := $(wildcard src/densepath/kernels/*.?pp src/densepath/npu/firmware/*.cc \
 # Nobody is asked for news of the tools themselves: docs/dependencies.md, "Telemetry".
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install install-npu demo test test-slow test-npu mutants lint format cpp web dist clean
+.PHONY: install install-npu demo demo-npu test test-slow test-npu mutants lint format cpp web dist clean
 
 install: .venv/.installed
 
@@ -36,6 +36,10 @@ install-npu: .venv/.installed-npu
 
 demo: install
 	$(BIN)/python examples/demo.py
+
+# From Paddle's X.pdmodel and X.pdiparams to a profile of an NPU; MODEL and DATA name others.
+demo-npu: install-npu
+	$(BIN)/python examples/demo_npu.py $(MODEL) $(if $(DATA),--data $(DATA)) $(DEMO)
 
 # The fast tier: all but what is marked `slow`. CONTRIBUTING.md
 test: install
@@ -82,4 +86,4 @@ web:
 	cd deploy/web && npm ci && npm run build
 
 clean:
-	rm -rf .venv demo-output build dist deploy/web/node_modules deploy/web/vendor
+	rm -rf .venv demo-output demo-npu-output build dist deploy/web/node_modules deploy/web/vendor

@@ -49,8 +49,10 @@ from densepath.weights.checkpoint_file import METADATA_KEY
 from densepath.weights.import_file import import_weights
 from densepath.weights.match import is_weight
 from densepath.weights.paddle import STRUCTURE_KEY
+from densepath.weights.paddle_inference.config import read_config
 
 MODEL = "densenet_bc_22_12"
+INFERENCE = Path(__file__).parents[1] / "tests" / "parity" / "files" / "paddle_inference"
 TORCH_FILES = Path(__file__).parents[1] / "tests" / "parity" / "torch_files"
 WHOLE = (
     *("torchxrayvision_densenet121_some.pt", "torchxrayvision_densenet121_legacy.pt"),
@@ -103,6 +105,10 @@ def kinds(mark: Path) -> dict[str, Kind]:
         "programs": Kind(_programs(), _import_any, repair=_zip_with_checksums),
         "pdparams": Kind(_pdparams(command), _import),
         "ckpt": Kind(_ckpt(), _import),
+        "pdmodel": Kind(_inference("dpn/inference.pdmodel"), _read_program_of_paddle),
+        "pir": Kind(_inference("dpn/inference.json"), _read_program_of_paddle, text=True),
+        "pdiparams": Kind(_inference("densenet/inference.pdiparams"), _read_tensors_of_paddle),
+        "inference.yml": Kind(_inference("*/inference.yml"), _read_inference_yml, text=True),
         "safetensors": Kind(_safetensors(), _read_safetensors),
         "description": Kind([_description()], _read_described, text=True),
         "labels": Kind(_label_files(), read_label_names, text=True),
@@ -257,6 +263,29 @@ def _ckpt() -> list[bytes]:
         tensor = shape + _field(2, kind.encode()) + _field(3, content)
         values += _field(1, _field(1, tag.encode()) + _field(2, tensor))
     return [values, values + b"crc_num" + zlib.crc32(values).to_bytes(10, "big")]
+
+
+def _inference(pattern: str) -> list[bytes]:
+    """Parts of the small inference models that Paddle wrote."""
+    return [path.read_bytes() for path in sorted(INFERENCE.glob(pattern))]
+
+
+def _read_program_of_paddle(path: Path) -> None:
+    """A program with the tensors that it was written with."""
+    import_weights(path, weights=INFERENCE / "dpn" / "inference.pdiparams")
+
+
+def _read_tensors_of_paddle(path: Path) -> None:
+    """A file of tensors with its program, and alone."""
+    with contextlib.suppress(DensepathError):
+        import_weights(path)
+    import_weights(INFERENCE / "densenet" / "inference.pdmodel", weights=path)
+
+
+def _read_inference_yml(path: Path) -> None:
+    """A model's folder with that description."""
+    read_config(path, None)
+    read_config(path, (64, 64))
 
 
 def _safetensors() -> list[bytes]:

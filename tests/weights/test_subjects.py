@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -354,3 +355,30 @@ def test_a_name_given_alone_is_not_taken_letter_by_letter(here, tmp_path):
         densepath.measure_ladder("runs/cfiar", "digits")
     with pytest.raises(UsageError, match="labels is the text 'abc'"):
         densepath.import_weights(here / "weights/best.safetensors", TINY, labels="abc")
+
+
+PADDLE = Path(__file__).parents[1] / "parity" / "files" / "paddle_inference"
+
+
+def test_a_file_of_another_system_is_a_subject_and_what_is_guessed_is_said(caplog, tmp_path):
+    path = tmp_path / "theirs.pth"
+    torch.save(build_model(TINY, num_classes=2).state_dict(), path)
+    opened = open_checkpoint(path)
+    assert (opened.spec.name, opened.num_classes) == (TINY, 2)
+    assert f"{path}: PyTorch weights, {TINY}, 2 classes." in caplog.messages
+    assert f"{path}: preprocessing guessed: the model's own size" in caplog.text
+
+
+def test_a_folder_of_another_system_is_a_subject(caplog):
+    opened = open_checkpoint(PADDLE / "dpn")
+    assert opened.labels == ["ant", "bee", "cat", "dog", "elk"]
+    assert "a PaddleClas inference model of Paddle 3" in caplog.text
+    assert "guessed" not in caplog.text
+    images = np.zeros((1, 64, 64, 3), np.uint8)
+    assert densepath.load(PADDLE / "dpn" / "inference.pdmodel", engine="eager").predict(images)
+
+
+def test_tensors_that_are_not_called_like_their_program_are_named(tmp_path):
+    program = shutil.copy(PADDLE / "dpn" / "inference.pdmodel", tmp_path / "a.pdmodel")
+    tensors = shutil.copy(PADDLE / "dpn" / "inference.pdiparams", tmp_path / "b.pdiparams")
+    assert open_checkpoint(program, weights=tensors).num_classes == 5

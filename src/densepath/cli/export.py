@@ -28,7 +28,8 @@ def export(
         str,
         typer.Argument(
             metavar="SUBJECT",
-            help="A published name, a checkpoint file, a run folder or a bundle with torch.",
+            help="A published name, a checkpoint file, a run folder, a bundle with torch, or a "
+            "file of another system.",
         ),
     ],
     output: options.BundleFolder,

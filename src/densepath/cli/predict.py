@@ -32,7 +32,8 @@ def predict(
         str,
         typer.Argument(
             metavar="SUBJECT",
-            help="A bundle, a published name, a checkpoint file or a run folder.",
+            help="A bundle, a published name, a checkpoint file, a run folder, or a file of "
+            "another system.",
         ),
     ],
     paths: Annotated[

@@ -24,7 +24,8 @@ def quantize(
         str,
         typer.Argument(
             metavar="SUBJECT",
-            help="A run folder, a checkpoint file, a published name or a bundle with torch.",
+            help="A run folder, a checkpoint file, a published name, a bundle with torch, or a "
+            "file of another system, as X.pdmodel.",
         ),
     ],
     output: options.BundleFolder,
@@ -74,6 +75,7 @@ def quantize(
             show_default=False,
         ),
     ] = None,
+    weights: options.TensorsFile = None,
     settings: DataSettings = None,
     opset: options.Opset = None,
     seed: Annotated[int, typer.Option(help="Draws the images.")] = 0,
@@ -103,6 +105,7 @@ def quantize(
             keep_float="auto" if kept == ["auto"] else kept,
             sensitivity=sensitivity,
             functions=functions,
+            weights=weights,
             reading=read_data_fields(settings),
             opset=opset,
             seed=seed,

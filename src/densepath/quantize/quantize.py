@@ -59,6 +59,7 @@ def quantize(
     keep_float: KeepFloat = (),
     sensitivity: bool = False,
     functions: str | Path | None = None,
+    weights: str | Path | None = None,
     reading: Mapping[str, Any] | None = None,
     opset: int | None = None,
     seed: int = 0,
@@ -69,7 +70,7 @@ def quantize(
 
     Args:
         subject: a checkpoint, or what `open_checkpoint` takes: a run folder, a published name, a
-            bundle with the format torch.
+            bundle with the format torch, a file of another system.
         output: a new folder; with `overwrite` it may be an old bundle.
         data: images like those to come: a data set (its training split), or a folder, zip archive
             or list of images.
@@ -83,6 +84,7 @@ def quantize(
         sensitivity: measure what 8 bits do to each layer, and draw it.
         functions: a Python file with a function `preprocess` or `evaluate`, see
             `user_functions.py`.
+        weights: the file of a foreign subject's tensors, as `import_weights` takes it.
         reading: fields of DataOptions, such as a table's columns; with any of them `data` is a
             data set.
         opset: ONNX's set of operators, as in the export.
@@ -103,7 +105,7 @@ def quantize(
     opset = check_opset(opset, list(forms))
     methods = {name: choose_methods(name, form, method) for name, form in forms.items()}
     own = load_user_functions(functions) if functions is not None else UserFunctions()
-    checkpoint = open_checkpoint(subject)
+    checkpoint = open_checkpoint(subject, weights=weights)
     if keep_float != "auto":
         keep_float = several(keep_float)
         choose_layers(checkpoint.spec, keep_float)

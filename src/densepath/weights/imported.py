@@ -49,7 +49,7 @@ class Imported:
         labels: the class names; None where the file has none.
         preprocess: the way from an image to the input; None where the file does not say, which
             leaves it to the origin's habit.
-        preprocess_from: what says the preprocessing, in words, as "its inference.yml".
+        preprocess_from: what says the preprocessing, in words, as "what its inference.yml says".
         multi_label: every class is a yes or no of its own.
         thresholds: of a multi-label network, from which probability on a class is there.
         notes: what was left aside, guessed or fallen back to, in sentences.

@@ -17,6 +17,7 @@ from densepath.errors import WeightsError
 from densepath.files import missing
 from densepath.names import check_network_path
 from densepath.weights.imported import Imported, ImportRequest
+from densepath.weights.paddle_inference.files import is_part
 
 MAX_BYTES = 4 << 30  # the largest published file of these families has 350 MB
 START_BYTES = 512
@@ -29,7 +30,6 @@ _MISTAKEN = (
     (b"<", "a web page, not weights: the download answered with an error or a login page"),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),
     (b"\x89HDF", "an HDF5 file, as of Keras; only PyTorch, Paddle and MindSpore files are read"),
-    (b"\0", "in Paddle's binary form: save it again with paddle.save(layer.state_dict(), ...)"),
 )
 
 
@@ -90,6 +90,11 @@ def _is_pickle(path: Path, start: bytes) -> bool:
     return start[:1] == b"\x80"
 
 
+def _is_paddle_inference(path: Path, start: bytes) -> bool:
+    """Whether it is a Paddle program, its tensors, or a folder with a program."""
+    return is_part(path, start)
+
+
 def _is_mindspore(path: Path, start: bytes) -> bool:
     """Whether it begins with field 1, of bytes: the first value of a MindSpore checkpoint."""
     return start[:1] == b"\x0a"
@@ -129,6 +134,17 @@ ORIGINS: dict[str, Origin] = {
             "an unpickler that knows NumPy arrays and nothing else",
         ),
         Origin(
+            "paddle-inference",
+            "a PaddleClas inference model",
+            (".pdmodel", ".json", ".pdiparams"),
+            "PaddleClas",
+            _is_paddle_inference,
+            "densepath.weights.paddle_inference.reader:read",
+            "readers of Paddle's protobuf programs, PIR JSON and tensors; the network is found by "
+            "its structure. Any of the files, or their folder, with its `inference.yml`",
+            folder=True,
+        ),
+        Origin(
             "mindspore",
             "a MindSpore checkpoint",
             (".ckpt",),
@@ -158,6 +174,11 @@ def find_origin(path: Path) -> Origin:
             return row
     if path.is_dir():
         raise WeightsError(missing(path))
+    if start[:1] == b"\0":
+        raise WeightsError(
+            f"{path} is in Paddle's binary form: save it again with "
+            "paddle.save(layer.state_dict(), ...)."
+        )
     kinds = "; ".join(f"{'/'.join(row.endings)} ({row.systems})" for row in ORIGINS.values())
     raise WeightsError(f"{path} is none of the kinds of weights files that are read: {kinds}.")
 

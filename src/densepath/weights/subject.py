@@ -1,4 +1,4 @@
-"""The SUBJECT of a verb becomes a Checkpoint: published name, checkpoint file or run folder."""
+"""The SUBJECT of a verb becomes a Checkpoint: published name, file, run folder or bundle."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from densepath.bundle.bundle import Bundle, bundle_around, is_bundle
 from densepath.errors import BundleError, CheckpointError, UnknownNameError, UsageError
 from densepath.files import missing, nearest_paths
 from densepath.models.catalogue import CATALOGUE
+from densepath.notes import say_once
 from densepath.weights.backbone import check_answers
 from densepath.weights.checkpoint import Checkpoint
+from densepath.weights.checkpoint_file import is_checkpoint
 from densepath.weights.fetch import fetch_published
 from densepath.weights.import_file import import_weights
 from densepath.weights.match import check_finite
+from densepath.weights.origins import find_origin, is_weights
 from densepath.weights.published import PUBLISHED, Published, find_published, published_for
 from densepath.weights.trained_on import RECIPE_NAME
+from densepath.wording import counted
 
 RUN_FILES = ("best.safetensors", "last.safetensors")
 # Checkpoints of our own that come with the package, as `cifar10/densenet_bc_100_12`.
@@ -31,13 +35,19 @@ RUNS = Path("runs")
 _SHOWN = 5
 
 
-def open_checkpoint(subject: str | Path | Checkpoint, *, to_train: bool = False) -> Checkpoint:
+def open_checkpoint(
+    subject: str | Path | Checkpoint,
+    *,
+    weights: str | Path | None = None,
+    to_train: bool = False,
+) -> Checkpoint:
     """The checkpoint that `subject` names; one that is open already as it is.
 
     `subject` is a checkpoint file, a run folder (its best checkpoint, else its last), a bundle
     with the format `torch`, the name of published weights (fetched when they are not in the
-    cache) or of weights that come with the package. One without a classifier is given only
-    `to_train` on it.
+    cache) or of weights that come with the package; or a file or folder of another system, which
+    is then imported, with what `import_weights` would guess said. `weights` is the file of its
+    tensors, as `import_weights` takes it. One without a classifier is given only `to_train` on it.
 
     Raises:
         BundleError: the bundle has no such format, or was changed; a file in one.
@@ -46,14 +56,21 @@ def open_checkpoint(subject: str | Path | Checkpoint, *, to_train: bool = False)
             like published weights; or a backbone, where answers are wanted.
         UnknownNameError: neither a file nor a known name.
         WeightsUnavailableError: published weights that cannot be fetched.
-        WeightsError: published weights whose file is damaged; weights that are no numbers.
+        WeightsError: published weights whose file is damaged; weights that are no numbers; a file
+            of another system that is no DenseNet or DPN.
     """
     if isinstance(subject, Checkpoint):
         checkpoint, name = subject, "checkpoint"
+    elif weights is not None:
+        checkpoint, name = _import(Path(subject), Path(weights)), str(subject)
     else:
         found, name = locate(subject), str(subject)
-        is_row = isinstance(found, Published)
-        checkpoint = open_published(found) if is_row else Checkpoint.load(found)  # type: ignore
+        if isinstance(found, Published):
+            checkpoint = open_published(found)
+        elif is_foreign(found):
+            checkpoint = _import(found)
+        else:
+            checkpoint = Checkpoint.load(found)
     check_finite(checkpoint.tensors, name)
     if not to_train:
         check_answers(checkpoint, name)
@@ -106,6 +123,30 @@ def _stands_for_weights(subject: str | Path, folder: Path) -> bool:
 def open_published(row: Published) -> Checkpoint:
     """The checkpoint of published weights; see `fetch_published` for what it raises."""
     return import_weights(fetch_published(row), row.model, source=row.name)
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a file or folder is of another system, and no damaged checkpoint of ours.
+
+    A `.safetensors` file is a checkpoint here, whoever wrote it: `densepath import` makes it one.
+    """
+    if path.is_file() and is_checkpoint(path):
+        return False
+    return is_weights(path) and find_origin(path).name != "safetensors"
+
+
+def _import(path: Path, weights: Path | None = None) -> Checkpoint:
+    """The checkpoint of another system's file, with what was found and guessed said."""
+    checkpoint = import_weights(path, weights=weights, say=say_once)
+    about = checkpoint.provenance
+    classes = counted(checkpoint.num_classes, "class")
+    say_once(f"{path}: {about['kind']}, {checkpoint.spec.name}, {classes}.")
+    if about["preprocess"].startswith("guessed"):
+        say_once(
+            f"{path}: preprocessing {about['preprocess']}: {checkpoint.preprocess.to_text()}. "
+            "`densepath import` takes other values."
+        )
+    return checkpoint
 
 
 def shipped_names() -> list[str]:
@@ -169,6 +210,8 @@ def _in_run_folder(folder: Path) -> Path | None:
 def checkpoint_in(folder: Path) -> Path:
     """The best, else the last checkpoint of a run folder; a bundle's, once it is verified.
 
+    A folder of another system, as with an inference model of Paddle, is given as it is.
+
     Raises:
         CheckpointError: the folder has neither, as a run before the end of its first epoch.
         BundleError: the bundle has none, or it was changed.
@@ -178,6 +221,8 @@ def checkpoint_in(folder: Path) -> Path:
     found = _in_run_folder(folder)
     if found is not None:
         return found
+    if is_weights(folder):
+        return folder
     if (folder / RECIPE_NAME).is_file():
         raise CheckpointError(
             f"the run folder {folder} has no checkpoint yet: its training stopped before the end "

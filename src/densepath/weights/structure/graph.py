@@ -26,7 +26,7 @@ KINDS = {
     "average_pool": "kernel, stride, padding 0, ceil_mode False",
     "global_average": "the mean over all positions",
     "concat": "two or more inputs, along the channels, in their order",
-    "slice": "channels start to stop, or part number `part` of `parts` equal ones",
+    "slice": "channels `start` to `stop`, those of `indices`, or part `part` of `parts` equal ones",
     "add": "two or more inputs of one shape",
     "linear": "weight [outputs, inputs], bias",
     "flatten": "any change of shape that keeps all values in their order",
@@ -35,6 +35,9 @@ KINDS = {
     "dropout": "does nothing when the training is over",
     "identity": "does nothing",
 }
+
+# The attribute by which a reader says why a node cannot be a layer: raised if the network takes it.
+REFUSED = "refused"
 
 
 @dataclass(frozen=True)

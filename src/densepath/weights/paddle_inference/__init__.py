@@ -1,0 +1,1 @@
+"""Paddle's inference models: a program, the tensors that it names, and `inference.yml`."""

@@ -37,8 +37,8 @@ MOST_SAID = 300
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.")
 # How the 20,000 are shared out.
 SHARES = {
-    "images": 8, "pth": 2, "pdparams": 2, "ckpt": 1, "pdmodel": 1, "pir": 1, "pdiparams": 1,
-    "inference.yml": 1, "safetensors": 2, "description": 2,
+    "images": 8, "pth": 2, "modules": 2, "programs": 2, "pdparams": 2, "ckpt": 1, "pdmodel": 1,
+    "pir": 1, "pdiparams": 1, "inference.yml": 1, "safetensors": 2, "description": 2,
     "labels": 1, "list": 1, "table": 2, "recipe": 2, "manifest": 2, "program": 1,
     "mxnet": 1, "symbol": 1, "hdf5": 1, "keras": 1, "keras_config": 1,
 }  # fmt: skip

@@ -56,6 +56,15 @@ from densepath.weights.paddle_inference.config import read_config
 
 MODEL = "densenet_bc_22_12"
 INFERENCE = Path(__file__).parents[1] / "tests" / "parity" / "files" / "paddle_inference"
+TORCH_FILES = Path(__file__).parents[1] / "tests" / "parity" / "torch_files"
+WHOLE = (
+    *("torchxrayvision_densenet121_some.pt", "torchxrayvision_densenet121_legacy.pt"),
+    *("timm_densenet_whole.pt", "torch_densenet121_wrapped.pt", "torch_densenet121_compiled.pt"),
+    "lightning_densenet121_checkpoint.ckpt",
+)
+PROGRAMS = tuple(
+    f"torch_densenet121_{form}" for form in ("traced.pt", "scripted.pt", "program.pt2")
+)
 MOST_PIXELS = 1_000_000
 MOST_REASON = 300
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
@@ -98,6 +107,8 @@ def kinds(mark: Path) -> dict[str, Kind]:
     return {
         "images": Kind(_images(), _read_image, repair=_png_with_checksums),
         "pth": Kind(_pth(command), _import, repair=_zip_with_checksums),
+        "modules": Kind(_modules(command), _import_any, repair=_zip_with_checksums),
+        "programs": Kind(_programs(), _import_any, repair=_zip_with_checksums),
         "pdparams": Kind(_pdparams(command), _import),
         "ckpt": Kind(_ckpt(), _import),
         "pdmodel": Kind(_inference("dpn/inference.pdmodel"), _read_program_of_paddle),
@@ -227,6 +238,31 @@ def _pth(command: str) -> list[bytes]:
             torch.save(value, file, _use_new_zipfile_serialization=zipped)
             made.append(file.getvalue())
     return made
+
+
+def _modules(command: str) -> list[bytes]:
+    """Whole pickled networks as PyTorch's libraries save them, and those that ask for code."""
+    made = [(TORCH_FILES / name).read_bytes() for name in WHOLE]
+    for zipped, protocol in ((True, 2), (True, 4), (False, 2)):
+        for evil in (Executed(os.system, command), Executed(getattr, Path, "unlink")):
+            network = _model()
+            network.features.evil = evil
+            file = io.BytesIO()
+            torch.save(
+                network, file, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol
+            )
+            made.append(file.getvalue())
+    return made
+
+
+def _programs() -> list[bytes]:
+    """TorchScript's archives and those of torch.export."""
+    return [(TORCH_FILES / name).read_bytes() for name in PROGRAMS]
+
+
+def _import_any(path: Path) -> None:
+    """Import with no option: the model is found out."""
+    import_weights(path)
 
 
 def _pdparams(command: str) -> list[bytes]:

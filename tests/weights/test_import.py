@@ -237,15 +237,9 @@ def test_missing_and_misshapen_tensors_are_counted_and_named(tmp_path, small):
     )
 
 
-def test_a_classifier_that_was_not_saved_is_missing(tmp_path, small):
-    headless = {name: t for name, t in small.items() if not name.startswith("classifier")}
-    torch.save(headless, tmp_path / "x.pth")
-    with pytest.raises(KeyMismatchError, match=r"2 missing \(classifier\.weight, classifier\.bias"):
-        import_weights(tmp_path / "x.pth", SMALL)
-
-
 def test_two_networks_in_one_file_are_refused(tmp_path, small):
-    both = {f"{part}.{name}": t for part in ("student", "teacher") for name, t in small.items()}
+    both = {f"{part}.{name}": t * n for n, part in ((1, "student"), (2, "teacher"))
+            for name, t in small.items()}  # fmt: skip
     torch.save(both, tmp_path / "x.pth")
     with pytest.raises(KeyMismatchError, match="more than one network"):
         import_weights(tmp_path / "x.pth", SMALL)
@@ -334,9 +328,9 @@ def test_a_pdparams_file_that_asks_for_code_is_refused_and_nothing_runs(tmp_path
     assert not mark.exists()
 
 
-def test_a_whole_pickled_model_is_refused(tmp_path):
+def test_a_whole_pickled_model_of_another_kind_is_said_to_be_one(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pth")
-    with pytest.raises(UnsafeFileError, match=r"asks for torch\.nn\.modules\.linear\.Linear"):
+    with pytest.raises(KeyMismatchError, match=r"2 tensors \(weight, bias\).*another kind of"):
         import_weights(tmp_path / "x.pth", SMALL)
 
 

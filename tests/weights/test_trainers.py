@@ -242,7 +242,11 @@ def test_two_networks_without_a_sign_of_which_is_meant_are_refused(tmp_path, sta
     if nested:
         file = {part: {k: v.clone() for k, v in state.items()} for part in parts}
     else:
-        file = {f"{part}.{key}": tensor for part in parts for key, tensor in state.items()}
+        file = {
+            f"{part}.{key}": tensor + place
+            for place, part in enumerate(parts)
+            for key, tensor in state.items()
+        }
     path = saved(tmp_path, file)
     said = rf"{re.escape(str(path))}.* more than one network: student(,| and) teacher"
     with pytest.raises(KeyMismatchError, match=said):

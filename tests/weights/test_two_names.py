@@ -11,7 +11,7 @@ import torch
 from densepath.errors import KeyMismatchError
 from densepath.models.build import build_model
 from densepath.weights.checkpoint import write_tensors
-from densepath.weights.pytorch import to_canonical
+from densepath.weights.torch_names import find_names
 
 OURS = "features.denseblock1.denselayer1.norm1.weight"
 OLD = "features.denseblock1.denselayer1.norm.1.weight"  # torchvision's before 0.2
@@ -24,9 +24,9 @@ def test_two_names_of_the_same_tensor_are_refused_and_not_chosen_between(prefix,
     tensor = values.pop(OURS)
     first, second = (prefix + name for name in order)
     file = {prefix + name: value for name, value in values.items()}
-    assert torch.equal(to_canonical(file | {first: tensor})[0][OURS], tensor)
+    assert find_names(file | {first: tensor}).features[OURS] == first
     with pytest.raises(KeyMismatchError) as caught:
-        to_canonical({first: tensor, **file, second: tensor + 1})
+        find_names({first: tensor, **file, second: tensor + 1})
     assert f"{first} and {second} are both the network's {OURS}" in str(caught.value)
 
 

@@ -10,6 +10,7 @@ from densepath.models.build import Model, build_model, resolve_spec
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_sections import ModelSection
 from densepath.weights.adapt import adapt_first_layer, first_layer
+from densepath.weights.backbone import is_backbone
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.checkpoint_file import is_checkpoint
 from densepath.weights.import_file import import_weights
@@ -27,7 +28,7 @@ def open_weights(section: ModelSection) -> Checkpoint | None:
         return None
     path = Path(section.weights)
     if not path.is_file() or is_checkpoint(path):
-        return open_checkpoint(section.weights)
+        return open_checkpoint(section.weights, to_train=True)
     return import_weights(path, section.name)
 
 
@@ -64,7 +65,7 @@ def build_network(
 def _load_weights(network: Model, checkpoint: Checkpoint, labels: list[str]) -> None:
     """Load the checkpoint's weights, with the first layer adapted to the network's channels."""
     state = network.state_dict()
-    keep_classifier = checkpoint.labels == labels
+    keep_classifier = checkpoint.labels == labels and not is_backbone(checkpoint.provenance)
     for name, tensor in checkpoint.tensors.items():
         if is_weight(name) and (keep_classifier or not name.startswith("classifier.")):
             state[name] = tensor.float()

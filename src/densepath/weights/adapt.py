@@ -15,6 +15,7 @@ from densepath.images.preprocess import Preprocess
 from densepath.models.build import Model, build_model
 from densepath.models.plan import plan
 from densepath.models.spec import ModelSpec
+from densepath.weights.backbone import check_answers, is_backbone
 from densepath.weights.checkpoint import Checkpoint
 
 
@@ -58,13 +59,16 @@ def adapt_model(
 ) -> Model:
     """The checkpoint's network for other classes or channels, in training mode.
 
-    With another `num_classes` the classifier is new and has first weights; everything else is
-    the checkpoint's. `in_channels` follows `adapt_first_layer`. None keeps the checkpoint's.
+    With another `num_classes`, and of a backbone, the classifier is new and has first weights;
+    everything else is the checkpoint's. `in_channels` follows `adapt_first_layer`. None keeps the
+    checkpoint's.
 
     Raises:
         KeyMismatchError: the tensors are not those of the checkpoint's own network.
-        UsageError: a count below 1 or a rate outside [0, 1).
+        UsageError: a count below 1 or a rate outside [0, 1); no classes for a backbone.
     """
+    if num_classes is None:
+        check_answers(checkpoint, "the checkpoint")
     classes = checkpoint.num_classes if num_classes is None else num_classes
     channels = checkpoint.in_channels if in_channels is None else in_channels
     model = build_model(
@@ -77,7 +81,7 @@ def adapt_model(
     kept = checkpoint.to_model().state_dict()
     stem = first_layer(checkpoint.spec)
     kept[stem] = adapt_first_layer(kept[stem], channels)
-    if classes != checkpoint.num_classes:
+    if classes != checkpoint.num_classes or is_backbone(checkpoint.provenance):
         kept |= {k: v for k, v in model.state_dict().items() if k.startswith("classifier.")}
     model.load_state_dict(kept)
     return model.train()

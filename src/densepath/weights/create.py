@@ -81,7 +81,7 @@ def _open_weights(weights: str | Path, model: str) -> Checkpoint:
     path = Path(weights)
     if path.is_file() and not is_checkpoint(path):
         return import_weights(path, model)
-    checkpoint = open_checkpoint(weights)
+    checkpoint = open_checkpoint(weights, to_train=True)
     # The switches are the weights' own; the layers must be those of the model.
     switches = {"bn_eps": spec.arch.bn_eps, "stem_pool": spec.arch.stem_pool}
     if replace_arch(checkpoint.spec.arch, **switches) != spec.arch:

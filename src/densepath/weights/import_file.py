@@ -15,6 +15,7 @@ from densepath.models.catalogue import find_spec
 from densepath.models.spec import ModelSpec, replace_arch
 from densepath.weights import published
 from densepath.weights.adapt import adapt_preprocess
+from densepath.weights.backbone import KEY as BACKBONE
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.imported import Imported, ImportRequest
 from densepath.weights.labels import known_labels
@@ -98,6 +99,8 @@ def import_weights(
     }
     if found.thresholds is not None:
         provenance["thresholds"] = [float(value) for value in found.thresholds]
+    if found.backbone:
+        provenance[BACKBONE] = True
     multi_label = multi_label or found.multi_label
     return Checkpoint(spec, way, names, tensors, found.in_channels, multi_label, provenance)
 

@@ -55,6 +55,7 @@ class Imported:
         notes: what was left aside, guessed or fallen back to, in sentences.
         title: what the file is, for people, where the row's title says too little.
         file: the file of the tensors; None where it is the given one.
+        backbone: it has no classifier; the one in `tensors` is of one class and empty.
     """
 
     origin: str
@@ -70,3 +71,4 @@ class Imported:
     notes: Sequence[str] = ()
     title: str = ""
     file: Path | None = None
+    backbone: bool = False

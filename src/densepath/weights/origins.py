@@ -23,7 +23,7 @@ from densepath.weights.paddle_inference.files import is_part
 MAX_BYTES = 4 << 30  # the largest published file of these families has 350 MB
 START_BYTES = 512
 # The first pickle of a torch.save file before torch 1.6 is this number (torch/serialization.py).
-TORCH_LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+TORCH_LEGACY_NUMBER = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 # First bytes of what is often taken for a weights file.
 _MISTAKEN = (
@@ -95,7 +95,12 @@ def _is_mxnet(path: Path, start: bytes) -> bool:
 
 def _is_torch(path: Path, start: bytes) -> bool:
     """Whether `torch.save` wrote it, in a zip archive or as before torch 1.6."""
-    return start.startswith((b"PK\x03\x04", TORCH_LEGACY_START))
+    return start.startswith(b"PK\x03\x04") or is_legacy_torch(start)
+
+
+def is_legacy_torch(start: bytes) -> bool:
+    """Whether `torch.save` wrote it before 1.6: the number stands behind the pickle's own start."""
+    return start[:1] == b"\x80" and TORCH_LEGACY_NUMBER in start[:24]
 
 
 def _is_pickle(path: Path, start: bytes) -> bool:

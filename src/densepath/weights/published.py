@@ -133,6 +133,11 @@ GLUON_INPUT = _opencv("truncate")
 # Keras 3.15: `preprocess_input` in the mode "torch" after the resize of
 # `image_dataset_from_directory`, straight to the size, bilinear and not antialiased.
 KERAS_INPUT = Preprocess(size=(224, 224), interpolation="cv2_bilinear")
+# torchxrayvision 1.5.7 `utils.normalize` makes (2 · image / 255 − 1) · 1024, from −1024 to 1024, of
+# it: (v − 0.5) / (1 / 2048) of v from 0 to 1. The centre square is cropped, then resized.
+XRAY_INPUT = Preprocess(size=(224, 224), resize_short=224, mean=(0.5,), std=(1 / 2048,))
+# MONAI has no one habit; its tutorials scale values to 0…1, and resize to the network's size.
+MONAI_INPUT = Preprocess(size=(224, 224), mean=(0.0,), std=(1.0,))
 
 # fmt: off
 # tag                     top-1   top-5   preprocessing
@@ -303,6 +308,8 @@ HABITS: dict[str, Habit] = {
     "keras": Habit("Keras's", KERAS_INPUT),
     "gluon": Habit("Gluon's", GLUON_INPUT),
     "mxnet": Habit("the DPN authors'", TIMM_DPN_INPUT),
+    "torchxrayvision": Habit("torchxrayvision's", XRAY_INPUT),
+    "monai": Habit("MONAI's (values from 0 to 1, as its ScaleIntensity makes them)", MONAI_INPUT),
 }
 
 

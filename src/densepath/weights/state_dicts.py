@@ -22,12 +22,14 @@ from densepath.models.build import resolve_spec
 from densepath.models.catalogue import CATALOGUE
 from densepath.models.spec import ModelSpec
 from densepath.weights import mindspore, paddle, pytorch
-from densepath.weights.adapt import first_layer
 from densepath.weights.imported import Imported, ImportRequest
 from densepath.weights.key_map import KeyMap, differences
-from densepath.weights.match import expected_shapes, fitting_models, mismatch
+from densepath.weights.match import expected_shapes, mismatch
+from densepath.weights.model_of_shapes import counts_of, shapes_of
 from densepath.weights.origins import find_origin
 from densepath.weights.published import habits
+from densepath.weights.torch_names import is_network
+from densepath.weights.torch_network import read_network
 from densepath.weights.trainers import Contents, describe_aside, find_network
 
 Naming = Literal["paddle", "mindcv", "pytorch"]
@@ -56,11 +58,13 @@ def read(path: Path, request: ImportRequest) -> Imported:
     naming, found = read_tensors(path)
     if naming is None:
         raise _foreign(path, request.model, found.tensors)
+    if naming == "pytorch":
+        return read_network(found, request, path)
     spec = request.model or _find_model(naming, found.tensors, path)
     switches = request.source.switches if request.source else habits(naming, spec)[0]
     spec = resolve_spec(spec, bn_eps=switches.bn_eps, stem_pool=switches.stem_pool)
     tensors, aside = _canonical(naming, found.tensors, spec, path)
-    num_classes, in_channels = _counts(tensors, spec)
+    num_classes, in_channels = counts_of(shapes_of(tensors), spec)
     notes = describe_aside(found, aside)
     return Imported(naming, spec, tensors, num_classes, in_channels, notes=notes)
 
@@ -82,17 +86,33 @@ def read_tensors(path: Path) -> tuple[Naming | None, Contents]:
             f"{path} holds no table of arrays but a value of type {type(value).__name__}; save "
             "model.state_dict() instead of the model."
         )
+    _check_memory(found, path)
     tensors = {name: _to_float32(tensor) for name, tensor in found.tensors.items()}
     return naming_of(tensors), replace(found, tensors=tensors)
+
+
+def _check_memory(found: Contents, path: Path) -> None:
+    """Raise unless the file has a byte at least for each number.
+
+    Tensors may share their numbers: a small file can name the same ones thousands of times.
+
+    Raises:
+        WeightsError: it has not.
+    """
+    count = sum(int(np.prod(tensor.shape, dtype=object)) for tensor in found.tensors.values())
+    if count > path.stat().st_size:
+        raise WeightsError(
+            f"{path} has {path.stat().st_size:,} bytes, and its tensors {count:,} numbers: they "
+            "repeat one another. Save model.state_dict() again, each tensor by its own "
+            "(tensor.clone())."
+        )
 
 
 def _to_float32(value: Tensor | np.ndarray) -> Tensor:
     """The values in float32, in memory of their own."""
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value.astype(np.float32))
-    if value.is_quantized:
-        value = value.dequantize()
-    return value.detach().to_dense().to(torch.float32).contiguous()
+    return value.detach().to(torch.float32).contiguous()
 
 
 def naming_of(names: Iterable[str]) -> Naming | None:
@@ -102,42 +122,22 @@ def naming_of(names: Iterable[str]) -> Naming | None:
         return "paddle"
     if any(name.endswith(".moving_mean") for name in names):
         return "mindcv"
-    if any("denselayer" in name or ".conv1_1.conv." in name for name in names):
-        return "pytorch"
-    return None
+    return "pytorch" if is_network(names) else None
 
 
 def _find_model(naming: Naming, found: dict[str, Tensor], path: Path) -> ModelSpec:
-    """The catalogue's model that these tensors are of; else the nearest, for it to be refused.
-
-    Raises:
-        KeyMismatchError: the file holds more than one network.
-    """
-    if naming == "pytorch":
-        shapes = {name: tuple(t.shape) for name, t in _of_pytorch(found, path)[0].items()}
-        if fitting := fitting_models(shapes):
-            # timm's "b" stores the last 1×1 convolution in two parts, and is the same network.
-            halved = any(".c1x1_c1." in name for name in found)
-            return CATALOGUE[fitting[-1 if halved else 0]]
-        return min(CATALOGUE.values(), key=lambda spec: _distance(spec, shapes))
+    """The catalogue's model that these tensors are of; else the nearest, for it to be refused."""
     key_map = _KEY_MAPS[naming]
     fitting_names = [
         spec for spec in CATALOGUE.values() if set().union(*key_map(spec).values()) <= set(found)
     ]
     for spec in sorted(fitting_names, key=lambda spec: -len(key_map(spec))):
         tensors, _ = _canonical(naming, found, spec, path)
-        if {name: tuple(t.shape) for name, t in tensors.items()} == expected_shapes(
-            spec, *_counts(tensors, spec)
-        ):
+        shapes = shapes_of(tensors)
+        if shapes == expected_shapes(spec, *counts_of(shapes, spec)):
             return spec
     specs = fitting_names or [s for s in CATALOGUE.values() if s.arch.stem == "imagenet"]
     return min(specs, key=lambda spec: sum(map(len, differences(key_map(spec), found))))
-
-
-def _distance(spec: ModelSpec, found: dict[str, tuple[int, ...]]) -> int:
-    """How many tensors of a file are not those of a model, or the other way round."""
-    counts = _counts_of(found, spec)
-    return len(set(found.items()) ^ set(expected_shapes(spec, *counts).items()))
 
 
 def _canonical(
@@ -145,13 +145,9 @@ def _canonical(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors under our names, and the names of those that are not the network's.
 
-    Those of PyTorch are checked against the model later.
-
     Raises:
         KeyMismatchError: names are missing or left over.
     """
-    if naming == "pytorch":
-        return _of_pytorch(found, path)
     names = _KEY_MAPS[naming](spec)
     missing, unexpected = differences(names, found)
     aside = [name for name in unexpected if not _is_layer(naming, name)]
@@ -165,18 +161,6 @@ def _canonical(
         for ours, theirs in names.items()
     }
     return joined, aside
-
-
-def _of_pytorch(found: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """As `_canonical`, of PyTorch's names, whatever the model.
-
-    Raises:
-        KeyMismatchError: the file holds more than one network.
-    """
-    try:
-        return pytorch.to_canonical(found)
-    except KeyMismatchError as error:
-        raise KeyMismatchError(f"{path}: {error}") from error
 
 
 @lru_cache
@@ -232,16 +216,3 @@ def _foreign(path: Path, spec: ModelSpec | None, found: dict[str, Tensor]) -> Ke
         "name that PaddleClas, MindCV, timm or torchvision gives to a DenseNet or DPN. It is "
         "another kind of network, or not a network's weights."
     )
-
-
-def _counts(tensors: dict[str, Tensor], spec: ModelSpec) -> tuple[int, int]:
-    """The classes and channels that the tensors are for; 1,000 and 3 where they do not tell."""
-    return _counts_of({name: tuple(tensor.shape) for name, tensor in tensors.items()}, spec)
-
-
-def _counts_of(shapes: dict[str, tuple[int, ...]], spec: ModelSpec) -> tuple[int, int]:
-    """As `_counts`, of shapes."""
-    classifier, stem = shapes.get("classifier.weight", ()), shapes.get(first_layer(spec), ())
-    classes = classifier[0] if len(classifier) == 2 else 1000
-    channels = stem[1] if len(stem) == 4 else 3
-    return max(classes, 1), max(channels, 1)

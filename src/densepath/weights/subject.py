@@ -11,6 +11,7 @@ from densepath.errors import BundleError, CheckpointError, UnknownNameError, Usa
 from densepath.files import missing, nearest_paths
 from densepath.models.catalogue import CATALOGUE
 from densepath.notes import say_once
+from densepath.weights.backbone import check_answers
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.checkpoint_file import is_checkpoint
 from densepath.weights.fetch import fetch_published
@@ -35,7 +36,10 @@ _SHOWN = 5
 
 
 def open_checkpoint(
-    subject: str | Path | Checkpoint, *, weights: str | Path | None = None
+    subject: str | Path | Checkpoint,
+    *,
+    weights: str | Path | None = None,
+    to_train: bool = False,
 ) -> Checkpoint:
     """The checkpoint that `subject` names; one that is open already as it is.
 
@@ -43,13 +47,13 @@ def open_checkpoint(
     with the format `torch`, the name of published weights (fetched when they are not in the
     cache) or of weights that come with the package; or a file or folder of another system, which
     is then imported, with what `import_weights` would guess said. `weights` is the file of its
-    tensors, as `import_weights` takes it.
+    tensors, as `import_weights` takes it. One without a classifier is given only `to_train` on it.
 
     Raises:
         BundleError: the bundle has no such format, or was changed; a file in one.
         CheckpointError: no such file or folder, or it is no checkpoint.
         UsageError: a bare model name, which has no weights; or a run folder here that is called
-            like published weights.
+            like published weights; or a backbone, where answers are wanted.
         UnknownNameError: neither a file nor a known name.
         WeightsUnavailableError: published weights that cannot be fetched.
         WeightsError: published weights whose file is damaged; weights that are no numbers; a file
@@ -68,6 +72,8 @@ def open_checkpoint(
         else:
             checkpoint = Checkpoint.load(found)
     check_finite(checkpoint.tensors, name)
+    if not to_train:
+        check_answers(checkpoint, name)
     return checkpoint
 
 

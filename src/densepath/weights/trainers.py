@@ -18,6 +18,7 @@ from torch import Tensor
 
 from densepath.errors import KeyMismatchError
 from densepath.weights.plain_data import leaf
+from densepath.weights.stand_ins import ModuleTable
 from densepath.wording import first_of, shorten
 
 # Where training programs put the network in their own tables, the usual one first.
@@ -44,16 +45,23 @@ class Contents:
         tensors: arrays or tensors by the file's own names.
         place: where in the file they were, as `model_ema`; empty for the file itself.
         beside: the names of what else is in the file.
+        whole: the table itself, where it is of a whole network with its layers.
     """
 
     tensors: dict[str, Any]
     place: str = ""
     beside: tuple[str, ...] = ()
+    whole: ModuleTable | None = None
 
 
 def is_average(name: str) -> bool:
     """Whether a name says that it is an average of weights."""
     return _AVERAGE.search(name) is not None
+
+
+def is_harmless(name: str) -> bool:
+    """Whether a name says that it has no part in a network's answer, as a loss's weights."""
+    return _HARMLESS.search(name) is not None
 
 
 def find_network(
@@ -72,8 +80,9 @@ def find_network(
     Raises:
         KeyMismatchError: two tables are networks, and nothing says which is meant.
     """
-    tables = [(path, _tensors(table)) for path, table in _tables(value)]
-    filled = [(path, tensors) for path, tensors in tables if tensors]
+    tables = list(_tables(value))
+    read = [(path, _tensors(table)) for path, table in tables]
+    filled = [(path, tensors) for path, tensors in read if tensors]
     networks = sorted((one for one in filled if is_network(one[1])), key=_rank)
     if len(networks) > 1 and _rank(networks[0]) == _rank(networks[1]):
         places = " and ".join(".".join(path) or "its top" for path, _ in networks[:2])
@@ -82,16 +91,19 @@ def find_network(
         )
     if networks or filled:
         path, tensors = (networks or filled)[0]
-        return Contents(tensors, ".".join(path), tuple(_beside(value, path)))
+        table = next(table for place, table in tables if place == path)
+        whole = table if isinstance(table, ModuleTable) else None
+        return Contents(tensors, ".".join(path), tuple(_beside(value, path)), whole)
     return Contents({}) if tables else None
 
 
-def describe_aside(found: Contents, tensors: Iterable[str]) -> list[str]:
+def describe_aside(found: Contents, tensors: Iterable[str], *, answered: bool = True) -> list[str]:
     """What was taken and what was left aside, in sentences; none where nothing was.
 
     Args:
         found: the network's table.
         tensors: the names of those in it that are not the network's.
+        answered: the network has a classifier, so that its answers may lack something.
     """
     odd = list(tensors)
     notes = []
@@ -102,9 +114,9 @@ def describe_aside(found: Contents, tensors: Iterable[str]) -> list[str]:
     if parts:
         notes.append(f"left aside {', and from beside the network: '.join(parts)}.")
     learned = [
-        name for name in odd if name.endswith((".weight", ".bias")) and not _HARMLESS.search(name)
+        name for name in odd if name.endswith((".weight", ".bias")) and not is_harmless(name)
     ]
-    if learned:
+    if learned and answered:
         notes.append(
             f"if the network's answers went through {_listed(_grouped(learned))}, this "
             "checkpoint answers without."

@@ -32,7 +32,7 @@ class _Named:
         raise UnsafeFileError("it tries to change a function")
 
 
-def _encode(text: Any, encoding: Any) -> bytes:
+def encode(text: Any, encoding: Any) -> bytes:
     """Stands for `_codecs.encode`, by which protocol 2 writes bytes."""
     if not isinstance(text, str) or encoding != "latin1":
         raise UnsafeFileError(f"it asks for the encoding {encoding!r}")
@@ -53,7 +53,7 @@ def _counter(entries: Any = ()) -> OrderedDict[Any, Any]:
 
 _TABLE: dict[str, Callable[..., Any]] = {
     **STAND_INS,
-    "_codecs.encode": _encode,
+    "_codecs.encode": encode,
     "builtins.tuple": tuple,
     "builtins.eval": _data,
     "collections.OrderedDict": _counter,

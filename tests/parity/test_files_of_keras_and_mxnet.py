@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from densepath.errors import KeyMismatchError
+from densepath.weights.backbone import is_backbone
 from densepath.weights.formula import formula_images
 from densepath.weights.import_file import import_weights
 
@@ -59,6 +60,15 @@ def test_a_tuned_keras_model_brings_its_rescaling_and_its_sigmoid(name):
     assert np.abs(answer(checkpoint, inputs[None]) - theirs).max() <= BOUND
 
 
+def test_a_keras_model_without_its_top_is_a_backbone_with_the_same_features():
+    pytest.importorskip("h5py")
+    backbone, _ = import_file(FILES / "keras" / "backbone.keras3.keras")
+    whole, _ = import_file(FILES / "keras" / "plain.keras3.keras")
+    assert is_backbone(backbone.provenance)
+    features = [name for name in whole.tensors if name.startswith("features.")]
+    assert all(torch.equal(backbone.tensors[name], whole.tensors[name]) for name in features)
+
+
 def test_a_keras_model_in_half_precision_is_the_same_up_to_rounding():
     pytest.importorskip("h5py")
     half, _ = import_file(FILES / "keras" / "half.keras3.keras")
@@ -87,5 +97,5 @@ def test_an_mxnet_file_in_half_precision_is_the_same_up_to_rounding():
 
 
 def test_a_file_of_another_model_than_is_named_is_refused():
-    with pytest.raises(KeyMismatchError, match=r"does not fit densenet121: .*densenet_2_2_2_2"):
+    with pytest.raises(KeyMismatchError, match=r"does not fit densenet121: .*densenet_k4_2_2_2_2"):
         import_weights(FILES / "mxnet" / "gluon.places.params", "densenet121")

@@ -20,6 +20,7 @@ from densepath.errors import (
 )
 from densepath.models.spec import DenseNetArch, ModelSpec
 from densepath.weights import hdf5_process, keras, keras_config
+from densepath.weights.backbone import is_backbone
 from densepath.weights.formula import formula_tensor
 from densepath.weights.hdf5 import read_hdf5
 from densepath.weights.hdf5_process import read_apart
@@ -79,13 +80,15 @@ def layer(kind, **options):
     return {"class_name": kind, "config": options}
 
 
-def config(*behind, before=(), epsilon=1.001e-5, size=64):
+def config(*behind, before=(), inside=(), epsilon=1.001e-5, size=64):
     """A configuration with the layers that matter: input, a convolution, BatchNorm, and a head."""
     layers = [
         layer("InputLayer", batch_shape=[None, size, size, 3], name="images"),
         *before,
         layer("Conv2D", name="conv1_conv"),
         layer("BatchNormalization", name="conv1_bn", epsilon=epsilon),
+        *inside,
+        layer("BatchNormalization", name="bn", epsilon=epsilon),
         *behind,
     ]
     return json.dumps({"class_name": "Functional", "config": {"name": "x", "layers": layers}})
@@ -124,7 +127,8 @@ def test_the_old_layout_is_read_by_names(write, read, root):
     checkpoint, notes = read(write(lambda file: write_legacy(file, keras_arrays(), root)))
     assert is_the_formula_s(checkpoint)
     assert checkpoint.spec.arch == SPEC.arch
-    assert "weights alone, which do not say ε" in notes[0]
+    assert "weights alone; taken: softmax" in notes[0]
+    assert "weights alone do not say ε; taken: 1.001e-05" in notes[1]
 
 
 @pytest.mark.parametrize("home", ["layers", "layers/functional/layers"])
@@ -141,7 +145,7 @@ def test_what_a_training_leaves_is_said(write, read):
         file["optimizer_weights/adam/iter:0"] = np.ones(1)
 
     _, notes = read(write(fill))
-    assert "left aside optimizer_weights/adam/iter:0." in notes[0]
+    assert any("left aside optimizer_weights/adam/iter:0." in note for note in notes)
 
 
 def test_a_dense_layer_without_bias_gets_one_of_zeros(write, read):
@@ -155,8 +159,7 @@ def test_a_dense_layer_without_bias_gets_one_of_zeros(write, read):
     ("change", "reason"),
     [
         ({"bn/gamma": None}, r"1 missing \(bn/gamma\)"),
-        ({"dense_1/kernel": np.ones((4, 3))}, r"2 layers behind the backbone"),
-        ({"attention/weight": np.ones(3)}, r"1 unexpected \(attention/weight\)"),
+        ({"bn/other": np.ones(3)}, r"1 unexpected \(bn/other\)"),
         ({"conv1_conv/kernel": np.ones((5, 5, 3, 4, 1))}, "no DenseNet of keras.applications"),
         ({"bn/gamma": np.ones(3)}, r"of the wrong shape \(features.norm5.weight \[3\]"),
     ],
@@ -165,6 +168,22 @@ def test_what_does_not_fit_is_named(write, read, change, reason):
     arrays = {name: one for name, one in (keras_arrays() | change).items() if one is not None}
     with pytest.raises(KeyMismatchError, match=reason):
         read(write(lambda file: write_legacy(file, arrays)))
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({"predictions/kernel": None, "predictions/bias": None}, "include_top=False"),
+        ({"dense/kernel": np.ones((4, 3))}, "a head of dense, predictions is left aside"),
+        ({"attention/weight": np.ones(3)}, "a head of attention, predictions is left aside"),
+    ],
+)
+def test_without_a_classifier_of_one_layer_it_is_a_backbone(write, read, change, left):
+    arrays = {name: one for name, one in (keras_arrays() | change).items() if one is not None}
+    checkpoint, notes = read(write(lambda file: write_legacy(file, arrays)))
+    assert is_backbone(checkpoint.provenance)
+    assert left in notes[0]
+    assert torch.equal(checkpoint.tensors["classifier.weight"], torch.zeros(1, 7))
 
 
 def test_two_networks_are_refused(write, read):
@@ -308,26 +327,35 @@ def test_rescaling_and_normalization_become_the_preprocessing():
     pixels = np.arange(30, dtype=np.uint8).reshape(2, 5, 3)
     theirs = (pixels / 127.5 - 1 - np.array([0.0, 0.5, -0.5])) / np.array([1.0, 2.0, 0.5])
     assert np.allclose(found.normalise(pixels).transpose(1, 2, 0), theirs, atol=1e-6)
-    assert keras_config.check_parts(layers, "x") == []
+    assert keras_config.check_parts(layers, "x") == ([], [])
 
 
-def test_a_lambda_in_front_is_said_and_not_run():
-    layers = layers_of(DENSE, before=[layer("Lambda", name="l", function=["raise SystemExit"])])
-    (note,) = keras_config.check_parts(layers, "x")
-    assert "what l (Lambda) makes of the images is not read, nor run" in note
+def test_a_lambda_in_front_is_said_and_not_run(tmp_path, read):
+    code = layer("Lambda", name="l", function=["raise SystemExit"])
+    checkpoint, notes = read(keras_archive(tmp_path / "x.keras", config(DENSE, before=[code])))
+    assert "what l (Lambda) makes of the images is not read, nor run" in notes[0]
+    assert checkpoint.provenance["preprocess"].startswith("guessed")
 
 
 @pytest.mark.parametrize(
-    ("odd", "shown"),
+    "odd",
     [
-        (layer("GlobalMaxPooling2D", name="m"), r"m \(GlobalMaxPooling2D\)"),
-        (layer("Lambda", name="l"), r"l \(Lambda\)"),
-        (layer("Activation", name="a", activation="swish"), r"a \(Activation\)"),
+        layer("Lambda", name="x"),
+        layer("Activation", name="x", activation="swish"),
+        layer("Conv2DTranspose", name="x"),
     ],
 )
-def test_a_layer_behind_that_is_no_part_of_a_densenet_is_refused(odd, shown):
-    with pytest.raises(KeyMismatchError, match=f"{shown} is no part of a DenseNet"):
-        keras_config.check_parts(layers_of(odd, DENSE), "x")
+def test_a_layer_inside_that_is_no_part_of_a_densenet_is_refused(odd):
+    layers = layers_of(DENSE, inside=[odd])
+    with pytest.raises(KeyMismatchError, match=rf"x \({odd['class_name']}\) is no part of"):
+        keras_config.check_parts(layers, "x")
+
+
+def test_a_layer_behind_makes_a_backbone_of_it(tmp_path, read):
+    text = config(layer("GlobalMaxPooling2D", name="m"), DENSE)
+    checkpoint, notes = read(keras_archive(tmp_path / "x.keras", text))
+    assert is_backbone(checkpoint.provenance)
+    assert "a head of predictions, m (GlobalMaxPooling2D) is left aside" in notes[0]
 
 
 @pytest.mark.parametrize(
@@ -345,7 +373,7 @@ def test_how_the_last_layer_ends_says_whether_classes_exclude_each_other(behind,
 
 
 def test_batchnorms_of_different_epsilon_are_refused():
-    layers = layers_of(layer("BatchNormalization", name="b", epsilon=0.5), DENSE)
+    layers = layers_of(DENSE, inside=[layer("BatchNormalization", name="b", epsilon=0.5)])
     with pytest.raises(KeyMismatchError, match=r"different ε \(1.001e-05, 0.5\)"):
         keras_config.epsilon(layers, "x")
 

@@ -193,3 +193,13 @@ def test_missing_and_left_over_arrays_are_named(write):
 def test_another_kind_of_network_is_refused(write):
     with pytest.raises(KeyMismatchError, match=r"1 arrays \(fc_weight\).*another kind of network"):
         read(write(params({"arg:fc_weight": np.ones(3)})), ImportRequest())
+
+
+@pytest.mark.parametrize("table", [places_key_map(GLUON), scopes_key_map(GLUON, "n_", "n_dense0")])
+def test_without_its_last_layer_it_is_a_backbone(write, table):
+    arrays = network(GLUON, table)
+    for name in ("classifier.weight", "classifier.bias"):
+        del arrays[table[name][0]]
+    found = read(write(params(arrays)), ImportRequest())
+    assert found.backbone
+    assert "it has no classifier" in found.notes[1]

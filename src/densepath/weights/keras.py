@@ -15,9 +15,11 @@ import torch
 
 from densepath.errors import KeyMismatchError, WeightsError
 from densepath.models.build import resolve_spec
+from densepath.models.plan import plan
 from densepath.models.spec import ModelSpec
 from densepath.weights import keras_config, published
 from densepath.weights.arch_of import counts_of, densenet_arch, spec_of
+from densepath.weights.backbone import LABEL, no_classifier
 from densepath.weights.hdf5 import START as HDF5_START
 from densepath.weights.hdf5_process import read_apart
 from densepath.weights.imported import Imported, ImportRequest
@@ -30,6 +32,7 @@ ORIGIN = "keras"
 HABIT = "guessed: what Keras's weights usually take, at the size of its input"
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 BN_EPS = 1.001e-5  # keras/src/applications/densenet.py
+_DENSE = {"kernel", "bias"}
 _MOST_GROWTH = 64  # a member of a .keras file is stored as it is; weights hardly shrink
 
 
@@ -51,13 +54,16 @@ def read(path: Path, request: ImportRequest) -> Imported:
         held.arrays, keras_config.names_of(layers) | held.names if layers else held.names, source
     )
     spec = _spec(found, request, keras_config.epsilon(layers, source), source)
-    tensors = _tensors(found, spec, source)
+    before, behind = keras_config.check_parts(layers, source)
+    head, aside = _find_head(found, behind)
+    tensors = _tensors(found, head, spec, source)
+    if head is None:
+        tensors |= no_classifier(plan(spec)[-1].inputs)
     num_classes, channels = counts_of(tensors, spec)
-    notes = keras_config.check_parts(layers, source) if layers else []
     size = keras_config.input_size(layers)
     sides = size or (spec.input_size, spec.input_size)
     preprocess, said_by = None, "its own layers"
-    if not notes:
+    if not before:
         preprocess = keras_config.own_preprocess(layers, found.others, sides, channels, source)
     if preprocess is None and size is not None:
         preprocess, said_by = published.KERAS_INPUT.at_size(size), HABIT
@@ -68,10 +74,15 @@ def read(path: Path, request: ImportRequest) -> Imported:
         tensors=tensors,
         num_classes=num_classes,
         in_channels=channels,
+        labels=[LABEL] if head is None else None,
         preprocess=preprocess,
         preprocess_from=said_by,
-        multi_label=bool(sigmoid),
-        notes=[*notes, *_notes(found, bool(layers), sigmoid)],
+        multi_label=bool(sigmoid) and head is not None,
+        notes=[
+            *_notes_on_head(head, aside, bool(layers), sigmoid),
+            *_notes(before, found.beside, bool(layers)),
+        ],
+        backbone=head is None,
     )
 
 
@@ -119,28 +130,40 @@ def _spec(
     return resolve_spec(spec, bn_eps=BN_EPS if bn_eps is None else bn_eps)
 
 
-def _tensors(found: KerasLayers, spec: ModelSpec, source: str) -> dict[str, torch.Tensor]:
-    """Our tensors in float32.
+def _find_head(found: KerasLayers, behind: list[str]) -> tuple[str | None, list[str]]:
+    """The classifier's name, and what stands behind the network that is none of ours.
+
+    A head of several layers is none: the network is then a backbone.
+
+    Args:
+        found: the layers with arrays.
+        behind: the layers of the configuration that no plain head has.
+    """
+    others = [name for name, own in found.others.items() if not _is_normalization(own)]
+    heads = [name for name in others if {"kernel"} <= set(found.others[name]) <= _DENSE]
+    if len(others) == len(heads) == 1 and not behind:
+        return heads[0], []
+    return None, [*sorted(others), *behind]
+
+
+def _tensors(
+    found: KerasLayers, head: str | None, spec: ModelSpec, source: str
+) -> dict[str, torch.Tensor]:
+    """Our tensors in float32; without a classifier where there is no head.
 
     Raises:
         KeyMismatchError: arrays are missing or left over.
     """
-    heads = [
-        name for name, own in found.others.items() if {"kernel"} <= set(own) <= {"kernel", "bias"}
-    ]
-    table = key_map(spec, heads[0] if len(heads) == 1 else "predictions")
-    if len(heads) == 1 and "bias" not in found.others[heads[0]]:
-        own = found.others[heads[0]]
-        own["bias"] = np.zeros(own["kernel"].shape[-1:], np.float32)  # Dense(use_bias=False)
-    arrays = {
-        f"{layer}/{leaf}": array
-        for layer, own in [*found.network.items(), *found.others.items()]
-        if not _is_normalization(own)
-        for leaf, array in own.items()
-    }
+    layers = dict(found.network)
+    if head is not None:
+        own = dict(found.others[head])
+        own.setdefault("bias", np.zeros(own["kernel"].shape[-1:]))  # Dense(use_bias=False)
+        layers[head] = own
+    table = key_map(spec, head)
+    arrays = {f"{name}/{leaf}": one for name, own in layers.items() for leaf, one in own.items()}
     missing, unexpected = differences(table, arrays)
     if missing or unexpected:
-        raise mismatch(source, spec.name, missing, unexpected, [], _cause(found, spec, heads))
+        raise mismatch(source, spec.name, missing, unexpected, [], _cause(found, spec))
     return {ours: _turned(arrays[theirs]) for ours, (theirs,) in table.items()}
 
 
@@ -149,17 +172,12 @@ def _is_normalization(own: Iterable[str]) -> bool:
     return {"mean", "variance"} <= set(own)
 
 
-def _cause(found: KerasLayers, spec: ModelSpec, heads: list[str]) -> str:
+def _cause(found: KerasLayers, spec: ModelSpec) -> str:
     """The likely cause of arrays that do not fit, or nothing."""
     arch = densenet_arch(found.convolutions())
-    if arch is not None and spec_of(arch).name != spec.name:
-        return f"These are the weights of {spec_of(arch).name}: name that model."
-    if len(heads) > 1:
-        return (
-            f"It has {len(heads)} layers behind the backbone ({first_of(heads)}); a DenseNet has "
-            "one classifier. Save the backbone alone, and train a classifier anew."
-        )
-    return ""
+    if arch is None or spec_of(arch).name == spec.name:
+        return ""
+    return f"These are the weights of {spec_of(arch).name}: name that model."
 
 
 def _turned(array: np.ndarray) -> torch.Tensor:
@@ -169,18 +187,33 @@ def _turned(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(turned))
 
 
-def _notes(found: KerasLayers, has_config: bool, sigmoid: bool | None) -> list[str]:
-    """What was left aside or guessed, in sentences."""
+def _notes_on_head(
+    head: str | None, aside: list[str], has_config: bool, sigmoid: bool | None
+) -> list[str]:
+    """What was left aside or guessed of the last layers, in sentences."""
+    if head is None:
+        left = f"a head of {first_of(aside, 8)} is left aside" if aside else "include_top=False"
+        return [
+            f"it has no classifier of one layer on the pooled features ({left}): taken as a "
+            "backbone, which begins a training (densepath train MODEL --weights) and answers "
+            "nothing."
+        ]
+    if sigmoid is not None:
+        return []
+    why = "its last layer ends in neither softmax nor sigmoid" if has_config else "weights alone"
+    return [f"{why}; taken: softmax, one class of many. --multi-label says otherwise."]
+
+
+def _notes(before: list[str], beside: list[str], has_config: bool) -> list[str]:
+    """What was left aside or guessed of all else, in sentences."""
     notes = []
-    if found.beside:
-        notes.append(f"left aside {first_of(found.beside, 8)}.")
+    if before:
+        notes.append(
+            f"what {first_of(before)} makes of the images is not read, nor run: the preprocessing "
+            "is Keras's habit for DenseNet. Say another one by the options for it."
+        )
+    if beside:
+        notes.append(f"left aside {first_of(beside, 8)}.")
     if not has_config:
-        notes.append(
-            f"weights alone, which do not say ε ({BN_EPS}, as keras.applications has it) "
-            "or how the last layer ends (taken: softmax, one class of many)."
-        )
-    elif sigmoid is None:
-        notes.append(
-            "its last layer ends in neither softmax nor sigmoid; taken: softmax, one class of many."
-        )
+        notes.append(f"weights alone do not say ε; taken: {BN_EPS}, as in keras.applications.")
     return notes

@@ -97,7 +97,7 @@ def names_of(layers: list[KerasLayer]) -> dict[str, str]:
 
 
 def epsilon(layers: list[KerasLayer], source: str) -> float | None:
-    """ε of every BatchNorm; None where there is none.
+    """ε of every BatchNorm of the network, its head's aside; None where there is none.
 
     Raises:
         KeyMismatchError: they differ.
@@ -106,7 +106,7 @@ def epsilon(layers: list[KerasLayer], source: str) -> float | None:
     try:
         found = {
             float(layer.options.get("epsilon", 1e-3))
-            for layer in layers
+            for layer in layers[: _last_of_network(layers)]
             if layer.kind == "BatchNormalization"
         }
     except (TypeError, ValueError) as error:
@@ -132,30 +132,32 @@ def multi_label(layers: list[KerasLayer]) -> bool | None:
     return None
 
 
-def check_parts(layers: list[KerasLayer], source: str) -> list[str]:
-    """Raise where a layer makes it another network; what stands before it, in sentences.
+def check_parts(layers: list[KerasLayer], source: str) -> tuple[list[str], list[str]]:
+    """The layers in front of a DenseNet, and those behind it, that are no part of one.
 
     Raises:
-        KeyMismatchError: a layer behind the images' way to it that is no part of a DenseNet.
+        KeyMismatchError: one between its first and last that makes it another network.
     """
     first = next((i for i, layer in enumerate(layers) if layer.kind == "Conv2D"), 0)
-    odd = [layer for layer in layers[first:] if not _is_part(layer)]
-    if odd:
-        shown = first_of([f"{layer.name} ({layer.kind})" for layer in odd])
+    last = _last_of_network(layers)
+    if odd := _odd(layers[first:last]):
         raise KeyMismatchError(
-            f"{source}: {shown} is no part of a DenseNet with one classifier: its answers would be "
-            "others. Save the model without, or the backbone alone."
+            f"{source}: {first_of(odd)} is no part of a DenseNet: its answers would be others."
         )
-    before = [
-        layer for layer in layers[:first] if not _is_part(layer) and layer.kind not in _AFFINE
-    ]
-    if not before:
-        return []
-    shown = first_of([f"{layer.name} ({layer.kind})" for layer in before])
-    return [
-        f"what {shown} makes of the images is not read, nor run: the preprocessing is "
-        "Keras's habit for DenseNet. Say another one by the options for it."
-    ]
+    before = [layer for layer in layers[:first] if layer.kind not in _AFFINE]
+    return _odd(before), _odd(layers[last:])
+
+
+def _last_of_network(layers: list[KerasLayer]) -> int:
+    """Behind which of the layers the head begins: the BatchNorm `bn`, else the last convolution."""
+    ends = [i for i, layer in enumerate(layers) if layer.name == "bn"]
+    ends = ends or [i for i, layer in enumerate(layers) if layer.kind == "Conv2D"]
+    return ends[-1] + 1 if ends else len(layers)
+
+
+def _odd(layers: list[KerasLayer]) -> list[str]:
+    """Those that are neither a DenseNet's nor a plain head's, with their kinds."""
+    return [f"{layer.name} ({layer.kind})" for layer in layers if not _is_part(layer)]
 
 
 def _is_part(layer: KerasLayer) -> bool:

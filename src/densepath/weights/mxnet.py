@@ -15,14 +15,22 @@ import torch
 
 from densepath.errors import KeyMismatchError
 from densepath.models.build import resolve_spec
+from densepath.models.plan import plan
 from densepath.models.spec import ModelSpec
 from densepath.weights.arch_of import counts_of, spec_of
+from densepath.weights.backbone import LABEL, no_classifier
 from densepath.weights.imported import Imported, ImportRequest
 from densepath.weights.key_map import differences
 from densepath.weights.match import mismatch
 from densepath.weights.mxnet_file import read_params
 from densepath.weights.mxnet_names import AUTHORS, Names, names_of
 from densepath.weights.mxnet_symbol import Symbol, read_symbol, symbol_of
+
+CLASSIFIER = ("classifier.weight", "classifier.bias")
+NO_CLASSIFIER = (
+    "it has no classifier: taken as a backbone, which begins a training (densepath train MODEL "
+    "--weights) and answers nothing."
+)
 
 
 def read(path: Path, request: ImportRequest) -> Imported:
@@ -45,10 +53,16 @@ def read(path: Path, request: ImportRequest) -> Imported:
         )
     spec = _spec(names, request, symbol, path)
     table = names.key_map(spec)
+    answers = [key for ours in CLASSIFIER for key in table[ours]]
+    backbone = not any(key in arrays for key in answers)
+    if backbone:
+        table = {ours: theirs for ours, theirs in table.items() if ours not in CLASSIFIER}
     missing, unexpected = differences(table, arrays)
     if missing or unexpected:
         raise mismatch(str(path), spec.name, missing, unexpected, [], _cause(names, spec))
     tensors = {ours: _joined(arrays, theirs, symbol, path) for ours, theirs in table.items()}
+    if backbone:
+        tensors |= no_classifier(plan(spec)[-1].inputs)
     num_classes, in_channels = counts_of(tensors, spec)
     return Imported(
         origin=names.owner,
@@ -56,8 +70,10 @@ def read(path: Path, request: ImportRequest) -> Imported:
         tensors=tensors,
         num_classes=num_classes,
         in_channels=in_channels,
-        multi_label=symbol is not None and symbol.multi_label,
-        notes=_notes(names.owner, path, beside, symbol),
+        labels=[LABEL] if backbone else None,
+        multi_label=symbol is not None and symbol.multi_label and not backbone,
+        notes=[*_notes(names.owner, path, beside, symbol), *([NO_CLASSIFIER] if backbone else [])],
+        backbone=backbone,
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import fuzz_forked
 import numpy as np
 import onnx
 import torch
@@ -45,19 +46,31 @@ from densepath.npu.estimate import Estimate, NotCounted
 from densepath.npu.layout import MEMORY_NAMES, Layout
 from densepath.npu.program import DESCRIPTION, Program
 from densepath.training.recipe_file import make_recipe, read_recipe
+from densepath.weights import hdf5_process, keras_config
 from densepath.weights.checkpoint import Checkpoint, write_tensors
 from densepath.weights.checkpoint_file import METADATA_KEY
 from densepath.weights.import_file import import_weights
 from densepath.weights.match import is_weight
+from densepath.weights.mxnet_symbol import read_symbol
 from densepath.weights.paddle import STRUCTURE_KEY
 from densepath.weights.paddle_inference.config import read_config
 
 MODEL = "densenet_bc_22_12"
 INFERENCE = Path(__file__).parents[1] / "tests" / "parity" / "files" / "paddle_inference"
+TORCH_FILES = Path(__file__).parents[1] / "tests" / "parity" / "torch_files"
+WHOLE = (
+    *("torchxrayvision_densenet121_some.pt", "torchxrayvision_densenet121_legacy.pt"),
+    *("timm_densenet_whole.pt", "torch_densenet121_wrapped.pt", "torch_densenet121_compiled.pt"),
+    "lightning_densenet121_checkpoint.ckpt",
+)
+PROGRAMS = tuple(
+    f"torch_densenet121_{form}" for form in ("traced.pt", "scripted.pt", "program.pt2")
+)
 MOST_PIXELS = 1_000_000
 MOST_REASON = 300
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 RECIPES = Path(__file__).parents[1] / "recipes"
+FILES = Path(__file__).parents[1] / "tests" / "parity" / "files"
 
 
 @dataclass(frozen=True)
@@ -69,12 +82,14 @@ class Kind:
         read: reads the file at a path; raises a DensepathError or gives anything.
         text: whether mutations are those of a text.
         repair: makes right again what would stop a reader at its door: checksums, lengths.
+        allowed: what else than reading its reader does, as an event of Python's audit hook.
     """
 
     seeds: Sequence[bytes]
     read: Callable[[Path], object]
     text: bool = False
     repair: Callable[[bytes], bytes] = bytes
+    allowed: tuple[str, ...] = ()
 
 
 class Executed:
@@ -93,6 +108,8 @@ def kinds(mark: Path) -> dict[str, Kind]:
     return {
         "images": Kind(_images(), _read_image, repair=_png_with_checksums),
         "pth": Kind(_pth(command), _import, repair=_zip_with_checksums),
+        "modules": Kind(_modules(command), _import_any, repair=_zip_with_checksums),
+        "programs": Kind(_programs(), _import_any, repair=_zip_with_checksums),
         "pdparams": Kind(_pdparams(command), _import),
         "ckpt": Kind(_ckpt(), _import),
         "pdmodel": Kind(_inference("dpn/inference.pdmodel"), _read_program_of_paddle),
@@ -109,6 +126,41 @@ def kinds(mark: Path) -> dict[str, Kind]:
         "recipe": Kind(_recipes(), lambda path: make_recipe(read_recipe(path)), text=True),
         "manifest": Kind([_manifest()], _read_bundle, text=True),
         "program": Kind([_program()], _read_program, text=True),
+        **_keras_and_mxnet(),
+    }
+
+
+def _keras_and_mxnet() -> dict[str, Kind]:
+    """Small files that Keras and MXNet wrote, and what stands in them or beside them as text."""
+
+    def files(*patterns: str) -> list[bytes]:
+        found = [path for pattern in patterns for path in sorted(FILES.glob(pattern))]
+        return [path.read_bytes() for path in found]
+
+    def read_config(path: Path) -> None:
+        layers = keras_config.read_config(path.read_bytes().decode("utf-8", "replace"), "x")
+        keras_config.names_of(layers)
+        keras_config.epsilon(layers, "x")
+        keras_config.multi_label(layers)
+        keras_config.check_parts(layers, "x")
+        size = keras_config.input_size(layers) or (64, 64)
+        keras_config.own_preprocess(layers, {}, size, 3, "x")
+
+    configs = []
+    for content in files("keras/*.keras"):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            configs.append(archive.read("config.json"))
+    # HDF5's library is run in a process of its own, which may crash.
+    apart = ("os.fork",)
+    hdf5_process.subprocess = fuzz_forked
+    return {
+        "mxnet": Kind(files("mxnet/*.params"), _import_any),
+        "symbol": Kind(files("mxnet/*-symbol.json"), read_symbol, text=True),
+        "hdf5": Kind(files("keras/*.h5"), _import_any, allowed=apart),
+        "keras": Kind(
+            files("keras/*.keras"), _import_any, repair=_zip_with_checksums, allowed=apart
+        ),
+        "keras_config": Kind(configs, read_config, text=True),
     }
 
 
@@ -189,6 +241,31 @@ def _pth(command: str) -> list[bytes]:
             torch.save(value, file, _use_new_zipfile_serialization=zipped)
             made.append(file.getvalue())
     return made
+
+
+def _modules(command: str) -> list[bytes]:
+    """Whole pickled networks as PyTorch's libraries save them, and those that ask for code."""
+    made = [(TORCH_FILES / name).read_bytes() for name in WHOLE]
+    for zipped, protocol in ((True, 2), (True, 4), (False, 2)):
+        for evil in (Executed(os.system, command), Executed(getattr, Path, "unlink")):
+            network = _model()
+            network.features.evil = evil
+            file = io.BytesIO()
+            torch.save(
+                network, file, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol
+            )
+            made.append(file.getvalue())
+    return made
+
+
+def _programs() -> list[bytes]:
+    """TorchScript's archives and those of torch.export."""
+    return [(TORCH_FILES / name).read_bytes() for name in PROGRAMS]
+
+
+def _import_any(path: Path) -> None:
+    """Import with no option: the model is found out."""
+    import_weights(path)
 
 
 def _pdparams(command: str) -> list[bytes]:
@@ -297,6 +374,10 @@ def _read_safetensors(path: Path) -> None:
 
 def _import(path: Path) -> None:
     import_weights(path, MODEL)
+
+
+def _import_any(path: Path) -> None:
+    import_weights(path)
 
 
 def _label_files() -> list[bytes]:

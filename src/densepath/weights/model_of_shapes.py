@@ -7,12 +7,16 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from densepath.errors import KeyMismatchError
 from densepath.models.catalogue import CATALOGUE
-from densepath.models.spec import ModelSpec
+from densepath.models.spec import DPNArch, ModelSpec
 from densepath.weights.adapt import first_layer
 from densepath.weights.arch_of import densenet_arch, dpn_arch, spec_of
 from densepath.weights.match import expected_shapes, fitting_models
 
+# timm 1.0 `models/dpn.py`: of all its networks of these names the only one without ReLU, which a
+# state dict does not tell.
+_DPN48B = (10, 128, 32, (3, 4, 6, 3), (16, 32, 32, 64))
 Shapes = dict[str, tuple[int, ...]]
 _BLOCK = re.compile(r"features\.conv([2-5])_(\d+)\.")
 
@@ -23,13 +27,27 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
 
 
 def find_model(shapes: Shapes) -> ModelSpec:
-    """The catalogue's model of these shapes, else one of their own numbers, else the nearest."""
+    """The catalogue's model of these shapes, else one of their own numbers, else the nearest.
+
+    Raises:
+        KeyMismatchError: a network that is known to compute something else.
+    """
     if fitting := fitting_models(shapes):
         return CATALOGUE[fitting[0]]
     own = _own_model(shapes)
+    if own is not None and isinstance(own.arch, DPNArch) and _numbers(own.arch) == _DPN48B:
+        raise KeyMismatchError(
+            "it is timm's dpn48b, whose activation is SiLU; densepath's DPN has ReLU, as the "
+            "paper, so that it cannot compute this one."
+        )
     if own is not None and expected_shapes(own, *counts_of(shapes, own)) == shapes:
         return own
     return min(CATALOGUE.values(), key=lambda spec: _distance(spec, shapes))
+
+
+def _numbers(arch: DPNArch) -> tuple[object, ...]:
+    """What tells one DPN from another."""
+    return arch.stem_width, arch.k_r, arch.groups, arch.blocks, arch.dense_increment
 
 
 def _own_model(shapes: Shapes) -> ModelSpec | None:

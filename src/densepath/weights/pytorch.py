@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from densepath.errors import UnsafeFileError, WeightsError
+from densepath.weights.origins import START_BYTES, is_legacy_torch
 from densepath.weights.stand_ins import ModuleTable, as_tables
-from densepath.weights.torch_archive import LEGACY_START, read_legacy, read_zip
+from densepath.weights.torch_archive import read_legacy, read_zip
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -44,9 +45,9 @@ def read_pth(path: Path) -> Any:
         WeightsError: it is no such file, or is damaged.
     """
     with path.open("rb") as file:
-        is_legacy = file.read(len(LEGACY_START)) == LEGACY_START
+        start = file.read(START_BYTES)
     try:
-        opened = read_legacy(path) if is_legacy else read_zip(path)
+        opened = read_legacy(path) if is_legacy_torch(start) else read_zip(path)
         value = as_tables(opened.value)
     except UnsafeFileError as error:
         raise UnsafeFileError(

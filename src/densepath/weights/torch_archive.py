@@ -21,8 +21,6 @@ from densepath.weights.stand_ins import Inert, table_of
 from densepath.weights.torch_unpickle import Storage, storage_type, unpickle
 from densepath.weights.torch_zip import Archive, read_member
 
-# The first pickle of a torch.save file before torch 1.6 is this number (torch/serialization.py).
-LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _PREAMBLE = 1 << 12
 # A class's constant in a script; the call in a trace: `torch.batch_norm(..., momentum, eps, True)`.
 _EPSILON = re.compile(
@@ -136,8 +134,10 @@ def read_legacy(path: Path) -> Opened:
     """
     content = path.read_bytes()
     blocks = _Blocks(len(content))
-    at = len(LEGACY_START)
-    for _ in range(2):  # the protocol's number, and the machine's sizes of numbers
+    at = 0
+    for _ in range(
+        3
+    ):  # a number that says what it is, the format's, and the machine's sizes of numbers
         at += unpickle(content[at : at + _PREAMBLE], blocks)[1]
     value, length = unpickle(content[at:], blocks)
     at += length

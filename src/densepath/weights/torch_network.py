@@ -16,6 +16,7 @@ from densepath.weights import torch_layers, xray
 from densepath.weights.backbone import LABEL, no_classifier
 from densepath.weights.heads import Head, find_head
 from densepath.weights.imported import Imported, ImportRequest
+from densepath.weights.match import expected_shapes
 from densepath.weights.model_of_shapes import counts_of, find_model, shapes_of
 from densepath.weights.published import habits
 from densepath.weights.torch_names import NetworkNames, find_names, joined
@@ -61,6 +62,8 @@ def _network(found: Contents, names: NetworkNames, request: ImportRequest) -> Im
     if whole is not None:
         torch_layers.check_layers(whole, names.prefix)
     channels = next((len(features[name]) for name in _LAST_NORMS if name in features), 0)
+    if not channels:
+        channels = _nearest_width(features)
     head = find_head(found.tensors, names.others, names.prefix, channels)
     origin = _origin(found, names, head)
     answers = _answers(found, names, head, channels, origin)
@@ -85,6 +88,12 @@ def _network(found: Contents, names: NetworkNames, request: ImportRequest) -> Im
         title=whole.kind if whole is not None else "",
         backbone=answers.backbone,
     )
+
+
+def _nearest_width(features: dict[str, Tensor]) -> int:
+    """The last features of the nearest model, of a network that lacks its last BatchNorm."""
+    spec = find_model(shapes_of(features))
+    return expected_shapes(spec, 1, 1)["classifier.weight"][1]
 
 
 def _check_plane(features: Mapping[str, Tensor]) -> None:
@@ -152,7 +161,7 @@ def _answers(
 
 def _no_answers(channels: int) -> _Answers:
     """The answers of a network that has no classifier, or a head of several layers."""
-    made = _Answers(no_classifier(max(channels, 1)), backbone=True, labels=[LABEL])
+    made = _Answers(no_classifier(channels), backbone=True, labels=[LABEL])
     made.notes.append(
         "it has no classifier of one layer on the last features: taken as a backbone, which "
         "begins a training (densepath train MODEL --weights) and answers nothing."

@@ -33,6 +33,7 @@ _LIBRARIES = (
     *("fastai", "fastcore", "pretrainedmodels", "segmentation_models_pytorch", "ultralytics"),
     *("efficient_densenet_pytorch", "transformers", "contextlib"),
 )
+_COMPILED_MODULE = "torch._dynamo.eval_frame.OptimizedModule"
 _DTYPES: dict[str, torch.dtype] = {
     f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)
 }
@@ -175,6 +176,13 @@ def _list(values: Any = (), *_: Any) -> Any:
     return values
 
 
+def _compiled(original: Any, *_: Any) -> Inert:
+    """Stands for the module around a compiled one, which is among its parts."""
+    made = Inert(_COMPILED_MODULE)
+    made.set({"_modules": {"_orig_mod": original}})
+    return made
+
+
 _UTILS: dict[str, Callable[..., Any]] = {
     "_rebuild_tensor": _tensor_v1,
     "_rebuild_tensor_v2": _tensor_v1,
@@ -203,6 +211,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "torch.jit._pickle.build_tensorlist": _list,
     "torch.jit._pickle.restore_type_tag": _list,
     "torch.jit._pickle.build_tensor_from_id": _unread,
+    _COMPILED_MODULE: _compiled,
     "collections.OrderedDict": _table,
     "collections.Counter": _table,
     "builtins.set": _set,
@@ -223,7 +232,8 @@ class TorchUnpickler(ThriftyUnpickler):
     """Python's unpickler, whose every way to act goes through the table or a stand-in.
 
     Attributes:
-        strangers: names outside the table and the libraries, which only a network's class may have.
+        strangers: names outside the table and the libraries that are no class of a network, nor of
+            an object with attributes.
     """
 
     dispatch: ClassVar[dict[int, Any]] = dict(ThriftyUnpickler.dispatch)
@@ -335,7 +345,7 @@ class TorchUnpickler(ThriftyUnpickler):
         made = self.stack[-1]
         if isinstance(made, Inert):
             made.set(state)
-            if made.is_module:
+            if made.state or made.is_module:
                 self.strangers.pop(made.kind, None)
         elif isinstance(made, Named | _Call):
             raise UnsafeFileError("it tries to change a function")

@@ -278,4 +278,4 @@ def test_pictures_of_which_one_fails_are_counted(run, weights, photos, tmp_path)
     (folder / "confusion.png").mkdir(parents=True)
     code, _, err = run("evaluate", weights, "--data", photos, "--output", folder)
     assert code == 0
-    assert err.endswith(f"report, tables and 3 of 4 pictures in {folder}")
+    assert err.endswith(f"report, tables and 5 of 6 pictures in {folder}")

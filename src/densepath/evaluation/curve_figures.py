@@ -75,7 +75,7 @@ def draw_precision_recall(report: Ranked) -> Figure:
     axes = figure.subplots()
     _draw_all(axes, report, "average_precision", lambda c: (c.recall, c.precision), start=None)
     axes.set(xlabel="recall", ylabel="precision")
-    _finish(axes, "lower left")
+    _finish(axes, "best")
     return figure
 
 
@@ -151,7 +151,7 @@ def _from(
     return np.append(start[0], x), np.append(start[1], y)
 
 
-def _finish(axes: Axes, corner: Literal["lower right", "lower left", "upper left"]) -> None:
+def _finish(axes: Axes, corner: Literal["lower right", "best", "upper left"]) -> None:
     """Shares on both axes, and the legend."""
     from matplotlib.ticker import PercentFormatter
 

@@ -54,6 +54,14 @@ def is_better(recipe: Recipe, row: EpochRow, position: Position) -> bool:
     return bool(value < best if name in LOWER_IS_BETTER else value > best)
 
 
+def best_value(recipe: Recipe, position: Position) -> float | None:
+    """What the best epoch has of the figure; None before the first, or where it has none."""
+    if position.best_epoch is None:
+        return None
+    value = getattr(position.best_row, monitored(recipe))
+    return None if value is None else float(value)
+
+
 def is_exhausted(recipe: Recipe, position: Position) -> bool:
     """Whether so many epochs in a row were no better that the training ends early."""
     patience = recipe.checkpoint.patience

@@ -23,7 +23,7 @@ from densepath.training.distributed import (
 )
 from densepath.training.environment import count_cores
 from densepath.training.loop import run
-from densepath.training.monitor import describe_end
+from densepath.training.monitor import best_value, describe_end, monitored
 from densepath.training.parts import Training
 from densepath.training.planning import gather_fields, plan
 from densepath.training.progress import Progress, make_progress
@@ -47,8 +47,10 @@ class RunResult:
         planned_epochs: all epochs of the recipe.
         score: what `best_top1` and `top1` are: `top-1`, the share of right answers, or of a
             multi-label set `micro-F1`.
-        best_top1: the best score and
-        best_epoch: the epoch that had it first, from 1; None before the first evaluation.
+        best_top1: the score of the best epoch and
+        best_epoch: its number, from 1; None before the first evaluation.
+        monitor: the figure that chose it, `top1` unless the recipe says another.
+        best_monitored: its value in that epoch.
         top1: of the last epoch.
         loss: of the last epoch, on the evaluation images.
         skipped: the images left out of the last epoch, of training and evaluation together.
@@ -66,6 +68,8 @@ class RunResult:
     score: str
     best_top1: float | None
     best_epoch: int | None
+    monitor: str
+    best_monitored: float | None
     top1: float | None
     loss: float | None
     skipped: int
@@ -233,6 +237,8 @@ def _conclude(training: Training, *, already_finished: bool) -> RunResult:
         score="micro-F1" if training.loss.multi_label else "top-1",
         best_top1=position.best,
         best_epoch=position.best_epoch,
+        monitor=monitored(training.recipe),
+        best_monitored=best_value(training.recipe, position),
         top1=last.top1 if last else None,
         loss=last.loss if last else None,
         skipped=last.all_skipped if last else 0,

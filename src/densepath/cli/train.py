@@ -206,9 +206,13 @@ def _report(result: RunResult, json: bool, *, speaks: bool) -> None:
         if json:
             print_json(result.to_dict())
         elif result.best_top1 is not None:
+            chosen = ""
+            if result.monitor != "top1" and result.best_monitored is not None:
+                chosen = f"best {result.monitor} {result.best_monitored:.4f}: "
             note(
-                f"best {result.score} {percent(result.best_top1, 2)} "
-                f"in epoch {result.best_epoch} of {result.epochs}; {result.folder}"
+                f"{chosen}{'' if chosen else 'best '}{result.score} "
+                f"{percent(result.best_top1, 2)} in epoch {result.best_epoch} of {result.epochs}; "
+                f"{result.folder}"
             )
         if result.already_finished:
             _note_finished(result)

@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 TRAIN, EVALUATED, BEST, FLOAT = "#8a8f98", "#0b6e99", "#c2410c", "#7c6aa8"
 
 
-def draw_curves(rows: Sequence[EpochRow], title: str, judged_on: str) -> Figure:
+def draw_curves(
+    rows: Sequence[EpochRow],
+    title: str,
+    judged_on: str,
+    chosen: tuple[int, str] | None = None,
+) -> Figure:
     """Loss and accuracy over the epochs, and the best epoch.
 
     Args:
         rows: of metrics.csv, one an epoch, at least one.
         title: the headline.
         judged_on: which images are evaluated after each epoch: `validation`, `test`.
+        chosen: the best epoch and the figure that says so, where that is not the score drawn.
     """
     multi_label = rows[0].multi_label
     figure = new_figure(9, 4.5, title, _caption(rows, judged_on, multi_label))
@@ -39,7 +45,13 @@ def draw_curves(rows: Sequence[EpochRow], title: str, judged_on: str) -> Figure:
         as_float = [math.nan if row.float_top1 is None else 100 * row.float_top1 for row in rows]
         _draw(right, epochs, as_float, FLOAT, "the same, not rounded")
     right.set_title(f"{score}, %", loc="left")
-    _mark_best(right, epochs, found)
+    if any(row.macro_auroc is not None for row in rows):
+        areas = [math.nan if row.macro_auroc is None else 100 * row.macro_auroc for row in rows]
+        _draw(right, epochs, areas, FLOAT, "mean AUROC, %")
+    if chosen is None:
+        _mark_best(right, epochs, found)
+    else:
+        _mark_chosen(right, *chosen, found[epochs.index(chosen[0])])
     for axes in (left, right):
         _finish(axes)
     left.set_ylim(0, 1.05 * left.get_ylim()[1])
@@ -79,6 +91,12 @@ def _mark_best(axes: Axes, epochs: Sequence[int], found: Sequence[float]) -> Non
     best = max(finite, key=lambda place: (found[place], -place))
     label = f"best: {found[best]:.2f} %, epoch {epochs[best]}"
     axes.plot(epochs[best], found[best], "o", color=BEST, markersize=6, zorder=3, label=label)
+
+
+def _mark_chosen(axes: Axes, epoch: int, figure: str, score: float) -> None:
+    """Set a dot at the epoch that another figure has chosen."""
+    label = f"best {figure}: epoch {epoch}, here {score:.2f} %"
+    axes.plot(epoch, score, "o", color=BEST, markersize=6, zorder=3, label=label)
 
 
 def _finish(axes: Axes) -> None:

@@ -207,9 +207,9 @@ def make_progress(style: ProgressStyle, num_epochs: int, *, leads: bool) -> Prog
 
 
 def _describe_sums(sums: EpochSums) -> str:
-    """Loss and share of right answers of the epoch so far; 0 before the first image."""
-    images = max(sums.images, 1)
-    return f"loss {sums.loss / images:.3f}  acc {percent(sums.right / images)}"
+    """Loss and share of right answers of the epoch so far; 0 before the first label."""
+    labels = sums.labels or 1.0
+    return f"loss {sums.loss / labels:.3f}  acc {percent(sums.right / labels)}"
 
 
 def describe(position: Position, lr: float, num_epochs: int, pace: Pace) -> str:
@@ -222,11 +222,13 @@ def describe(position: Position, lr: float, num_epochs: int, pace: Pace) -> str:
 
 
 def describe_row(row: EpochRow, num_epochs: int, num_classes: int) -> str:
-    """One line about an epoch that is over, with top-5 where it tells something."""
+    """One line about an epoch that is over, with top-5 or mean AUROC where they tell something."""
     score = "micro-F1" if row.multi_label else "top-1"
     top5 = ""
     if row.top5 is not None and top5_tells(num_classes):
         top5 = f"  top-5 {percent(row.top5, 2)}"
+    if row.macro_auroc is not None:
+        top5 = f"  AUROC {row.macro_auroc:.4f}"
     skipped = f"  {counted(row.all_skipped, 'image')} skipped" if row.all_skipped else ""
     return (
         f"epoch {row.epoch}/{num_epochs}  train loss {row.train_loss:.4f}  "

@@ -265,7 +265,11 @@ class RunFolder:
             return
         rows, judged_on = position.rows, self.recipe.data.evaluate_on
         path = self.path / "curves.png"
-        failed = save_picture(path, lambda: draw_curves(rows, self._title(), judged_on), dpi=150)
+        monitor, best = self.recipe.checkpoint.monitor, position.best_epoch
+        chosen = None if monitor is None or best is None else (best, monitor)
+        failed = save_picture(
+            path, lambda: draw_curves(rows, self._title(), judged_on, chosen), dpi=150
+        )
         self.drawn_at = time.monotonic()
         if failed is not None:
             with suppress(OutputError):

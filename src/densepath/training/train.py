@@ -25,6 +25,7 @@ from densepath.training.distributed import (
 )
 from densepath.training.environment import count_cores
 from densepath.training.loop import run
+from densepath.training.monitor import best_value, describe_end, monitored
 from densepath.training.parts import Training
 from densepath.training.planning import gather_fields, plan
 from densepath.training.progress import Progress, make_progress
@@ -43,12 +44,15 @@ class RunResult:
         already_finished: whether they were done before this start.
         stopped_by: the signal that stopped it, else None.
         state_written: whether there is a state to go on from.
+        ended_early: whether epochs were left because no better one came (`checkpoint.patience`).
         epochs: the epochs that are done.
         planned_epochs: all epochs of the recipe.
         score: what `best_top1` and `top1` are: `top-1`, the share of right answers, or of a
             multi-label set `micro-F1`.
-        best_top1: the best score and
-        best_epoch: the epoch that had it first, from 1; None before the first evaluation.
+        best_top1: the score of the best epoch and
+        best_epoch: its number, from 1; None before the first evaluation.
+        monitor: the figure that chose it, `top1` unless the recipe says another.
+        best_monitored: its value in that epoch.
         top1: of the last epoch.
         loss: of the last epoch, on the evaluation images.
         skipped: the images left out of the last epoch, of training and evaluation together.
@@ -60,11 +64,14 @@ class RunResult:
     already_finished: bool
     stopped_by: str | None
     state_written: bool
+    ended_early: bool
     epochs: int
     planned_epochs: int
     score: str
     best_top1: float | None
     best_epoch: int | None
+    monitor: str
+    best_monitored: float | None
     top1: float | None
     loss: float | None
     skipped: int
@@ -236,8 +243,11 @@ def _conclude(training: Training, *, already_finished: bool) -> RunResult:
     finished = training.is_finished
     stopped_by = None if finished else training.stop.signal
     if training.ranks.leads and not already_finished:
-        training.folder.log("finished" if finished else f"stopped by {stopped_by}")
-        if not finished:
+        ended = describe_end(training.recipe, position) if training.ended_early else "finished"
+        training.folder.log(ended if finished else f"stopped by {stopped_by}")
+        if training.ended_early:
+            training.progress.say(ended)
+        if not finished or training.ended_early:
             training.folder.draw(position)
     return RunResult(
         folder=training.folder.path,
@@ -245,11 +255,14 @@ def _conclude(training: Training, *, already_finished: bool) -> RunResult:
         already_finished=already_finished,
         stopped_by=stopped_by,
         state_written=training.folder.state_path.is_file(),
+        ended_early=training.ended_early,
         epochs=position.epoch,
         planned_epochs=training.recipe.epochs,
         score="micro-F1" if training.loss.multi_label else "top-1",
         best_top1=position.best,
         best_epoch=position.best_epoch,
+        monitor=monitored(training.recipe),
+        best_monitored=best_value(training.recipe, position),
         top1=last.top1 if last else None,
         loss=last.loss if last else None,
         skipped=last.all_skipped if last else 0,

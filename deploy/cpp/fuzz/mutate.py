@@ -33,6 +33,8 @@ from densepath.images.intensity import Intensity
 from densepath.images.read_as import AS_PHOTOS, ReadAs
 
 BATCH = 200
+# That Python reads beside JPEG and PNG, as it lists them.
+MORE_KINDS = ", GIF, WEBP, BMP, TIFF, PPM, AVIF, HEIF"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TIME_LIMIT_S = 120
 SHOWN = 3
@@ -80,7 +82,7 @@ def in_python(path: Path, read_as: ReadAs = AS_PHOTOS) -> str:
     try:
         image = open_image(path, channels=read_as.channels, intensity=read_as.intensity)
     except ImageError as error:
-        return f"refused {error.reason}".replace(", GIF, WEBP, BMP, TIFF, PPM", "")
+        return f"refused {error.reason}".replace(MORE_KINDS, "")
     shape = " ".join(map(str, image.shape))
     return f"pixels {shape} {hashlib.sha256(image.tobytes()).hexdigest()}"
 

@@ -39,6 +39,7 @@ FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Po
 SHARES = {
     "images": 8, "pth": 2, "pdparams": 2, "ckpt": 1, "safetensors": 2, "description": 2,
     "labels": 1, "list": 1, "table": 2, "recipe": 2, "manifest": 2, "program": 1,
+    "dicom": 2, "npy": 1, "tiff": 2,
 }  # fmt: skip
 ODD_NUMBERS = [0, 1, 2, 127, 128, 254, 255]
 ODD_TEXTS = [

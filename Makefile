@@ -76,7 +76,7 @@ dist: install
 
 # The C++ program, build/cpp/densepath-predict; it says what is missing. docs/cpp.md
 cpp: install
-	@command -v cmake >/dev/null || { echo "cmake is missing: apt-get install cmake g++ libjpeg-dev zlib1g-dev nlohmann-json3-dev"; exit 1; }
+	@command -v cmake >/dev/null || { echo "cmake is missing: apt-get install cmake g++ libjpeg-dev libtiff-dev zlib1g-dev nlohmann-json3-dev"; exit 1; }
 	cmake -S deploy/cpp -B build/cpp -DDENSEPATH_PYTHON=$(abspath $(BIN)/python)
 	cmake --build build/cpp --parallel
 

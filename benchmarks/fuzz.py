@@ -42,6 +42,7 @@ SHARES = {
     "description": 2,
     "labels": 1, "list": 1, "table": 2, "recipe": 2, "manifest": 2, "program": 1,
     "mxnet": 1, "symbol": 1, "hdf5": 1, "keras": 1, "keras_config": 1,
+    "dicom": 2, "npy": 1, "tiff": 2,
 }  # fmt: skip
 ODD_NUMBERS = [0, 1, 2, 127, 128, 254, 255]
 ODD_TEXTS = [

@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -31,7 +32,9 @@ from densepath.engines.native import read_tensors
 from densepath.errors import CheckpointError, DensepathError, ImageError
 from densepath.exporting.export import export
 from densepath.files import sha256
-from densepath.images.decode import is_heif_readable, open_image
+from densepath.images.decode import open_image
+from densepath.images.intensity import Intensity
+from densepath.images.opened import is_heif_readable
 from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model
 from densepath.npu.description import (
@@ -71,6 +74,7 @@ MOST_REASON = 300
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 RECIPES = Path(__file__).parents[1] / "recipes"
 FILES = Path(__file__).parents[1] / "tests" / "parity" / "files"
+VALUE_SEEDS = Path(__file__).parents[1] / "deploy" / "cpp" / "fuzz"
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,9 @@ def kinds(mark: Path) -> dict[str, Kind]:
     command = f"touch {mark}"
     return {
         "images": Kind(_images(), _read_image, repair=_png_with_checksums),
+        "dicom": Kind(_of_values(".dcm"), _read_values),
+        "npy": Kind(_of_values(".npy"), _read_values),
+        "tiff": Kind(_of_values(".tif"), _read_values),
         "pth": Kind(_pth(command), _import, repair=_zip_with_checksums),
         "modules": Kind(_modules(command), _import_any, repair=_zip_with_checksums),
         "programs": Kind(_programs(), _import_any, repair=_zip_with_checksums),
@@ -219,6 +226,37 @@ def _read_image(path: Path) -> None:
     assert image.dtype == np.uint8
     assert image.ndim == 3
     open_image(path.read_bytes(), channels=1, max_pixels=MOST_PIXELS)
+
+
+def _of_values(suffix: str) -> list[bytes]:
+    """Files that are read for their values, of one kind."""
+    sys.path.insert(0, str(VALUE_SEEDS))
+    try:
+        from value_seeds import value_seeds
+    finally:
+        sys.path.remove(str(VALUE_SEEDS))
+
+    return [data for name, data in value_seeds().items() if name.endswith(suffix)]
+
+
+def _read_values(path: Path) -> None:
+    """Read by each kind of setting; refusals say nothing of a header."""
+    read = []
+    for text, channels in (("file", 1), ("percentiles:1,99", 3), ("window:40,400", 5)):
+        setting = Intensity.parse(text)
+        try:
+            image = open_image(path, channels=channels, intensity=setting, max_pixels=MOST_PIXELS)
+        except ImageError as error:
+            if "\n" in error.reason or len(error.reason) > MOST_REASON or "SECRET" in error.reason:
+                raise AssertionError(
+                    f"a reason that is long, or tells: {error.reason!r}"
+                ) from error
+            read.append(error)
+            continue
+        assert image.dtype == np.uint8
+        assert image.shape[2] == channels
+    if len(read) == 3:
+        raise read[0]
 
 
 def _model() -> torch.nn.Module:

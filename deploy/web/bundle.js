@@ -92,6 +92,15 @@ function readManifest(bytes, folder, rules) {
   }
   const wrong = complaint(manifest, rules) ?? disagreement(manifest);
   if (wrong) throw new BundleError(`${folder}: ${MANIFEST}: ${wrong}.`);
+  const { intensity, mean } = manifest.preprocess;
+  if (intensity || ![1, 3].includes(mean.length)) {
+    const why = intensity
+      ? `has an intensity setting (${[intensity.kind, ...intensity.values].join(" ")}), for files of `
+        + "more than 8 bits"
+      : `takes ${mean.length} channels`;
+    throw new BundleError(`${folder} ${why}, and a browser decodes photos of 8 bits only. `
+      + "`densepath serve` and `densepath predict` answer for its files.");
+  }
   if (!manifest.formats[FORMAT]) {
     const there = Object.keys(manifest.formats).sort().join(", ");
     const verb = manifest.precision === "int8" ? "quantize SUBJECT --data DATA" : "export SUBJECT";

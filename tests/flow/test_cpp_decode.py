@@ -27,7 +27,7 @@ TIME_LIMIT_S = 120
 def fuzz() -> dict[str, ModuleType]:
     """The modules that make files and damage them."""
     modules = {}
-    for name in ("seeds", "mutate"):
+    for name in ("seeds", "value_seeds", "mutate"):
         spec = importlib.util.spec_from_file_location(name, FUZZ / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None

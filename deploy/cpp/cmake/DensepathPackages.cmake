@@ -29,6 +29,16 @@ if(missing)
                       "docs/cpp.md has other systems.")
 endif()
 
+if(DENSEPATH_TIFF)
+  find_package(TIFF QUIET)
+  if(TIFF_FOUND)
+    message(STATUS "TIFF: libtiff ${TIFF_VERSION_STRING}")
+  else()
+    message(STATUS "TIFF: not found (libtiff-dev); such files are refused")
+    set(DENSEPATH_TIFF OFF)
+  endif()
+endif()
+
 # The folder of a Python package, empty if it is not installed.
 function(find_wheel package result)
   execute_process(

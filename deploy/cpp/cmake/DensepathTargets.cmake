@@ -9,8 +9,12 @@ add_library(densepath-parts OBJECT
   src/checkpoint.cpp
   src/cores.cpp
   src/decode.cpp
+  src/decode_dicom.cpp
   src/decode_jpeg.cpp
+  src/decode_npy.cpp
   src/decode_png.cpp
+  src/dicom_header.cpp
+  src/dicom_values.cpp
   src/errors.cpp
   src/exif.cpp
   src/file.cpp
@@ -19,6 +23,7 @@ add_library(densepath-parts OBJECT
   src/lines.cpp
   src/passed_over.cpp
   src/inflate.cpp
+  src/intensity.cpp
   src/options.cpp
   src/png_notes.cpp
   src/png_pixels.cpp
@@ -27,7 +32,8 @@ add_library(densepath-parts OBJECT
   src/preprocess.cpp
   src/sha256.cpp
   src/spread.cpp
-  src/text.cpp)
+  src/text.cpp
+  src/values.cpp)
 set(densepath_objects $<TARGET_OBJECTS:densepath-parts>)
 set(densepath_packages JPEG::JPEG ZLIB::ZLIB Threads::Threads)
 set(densepath_kernels ${CMAKE_CURRENT_SOURCE_DIR}/../../src/densepath/kernels)
@@ -67,10 +73,16 @@ if(DENSEPATH_ONNXRUNTIME)
   target_compile_definitions(densepath-parts PRIVATE DENSEPATH_ONNXRUNTIME)
   list(APPEND densepath_packages onnxruntime::onnxruntime)
 endif()
+if(DENSEPATH_TIFF)
+  target_sources(densepath-parts PRIVATE src/decode_tiff.cpp)
+  target_compile_definitions(densepath-parts PRIVATE DENSEPATH_TIFF)
+  list(APPEND densepath_packages TIFF::TIFF)
+endif()
 densepath_compile(densepath-parts)
 # Python's doubles, which are not fused: the same weights of the resizing, the same inputs.
 if(NOT MSVC)
-  set_source_files_properties(src/preprocess.cpp PROPERTIES COMPILE_OPTIONS "-ffp-contract=off")
+  set_source_files_properties(src/preprocess.cpp src/values.cpp src/dicom_values.cpp
+    src/intensity.cpp PROPERTIES COMPILE_OPTIONS "-ffp-contract=off")
 endif()
 
 # The target `densepath`, also named as find_package names it.

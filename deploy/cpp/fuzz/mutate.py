@@ -1,6 +1,9 @@
-"""Damages thousands of JPEG and PNG files and gives them to the C++ decoder.
+"""Damages thousands of image files and gives them to the C++ decoder.
 
     python deploy/cpp/fuzz/mutate.py BUILD/densepath-decode --count 20000 --photos FOLDER
+
+JPEG and PNG; with `--intensity percentiles:1,99` the kinds that are read for their values: 16-bit
+PNG, TIFF, DICOM, `.npy`.
 
 Build with `-DDENSEPATH_FUZZ=ON -DDENSEPATH_SANITIZE=ON`: then any memory error or undefined
 behaviour ends the program, and the file that did it is kept. Every answer is compared with
@@ -22,11 +25,16 @@ from typing import NoReturn
 
 import numpy as np
 from seeds import chunk, seeds
+from value_seeds import value_seeds
 
 from densepath.errors import ImageError
 from densepath.images.decode import open_image
+from densepath.images.intensity import Intensity
+from densepath.images.read_as import AS_PHOTOS, ReadAs
 
 BATCH = 200
+# That Python reads beside JPEG and PNG, as it lists them.
+MORE_KINDS = ", GIF, WEBP, BMP, TIFF, PPM, AVIF, HEIF"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TIME_LIMIT_S = 120
 SHOWN = 3
@@ -69,12 +77,12 @@ def with_checksums(data: bytes) -> bytes:
     return b"".join(parts) + data[at:]
 
 
-def in_python(path: Path) -> str:
+def in_python(path: Path, read_as: ReadAs = AS_PHOTOS) -> str:
     """The line that the C++ program should print."""
     try:
-        image = open_image(path)
+        image = open_image(path, channels=read_as.channels, intensity=read_as.intensity)
     except ImageError as error:
-        return f"refused {error.reason}".replace(", GIF, WEBP, BMP, TIFF, PPM", "")
+        return f"refused {error.reason}".replace(MORE_KINDS, "")
     shape = " ".join(map(str, image.shape))
     return f"pixels {shape} {hashlib.sha256(image.tobytes()).hexdigest()}"
 
@@ -92,11 +100,18 @@ def verdict(ours: str, python: str) -> str:
     }[kinds]
 
 
-def decode(program: str, paths: list[Path]) -> list[str]:
+def command(program: str, read_as: ReadAs) -> list[str]:
+    """The program and how it is to read files."""
+    intensity = read_as.intensity
+    said = [] if intensity is None else [intensity.kind, *map(str, intensity.values)]
+    return [program, str(read_as.channels), *said]
+
+
+def decode(words: list[str], paths: list[Path]) -> list[str]:
     """The program's line for each file. Ends the run when the program crashes or hangs."""
     names = "".join(f"{path}\n" for path in paths).encode()
     try:
-        run = subprocess.run([program], input=names, capture_output=True, timeout=TIME_LIMIT_S)
+        run = subprocess.run(words, input=names, capture_output=True, timeout=TIME_LIMIT_S)
     except subprocess.TimeoutExpired as hung:
         keep(paths, hung.stdout or b"", f"more than {TIME_LIMIT_S} s")
     lines = run.stdout.decode().splitlines()
@@ -120,9 +135,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--photos", type=Path, help="a folder of more files to damage")
+    parser.add_argument("--channels", type=int, default=3)
+    parser.add_argument("--intensity", type=Intensity.parse, help="as file or window:40,400")
     options = parser.parse_args()
+    read_as = ReadAs(options.channels, options.intensity)
     rng = np.random.default_rng(options.seed)
-    whole = list(seeds().values())
+    whole = list((value_seeds() if read_as.by_value else seeds()).values())
     if options.photos:
         whole += [path.read_bytes() for path in sorted(options.photos.rglob("*.*"))[:20]]
     counts: Counter[str] = Counter()
@@ -132,8 +150,10 @@ def main() -> None:
             paths = [Path(folder) / f"{i}.img" for i in range(min(BATCH, options.count - done))]
             for path in paths:
                 path.write_bytes(mutate(whole[rng.integers(len(whole))], rng))
-            for path, ours in zip(paths, decode(options.program, paths), strict=True):
-                python = in_python(path)
+            for path, ours in zip(
+                paths, decode(command(options.program, read_as), paths), strict=True
+            ):
+                python = in_python(path, read_as)
                 found = verdict(ours, python)
                 counts[found] += 1
                 if not found.startswith(("equal", "refused with the")) and counts[found] <= SHOWN:

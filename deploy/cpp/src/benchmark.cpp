@@ -35,11 +35,11 @@ double percentile(const std::vector<double>& sorted, double share) {
 
 // Inputs of a batch of 8, from the first images that can be read, repeated.
 std::vector<float> real_inputs(Predictor& predictor, const std::vector<Source>& sources) {
-  const InputSize size = predictor.input_size();
+  const ReadAs read_as = Inside::read_as(predictor);
   const auto fitter = Inside::backend(predictor).make_fitter();
   std::vector<std::vector<float>> inputs;
   for (const Source& source : sources) {
-    Ready ready = read_one(source, *fitter, size.channels);
+    Ready ready = read_one(source, *fitter, read_as);
     if (!ready.error) inputs.push_back(std::move(ready.input));
     if (inputs.size() == LARGEST_BATCH) break;
   }

@@ -211,6 +211,17 @@ std::vector<size_t> shape_of(const Reader& tensor, size_t num_dimensions) {
   return shape;
 }
 
+Intensity read_intensity(const Reader& fields) {
+  Intensity made;
+  fields.each_field([](const std::string& key, const Reader& value) {
+    if (key != "kind" && key != "values") value.wrong("is a field that version 1 does not have");
+  });
+  made.kind = fields["kind"].text();
+  fields["values"].each_item([&](const Reader& one) { made.values.push_back(one.number()); });
+  if (const std::string wrong = made.wrong(); !wrong.empty()) fields.wrong(wrong);
+  return made;
+}
+
 Preprocess read_preprocess(const Reader& fields) {
   static const std::set<std::string> kinds = {"bilinear", "bicubic", "cv2_bilinear"};
   Preprocess made;
@@ -239,6 +250,7 @@ Preprocess read_preprocess(const Reader& fields) {
     fields["interpolation"].wrong("is " + json_string(made.interpolation, true) +
                                   "; choices: bicubic, bilinear, cv2_bilinear");
   }
+  if (fields.has("intensity")) made.intensity = read_intensity(fields["intensity"]);
   made.rounds_side = fields["side_rounding"].is_second("truncate", "round");
   made.floors_corner = fields["crop_rounding"].is_second("round", "floor");
   return made;

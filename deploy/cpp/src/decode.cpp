@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "dicom_header.hpp"
 #include "exif.hpp"
 #include "file.hpp"
 #include "text.hpp"
@@ -16,6 +17,8 @@ constexpr size_t START_BYTES = 512;
 constexpr size_t MOST_BYTES = size_t{1} << 30;
 constexpr std::string_view JPEG_START = "\xff\xd8\xff";
 constexpr std::string_view PNG_START = "\x89PNG\r\n\x1a\n";
+constexpr std::string_view NPY_START = "\x93NUMPY";
+constexpr size_t MOST_CHANNELS = 16;
 
 struct Kind {
   std::string_view start, reason;
@@ -35,6 +38,9 @@ constexpr Kind OTHER_KINDS[] = {
     {{"\0\0\0\x0cjxl ", 8}, "a JPEG XL image, a kind that is not read; save it as PNG"},
     {"ii\xbc", "a JPEG XR image, a kind that is not read; save it as PNG"},
     {"p7\n", "a PAM image, a kind that is not read; save it as PNG"},
+    {"\x93numpy",
+     "a NumPy array, not an image; it is read for networks that have the setting intensity "
+     "(docs/data.md)"},
     {"qoif", "a QOI image, a kind that is not read; save it as PNG"},
     {"8bps", "a Photoshop file, a kind that is not read; save it as PNG"},
     {"pk\x03\x04", "a zip archive, not an image"},
@@ -86,6 +92,10 @@ std::string what_it_is_instead(Bytes start) {
   for (const Kind& kind : OTHER_KINDS) {
     if (text.compare(0, kind.start.size(), kind.start) == 0) return std::string(kind.reason);
   }
+  if (is_dicom(start)) {
+    return "a DICOM file, not an 8-bit image; it is read for networks that have the setting "
+           "intensity (docs/data.md); or save it as an 8-bit PNG";
+  }
   if (start.part(4, 4).text() == "ftyp") {
     for (const Kind& kind : OTHER_BRANDS) {
       if (start.part(8, 4).text() == kind.start) return std::string(kind.reason);
@@ -106,49 +116,77 @@ void check_bytes(size_t size) {
   if (size > MOST_BYTES) throw ImageError("the file is larger than 1 GiB");
 }
 
-// RGB → gray: Pillow's L24, (19595 R + 38470 G + 7471 B + 32768) / 65536.
-Image to_gray(const Image& image) {
-  Image gray{image.height, image.width, 1, {}};
-  gray.pixels.resize(image.height * image.width);
-  const uint8_t* rgb = image.pixels.data();
-  for (uint8_t& pixel : gray.pixels) {
-    const uint32_t sum = rgb[0] * 19595U + rgb[1] * 38470U + rgb[2] * 7471U + 0x8000U;
-    pixel = static_cast<uint8_t>(sum >> 16);
-    rgb += 3;
+bool is_tiff(Bytes start) {
+  for (const std::string_view mark :
+       {std::string_view("II\x2a\0", 4), std::string_view("MM\0\x2a", 4),
+        std::string_view("II\x2b\0", 4), std::string_view("MM\0\x2b", 4)}) {
+    if (start.starts_with(mark)) return true;
   }
-  return gray;
+  return false;
+}
+
+// Whether a file that starts so is read for its values, beside JPEG and PNG.
+bool is_of_values(Bytes start) {
+  return is_dicom(start) || start.starts_with(NPY_START) || is_tiff(start);
+}
+
+Values read_values(Bytes file, size_t channels) {
+  if (is_dicom(file)) return read_dicom(file);
+  if (file.starts_with(NPY_START)) return read_npy(file, channels);
+  if (file.starts_with(PNG_START)) return read_png(file, channels);
+  if (is_tiff(file)) {
+#ifdef DENSEPATH_TIFF
+    return read_tiff(file, channels);
+#else
+    throw ImageError(
+        "a TIFF image, and this program was built without libtiff; install it (libtiff-dev) and "
+        "build again, or save it as a 16-bit PNG");
+#endif
+  }
+  int turned = 1;
+  Image image = decode_jpeg(file, turned);
+  Values made =
+      shown_values(channels == 1 ? to_gray(image) : std::move(image), "a JPEG image of 8 bits");
+  made.orientation = turned;
+  return made;
 }
 
 }  // namespace
 
-Image open_image(const std::string& path, size_t channels) {
+Image open_image(const std::string& path, const ReadAs& read_as) {
   try {
     const File file(path);
     // A film of 10 GB is not read to learn that it is none of ours.
     const std::vector<uint8_t> start = file.read(START_BYTES);
-    if (!is_readable(Bytes(start))) throw ImageError(what_it_is_instead(Bytes(start)));
+    const bool by_value = read_as.by_value() && is_of_values(Bytes(start));
+    if (!by_value && !is_readable(Bytes(start))) {
+      throw ImageError(what_it_is_instead(Bytes(start)));
+    }
     check_bytes(file.size());
     const std::vector<uint8_t> whole = file.read(file.size());
-    return decode_image(Bytes(whole), channels);
+    return decode_image(Bytes(whole), read_as);
   } catch (const std::bad_alloc&) {
     throw ImageError("not enough memory to decode it");
   }
 }
 
-Image open_image_bytes(Bytes file, size_t channels) {
+Image open_image_bytes(Bytes file, const ReadAs& read_as) {
   if (file.size() == 0) throw ImageError("the file is empty");
   if (is_readable(file)) check_bytes(file.size());
   try {
-    return decode_image(file, channels);
+    return decode_image(file, read_as);
   } catch (const std::bad_alloc&) {
     throw ImageError("not enough memory to decode it");
   }
 }
 
-Image decode_image(Bytes file, size_t channels) {
-  if (channels != 1 && channels != 3) {
-    throw UsageError("channels is " + std::to_string(channels) +
-                     "; files are read with 1 (gray) or 3 (RGB).");
+Image decode_image(Bytes file, const ReadAs& read_as) {
+  const size_t channels = read_as.channels;
+  if (channels < 1 || channels > MOST_CHANNELS) {
+    throw UsageError("channels is " + std::to_string(channels) + "; files are read with 1 to 16.");
+  }
+  if (read_as.by_value() && (is_readable(file) || is_of_values(file))) {
+    return read_values(file, channels).to_image(read_as);
   }
   if (!is_readable(file)) throw ImageError(what_it_is_instead(file.part(0, START_BYTES)));
   int turned = 1;

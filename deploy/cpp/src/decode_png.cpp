@@ -200,22 +200,76 @@ class PixelChunks : public PngData {
   Bytes left_;
 };
 
+// A file's samples as they stand in it, and what it says of them.
+struct Samples {
+  PngHeader header;
+  std::vector<uint8_t> bytes;
+  int orientation = 1;
+
+  explicit Samples(Bytes file) {
+    Description description;
+    const size_t start = read_header(file, description);
+    if (description.header.kind == PngKind::unknown || description.header.width == 0 ||
+        description.header.height == 0) {
+      damaged_header("not identified by this driver");
+    }
+    check_pixels(description.header.width, description.header.height);
+    PixelChunks chunks(file, start);
+    bytes = read_samples(description.header, chunks);
+    read_trailer(file, chunks.end(), description);
+    orientation = densepath::orientation(description.notes.found());
+    header = description.header;
+  }
+
+  Image to_image() const {
+    return Image{static_cast<size_t>(header.height), static_cast<size_t>(header.width), 3,
+                 to_rgb(header, bytes)};
+  }
+};
+
+// The values of gray of 16 bits, whose upper byte comes first.
+Values deep_values(const Samples& samples) {
+  Values made;
+  made.height = static_cast<size_t>(samples.header.height);
+  made.width = static_cast<size_t>(samples.header.width);
+  made.most = 65535;
+  made.what = "a PNG image of 16 bits";
+  made.integers.resize(made.count());
+  if (samples.header.has_transparency) made.white.resize(made.count());
+  for (size_t i = 0; i < made.integers.size(); ++i) {
+    made.integers[i] = samples.bytes[2 * i] << 8 | samples.bytes[2 * i + 1];
+    if (samples.header.has_transparency) {
+      made.white[i] = made.integers[i] == samples.header.transparent[0] ? 1 : 0;
+    }
+  }
+  return made;
+}
+
 }  // namespace
 
 Image decode_png(Bytes file, int& orientation) {
-  Description description;
-  const size_t start = read_header(file, description);
-  const PngHeader& header = description.header;
-  if (header.kind == PngKind::unknown || header.width == 0 || header.height == 0) {
-    damaged_header("not identified by this driver");
+  const Samples samples(file);
+  orientation = samples.orientation;
+  return samples.to_image();
+}
+
+Values read_png(Bytes file, size_t channels) {
+  const Samples samples(file);
+  const bool deep = samples.header.depth == 16;
+  if (deep && samples.header.kind != PngKind::gray) {
+    throw ImageError(
+        "a colour image of 16 bits, of which only the upper 8 would be read; save its channels as "
+        "the pages of a TIFF or as an .npy array");
   }
-  check_pixels(header.width, header.height);
-  PixelChunks chunks(file, start);
-  const std::vector<uint8_t> samples = read_samples(header, chunks);
-  read_trailer(file, chunks.end(), description);
-  orientation = densepath::orientation(description.notes.found());
-  return Image{static_cast<size_t>(header.height), static_cast<size_t>(header.width), 3,
-               to_rgb(header, samples)};
+  Values made;
+  if (deep) {
+    made = deep_values(samples);
+  } else {
+    Image image = samples.to_image();
+    made = shown_values(channels == 1 ? to_gray(image) : std::move(image), "a PNG image of 8 bits");
+  }
+  made.orientation = samples.orientation;
+  return made;
 }
 
 }  // namespace densepath

@@ -36,11 +36,11 @@ Ready ready_or_why(const std::string& path, const std::function<std::vector<floa
   }
 }
 
-Ready read_one(const Source& source, Fitter& fitter, size_t channels) {
+Ready read_one(const Source& source, Fitter& fitter, const ReadAs& read_as) {
   if (source.error) return {source.path, {}, source.error};
   return ready_or_why(source.path, [&] {
-    return fit(source.bytes ? open_image_bytes(Bytes(*source.bytes), channels)
-                            : open_image(source.path, channels),
+    return fit(source.bytes ? open_image_bytes(Bytes(*source.bytes), read_as)
+                            : open_image(source.path, read_as),
                fitter);
   });
 }
@@ -172,7 +172,7 @@ void Flow::work(Fitter& fitter) {
 std::vector<Prediction> Flow::compute(const Batch& batch, Fitter& fitter) {
   std::vector<Ready> images;
   for (const Source& source : batch.sources) {
-    images.push_back(read_one(source, fitter, layout_.channels));
+    images.push_back(read_one(source, fitter, layout_.read_as));
   }
   std::unique_lock lock(mutex_);
   stream_free_.wait(lock, [this] { return free_streams_ > 0; });

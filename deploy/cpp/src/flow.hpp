@@ -37,11 +37,11 @@ std::vector<float> fit(const Image& image, Fitter& fitter);
 Ready ready_or_why(const std::string& path, const std::function<std::vector<float>()>& input);
 
 // A file's image decoded and fitted.
-Ready read_one(const Source& source, Fitter& fitter, size_t channels);
+Ready read_one(const Source& source, Fitter& fitter, const ReadAs& read_as);
 
 // How images are shared out.
 struct FlowLayout {
-  size_t channels = 3;
+  ReadAs read_as;
   size_t batch_size = 1;  // The most images of a batch.
   size_t streams = 1;     // Batches that the network answers at the same time.
 };

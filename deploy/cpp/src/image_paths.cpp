@@ -88,7 +88,7 @@ void ImagePaths::leave_top() {
   const std::string said =
       passed_over_in_top_.empty() ? "" : "; " + passed_over_in_top_.to_string();
   throw Error(top_folder_ + ": no images in this folder" + said +
-              ". Images have one of the suffixes " + image_suffixes() + ".");
+              ". Images have one of the suffixes " + image_suffixes(values_) + ".");
 }
 
 // The next image of the innermost folder; nothing when a folder was left or entered.
@@ -103,7 +103,7 @@ std::optional<Source> ImagePaths::step() {
   if (kind == Entry::folder) return enter(path);
   if (kind == Entry::linked_folder) {
     passed_over_in_top_.add_link();
-  } else if (is_image_name(name)) {
+  } else if (is_image_name(name, values_)) {
     return Source{path};
   } else {
     passed_over_in_top_.add(name);

@@ -19,6 +19,9 @@ class ImagePaths {
   // Throws UsageError: an argument is a URL.
   ImagePaths(std::vector<std::string> arguments, Lines& lines);
 
+  // DICOM files and arrays are images from now on, for a network that reads values.
+  void read_values() { values_ = true; }
+
   // The next image. Throws Error: a folder without images.
   std::optional<Source> next();
 
@@ -51,7 +54,7 @@ class ImagePaths {
   std::optional<Source> ahead_;  // Found by `waiting`.
   std::vector<Level> levels_;
   std::string top_folder_;
-  bool found_in_top_ = false;
+  bool found_in_top_ = false, values_ = false;
   PassedOver passed_over_in_top_, passed_over_;
 };
 

@@ -3,11 +3,13 @@
 
 #include "backend.hpp"
 #include "densepath/predictor.hpp"
+#include "intensity.hpp"
 
 namespace densepath {
 
 struct Inside {
   static Backend& backend(Predictor& predictor);
+  static ReadAs read_as(const Predictor& predictor);
 };
 
 }  // namespace densepath

@@ -103,6 +103,7 @@ int run(densepath::Options options) {
   const auto lines = open_lines(options);
   densepath::ImagePaths paths(options.paths, *lines);
   densepath::Predictor predictor(options.bundle, options.settings);
+  if (predictor.reads_values()) paths.read_values();
   if (const std::string why = densepath::processor_obstacle(); !why.empty()) {
     note("the back end " + predictor.settings().backend + " answers: " + why);
   }

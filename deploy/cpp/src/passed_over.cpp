@@ -23,11 +23,13 @@ const Names SUFFIXES = {".apng", ".avif", ".avifs", ".bmp", ".gif",  ".jfif",
                         ".jpe",  ".jpeg", ".jpg",   ".mpo", ".pbm",  ".pgm",
                         ".png",  ".pnm",  ".ppm",   ".tif", ".tiff", ".webp"};
 const Names HEIF = {".heic", ".heics", ".heif", ".heifs", ".hif"};
+const Names VALUES = {".dcm", ".dicom", ".npy"};
+const Names DICOM = {".dcm", ".dicom"};
 const Names RAW = {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".nef", ".nrw",
                    ".orf", ".pef", ".raf", ".raw", ".rw2", ".sr2", ".srw", ".x3f"};
-const Names PICTURES = {".ai",   ".cdr", ".dcm", ".dds",  ".emf", ".eps", ".exr", ".fits", ".hdr",
-                        ".icns", ".ico", ".j2k", ".jp2",  ".jpx", ".jxl", ".jxr", ".nii",  ".pcx",
-                        ".pdf",  ".psd", ".svg", ".svgz", ".tga", ".wmf", ".xcf"};
+const Names PICTURES = {".ai",   ".cdr", ".dds", ".emf", ".eps",  ".exr", ".fits", ".hdr",
+                        ".icns", ".ico", ".j2k", ".jp2", ".jpx",  ".jxl", ".jxr",  ".nii",
+                        ".pcx",  ".pdf", ".psd", ".svg", ".svgz", ".tga", ".wmf",  ".xcf"};
 const Names CLUTTER = {"__macosx",
                        "icon\r",
                        "network trash folder",
@@ -53,22 +55,25 @@ struct Kind {
 };
 
 // In the order that they are told in.
-constexpr std::array<Kind, 5> KINDS = {{
+constexpr std::array<Kind, 6> KINDS = {{
     {"HEIC photo", "HEIC photos", "save them as JPEG to have them read"},
     {"raw photo", "raw photos", "save them as JPEG or PNG to have them read"},
+    {"DICOM file", "DICOM files",
+     "networks that have the setting intensity read them (docs/data.md)"},
     {"picture of a kind that is not read", "pictures of kinds that are not read",
      "save them as PNG or JPEG to have them read"},
     {"file that is no image", "files that are no images", nullptr},
     {"file without a suffix", "files without a suffix",
      "files that are named, one by one or by a pattern, are read whatever their suffix"},
 }};
-constexpr size_t OTHER = 3, BARE = 4;
+constexpr size_t PICTURE = 3, OTHER = 4, BARE = 5;
 
 size_t kind_of(const std::string& suffix) {
   if (suffix.empty()) return BARE;
   if (HEIF.count(suffix) > 0) return 0;
   if (RAW.count(suffix) > 0) return 1;
-  return PICTURES.count(suffix) > 0 ? 2 : OTHER;
+  if (DICOM.count(suffix) > 0) return 2;
+  return PICTURES.count(suffix) > 0 ? PICTURE : OTHER;
 }
 
 // ".jpg" of "A.JPG "; empty where what stands behind the last dot is no suffix.
@@ -108,10 +113,15 @@ std::string listed(Counted most) {
 
 }  // namespace
 
-bool is_image_name(std::string_view name) { return SUFFIXES.count(suffix_of(name)) > 0; }
+bool is_image_name(std::string_view name, bool values) {
+  const std::string suffix = suffix_of(name);
+  return SUFFIXES.count(suffix) > 0 || (values && VALUES.count(suffix) > 0);
+}
 
-std::string image_suffixes() {
-  return join(std::vector<std::string>(SUFFIXES.begin(), SUFFIXES.end()), " ");
+std::string image_suffixes(bool values) {
+  Names all = SUFFIXES;
+  if (values) all.insert(VALUES.begin(), VALUES.end());
+  return join(std::vector<std::string>(all.begin(), all.end()), " ");
 }
 
 bool is_clutter(std::string_view name) {

@@ -8,11 +8,12 @@
 
 namespace densepath {
 
-// Suffixes of images, whether this program reads them or not.
-bool is_image_name(std::string_view name);
+// Suffixes of images, whether this program reads them or not; with `values` also of DICOM files and
+// arrays.
+bool is_image_name(std::string_view name, bool values = false);
 
 // Every such suffix, sorted, with blanks between them.
-std::string image_suffixes();
+std::string image_suffixes(bool values = false);
 
 // Whether a file or folder is hidden, or an operating system's or a tool's.
 bool is_clutter(std::string_view name);

@@ -16,6 +16,7 @@ namespace densepath {
 namespace {
 
 constexpr char UNNAMED[] = "image";
+constexpr size_t MOST_CHANNELS = 16;  // As files are read with.
 
 void check_settings(const Settings& settings) {
   if (settings.precision != "float32" && settings.precision != "bfloat16") {
@@ -102,7 +103,7 @@ struct Predictor::Parts {
 
   Prediction answer_source(const Source& source, size_t top_k) {
     return answer_one(with_fitter([&](Fitter& fitter) {
-                        return read_one(source, fitter, bundle.input_size.channels);
+                        return read_one(source, fitter, bundle.preprocess.read_as());
                       }),
                       top_k);
   }
@@ -121,9 +122,9 @@ Predictor::Predictor(const std::string& bundle, const Settings& settings)
   check_settings(settings);
   parts_->bundle = Bundle::open(bundle);
   const size_t channels = parts_->bundle.input_size.channels;
-  if (channels != 1 && channels != 3) {
+  if (channels < 1 || channels > MOST_CHANNELS) {
     throw BundleError(bundle + " takes images of " + std::to_string(channels) +
-                      " channels; files are read with 1 (gray) or 3 (RGB).");
+                      " channels; files are read with 1 to 16.");
   }
   parts_->settings = settings;
   if (parts_->bundle.is_quantised()) parts_->settings.precision = parts_->bundle.precision;
@@ -147,9 +148,9 @@ Prediction Predictor::predict_bytes(const void* bytes, size_t size, size_t top_k
   check_top_k(top_k);
   if (bytes == nullptr) throw UsageError("the image's bytes are a null pointer.");
   const Bytes file(static_cast<const uint8_t*>(bytes), size);
-  const size_t channels = parts_->bundle.input_size.channels;
+  const ReadAs read_as = parts_->bundle.preprocess.read_as();
   return parts_->answer_unnamed(
-      [&](Fitter& fitter) { return fit(open_image_bytes(file, channels), fitter); }, top_k);
+      [&](Fitter& fitter) { return fit(open_image_bytes(file, read_as), fitter); }, top_k);
 }
 
 Prediction Predictor::predict(const Image& image, size_t top_k) {
@@ -169,7 +170,7 @@ void Predictor::predict(const Next& next, const Take& take, size_t top_k, const 
   check_top_k(top_k);
   auto first = waiting ? std::nullopt : next();
   auto second = first ? next() : std::nullopt;
-  const size_t channels = parts_->bundle.input_size.channels;
+  const ReadAs read_as = parts_->bundle.preprocess.read_as();
   if (!first && !waiting) return;
   if (first && !second) {
     take(parts_->answer_source(*first, top_k));
@@ -188,7 +189,7 @@ void Predictor::predict(const Next& next, const Take& take, size_t top_k, const 
   };
   const Settings& settings = parts_->settings;
   Flow flow({rest, waiting}, answer, *parts_->backend,
-            {channels, batch_size(settings), num_threads(settings)});
+            {read_as, batch_size(settings), num_threads(settings)});
   for (auto answers = flow.pop(); !answers.empty(); answers = flow.pop()) {
     for (const Prediction& prediction : answers) {
       if (!take(prediction)) return;
@@ -199,9 +200,15 @@ void Predictor::predict(const Next& next, const Take& take, size_t top_k, const 
 const std::vector<std::string>& Predictor::labels() const noexcept { return parts_->bundle.labels; }
 const std::string& Predictor::model_name() const noexcept { return parts_->bundle.model_name; }
 InputSize Predictor::input_size() const noexcept { return parts_->bundle.input_size; }
+bool Predictor::reads_values() const noexcept {
+  return parts_->bundle.preprocess.read_as().by_value();
+}
 bool Predictor::is_multi_label() const noexcept { return parts_->bundle.multi_label; }
 const Settings& Predictor::settings() const noexcept { return parts_->settings; }
 
 Backend& Inside::backend(Predictor& predictor) { return *predictor.parts_->backend; }
+ReadAs Inside::read_as(const Predictor& predictor) {
+  return predictor.parts_->bundle.preprocess.read_as();
+}
 
 }  // namespace densepath

@@ -132,10 +132,24 @@ Pixels resize_like_pillow(const Image& image, Place at, bool cubic, Resize resiz
     return static_cast<int64_t>(side.old) - static_cast<int64_t>(side.target);
   };
   const int64_t less_high = less(at.rows), less_wide = less(at.columns);
+  const Weights rows = weights_of(at.rows, cubic), columns = weights_of(at.columns, cubic);
+  const bool height_first = less_high > 0 && less_high > 2 * less_wide;
   Pixels room(image.pixels.size() + SPARE);
-  std::copy(image.pixels.begin(), image.pixels.end(), room.begin());
-  return resize(room.data(), image.width, image.channels, weights_of(at.rows, cubic),
-                weights_of(at.columns, cubic), less_high > 0 && less_high > 2 * less_wide);
+  if (image.channels == 1 || image.channels == 3) {
+    std::copy(image.pixels.begin(), image.pixels.end(), room.begin());
+    return resize(room.data(), image.width, image.channels, rows, columns, height_first);
+  }
+  // Other channels one by one, as Python does.
+  const size_t channels = image.channels, count = rows.first.size() * columns.first.size();
+  Pixels made(count * channels);
+  for (size_t c = 0; c < channels; ++c) {
+    for (size_t i = 0; i < image.height * image.width; ++i) {
+      room[i] = image.pixels[i * channels + c];
+    }
+    const Pixels one = resize(room.data(), image.width, 1, rows, columns, height_first);
+    for (size_t i = 0; i < count; ++i) made[i * channels + c] = one[i];
+  }
+  return made;
 }
 
 // For each new position the two old ones, and the weight of the second in 1/2048.

@@ -6,10 +6,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "densepath/predictor.hpp"
+#include "intensity.hpp"
 
 namespace densepath {
 
@@ -21,6 +23,9 @@ struct Preprocess {
   std::string interpolation;  // bilinear, bicubic, cv2_bilinear.
   bool rounds_side = false, floors_corner = false;
   std::vector<double> mean, std;
+  std::optional<Intensity> intensity;
+
+  ReadAs read_as() const { return {mean.size(), intensity}; }
 };
 
 // For each new position along one side the first old one, and `taps` weights in 2⁻²².

@@ -10,6 +10,7 @@ import typer
 from densepath.cli import options, outputs
 from densepath.cli.console import note, print_json
 from densepath.cli.data_options import DataSettings, read_data_options
+from densepath.cli.preprocess_options import IntensityText, to_intensity
 from densepath.descriptors import stream_name
 
 TITLE_WIDTH = 60
@@ -33,6 +34,7 @@ def inspect(
     ],
     settings: DataSettings = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws what is held out, as in `train`.")] = 0,
+    intensity: IntensityText = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -55,7 +57,8 @@ def inspect(
 
     console = outputs.console_beside({"--output": output}, json=json)
     name, reading = read_data_options(source, settings, seed=seed)
-    splits = open_splits(name, options=reading)
+    setting = to_intensity(intensity)
+    splits = open_splits(name, intensity=setting, options=reading)
     found = inspect_splits(splits)
     if json:
         print_json(found.to_dict())

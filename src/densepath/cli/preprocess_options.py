@@ -11,6 +11,7 @@ from densepath.cli.console import note
 from densepath.errors import UsageError
 
 if TYPE_CHECKING:
+    from densepath.images.intensity import Intensity
     from densepath.images.preprocess import Preprocess
     from densepath.weights.preprocess_changes import PreprocessChanges
 
@@ -81,7 +82,6 @@ def read_changes(
     Raises:
         UsageError: one of them is no number, or no intensity.
     """
-    from densepath.images.intensity import Intensity
     from densepath.weights.preprocess_changes import PreprocessChanges
 
     sides = None if size is None else _sides(size)
@@ -93,14 +93,19 @@ def read_changes(
         interpolation=interpolation,
         mean=None if mean is None else _numbers("--mean", mean),
         std=None if std is None else _numbers("--std", std),
-        intensity=(
-            "none"
-            if intensity == NONE
-            else None
-            if intensity is None
-            else Intensity.parse(intensity)
-        ),
+        intensity="none" if intensity == NONE else to_intensity(intensity),
     )
+
+
+def to_intensity(text: str | None) -> Intensity | None:
+    """The setting that the option says; None for `none` and where it is not given.
+
+    Raises:
+        UsageError: it is none.
+    """
+    from densepath.images.intensity import Intensity
+
+    return None if text in (None, NONE) else Intensity.parse(str(text))
 
 
 def note_preprocess(preprocess: Preprocess, origin: str) -> None:

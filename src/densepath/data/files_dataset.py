@@ -37,7 +37,7 @@ class FilesDataset:
     ) -> None:
         self.class_names, self.named, self.multi_label = class_names, named, multi_label
         self.description = f"{description} ({counted(len(files), 'image')})"
-        self._root, self._read_as = "" if root == Path() else os.fspath(root), read_as
+        self._root, self.read_as = "" if root == Path() else os.fspath(root), read_as
         names = [os.fsencode(file) for file in files]
         self._names = b"".join(names)
         self._ends = np.cumsum([len(name) for name in names], dtype=np.int64)
@@ -54,7 +54,7 @@ class FilesDataset:
     def load(self, index: int) -> Sample:
         """Sample `index`; raises ImageError when its image cannot be read."""
         path = self.path(index)
-        channels, intensity = self._read_as.channels, self._read_as.intensity
+        channels, intensity = self.read_as.channels, self.read_as.intensity
         image = open_image(path, channels=channels, intensity=intensity)
         return Sample(image, self.target(index), path)
 

@@ -91,7 +91,8 @@ def read_class_folders(
         targets += [number] * len(images)
     if not files:
         raise DatasetError(
-            f"{root} has {counted(len(class_names), 'class folder')} and no image in any of them. "
+            f"{root} has {counted(len(class_names), 'class folder')} and no image in any of them"
+            f"{f'; {ignored}' if ignored else ''}. "
             f"Images end in {', '.join(sorted(readable_suffixes(values=read_as.by_value)))}."
         )
     others = ignored.suffixes.total()

@@ -1,6 +1,7 @@
 """What a data set holds, counted before anything is trained or measured on it.
 
-Reads every image's contents (64 KiB at most) for the copies, and no pixels.
+Reads every image's contents (64 KiB at most) for the copies, and pixels of a few files alone: those
+of more than 8 bits, for their values.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from densepath.data.dataset import SPLITS, Dataset, Target, gather_targets
 from densepath.data.fingerprint import Fingerprints, fingerprints, is_unopened
 from densepath.data.inspection import Copies, Inspection, Unopened
 from densepath.data.splits import Splits
+from densepath.images.depth import Depth, find_depths
+from densepath.images.read_as import AS_PHOTOS
 
 SHOWN_COPIES = 3
+# Files whose bits and values are looked at.
+LOOKED_AT = 50
 
 
 def inspect_splits(splits: Splits, known: Mapping[str, Fingerprints] | None = None) -> Inspection:
@@ -39,7 +44,16 @@ def inspect_splits(splits: Splits, known: Mapping[str, Fingerprints] | None = No
         groups={s: len(np.unique(p.groups)) for s, p in parts.items() if p.groups is not None},
         divided_groups=_count_divided(separate),
         separate=splits.separate,
+        depths=_find_depths(first),
+        looked_at=min(len(first), LOOKED_AT),
     )
+
+
+def _find_depths(part: Dataset) -> tuple[Depth, ...]:
+    """The files of more than 8 bits among some of a part, which are taken evenly."""
+    count = min(len(part), LOOKED_AT)
+    channels = getattr(part, "read_as", AS_PHOTOS).channels
+    return find_depths((part.path(i * len(part) // count) for i in range(count)), channels)
 
 
 def count_classes(dataset: Dataset) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.data.dataset import Split
+from densepath.images.depth import Depth, said_of, suggest
 from densepath.wording import are, columns, counted, first_of, have, literal, printable
 
 SHOWN_CLASSES = 10  # the largest, and as many of the smallest
@@ -71,6 +73,8 @@ class Inspection:
         groups: for each split its number of groups; empty where there are none.
         divided_groups: the groups that are in more than one split.
         separate: the splits that were not made of one another.
+        depths: the kinds of files with more than 8 bits among those that were looked at.
+        looked_at: how many these are.
     """
 
     source: str
@@ -85,6 +89,8 @@ class Inspection:
     groups: dict[str, int]
     divided_groups: int
     separate: tuple[Split, ...]
+    depths: tuple[Depth, ...] = ()
+    looked_at: int = 0
 
     def __repr__(self) -> str:
         """The source and the number of images of each part, in one line."""
@@ -132,6 +138,8 @@ class Inspection:
             "cannot_be_opened": {one.split: one.count for one in self.unopened},
             "groups": self.groups,
             "divided_groups": self.divided_groups,
+            "more_than_8_bits": [dataclasses.asdict(depth) for depth in self.depths],
+            "suggested_intensity": suggest(self.depths) if self.depths else None,
             "notes": list(self.notes),
         }
 
@@ -167,6 +175,8 @@ def _remarks(found: Inspection) -> Iterator[str]:
         )
     for copies in found.copies:
         yield _said_of(copies, found.source)
+    if found.depths:
+        yield said_of(found.depths, found.looked_at)
     if found.divided_groups:
         yield f"{have(found.divided_groups, 'group')} images in more than one split."
     ratio = found.imbalance

@@ -126,6 +126,21 @@ def open_picture(
     return _or_image_error(str(source), read)
 
 
+def read_values(path: Path, *, channels: int, max_pixels: int = MAX_PIXELS) -> Values:
+    """What a file has for each pixel, for a network of so many channels.
+
+    Raises:
+        ImageError: the file cannot be read; its `reason` says why.
+    """
+
+    def read() -> Values:
+        _check_file(path)
+        with path.open("rb") as file:
+            return _read_values(file, channels, max_pixels)
+
+    return _or_image_error(str(path), read)
+
+
 def _read_values(file: IO[bytes], channels: int, max_pixels: int) -> Values:
     """A file's values, by the kind that its first bytes say, whatever its name."""
     start = file.read(START)

@@ -66,8 +66,8 @@ class DENSEPATH_API ImageError : public Error {
   ~ImageError() override;
 };
 
-/// Pixels, uint8 [height, width, channels] row by row, values 0 to 255; channels 3 (RGB) or 1
-/// (gray), upright, of any size.
+/// Pixels, uint8 [height, width, channels] row by row, values 0 to 255; channels 3 (RGB), 1 (gray)
+/// or as many as the Bundle takes, upright, of any size.
 struct Image {
   std::size_t height = 0;
   std::size_t width = 0;
@@ -140,7 +140,8 @@ class DENSEPATH_API Predictor {
   Predictor(Predictor&&) noexcept;  ///< What was moved from may only be assigned to or destroyed.
   Predictor& operator=(Predictor&&) noexcept;
 
-  /// The answer for one file, JPEG or PNG; its `error` says why when the file cannot be read.
+  /// The answer for one file, JPEG or PNG (or of values: `reads_values`); its `error` says why when
+  /// the file cannot be read.
   ///
   /// `top_k`: how many classes it has, or all if there are fewer. Throws UsageError (it is 0),
   /// Error (the runtime cannot run the network).
@@ -171,8 +172,12 @@ class DENSEPATH_API Predictor {
   /// The network's name in the catalogue: "densenet121".
   const std::string& model_name() const noexcept;
 
-  /// What each image is resized to, and its channels: 3 (RGB) or 1 (gray).
+  /// What each image is resized to, and its channels: 3 (RGB), 1 (gray), or up to 16.
   InputSize input_size() const noexcept;
+
+  /// Whether files are read for their values (16-bit PNG and TIFF, DICOM, .npy): the Bundle has an
+  /// `intensity`, or takes other channels than 1 and 3.
+  bool reads_values() const noexcept;
 
   /// Whether each class has a score of its own, so that they need not add up to 1.
   bool is_multi_label() const noexcept;

@@ -22,6 +22,8 @@ Found = dict[str, Any]
 
 FORM_FIELDS = tuple(ClassifyOptions.model_fields)
 MOST_FIELDS = 100
+# Beside `image/…`.
+IMAGE_TYPES = ("application/octet-stream", "application/dicom")
 
 
 async def read_images(request: Request, service: Service) -> tuple[list[NamedFile], Found]:
@@ -35,7 +37,7 @@ async def read_images(request: Request, service: Service) -> tuple[list[NamedFil
         MediaTypeError: a body of another kind.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_image = kind.startswith("image/") or kind == "application/octet-stream"
+    is_image = kind.startswith("image/") or kind in IMAGE_TYPES
     if not is_image and kind not in ("multipart/form-data", "application/json"):
         raise MediaTypeError(
             f"the content type is {kind[:64]!r}; send multipart/form-data with files, an image as "

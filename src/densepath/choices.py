@@ -19,6 +19,7 @@ OnError = Literal["skip", "fail"]
 FloatPrecision = Literal["float32", "bfloat16"]
 Mode = Literal["auto", "latency", "throughput"]
 TestPooling = Literal["mean", "mean_max"]
+TestAugmentation = Literal["none", "flip", "five-crop", "flip+five-crop"]
 AnswerFormat = Literal["table", "json", "csv"]
 TOP_K = 5  # classes of an answer
 

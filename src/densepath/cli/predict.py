@@ -86,6 +86,7 @@ def predict(
     size: options.Size = None,
     crop_pct: options.CropPct = None,
     test_pooling: options.Pooling = "mean",
+    tta: options.Tta = "none",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images of one run; by the engine by default.")
     ] = None,
@@ -131,6 +132,7 @@ def predict(
     first = [] if STDIN in paths else list(itertools.islice(found, MANY_IMAGES))
 
     from densepath.predict.load import load
+    from densepath.predict.viewing import describe_views
 
     predictor = load(
         subject,
@@ -141,6 +143,7 @@ def predict(
         size=size,
         crop_share=crop_pct,
         test_pooling=options.to_pooling(test_pooling),
+        tta=tta,
         threads=threads,
         explains=explain is not None,
         num_images=len(first) or None,
@@ -148,6 +151,8 @@ def predict(
     _check_channels(predictor)
     if engine == "auto":
         note(str(predictor.choice))
+    if predictor.views is not None:
+        note(describe_views(predictor.views))
     found = itertools.chain(first, found)
     how: dict[str, Any] = {
         "top_k": min(top_k, len(predictor.labels)),

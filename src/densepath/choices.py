@@ -28,6 +28,7 @@ Monitor = Literal[
 FloatPrecision = Literal["float32", "bfloat16"]
 Mode = Literal["auto", "latency", "throughput"]
 TestPooling = Literal["mean", "mean_max"]
+TestAugmentation = Literal["none", "flip", "five-crop", "flip+five-crop"]
 AnswerFormat = Literal["table", "json", "csv"]
 TOP_K = 5  # classes of an answer
 

@@ -46,6 +46,7 @@ def evaluate(
     size: options.Size = None,
     crop_pct: options.CropPct = None,
     test_pooling: options.Pooling = "mean",
+    tta: options.Tta = "none",
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -119,6 +120,7 @@ def evaluate(
         size=size,
         crop_share=crop_pct,
         test_pooling=options.to_pooling(test_pooling),
+        tta=tta,
         batch_size=batch_size,
         workers=workers,
         engine=engine,
@@ -135,7 +137,7 @@ def evaluate(
             settings, _reading(path_column, label_column, class_columns, split_column)
         ),
         progress=True,
-        say=note if engine == "auto" or chooses else lambda step: None,
+        say=note if engine == "auto" or chooses or tta != "none" else lambda step: None,
     )
     saved = "" if output is None else _saved(output, *report.write(output))
     if json:

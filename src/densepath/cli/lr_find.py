@@ -24,14 +24,7 @@ def lr_find(
             show_default=False,
         ),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="digits, cifar10, a folder of class folders, a list file, a CSV or an archive. "
-            "[default: digits]",
-            show_default=False,
-        ),
-    ] = None,
+    data: options.TrainingData = None,
     recipe: Annotated[
         Path | None, typer.Option(help="Settings: a YAML file or a recipe's name.")
     ] = None,

@@ -32,12 +32,28 @@ CropPct: TypeAlias = Annotated[
 Pooling: TypeAlias = Annotated[
     PoolingName, typer.Option(help="mean-max is for sizes above the training size.")
 ]
+Tta: TypeAlias = Annotated[
+    choices.TestAugmentation,
+    typer.Option(
+        "--tta", help="Test-time augmentation: the mean over 2, 5 or 10 views of each image."
+    ),
+]
 Engine: TypeAlias = Annotated[
     EngineName, typer.Option(help="What runs the network; auto says what it chose and why.")
 ]
 Precision: TypeAlias = Annotated[FloatPrecision, typer.Option(help="The type of the arithmetic.")]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
 TopK: TypeAlias = Annotated[int, typer.Option(min=1, help="Classes in each answer.")]
+
+# What a network is trained on.
+TrainingData: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="digits, cifar10, a folder of class folders, a list file, a CSV or an archive. "
+        "[default: digits]",
+        show_default=False,
+    ),
+]
 
 # What a network is measured on.
 SplitOf: TypeAlias = Annotated[

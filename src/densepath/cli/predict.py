@@ -97,6 +97,7 @@ def predict(
     size: options.Size = None,
     crop_pct: options.CropPct = None,
     test_pooling: options.Pooling = "mean",
+    tta: options.Tta = "none",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images of one run; by the engine by default.")
     ] = None,
@@ -149,6 +150,7 @@ def predict(
     first = [] if STDIN in paths else list(itertools.islice(found, MANY_IMAGES))
 
     from densepath.predict.load import load
+    from densepath.predict.viewing import describe_views
 
     predictor = load(
         subject,
@@ -159,6 +161,7 @@ def predict(
         size=size,
         crop_share=crop_pct,
         test_pooling=options.to_pooling(test_pooling),
+        tta=tta,
         threads=threads,
         explains=explain is not None,
         num_images=len(first) or None,
@@ -168,6 +171,8 @@ def predict(
         _decide(predictor, threshold)
     if engine == "auto":
         note(str(predictor.choice))
+    if predictor.views is not None:
+        note(describe_views(predictor.views))
     found = find(values=predictor.preprocess.read_as.by_value, passed_over=passed_over)
     how: dict[str, Any] = {
         "top_k": min(top_k, len(predictor.labels)),

@@ -34,14 +34,7 @@ def train(
             show_default=False,
         ),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="digits, cifar10, a folder of class folders, a list file, a CSV or an archive. "
-            "[default: digits]",
-            show_default=False,
-        ),
-    ] = None,
+    data: options.TrainingData = None,
     output: Annotated[
         Path | None,
         typer.Option(

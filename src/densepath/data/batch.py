@@ -16,6 +16,7 @@ from densepath.data.dataset import Dataset
 from densepath.data.randomness import EpochRandomness
 from densepath.errors import ImageError
 from densepath.images.preprocess import Image, Preprocess
+from densepath.images.views import Views
 
 Made: TypeAlias = Literal["normalised", "pixels"]
 
@@ -46,13 +47,13 @@ class Change(Protocol):
 
 @dataclass
 class Fitted:
-    """The change of an evaluation: resized and cropped, as in prediction."""
+    """The change of an evaluation: resized and cropped, as in prediction; or several views."""
 
-    preprocess: Preprocess
+    way: Preprocess | Views
 
     def __call__(self, image: Image, index: int) -> tuple[Image, Box | None]:
-        """uint8 HWC of the input's size, and no box."""
-        return self.preprocess.fit(image), None
+        """uint8 HWC, or views of it, of the input's size, and no box."""
+        return self.way.fit(image) if isinstance(self.way, Preprocess) else self.way(image), None
 
 
 class Augmented:

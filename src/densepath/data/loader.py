@@ -22,6 +22,7 @@ from densepath.data.steps import count_steps, share_out
 from densepath.data.workers import made_by_workers
 from densepath.errors import ImageError, UnknownNameError, UsageError, check_count
 from densepath.images.preprocess import Preprocess
+from densepath.images.views import Views
 
 CURE = "--on-error skip leaves such images out and counts them"
 
@@ -104,10 +105,15 @@ class EvalLoader:
         workers: int = 0,
         on_error: OnError = "fail",
         images: Made = "normalised",
+        views: Views | None = None,
     ) -> None:
-        """`images` are what a network takes, or an engine, which normalises by itself: `pixels`."""
+        """`images` are what a network takes, or an engine, which normalises by itself: `pixels`.
+
+        With `views` each is [views, H, W, C].
+        """
         _check(dataset, batch_size, workers, rank, world_size, on_error)
-        self._maker = BatchMaker(dataset, Fitted(preprocess), preprocess, images)
+        change = Fitted(preprocess if views is None else views)
+        self._maker = BatchMaker(dataset, change, preprocess, images)
         own = np.array_split(np.arange(len(dataset)), world_size)[rank]
         self._steps = [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
         self._workers, self._on_error = workers, on_error

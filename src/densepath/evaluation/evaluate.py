@@ -7,6 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,6 +20,7 @@ from densepath.choices import (
     THRESHOLD,
     MissingClasses,
     OnError,
+    TestAugmentation,
     TestPooling,
 )
 from densepath.data.dataset import Dataset, Split
@@ -46,10 +48,12 @@ from densepath.evaluation.tuning import (
     tune,
 )
 from densepath.images.preprocess import Preprocess
+from densepath.images.views import average_views, make_views
 from densepath.metrics import metrics
-from densepath.metrics.answers import Answers, collect_answers
+from densepath.metrics.answers import Answers, Predict, collect_answers
 from densepath.metrics.metrics import Bin
 from densepath.metrics.thresholds import Rule
+from densepath.predict.viewing import check_mirrors, describe_views
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
@@ -66,6 +70,7 @@ def evaluate(
     size: int | tuple[int, int] | None = None,
     crop_share: float | None = None,
     test_pooling: TestPooling = "mean",
+    tta: TestAugmentation = "none",
     batch_size: int = EVALUATION_BATCH_SIZE,
     workers: int = 0,
     engine: str = "auto",
@@ -97,6 +102,7 @@ def evaluate(
         size: side of the input in pixels, or height and width; the checkpoint's by default.
         crop_share: the share of the short side that the centre crop keeps; the checkpoint's.
         test_pooling: `mean`, or `mean_max` at sizes above the training size.
+        tta: test-time augmentation, as `load` takes it.
         batch_size: images of one run.
         workers: processes that read images.
         engine, precision, device: as `load` takes them.
@@ -131,11 +137,16 @@ def evaluate(
             "folder that it was exported from, and travel with the next export."
         )
     known = find_trained_on(subject, opened) if isinstance(opened, Checkpoint) else None
+    check_mirrors(tta, known.source if known else None)
     options: dict[str, Any] = {"engine": engine, "precision": precision, "device": device}
     options |= {"size": size, "crop_share": crop_share, "test_pooling": test_pooling}
     with open_form(opened, name=_name_of(subject), **options) as form:
         say(form.about)
         check_wanted(wanted, multi_label=form.multi_label)
+        views = make_views(tta, form.preprocess)
+        run: Predict = form.run if views is None else partial(average_views, form.run)
+        if views is not None:
+            say(describe_views(views))
         measured = open_measured(
             known,
             data,
@@ -157,6 +168,7 @@ def evaluate(
             workers=workers,
             on_error=on_error,
             images="pixels",
+            views=views,
         )
         start = time.monotonic()
         with contextlib.ExitStack() as stack:
@@ -164,7 +176,7 @@ def evaluate(
             if progress:  # closed, for the bar's thread must end when the network's answers fail
                 batches = stack.enter_context(contextlib.closing(_shown(loader, len(dataset))))
             answers = collect_answers(
-                form.run,
+                run,
                 batches,
                 to_logits=np.array(to_logits),
                 keep_logits=bool(wanted) or keeps_logits(dataset, form.labels),
@@ -175,6 +187,7 @@ def evaluate(
         "rule": measured.rule,
         **_about(form.preprocess),
         "test_pooling": test_pooling,
+        **({} if views is None else {"tta": tta, "views": views.count}),
         "on_error": on_error,
         "missing_classes": missing_classes,
     }

@@ -103,7 +103,7 @@ class Preprocess:
         Raises:
             UsageError: the image is not uint8 HWC with `channels` channels.
         """
-        self._check(image)
+        self.check(image)
         target, corner = self.place(size_of(image))
         return resize(image, target, self.interpolation, part=(corner, self.size))
 
@@ -221,7 +221,7 @@ class Preprocess:
         whole = round if self.crop_rounding == "round" else math.floor
         return whole((resized[0] - self.size[0]) / 2), whole((resized[1] - self.size[1]) / 2)
 
-    def _check(self, image: Image | Picture) -> None:
+    def check(self, image: Image | Picture) -> None:
         """Raise unless the image is uint8 HWC with the right channels."""
         if isinstance(image, np.ndarray):
             right = image.dtype == np.uint8 and image.ndim == 3 and image.size > 0

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densepath.models.feature_info import Indices
+from densepath.models.intermediates import OutputFormat, forward_intermediates
 from densepath.models.layers import (
     DropPath,
     StemMaxPool,
@@ -130,17 +132,32 @@ class DenseNet(nn.Module):
         self.classifier = nn.Linear(width, num_classes)
         init_weights(self, classifier_bound=None)
 
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: Indices = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: OutputFormat = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The last features and the maps at `indices`; see `intermediates.py`."""
+        return forward_intermediates(
+            self,
+            x,
+            indices,
+            norm=norm,
+            stop_early=stop_early,
+            output_fmt=output_fmt,
+            intermediates_only=intermediates_only,
+        )
+
     def forward_stages(self, x: Tensor) -> list[Tensor]:
         """Images → the raw map of each dense block, before its transition or last BN."""
-        check_images(x, self.in_channels, self.spec.least_side)
-        maps = []
-        for name, module in self.features.named_children():
-            if name == "norm5":
-                break
-            x = module(x)
-            if name.startswith("denseblock"):
-                maps.append(x)
-        return maps
+        stages = range(1, len(self.spec.arch.blocks) + 1)
+        found = forward_intermediates(self, x, stages, stop_early=True, intermediates_only=True)
+        assert isinstance(found, list)
+        return found
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images → [N, num_features, H', W'], after the last BN and ReLU."""

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densepath.models.feature_info import Indices
+from densepath.models.intermediates import OutputFormat, forward_intermediates
 from densepath.models.layers import (
     DropPath,
     StemMaxPool,
@@ -152,19 +154,32 @@ class DPN(nn.Module):
         self.classifier = nn.Linear(width, num_classes)
         init_weights(self, classifier_bound=CLASSIFIER_BOUND)
 
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: Indices = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: OutputFormat = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The last features and the maps at `indices`; see `intermediates.py`."""
+        return forward_intermediates(
+            self,
+            x,
+            indices,
+            norm=norm,
+            stop_early=stop_early,
+            output_fmt=output_fmt,
+            intermediates_only=intermediates_only,
+        )
+
     def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """Images → the raw map after the last block of each stage, before the last BN."""
-        check_images(x, self.in_channels, self.spec.least_side)
-        num_blocks = self.spec.arch.blocks
-        lasts = {f"conv{s}_{n}" for s, n in enumerate(num_blocks, start=2)}
-        maps = []
-        for name, module in self.features.named_children():
-            if name == "conv5_bn_ac":
-                break
-            x = module(x)
-            if name in lasts:
-                maps.append(x)
-        return maps
+        """Images → the raw map of each stage, behind its last block and before the last BN."""
+        stages = range(1, len(self.spec.arch.blocks) + 1)
+        found = forward_intermediates(self, x, stages, stop_early=True, intermediates_only=True)
+        assert isinstance(found, list)
+        return found
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images → [N, num_features, H', W'], after the last BN and ReLU."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.bundle.formats import RUNTIMES, Precision, Runtime
-from densepath.choices import TestPooling
+from densepath.choices import TestAugmentation, TestPooling
 from densepath.engines.choose import Choice, choose
 from densepath.engines.engine import Engine, Explainer
 from densepath.engines.modes import Mode, count_streams
@@ -21,9 +21,11 @@ from densepath.engines.opening import Opening, open_runtime
 from densepath.engines.request import EngineRequest
 from densepath.errors import UnknownNameError, UsageError, check_count
 from densepath.images.preprocess import Preprocess
+from densepath.images.views import make_views
 from densepath.models.spec import to_sides
 from densepath.predict.predictor import Predictor
 from densepath.predict.source import Source, name_of_checkpoint
+from densepath.predict.viewing import check_mirrors, with_views
 
 if TYPE_CHECKING:
     from densepath.weights.checkpoint import Checkpoint
@@ -39,6 +41,7 @@ def load(
     size: int | tuple[int, int] | None = None,
     crop_share: float | None = None,
     test_pooling: TestPooling = "mean",
+    tta: TestAugmentation = "none",
     threads: int | None = None,
     explains: bool = False,
     num_images: int | None = None,
@@ -56,6 +59,9 @@ def load(
         size: side of the input in pixels, or height and width; the subject's by default.
         crop_share: the share of the short side that the centre crop keeps; the subject's.
         test_pooling: `mean`, or `mean_max` at sizes above the training size.
+        tta: test-time augmentation: the mean logits of an image and its mirror (`flip`), of its
+            centre and four corners (`five-crop`), or of both; so many times the work. Such a
+            predictor does not explain.
         threads: CPU threads of the network; by default one a usable core. For PyTorch's engines
             they are those of the whole process.
         explains: take an engine that explains its answers itself. Every predictor has `explain`;
@@ -76,6 +82,10 @@ def load(
         raise UsageError(f"crop_share is {crop_share!r}; it must be a number in (0, 1].")
     if test_pooling not in get_args(TestPooling):
         raise UnknownNameError("test pooling", test_pooling, get_args(TestPooling))
+    if tta not in get_args(TestAugmentation):
+        raise UnknownNameError("test-time augmentation", tta, get_args(TestAugmentation))
+    if tta != "none" and explains:
+        raise UsageError(f"an explanation is of one view of an image; leave --tta {tta} out.")
     if mode == "auto" and num_images == 1:
         mode = "latency"
     request = EngineRequest(
@@ -92,14 +102,17 @@ def load(
     if isinstance(subject, str | PathLike) and is_bundle(subject):
         subject = Bundle.open(Path(subject).resolve())
     if isinstance(subject, Bundle):
-        return open_source(Source(subject, None, request, crop_share, choose(request, subject)))
+        choice = choose(request, subject)
+        return open_source(Source(subject, None, request, crop_share, choice, tta))
     from densepath.weights.checkpoint import Checkpoint
     from densepath.weights.subject import open_checkpoint
 
     # What is none is said before what an engine would need.
     name = None if isinstance(subject, Checkpoint) else name_of_checkpoint(subject)
     choice = choose(request, None)
-    return open_source(Source(open_checkpoint(subject), name, request, crop_share, choice))
+    checkpoint = open_checkpoint(subject)
+    check_mirrors(tta, checkpoint.trained_on.source if checkpoint.trained_on else None)
+    return open_source(Source(checkpoint, name, request, crop_share, choice, tta))
 
 
 def open_source(source: Source) -> Predictor:
@@ -114,11 +127,12 @@ def open_source(source: Source) -> Predictor:
         request,
         source.crop_share,
     )
+    make_views(source.tta, preprocess)  # views that cannot be are said before an engine is opened
     opening = _opening(held, request, preprocess)
     made = _open_chosen(held, opening, choice)
     about = held.manifest if isinstance(held, Bundle) else held
     return Predictor(
-        made,
+        with_views(made, source.tta),
         about.labels,
         multi_label=about.multi_label,
         thresholds=about.thresholds,

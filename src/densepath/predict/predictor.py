@@ -24,9 +24,11 @@ from densepath.images.decode import MAX_PIXELS
 from densepath.images.given import images_in
 from densepath.images.preprocess import Image, Preprocess
 from densepath.images.reading import ReadImage, read_image
+from densepath.images.views import Views
 from densepath.predict.answers import ClassScore, Prediction, answer, find_class, probabilities
 from densepath.predict.flow import flow
 from densepath.predict.live import live_flow
+from densepath.predict.viewing import ViewingEngine
 from densepath.wording import first_of
 
 if TYPE_CHECKING:
@@ -129,6 +131,12 @@ class Predictor:
     def preprocess(self) -> Preprocess:
         """The way from an image to the network's input."""
         return self._engine.preprocess
+
+    @property
+    def views(self) -> Views | None:
+        """The views of each image that an answer is the mean of; None: it is of one."""
+        engine = self._engine
+        return engine.views if isinstance(engine, ViewingEngine) else None
 
     @property
     def engine(self) -> Engine:
@@ -352,6 +360,9 @@ class Predictor:
             UsageError: there is none.
         """
         engine = self.engine
+        if self.views is not None:
+            how = self.views.how
+            raise UsageError(f"an explanation is of one view; load the network without {how!r}.")
         if isinstance(engine, Explainer):
             return engine
         if self._open_explainer is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densepath.bundle.bundle import Bundle
+from densepath.choices import TestAugmentation
 from densepath.errors import BundleError, CheckpointError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Source:
         request: what was asked of the engine.
         crop_share: as it was asked for.
         choice: the engine that was chosen; the same one is opened again.
+        tta: the test-time augmentation around it.
     """
 
     held: Bundle | Checkpoint
@@ -41,6 +43,7 @@ class Source:
     request: EngineRequest
     crop_share: float | None
     choice: Choice
+    tta: TestAugmentation = "none"
 
     def open(self) -> Predictor:
         """The predictor, once more, in this process.
@@ -75,6 +78,7 @@ class Source:
             "request": self.request,
             "crop_share": self.crop_share,
             "choice": self.choice,
+            "tta": self.tta,
         }
 
     @classmethod

@@ -155,12 +155,12 @@ async function answerOne(file, entry, timed) {
   const { path, card } = entry;
   try {
     const found = await predict(file, path);
-    const { class_ids, labels, scores, milliseconds } = found;
+    const { class_ids, labels, scores, positive_ids, positive_labels, milliseconds } = found;
     const { decode, preprocess, network } = milliseconds;
     timed.end({ ...milliseconds, total: decode + preprocess + network });
     if (timed !== speed) return; // It was cleared.
     showFound(card, found);
-    entry.answer = { path, class_ids, labels, scores };
+    entry.answer = { path, class_ids, labels, scores, positive_ids, positive_labels };
   } catch (error) {
     timed.end(null);
     card.classList.add("wrong");

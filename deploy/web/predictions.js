@@ -3,17 +3,24 @@
 const NOT_A_NUMBER = "the network's answer is not a number";
 const DIGITS = 1e6;
 
-/** { class_ids, labels, scores } of the likeliest classes; of equal scores the lower class first. */
-export function answer(logits, { labels, multi_label: multiLabel }, topK = 5) {
-  const shares = probabilities(logits, multiLabel);
+/**
+ * { class_ids, labels, scores } of the likeliest classes; of equal scores the lower class first.
+ * Where the bundle has thresholds also { positive_ids, positive_labels }: all classes above theirs.
+ */
+export function answer(logits, manifest, topK = 5) {
+  const { labels, multi_label: multiLabel, thresholds, temperature = 1 } = manifest;
+  const shares = probabilities(Array.from(logits, (value) => value / temperature), multiLabel);
   if (!shares.every(Number.isFinite)) throw new Error(NOT_A_NUMBER);
   const order = shares.map((_, i) => i).sort((a, b) => shares[b] - shares[a] || a - b);
   const best = order.slice(0, topK);
-  return {
+  const found = {
     class_ids: best,
     labels: best.map((i) => labels[i]),
     scores: best.map((i) => Math.round(shares[i] * DIGITS) / DIGITS),
   };
+  if (!thresholds) return found;
+  const positive = order.filter((i) => shares[i] > thresholds[i]);
+  return { ...found, positive_ids: positive, positive_labels: positive.map((i) => labels[i]) };
 }
 
 /** Softmax in float64, or the sigmoid of each. */

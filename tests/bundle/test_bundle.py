@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -267,6 +268,32 @@ def schema() -> jsonschema.Draft202012Validator:
 def test_the_schema_takes_what_export_writes(schema, document):
     schema.validate(document)
     schema.validate(changed(document, "parity", None))
+    schema.validate({**document, "thresholds": [0.5, 0, 1], "temperature": 1.5})
+
+
+def test_thresholds_and_temperature_are_read_back(folder):
+    assert not {"thresholds", "temperature"} & json.loads(manifest_of(CONTENTS).to_text()).keys()
+    chosen = dataclasses.replace(
+        manifest_of(CONTENTS), multi_label=True, thresholds=(0.5, 0.1, 1.0), temperature=0.7
+    )
+    rewrite_manifest(folder, chosen.to_text())
+    assert Bundle.open(folder).manifest == chosen
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"thresholds": [0.5, 0.5]}, "2 thresholds for 3 classes"),
+        ({"thresholds": [0.5, 0.5, -1]}, "thresholds: a threshold lies in 0 … 1, not at -1"),
+        ({"thresholds": [0.5, 0.5, 0.5], "multi_label": False}, "multi_label is false"),
+        ({"temperature": "1"}, "temperature must be a number of 0 or more"),
+        ({"temperature": 0}, "temperature lies above 0"),
+    ],
+)
+def test_thresholds_that_cannot_be_are_refused(folder, document, values, reason):
+    rewrite_manifest(folder, json.dumps({**document, "multi_label": True, **values}))
+    with pytest.raises(BundleError, match=reason):
+        Bundle.open(folder)
 
 
 @pytest.mark.parametrize(("place", "value", "_"), [*WRONG_FIELDS, *WRONG_NAMES])

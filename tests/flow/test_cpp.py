@@ -188,6 +188,24 @@ def test_scores_of_several_labels_are_those_of_the_python_program(cpp, bundle, t
         assert sum(found["scores"]) != pytest.approx(1, abs=0.05)
 
 
+def test_thresholds_and_a_temperature_are_those_of_the_python_program(cpp, bundle, tmp_path):
+    chosen = {"multi_label": True, "temperature": 1.7}
+
+    def change(manifest):
+        manifest.update(chosen, thresholds=[0.2, 0.5] + [0.05] * (len(manifest["labels"]) - 2))
+
+    copy = changed_copy(bundle, tmp_path, change)
+    python = answers(run_program(DENSEPATH, "predict", copy, PHOTOS, "--json", "--top-k", "1"))
+    ours = answers(run_program(cpp.predict, copy, PHOTOS, "--top-k", "1"))
+    assert len(ours) == 2
+    for expected, found in zip(python, ours, strict=True):
+        assert found["scores"] == pytest.approx(expected["scores"], abs=1e-3)
+        assert len(found["class_ids"]) == 1
+        assert found["positive_ids"] == expected["positive_ids"]
+        assert found["positive_labels"] == expected["positive_labels"]
+    assert any(len(found["positive_ids"]) > 1 for found in ours)
+
+
 def test_a_file_is_refused_with_the_words_of_the_python_program(cpp, bundle, images):
     found = answers(run_program(cpp.predict, bundle, images))
     compared = 0

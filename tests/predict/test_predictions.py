@@ -161,3 +161,35 @@ def test_json_that_no_other_program_reads_is_not_written(label):
     odd = Prediction("a.png", [0], [label], [math.nan])
     with pytest.raises(ValueError, match="not JSON compliant"):
         written(write_json_lines, odd)
+
+
+def test_classes_above_their_thresholds_are_named_whether_they_are_among_the_best_or_not():
+    logits = np.log([[1.0, 3.0, 1.0, 9.0]])
+    [made] = answer(
+        logits, ["a.png"], LABELS, top_k=1, multi_label=True, thresholds=[0.4, 0.75, 0.5, 0.89]
+    )
+    assert made.class_ids == [3]
+    assert made.positive_ids == [3, 0]  # 0.75 is not above 0.75, nor 0.5 above 0.5
+    assert made.to_dict()["positive_labels"] == [LABELS[3], LABELS[0]]
+    assert "positive_ids" not in answer(logits, ["a.png"], LABELS)[0].to_dict()
+    stars = written(write_table, made).splitlines()[1]
+    assert stars.startswith(" 90.0 %* ")
+
+
+def test_csv_has_a_column_of_what_is_above_its_threshold():
+    made = Prediction("a.png", [1], ["bee"], [0.75], None, [1, 0], ["bee", "ant"])
+    file = io.StringIO()
+    write_csv([made, Prediction.failed("b.png", "no")], file, 1, decides=True)
+    assert file.getvalue().splitlines() == [
+        "path,error,class_id_1,label_1,score_1,positive_labels",
+        "a.png,,1,bee,0.75,bee|ant",
+        "b.png,no,,,,",
+    ]
+
+
+def test_a_temperature_divides_the_logits():
+    logits = np.array([[0.0, 2.0]])
+    assert probabilities(logits, temperature=2.0) == pytest.approx(probabilities(logits / 2))
+    both = {"multi_label": True}
+    expected = probabilities(logits / 2, **both)
+    assert probabilities(logits, temperature=2.0, **both) == pytest.approx(expected)

@@ -72,6 +72,34 @@ def test_a_loaded_checkpoint_has_the_fields_and_logits_of_the_saved_one(
         assert torch.equal(network(images), model(images))
 
 
+def test_thresholds_and_temperature_come_back_and_are_not_written_where_there_are_none(
+    checkpoint, tmp_path
+):
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path)
+    with safe_open(str(path), framework="pt") as file:
+        assert not {"thresholds", "temperature"} & json.loads(file.metadata()[METADATA_KEY]).keys()
+    chosen = dataclasses.replace(checkpoint, thresholds=(0.1, 0.5, 0.25, 1.0), temperature=1.5)
+    chosen.save(path)
+    loaded = Checkpoint.load(path)
+    assert (loaded.thresholds, loaded.temperature) == ((0.1, 0.5, 0.25, 1.0), 1.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"thresholds": (0.5,)}, "1 thresholds for 4 classes"),
+        ({"thresholds": (0.5, 0.5, 0.5, 1.5)}, r"a threshold lies in 0 … 1, not at 1\.5"),
+        ({"thresholds": (0.5,) * 4, "multi_label": False}, "multi_label is false"),
+        ({"temperature": 0.0}, "temperature lies above 0"),
+        ({"temperature": float("nan")}, "temperature lies above 0"),
+    ],
+)
+def test_thresholds_and_temperatures_that_cannot_be_are_refused(change, reason, checkpoint):
+    with pytest.raises(UsageError, match=reason):
+        dataclasses.replace(checkpoint, **change)
+
+
 def test_the_same_checkpoint_is_written_as_the_same_bytes(checkpoint, tmp_path):
     checkpoint.save(tmp_path / "a.safetensors")
     Checkpoint.load(tmp_path / "a.safetensors").save(tmp_path / "b.safetensors")

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "file.hpp"
+#include "predictions.hpp"
 #include "sha256.hpp"
 #include "text.hpp"
 
@@ -19,7 +20,7 @@ using Json = nlohmann::json;
 constexpr char MANIFEST[] = "manifest.json";
 constexpr char MANIFEST_HASH[] = "manifest.json.sha256";
 constexpr char FORMAT[] = "densepath-bundle";
-constexpr char QUANTIZATION[] = "quantization";  // of an INT8 bundle alone
+constexpr double MOST_TEMPERATURE = 1e6;
 constexpr int SCHEMA_VERSION = 1;
 constexpr size_t HASH_DIGITS = 64;
 constexpr uint64_t MOST_MANIFEST_BYTES = uint64_t{64} << 20;
@@ -29,6 +30,13 @@ const std::set<std::string>& known_fields() {
                                                "multi_label", "preprocess",     "input",  "output",
                                                "precision",   "formats",        "files",  "source",
                                                "tools",       "parity",         "created"};
+  return fields;
+}
+
+// Those that a manifest may lack: `quantization` is of an INT8 bundle alone, the others are there
+// where they were chosen.
+const std::set<std::string>& optional_fields() {
+  static const std::set<std::string> fields = {"quantization", "thresholds", "temperature"};
   return fields;
 }
 
@@ -262,10 +270,33 @@ void check_version(const Reader& manifest, const std::string& folder) {
   }
 }
 
+// The thresholds and the temperature, where they were chosen.
+Decisions read_decisions(const Reader& manifest, size_t num_classes, bool multi_label) {
+  Decisions made;
+  if (manifest.has("temperature")) {
+    const double temperature = manifest["temperature"].number();
+    if (!(temperature > 0 && temperature <= MOST_TEMPERATURE)) {
+      manifest["temperature"].wrong("is not above 0 and up to 1e+06");
+    }
+    made.temperature = temperature;
+  }
+  if (!manifest.has("thresholds")) return made;
+  std::vector<double> thresholds;
+  manifest["thresholds"].each_item([&](const Reader& item) {
+    thresholds.push_back(item.number());
+    if (!(thresholds.back() >= 0 && thresholds.back() <= 1)) item.wrong("does not lie in 0 … 1");
+  });
+  if (thresholds.size() != num_classes || !multi_label) {
+    manifest["thresholds"].wrong("must be one for each class of a multi-label network");
+  }
+  made.thresholds = thresholds;
+  return made;
+}
+
 // Fills what is read of the manifest; its other fields only have to be there.
 void read_fields(const Reader& manifest, Bundle& bundle) {
   manifest.each_field([](const std::string& key, const Reader& value) {
-    if (known_fields().count(key) == 0 && key != QUANTIZATION) {
+    if (known_fields().count(key) == 0 && optional_fields().count(key) == 0) {
       value.wrong("is a field that version 1 does not have");
     }
   });
@@ -274,6 +305,7 @@ void read_fields(const Reader& manifest, Bundle& bundle) {
   bundle.precision = manifest["precision"].text();
   bundle.labels = texts(manifest["labels"]);
   bundle.multi_label = manifest["multi_label"].flag();
+  bundle.decisions = read_decisions(manifest, bundle.labels.size(), bundle.multi_label);
   bundle.input_name = manifest["input"]["name"].text();
   bundle.output_name = manifest["output"]["name"].text();
   bundle.preprocess = read_preprocess(manifest["preprocess"]);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "densepath/predictor.hpp"
+#include "predictions.hpp"
 #include "preprocess.hpp"
 
 namespace densepath {
@@ -36,6 +37,7 @@ struct Bundle {
   std::string precision;
   std::vector<std::string> labels;
   bool multi_label = false;
+  Decisions decisions;
   std::string input_name, output_name;
   InputSize input_size;
   Preprocess preprocess;

@@ -36,13 +36,21 @@ std::string to_json(const Prediction& prediction, bool ascii_only) {
   text += ", \"class_ids\": " + json_list(prediction.class_ids, number);
   text += ", \"labels\": " + json_list(prediction.labels, quoted);
   text += ", \"scores\": " + json_list(prediction.scores, json_score);
+  if (prediction.positive_ids) {
+    text += ", \"positive_ids\": " + json_list(*prediction.positive_ids, number);
+    text += ", \"positive_labels\": " + json_list(prediction.positive_labels, quoted);
+  }
   return text += '}';
 }
 
 }  // namespace
 
-std::vector<double> probabilities(const float* logits, size_t num_classes, bool multi_label) {
+std::vector<double> probabilities(const float* logits, size_t num_classes, bool multi_label,
+                                  std::optional<double> temperature) {
   std::vector<double> shares(logits, logits + num_classes);
+  if (temperature) {
+    for (double& share : shares) share /= *temperature;
+  }
   if (multi_label) {
     std::transform(shares.begin(), shares.end(), shares.begin(), sigmoid);
     return shares;
@@ -55,19 +63,32 @@ std::vector<double> probabilities(const float* logits, size_t num_classes, bool 
 }
 
 Prediction answer(const std::string& path, const float* logits,
-                  const std::vector<std::string>& labels, size_t top_k, bool multi_label) {
-  const std::vector<double> shares = probabilities(logits, labels.size(), multi_label);
+                  const std::vector<std::string>& labels, size_t top_k, bool multi_label,
+                  const Decisions& decisions) {
+  const std::vector<double> shares =
+      probabilities(logits, labels.size(), multi_label, decisions.temperature);
   const auto finite = [](double share) { return std::isfinite(share); };
   if (!std::all_of(shares.begin(), shares.end(), finite)) return failed(path, NOT_A_NUMBER);
 
   std::vector<size_t> order(shares.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  const size_t count = std::min(top_k, order.size());
+  const size_t wanted = std::min(top_k, order.size());
+  const size_t count = decisions.thresholds ? order.size() : wanted;
   std::partial_sort(
       order.begin(), order.begin() + static_cast<ptrdiff_t>(count), order.end(),
       [&](size_t a, size_t b) { return shares[a] != shares[b] ? shares[a] > shares[b] : a < b; });
-  order.resize(count);
-  Prediction prediction{path, order, {}, {}, std::nullopt};
+  Prediction prediction;
+  prediction.path = path;
+  if (decisions.thresholds) {
+    prediction.positive_ids.emplace();
+    for (const size_t id : order) {
+      if (!(shares[id] > decisions.thresholds->at(id))) continue;
+      prediction.positive_ids->push_back(id);
+      prediction.positive_labels.push_back(labels[id]);
+    }
+  }
+  order.resize(wanted);
+  prediction.class_ids = order;
   for (const size_t id : order) {
     prediction.labels.push_back(labels[id]);
     prediction.scores.push_back(shares[id]);
@@ -76,7 +97,10 @@ Prediction answer(const std::string& path, const float* logits,
 }
 
 Prediction failed(const std::string& path, const std::string& error) {
-  return Prediction{path, {}, {}, {}, error};
+  Prediction prediction;
+  prediction.path = path;
+  prediction.error = error;
+  return prediction;
 }
 
 std::string to_json(const Prediction& prediction) {

@@ -77,7 +77,8 @@ struct Predictor::Parts {
         continue;
       }
       answers.push_back(
-          densepath::answer(ready.path, row, bundle.labels, top_k, bundle.multi_label));
+          densepath::answer(ready.path, row, bundle.labels, top_k, bundle.multi_label,
+                            bundle.decisions));
       row += bundle.labels.size();
     }
     return answers;

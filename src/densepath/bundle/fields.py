@@ -22,6 +22,7 @@ Described = TypeVar("Described")
 
 LARGEST_COUNT = 2**53 - 1  # what every reader of JSON reads exactly
 MOST_PIXELS_A_SIDE = 65_535
+MOST_TEMPERATURE = 1e6
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -140,6 +141,46 @@ def labels(value: Any, field: str) -> list[str]:
     if not isinstance(value, list) or not value or not all(isinstance(x, str) for x in value):
         raise WrongFieldError(f"{field} must be a list of names")
     return value
+
+
+def thresholds(value: Any, field: str) -> tuple[float, ...] | None:
+    """What each class's score must be above for a yes, 0 to 1; None where nothing was chosen."""
+    if value is None:
+        return None
+    for one in listed(value, field):
+        if type(one) not in (int, float) or not 0 <= one <= 1:
+            raise WrongFieldError(f"{field}: a threshold lies in 0 … 1, not at {shown(one)}")
+    return tuple(float(one) for one in value)
+
+
+def temperature(value: Any, field: str) -> float | None:
+    """What logits are divided by before they become scores; None where they are taken as are."""
+    if value is None:
+        return None
+    if not 0 < number(value, field) <= MOST_TEMPERATURE:
+        raise WrongFieldError(
+            f"{field} lies above 0 and up to {MOST_TEMPERATURE:g}, not at {shown(value)}"
+        )
+    return float(value)
+
+
+def check_decisions(
+    chosen: tuple[float, ...] | None, num_classes: int, *, multi_label: bool
+) -> None:
+    """Raise unless thresholds fit the network.
+
+    Raises:
+        WrongFieldError: there is not one for each class, or classes are not decided one by one.
+    """
+    if chosen is None:
+        return
+    if len(chosen) != num_classes:
+        raise WrongFieldError(f"{len(chosen)} thresholds for {num_classes} classes")
+    if not multi_label:
+        raise WrongFieldError(
+            "thresholds are of multi-label networks, and multi_label is false: of classes that "
+            "exclude each other the likeliest is the answer"
+        )
 
 
 def preprocess(value: Any, field: str) -> Preprocess:

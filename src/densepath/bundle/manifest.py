@@ -83,6 +83,9 @@ class Manifest:
         parity: what the export measured; None where it was not asked to.
         created: UTC, ISO 8601.
         quantization: of an INT8 bundle, how it was made and how its answers compare.
+        thresholds: of a multi-label network, what each class's score must be above for a yes;
+            None where nothing was chosen.
+        temperature: what logits are divided by before they become scores; None: nothing.
     """
 
     model: dict[str, Any]
@@ -99,6 +102,8 @@ class Manifest:
     parity: dict[str, Any] | None
     created: str
     quantization: dict[str, Any] | None = None
+    thresholds: tuple[float, ...] | None = None
+    temperature: float | None = None
 
     def __repr__(self) -> str:
         """The network, its classes, precision and formats in one line."""
@@ -113,8 +118,9 @@ class Manifest:
         values["preprocess"] = self.preprocess.to_dict()
         if not values["output"]["layout"]:
             del values["output"]["layout"]
-        if values["quantization"] is None:
-            del values["quantization"]
+        for name in _OPTIONAL:
+            if values[name] is None:
+                del values[name]
         return to_json(values, indent=2, allow_nan=False) + "\n"
 
     @classmethod
@@ -134,7 +140,7 @@ class Manifest:
 
 def _read(values: dict[str, Any]) -> Manifest:
     """The manifest of a document whose version is right."""
-    values = {"quantization": None, **values}
+    values = {**dict.fromkeys(_OPTIONAL), **values}
     members = fields.closed(values, "the manifest", {"format", "schema_version", *_FIELDS})
     read = {name: check(members[name], name) for name, check in _FIELDS.items()}
     manifest = Manifest(**read)
@@ -142,6 +148,9 @@ def _read(values: dict[str, Any]) -> Manifest:
         for part in ("model", "preprocess"):
             if part in parts:
                 _check_listed(manifest.files, name, part, parts[part])
+    fields.check_decisions(
+        manifest.thresholds, len(manifest.labels), multi_label=manifest.multi_label
+    )
     classes, shape = manifest.output.shape[-1], manifest.input.shape
     if classes != len(manifest.labels):
         raise fields.WrongFieldError(f"{len(manifest.labels)} labels for {classes} logits")
@@ -275,4 +284,8 @@ _FIELDS: dict[str, fields.Check] = {
     "parity": _mapping_or_none,
     "created": _created,
     "quantization": _mapping_or_none,
+    "thresholds": fields.thresholds,
+    "temperature": fields.temperature,
 }
+# Written only where there is something to say.
+_OPTIONAL = ("quantization", "thresholds", "temperature")

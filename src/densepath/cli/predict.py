@@ -77,6 +77,16 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Of a multi-label network: above which score each class is a yes; by default what "
+            "was chosen for each, where it was.",
+            show_default=False,
+        ),
+    ] = None,
     on_error: Annotated[
         OnError,
         typer.Option(help="An unreadable image: answer with its error, or stop there."),
@@ -147,6 +157,8 @@ def predict(
         num_images=len(first) or None,
     )
     _check_channels(predictor)
+    if threshold is not None:
+        _decide(predictor, threshold)
     if engine == "auto":
         note(str(predictor.choice))
     found = itertools.chain(first, found)
@@ -166,13 +178,29 @@ def predict(
             with _open_output(output) as file:
                 tally.seen = file.isatty()
                 counting = tally.counting(answers, show=not file.isatty())
-                WRITERS[chosen](counting, file, how["top_k"])
+                decides = predictor.thresholds is not None
+                WRITERS[chosen](counting, file, how["top_k"], decides=decides)
+                if decides and chosen == "table":
+                    note("* above its class's threshold")
     except KeyboardInterrupt:
         note(f"interrupted after {tally.pace()}")
         raise typer.Exit(INTERRUPTED) from None
     if passed_over:
         note(str(passed_over))
     tally.report(explain)
+
+
+def _decide(predictor: Predictor, threshold: float) -> None:
+    """Let answers say which classes are above one threshold.
+
+    Raises:
+        UsageError: the network is not multi-label.
+    """
+    try:
+        predictor.decide_at(threshold)
+    except UsageError as error:
+        predictor.close()
+        raise UsageError(f"--threshold {threshold:g}: {error}") from error
 
 
 def _check_channels(predictor: Predictor) -> None:

@@ -66,6 +66,8 @@ def describe(
         parity=parity,
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         quantization=quantization,
+        thresholds=checkpoint.thresholds,
+        temperature=checkpoint.temperature,
     )
 
 

@@ -86,6 +86,8 @@ def _describe(
         tools={"densepath": __version__, "vela": vela_version()},
         labels=manifest.labels,
         multi_label=manifest.multi_label,
+        thresholds=manifest.thresholds,
+        temperature=manifest.temperature,
         preprocess=manifest.preprocess,
         operators=operators,
         estimate=estimate,

@@ -89,6 +89,8 @@ class Description:
         files: the SHA-256 of each file that nobody is to change.
         seal: the file beside it that has this description's own hash; None of programs that were
             written before there was one.
+        thresholds: what each class's score must be above for a yes, where they were chosen.
+        temperature: what logits are divided by before they become scores, where it was fitted.
     """
 
     model: str
@@ -102,6 +104,8 @@ class Description:
     layout: Layout
     files: dict[str, str]
     seal: str | None = PROGRAM.seal
+    thresholds: tuple[float, ...] | None = None
+    temperature: float | None = None
 
     @property
     def title(self) -> str:
@@ -114,8 +118,9 @@ class Description:
         values["preprocess"] = self.preprocess.to_dict()
         values["estimate"] = self.estimate.to_dict()
         values["layout"] = self.layout.to_dict()
-        if self.seal is None:
-            del values["seal"]
+        for name in _OPTIONAL:
+            if values[name] is None:
+                del values[name]
         return values
 
     def to_text(self) -> str:
@@ -132,9 +137,11 @@ class Description:
         """
         values = read_document(text, PROGRAM, name)
         try:
-            members = {"seal": None, **values}
+            members = {**dict.fromkeys(_OPTIONAL), **values}
             fields.closed(members, "the description", {"format", "version", *_FIELDS})
-            return cls(**{name: check(members[name], name) for name, check in _FIELDS.items()})
+            made = cls(**{name: check(members[name], name) for name, check in _FIELDS.items()})
+            fields.check_decisions(made.thresholds, len(made.labels), multi_label=made.multi_label)
+            return made
         except (fields.WrongFieldError, UsageError) as error:
             raise BundleError(f"{name}: {PROGRAM.description}: {error}") from error
 
@@ -199,4 +206,8 @@ _FIELDS: dict[str, fields.Check] = {
     "layout": _layout,
     "files": _files,
     "seal": _seal,
+    "thresholds": fields.thresholds,
+    "temperature": fields.temperature,
 }
+# Written only where there is something to say.
+_OPTIONAL = ("seal", "thresholds", "temperature")

@@ -103,7 +103,13 @@ def simulate(
     seconds = time.monotonic() - start
     last = layers[output]
     (prediction,) = answer(
-        last.reals(), [str(source)], program.labels, top_k=top_k, multi_label=program.multi_label
+        last.reals(),
+        [str(source)],
+        program.labels,
+        top_k=top_k,
+        multi_label=program.multi_label,
+        thresholds=program.description.thresholds,
+        temperature=program.description.temperature,
     )
     return Simulation(prediction, last.values.reshape(-1), list(layers.values()), seconds, kernels)
 

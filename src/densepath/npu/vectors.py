@@ -166,6 +166,7 @@ def _describe(
         program.labels,
         top_k=1,
         multi_label=program.multi_label,
+        temperature=program.description.temperature,
     )
     return {
         "format": FORMAT,

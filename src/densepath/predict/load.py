@@ -121,6 +121,8 @@ def open_source(source: Source) -> Predictor:
         made,
         about.labels,
         multi_label=about.multi_label,
+        thresholds=about.thresholds,
+        temperature=about.temperature,
         choice=choice,
         # A checkpoint's memory is kept for it: its file may be written anew by then.
         open_explainer=lambda: _open_explainer(held, opening),

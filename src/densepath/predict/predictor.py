@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.bundle import fields
 from densepath.choices import TOP_K
 from densepath.engines import forks
 from densepath.engines.engine import Engine, Explainer, Images, Logits
@@ -79,6 +80,8 @@ class Predictor:
         labels: Sequence[str],
         *,
         multi_label: bool = False,
+        thresholds: Sequence[float] | None = None,
+        temperature: float | None = None,
         choice: Choice | None = None,
         open_explainer: Callable[[], Explainer] | None = None,
         source: Source | None = None,
@@ -88,6 +91,8 @@ class Predictor:
             engine: runs the network, and has the way from an image to its input.
             labels: the class names, in the order of the logits.
             multi_label: every class is a yes or no of its own.
+            thresholds: what each class's score must be above for a yes; None: nothing is decided.
+            temperature: what logits are divided by before they become scores; None: nothing.
             choice: which engine it is and why, where `densepath.load` chose it.
             open_explainer: opens an engine on the same network that explains, for where `engine`
                 does not; it is called when the first explanation is asked for.
@@ -101,6 +106,8 @@ class Predictor:
             raise UsageError(f"{len(labels)} labels for {engine.info.num_classes} logits.")
         self._engine = engine
         self.labels, self.multi_label = list(labels), multi_label
+        self.thresholds = None if thresholds is None else tuple(thresholds)
+        self.temperature = temperature
         self.choice = choice
         self._open_explainer = open_explainer
         self._explainer: Explainer | None = None
@@ -210,7 +217,41 @@ class Predictor:
         self, logits: Logits, names: Sequence[str], *, top_k: int = TOP_K
     ) -> list[Prediction]:
         """The best classes of each row of logits [N, classes], under the names of its images."""
-        return answer(logits, names, self.labels, top_k=top_k, multi_label=self.multi_label)
+        return answer(
+            logits,
+            names,
+            self.labels,
+            top_k=top_k,
+            multi_label=self.multi_label,
+            thresholds=self.thresholds,
+            temperature=self.temperature,
+        )
+
+    def probabilities(self, logits: Logits) -> NDArray[np.float64]:
+        """The scores of logits [N, classes], as answers have them."""
+        return probabilities(logits, multi_label=self.multi_label, temperature=self.temperature)
+
+    def decide_at(self, thresholds: float | Sequence[float]) -> None:
+        """Answers say from now on which classes are above these, in place of the network's own.
+
+        Args:
+            thresholds: one for all classes, or one for each; 0 to 1.
+
+        Raises:
+            UsageError: the network is not multi-label, there is not one a class, or one that
+                no score can pass.
+        """
+        given = (
+            [thresholds] * len(self.labels)
+            if isinstance(thresholds, int | float)
+            else (list(thresholds))
+        )
+        try:
+            chosen = fields.thresholds(given, "thresholds")
+            fields.check_decisions(chosen, len(self.labels), multi_label=self.multi_label)
+        except fields.WrongFieldError as error:
+            raise UsageError(f"{error}.") from error
+        self.thresholds = chosen
 
     def close(self) -> None:
         """The memory of the engine, and of what explains, is free."""
@@ -234,7 +275,8 @@ class Predictor:
             forks.refuse_to_pickle(self._engine.info.name)
         if self._closed:
             raise UsageError("the predictor is closed; load it again to send or copy it.")
-        return _received, (self._source.to_state(), self.labels, self.multi_label)
+        scoring = (self.multi_label, self.thresholds, self.temperature)
+        return _received, (self._source.to_state(), self.labels, scoring)
 
     def _open_again(self) -> None:
         """Another engine in place of the one whose threads stayed in the parent.
@@ -336,7 +378,7 @@ class Predictor:
         """The class that was asked for with each image's score; None where none was."""
         if class_id is None:
             return [None] * len(logits)
-        scores = probabilities(logits, multi_label=self.multi_label)[:, class_id].tolist()
+        scores = self.probabilities(logits)[:, class_id].tolist()
         return [ClassScore(class_id, self.labels[class_id], score) for score in scores]
 
     def _name(self, logits: Logits, whole: list[ReadImage], top_k: int) -> list[Prediction]:
@@ -357,10 +399,11 @@ def _stack(whole: list[ReadImage]) -> Images:
     return np.stack([read.image for read in whole if read.image is not None])
 
 
-def _received(state: dict[str, Any], labels: list[str], multi_label: bool) -> Predictor:
+def _received(state: dict[str, Any], labels: list[str], scoring: tuple[Any, ...]) -> Predictor:
     """The predictor that another process has sent."""
     from densepath.predict.source import Source
 
     predictor = Source.from_state(state).open()
-    predictor.labels, predictor.multi_label = labels, multi_label
+    predictor.labels = labels
+    predictor.multi_label, predictor.thresholds, predictor.temperature = scoring
     return predictor

@@ -99,7 +99,8 @@ def fingerprint(held: Bundle | Checkpoint) -> str:
     if isinstance(held, Bundle):
         return hashlib.sha256(held.manifest.to_text().encode()).hexdigest()
     described = [held.spec.to_dict(), held.preprocess.to_dict(), held.labels, held.multi_label]
-    digest = hashlib.sha256(json.dumps([*described, held.in_channels], sort_keys=True).encode())
+    described += [held.in_channels, held.thresholds, held.temperature]
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name, tensor in sorted(held.tensors.items()):
         array = tensor.contiguous().numpy()
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

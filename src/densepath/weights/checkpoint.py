@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from densepath.bundle import fields
 from densepath.errors import CheckpointError, OutputError, UsageError
 from densepath.files import write_atomically
 from densepath.images.preprocess import Preprocess
@@ -81,6 +82,9 @@ class Checkpoint:
         multi_label: every class is a yes or no of its own (sigmoid), not one of many (softmax).
         provenance: where the weights come from; free for the writer, JSON values only.
         trained_on: which images densepath trained them on; None where it did not.
+        thresholds: of a multi-label network, what each class's score must be above for a yes, 0
+            to 1; None where nothing was chosen.
+        temperature: what logits are divided by before they become scores; None: nothing.
     """
 
     spec: ModelSpec
@@ -91,6 +95,23 @@ class Checkpoint:
     multi_label: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
     trained_on: TrainedOn | None = field(default=None, repr=False)
+    thresholds: tuple[float, ...] | None = None
+    temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise unless thresholds and temperature can be.
+
+        Raises:
+            UsageError: not one threshold a class, of a network that is not multi-label, or a number
+                out of range.
+        """
+        try:
+            chosen = None if self.thresholds is None else list(self.thresholds)
+            fields.thresholds(chosen, "thresholds")
+            fields.temperature(self.temperature, "temperature")
+            fields.check_decisions(self.thresholds, self.num_classes, multi_label=self.multi_label)
+        except fields.WrongFieldError as error:
+            raise UsageError(f"{error}.") from error
 
     def __repr__(self) -> str:
         """The network, its classes and its images in one line, without the tensors."""
@@ -197,8 +218,8 @@ class Checkpoint:
         write_tensors(path, self.tensors, metadata)
 
     def _describe(self) -> dict[str, Any]:
-        """Everything but the tensors, as JSON values."""
-        return {
+        """Everything but the tensors, as JSON values; what was not chosen is not there."""
+        values = {
             "format": FORMAT,
             "spec": self.spec.to_dict(),
             "preprocess": self.preprocess.to_dict(),
@@ -207,6 +228,8 @@ class Checkpoint:
             "multi_label": self.multi_label,
             "provenance": self.provenance,
         }
+        chosen = {"thresholds": self.thresholds, "temperature": self.temperature}
+        return values | {name: value for name, value in chosen.items() if value is not None}
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
@@ -231,4 +254,6 @@ class Checkpoint:
             file.multi_label,
             file.provenance,
             known,
+            file.thresholds,
+            file.temperature,
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from densepath.bundle import fields
 from densepath.bundle.bundle import bundle_around
 from densepath.errors import CheckpointError, WeightsError
 from densepath.files import missing
@@ -42,6 +43,8 @@ class CheckpointFile:
         provenance: where the weights come from.
         tensors: by name; of a checkpoint those of the network, of INT8 weights also its scales.
         metadata: all texts of the file, by their keys.
+        thresholds: what each class's score must be above for a yes, where they were chosen.
+        temperature: what logits are divided by before they become scores, where it was fitted.
     """
 
     spec: ModelSpec
@@ -52,6 +55,8 @@ class CheckpointFile:
     provenance: dict[str, Any]
     tensors: dict[str, Any]
     metadata: dict[str, str]
+    thresholds: tuple[float, ...] | None = None
+    temperature: float | None = None
 
 
 def read_checkpoint(
@@ -87,10 +92,13 @@ def read_checkpoint(
             dict(description["provenance"]),
             tensors,
             metadata,
+            fields.thresholds(description.get("thresholds"), "thresholds"),
+            fields.temperature(description.get("temperature"), "temperature"),
         )
+        fields.check_decisions(made.thresholds, len(made.labels), multi_label=made.multi_label)
         if description["format"] == FORMAT:  # of others the kernels know the tensors
             check_tensors(tensors, made.spec, len(made.labels), made.in_channels, str(path))
-    except (KeyError, TypeError, ValueError, WeightsError) as error:
+    except (KeyError, TypeError, ValueError, WeightsError, fields.WrongFieldError) as error:
         raise CheckpointError(f"{path}: a damaged checkpoint: {error}") from error
     return made
 

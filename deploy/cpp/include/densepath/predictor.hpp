@@ -82,6 +82,10 @@ struct Prediction {
   std::vector<std::string> labels;
   std::vector<double> scores;  ///< 0 to 1: of one class among all, or of each if multi-label.
   std::optional<std::string> error;
+  /// All classes whose scores are above their thresholds, the likeliest first, whether `class_ids`
+  /// has them or not; nothing where the Bundle has no thresholds.
+  std::optional<std::vector<std::size_t>> positive_ids;
+  std::vector<std::string> positive_labels;
 };
 
 /// The answer as one line of JSON, byte for byte as `densepath predict --json` writes it.

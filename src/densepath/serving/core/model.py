@@ -191,6 +191,8 @@ class ServedModel:
             "reason": without_path(choice.reason, self.source, self.held) if choice else "",
             "explains": self.explains,
             "multi_label": self.predictor.multi_label,
+            "thresholds": _as_list(self.predictor.thresholds),
+            "temperature": self.predictor.temperature,
         }
 
     async def close(self) -> None:
@@ -219,3 +221,8 @@ class ServedModel:
     def _retry_after_s(self) -> int:
         """When half of the queue should have gone: whole seconds, as HTTP says it."""
         return max(1, round(self.batcher.seconds_for(self._pending) / 2))
+
+
+def _as_list(values: tuple[float, ...] | None) -> list[float] | None:
+    """The values as JSON has them; None stays."""
+    return None if values is None else list(values)

@@ -142,8 +142,8 @@ async function answerOne(entry) {
     signal.throwIfAborted();
     if (found.error !== undefined) throw new Refusal(found.error, 422);
     showAnswer(card, found, timesOf(found));
-    const { class_ids, labels, scores } = found;
-    entry.answer = { path: file.name, class_ids, labels, scores };
+    const { class_ids, labels, scores, positive_ids, positive_labels } = found;
+    entry.answer = { path: file.name, class_ids, labels, scores, positive_ids, positive_labels };
     speed.end({ ...found.times, milliseconds: found.milliseconds });
   } catch (error) {
     if (signal.aborted) return;

@@ -30,13 +30,24 @@ export function newCard(path) {
 }
 
 /** The card with the classes of an answer, the likeliest first, and its times in words. */
-export function showAnswer(card, { labels, scores }, times) {
+export function showAnswer(card, { class_ids, labels, scores, positive_ids }, times) {
   const list = card.querySelector(".classes");
-  list.replaceChildren(...labels.map((label, i) => classLine(label, scores[i])));
+  list.replaceChildren(...labels.map((label, i) => {
+    const line = classLine(label, scores[i]);
+    if (positive_ids?.includes(class_ids[i])) markPositive(line);
+    return line;
+  }));
   list.hidden = false;
   card.querySelector(".state").hidden = true;
   card.querySelector(".times").textContent = times;
   card.querySelector(".times").hidden = false;
+}
+
+/** The line of a class whose score is above its threshold. */
+function markPositive(line) {
+  const name = line.querySelector(".name");
+  name.textContent += " \u2713";
+  name.title = "above its threshold";
 }
 
 function classLine(label, score) {

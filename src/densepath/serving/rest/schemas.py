@@ -39,6 +39,8 @@ class ModelRow(Schema):
     reason: str
     explains: bool
     multi_label: bool
+    thresholds: list[float] | None = None
+    temperature: float | None = None
 
 
 class Models(Schema):
@@ -65,6 +67,8 @@ class ImageAnswer(Schema):
     class_ids: list[int] | None = None
     labels: list[str] | None = None
     scores: list[float] | None = None
+    positive_ids: list[int] | None = None
+    positive_labels: list[str] | None = None
     error: str | None = None
     explanation: Explained | None = None
 
@@ -247,6 +251,8 @@ class V1Prediction(Schema):
     class_ids: list[int]
     labels: list[str]
     scores: list[float]
+    positive_ids: list[int] | None = None
+    positive_labels: list[str] | None = None
 
 
 class V1Answer(Schema):

@@ -2,7 +2,8 @@
 
 One input, `images` (as the bundle's graph calls it), in one of three types: FP32 [N, C, H, W],
 normalised; UINT8 [N, H, W, C], pixels of any size; BYTES [N], whole image files. Outputs: `logits`,
-and of the best classes `class_ids`, `scores`, `labels`, as many as the parameter `top_k` says.
+and of the best classes `class_ids`, `scores`, `labels`, as many as the parameter `top_k` says;
+where thresholds were chosen also `decisions`, of all classes, which of them are above theirs.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ EXTENSIONS = (
 )
 TOP_K = 5
 IDS, SCORES, LABELS = "class_ids", "scores", "labels"
+DECISIONS = "decisions"
 
 
 def input_tensors(model: ServedModel) -> list[dict[str, Any]]:
@@ -44,12 +46,15 @@ def input_tensors(model: ServedModel) -> list[dict[str, Any]]:
 def output_tensors(model: ServedModel) -> list[dict[str, Any]]:
     """The outputs of the metadata."""
     classes = len(model.predictor.labels)
-    return [
+    made = [
         {"name": model.manifest.output.name, "datatype": "FP32", "shape": [-1, classes]},
         {"name": IDS, "datatype": "INT64", "shape": [-1, -1]},
         {"name": SCORES, "datatype": "FP32", "shape": [-1, -1]},
         {"name": LABELS, "datatype": BYTES, "shape": [-1, -1]},
     ]
+    if model.predictor.thresholds is not None:
+        made.append({"name": DECISIONS, "datatype": "BOOL", "shape": [-1, classes]})
+    return made
 
 
 def platform(model: ServedModel) -> str:
@@ -150,10 +155,14 @@ def _best(model: ServedModel, logits: Logits, top_k: int) -> dict[str, NDArray[A
     labels = [[label.encode() for label in each.labels] for each in answers]
     names = np.empty((len(answers), len(labels[0])), object)
     names[:] = labels
+    decided = np.zeros((len(answers), len(model.predictor.labels)), np.bool_)
+    for row, each in zip(decided, answers, strict=True):
+        row[each.positive_ids or []] = True
     return {
         IDS: np.array([each.class_ids for each in answers], np.int64),
         SCORES: np.array([each.scores for each in answers], np.float32),
         LABELS: names,
+        DECISIONS: decided,
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from densepath.names import to_json
 from densepath.serving.core.model import ServedModel
 from densepath.serving.core.service import Service
 from densepath.serving.v2.infer import SERVER, input_tensors, output_tensors, platform
@@ -31,13 +32,18 @@ DURATIONS = {
 def config(service: Service, model: ServedModel) -> dict[str, Any]:
     """Triton's ModelConfig; sizes are without the batch's, of any size are -1."""
     settings, engine = service.settings, model.predictor.engine.info
-    limits = {
+    limits: dict[str, Any] = {
         "precision": engine.precision,
         "max_queue": settings.max_queue,
         "max_pixels": settings.max_pixels,
         "max_body_bytes": settings.max_body_bytes,
         "timeout_s": settings.timeout_s,
     }
+    predictor = model.predictor
+    if predictor.thresholds is not None:
+        limits["thresholds"] = to_json(predictor.thresholds)
+    if predictor.temperature is not None:
+        limits["temperature"] = predictor.temperature
     return {
         "name": model.source.name,
         "platform": platform(model),

@@ -43,6 +43,13 @@ def test_both_forms_name_the_same_parameters():
     assert len(one.fetches) == len(other.fetches) == 1
 
 
+@pytest.mark.parametrize("number", [b"Infinity", b"NaN", b"null", b'"a"', b"[]", b"1e999"])
+def test_a_value_whose_number_is_none_is_refused(number):
+    content = (FILES / "dpn" / "inference.json").read_bytes()
+    with pytest.raises(WeightsError, match="its program is damaged"):
+        pir.read_program(content.replace(b'"%":1,', b'"%":' + number + b",", 1))
+
+
 def operator(kind, inputs, outputs, **attributes):
     return PaddleOperator(kind, inputs, outputs, attributes)
 

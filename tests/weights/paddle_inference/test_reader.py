@@ -81,7 +81,7 @@ def test_a_multi_label_model_brings_its_thresholds_and_its_list_of_labels(tmp_pa
     said = []
     checkpoint = import_weights(MULTI, say=said.append)
     assert (checkpoint.multi_label, checkpoint.labels) == (True, list("01234"))
-    assert checkpoint.provenance["thresholds"] == [0.4] * 5
+    assert checkpoint.thresholds == (0.4,) * 5
     assert said == [f"{MULTI}: inference.yml: its list of labels, labels.txt, is not beside it."]
     way = checkpoint.preprocess
     assert (way.resize_short, way.interpolation, way.std) == (None, "bicubic", (0.25,) * 3)

@@ -95,7 +95,15 @@ def read_program(content: bytes) -> PaddleProgram:
     try:
         operators = _operators_of(json.loads(content))
         return _Reader().read(operators)
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError, AttributeError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        RecursionError,
+        AttributeError,
+        OverflowError,  # the number of a value is Infinity
+    ) as error:
         raise WeightsError(f"its program is damaged ({error!r:.120})") from error
 
 

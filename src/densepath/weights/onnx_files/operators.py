@@ -192,13 +192,23 @@ def read_attributes(proto: NodeProto, constants: Constants) -> dict[str, Any]:
 def _rule(proto: NodeProto) -> Callable[[Call], Iterator[Node]]:
     """The rule for an operator."""
     if proto.domain not in ("", "ai.onnx"):
-        return _unknown
+        return _foreign
     return _RULES.get(proto.op_type, _unknown)
 
 
 def _unknown(call: Call) -> Iterator[Node]:
     """An operator that is no layer here: it is refused if the network takes it."""
     yield call.unknown()
+
+
+def _foreign(call: Call) -> Iterator[Node]:
+    """An operator of a runtime's own, which copies have that it optimised for itself."""
+    raise misfit(
+        call.unknown(),
+        f"is an operator of {call.proto.domain} alone, as in a copy that a runtime optimised for "
+        "itself; import the file that the copy was made of",
+    )
+    yield
 
 
 def _convolution(call: Call) -> Iterator[Node]:

@@ -62,7 +62,7 @@ class Translation:
             # It may belong to what computes a shape, and to no layer.
             odd = call.unknown()
             nodes = [replace(odd, inputs=odd.inputs[:1], attributes={REFUSED: str(error)})]
-        except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise WeightsError(f"{call.to_text()} is damaged: {error}") from error
         self.nodes += nodes
 
@@ -354,7 +354,7 @@ def _slice(call: Call) -> Iterator[Node]:
 def _gather(call: Call) -> Iterator[Node]:
     """Gather of channels by their numbers."""
     axis, indices = call.attributes.get("axis", 0), call.constant(1)
-    if axis % FOUR != CHANNELS or indices is None or indices.ndim != 1:
+    if axis % FOUR != CHANNELS or indices is None or indices.dtype.kind not in "iu":
         yield call.unknown()
         return
     yield call.node("slice", inputs=call.data[:1], indices=indices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -151,8 +152,36 @@ def test_every_opset_s_way_gives_the_tensors_back(opset, spec, tmp_path):
     assert all(np.allclose(found.tensors[name], values[name], atol=1e-6) for name in values)
 
 
+@pytest.mark.parametrize("kind", ["Split", "Gather"])
+def test_a_dpn_s_halves_may_be_any_operator_that_takes_channels(kind, tmp_path):
+    graph, values = make_graph(DUAL)
+    widths = {
+        node.outputs[0]: len(node.tensors["weight"])
+        for node in graph.nodes
+        if node.kind == "convolution"
+    }
+    maker = OnnxMaker(13)
+
+    def take(source, output, start, stop):
+        stop = min(stop, widths[source])
+        if kind == "Gather":
+            indices = maker.tensor(np.arange(start, stop))
+            maker.add("Gather", [source, indices], [output], axis=1)
+            return
+        before, behind = start, widths[source] - stop
+        sizes = [size for size in (before, stop - start, behind) if size]
+        outputs = [output if place == bool(before) else "" for place in range(len(sizes))]
+        names = [name or f"{output}_{place}" for place, name in enumerate(outputs)]
+        maker.add("Split", [source, maker.tensor(np.array(sizes))], names, axis=1)
+
+    maker.slice = take
+    onnx.save(maker.model(graph), str(tmp_path / "x.onnx"))
+    found = read(tmp_path / "x.onnx")
+    assert all(np.array_equal(found.tensors[name], values[name]) for name in values)
+
+
 def test_half_precision_and_double_become_float32(tmp_path):
-    for dtype, bound in ((np.float16, 2e-3), (np.float64, 0.0)):
+    for dtype, bound in ((np.float16, 2e-3), (ml_dtypes.bfloat16, 2e-2), (np.float64, 0.0)):
         values = write(tmp_path / "x.onnx", dtype=dtype)
         found = read(tmp_path / "x.onnx")
         for name, value in values.items():

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import numpy_helper
 from parity import ROOT, SIZES
@@ -47,6 +46,7 @@ OURS = (
     "densenet121", "densenet161", "densenet169", "densenet201", "densenet264",
     "dpn68", "dpn92", "dpn98", "dpn107", "dpn131",
 )  # fmt: skip
+EXPORTERS = {"torchscript": "TorchScript exporter", "dynamo": "torch.export exporter"}
 LOGITS = ROOT / "tests" / "parity" / "logits"
 # A file to compare: what made it, the model, and its logits by the size of the formula's image.
 Case = tuple[str, str, Path, Mapping[str, np.ndarray]]
@@ -71,25 +71,26 @@ Command: `python benchmarks/import_onnx.py FOLDER`, whose first lines say how FO
 
 def peers(folder: Path) -> Iterator[Case]:
     """The files of other programs with their own logits."""
-    made = _versions(folder / "pytorch" / "about.json")
-    for file in sorted((folder / "pytorch").glob("*.onnx")):
-        stem, exporter = file.name.split(".")[:2]
-        peer, _, model = stem.partition("-")
-        with np.load(LOGITS / f"{peer}.npz") as stored:
-            logits = {size: stored[f"{model}/{size}"] for size in SIZES}
-        word = {"torchscript": "TorchScript exporter", "dynamo": "torch.export exporter"}[exporter]
-        yield f"{peer}'s by PyTorch's {word} ({made})", model, file, logits
+    for file in sorted((folder / "caffe").glob("*.caffemodel")):
+        with np.load(folder / "caffe" / "logits.npz") as stored:
+            logits = {SIZES[0]: stored[file.stem]}
+            opencv = json.loads(str(stored["about"]))["opencv"]
+        yield f"our writer of Caffe's form; answers of OpenCV {opencv}", file.stem, file, logits
     made = _versions(folder / "paddle2onnx" / "about.json")
     for file in sorted((folder / "paddle2onnx").glob("*.onnx")):
         model = file.stem.partition("-")[2]
         with np.load(LOGITS / "paddleclas.npz") as stored:
             logits = {size: stored[f"{model}/{size}"] for size in SIZES}
         yield f"PaddleClas's by Paddle2ONNX ({made})", model, file, logits
-    for file in sorted((folder / "caffe").glob("*.caffemodel")):
-        with np.load(folder / "caffe" / "logits.npz") as stored:
-            logits = {SIZES[0]: stored[file.stem]}
-            opencv = json.loads(str(stored["about"]))["opencv"]
-        yield f"our writer of Caffe's form; answers of OpenCV {opencv}", file.stem, file, logits
+    made = _versions(folder / "pytorch" / "about.json")
+    for exporter, word in EXPORTERS.items():
+        for file in sorted((folder / "pytorch").glob(f"*.{exporter}.onnx")):
+            peer, _, model = file.name.partition(".")[0].partition("-")
+            # The two have the same weights: the second is compared at one size.
+            sizes = SIZES if exporter == "torchscript" else SIZES[:1]
+            with np.load(LOGITS / f"{peer}.npz") as stored:
+                logits = {size: stored[f"{model}/{size}"] for size in sizes}
+            yield f"{peer}'s by PyTorch's {word} ({made})", model, file, logits
 
 
 def _versions(path: Path) -> str:
@@ -159,6 +160,8 @@ def formula(size: str) -> np.ndarray:
 
 def runtime_logits(file: Path, images: np.ndarray) -> np.ndarray:
     """What ONNX Runtime answers for a file."""
+    import onnxruntime  # behind densepath, which switches its telemetry off
+
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: images})[0].reshape(-1)
 

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from densepath.errors import DensepathError, KeyMismatchError, UnsafeFileError, WeightsError
+from densepath.errors import (
+    DensepathError,
+    KeyMismatchError,
+    MissingPackageError,
+    UnsafeFileError,
+    WeightsError,
+)
+from densepath.exporting.onnx import write_onnx
+from densepath.exporting.program import export_program
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
+from densepath.weights.formula import formula_images
 from densepath.weights.import_file import import_weights
 from densepath.weights.onnx_files.graph import load_model, read_graph
 from densepath.weights.structure.network import network_of
-from tests.fixtures.graphs import Style, make_graph
+from fixtures.graphs import Style, make_graph
+from fixtures.networks import TINY, TINY_DUAL, checkpoint_of, used_network
 
 DENSE = ModelSpec("dense", DenseNetArch(4, (2, 1), 6, bottleneck=2), 64, "none")
 DUAL = ModelSpec("dual", DPNArch(5, 3, 8, 2, (2, 1), (4, 3), base_factor=1), 64, "none")
@@ -139,8 +152,36 @@ def test_every_opset_s_way_gives_the_tensors_back(opset, spec, tmp_path):
     assert all(np.allclose(found.tensors[name], values[name], atol=1e-6) for name in values)
 
 
+@pytest.mark.parametrize("kind", ["Split", "Gather"])
+def test_a_dpn_s_halves_may_be_any_operator_that_takes_channels(kind, tmp_path):
+    graph, values = make_graph(DUAL)
+    widths = {
+        node.outputs[0]: len(node.tensors["weight"])
+        for node in graph.nodes
+        if node.kind == "convolution"
+    }
+    maker = OnnxMaker(13)
+
+    def take(source, output, start, stop):
+        stop = min(stop, widths[source])
+        if kind == "Gather":
+            indices = maker.tensor(np.arange(start, stop))
+            maker.add("Gather", [source, indices], [output], axis=1)
+            return
+        before, behind = start, widths[source] - stop
+        sizes = [size for size in (before, stop - start, behind) if size]
+        outputs = [output if place == bool(before) else "" for place in range(len(sizes))]
+        names = [name or f"{output}_{place}" for place, name in enumerate(outputs)]
+        maker.add("Split", [source, maker.tensor(np.array(sizes))], names, axis=1)
+
+    maker.slice = take
+    onnx.save(maker.model(graph), str(tmp_path / "x.onnx"))
+    found = read(tmp_path / "x.onnx")
+    assert all(np.array_equal(found.tensors[name], values[name]) for name in values)
+
+
 def test_half_precision_and_double_become_float32(tmp_path):
-    for dtype, bound in ((np.float16, 2e-3), (np.float64, 0.0)):
+    for dtype, bound in ((np.float16, 2e-3), (ml_dtypes.bfloat16, 2e-2), (np.float64, 0.0)):
         values = write(tmp_path / "x.onnx", dtype=dtype)
         found = read(tmp_path / "x.onnx")
         for name, value in values.items():
@@ -253,6 +294,40 @@ def test_a_model_of_caffe2_is_turned_to_red_first(tmp_path):
     stem = checkpoint.tensors["features.conv0.weight"].numpy()
     assert np.array_equal(stem[:, ::-1], values["features.conv0.weight"])
     assert "blue first" in " ".join(said)
+
+
+def test_an_operator_of_a_runtime_alone_is_refused_with_the_cure(tmp_path):
+    def alter(model):
+        (node,) = [one for one in model.graph.node if one.name == "" and one.op_type == "Gemm"]
+        node.domain, node.op_type = "com.microsoft", "FusedGemm"
+
+    write(tmp_path / "x.onnx", alter=alter)
+    with pytest.raises(
+        KeyMismatchError, match=r"FusedGemm 'v\d+' is an operator of com\.microsoft"
+    ):
+        read(tmp_path / "x.onnx")
+
+
+def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "x.onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingPackageError, match="pip install onnx"):
+        import_weights(tmp_path / "x.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", [TINY, TINY_DUAL], ids=["densenet", "dpn"])
+def test_an_export_of_ours_comes_back(spec, tmp_path):
+    checkpoint = checkpoint_of(used_network(spec), size=spec.input_size)
+    program = export_program(checkpoint, (spec.input_size, spec.input_size))
+    write_onnx(program, checkpoint.preprocess, tmp_path)
+    found = import_weights(tmp_path / "model.onnx", say=lambda note: None)
+    assert found.spec.arch == checkpoint.spec.arch
+    images = torch.from_numpy(formula_images(2, spec.input_size, spec.input_size))
+    with torch.inference_mode():
+        ours, theirs = (one.to_model()(images) for one in (found, checkpoint))
+    assert float(theirs.abs().max()) > 0.5
+    assert float((ours - theirs).abs().max()) < 1e-4
 
 
 def test_damaged_files_and_odd_graphs_say_so(tmp_path):

@@ -14,7 +14,7 @@ from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
 from densepath.weights.formula import formula_images
 from densepath.weights.structure.graph import Node
 from densepath.weights.structure.network import network_of
-from tests.fixtures.graphs import CLASSES, Style, change, make_graph
+from fixtures.graphs import CLASSES, Style, change, make_graph
 
 LARGE = ModelSpec("large", DenseNetArch(4, (2, 1), 6, bottleneck=2), 64, "none")
 SMALL = ModelSpec("small", DenseNetArch(6, (2, 2), 8, stem="small"), 32, "none")

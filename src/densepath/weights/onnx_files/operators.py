@@ -62,7 +62,7 @@ class Translation:
             # It may belong to what computes a shape, and to no layer.
             odd = call.unknown()
             nodes = [replace(odd, inputs=odd.inputs[:1], attributes={REFUSED: str(error)})]
-        except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise WeightsError(f"{call.to_text()} is damaged: {error}") from error
         self.nodes += nodes
 
@@ -192,13 +192,23 @@ def read_attributes(proto: NodeProto, constants: Constants) -> dict[str, Any]:
 def _rule(proto: NodeProto) -> Callable[[Call], Iterator[Node]]:
     """The rule for an operator."""
     if proto.domain not in ("", "ai.onnx"):
-        return _unknown
+        return _foreign
     return _RULES.get(proto.op_type, _unknown)
 
 
 def _unknown(call: Call) -> Iterator[Node]:
     """An operator that is no layer here: it is refused if the network takes it."""
     yield call.unknown()
+
+
+def _foreign(call: Call) -> Iterator[Node]:
+    """An operator of a runtime's own, which copies have that it optimised for itself."""
+    raise misfit(
+        call.unknown(),
+        f"is an operator of {call.proto.domain} alone, as in a copy that a runtime optimised for "
+        "itself; import the file that the copy was made of",
+    )
+    yield
 
 
 def _convolution(call: Call) -> Iterator[Node]:
@@ -344,7 +354,7 @@ def _slice(call: Call) -> Iterator[Node]:
 def _gather(call: Call) -> Iterator[Node]:
     """Gather of channels by their numbers."""
     axis, indices = call.attributes.get("axis", 0), call.constant(1)
-    if axis % FOUR != CHANNELS or indices is None or indices.ndim != 1:
+    if axis % FOUR != CHANNELS or indices is None or indices.dtype.kind not in "iu":
         yield call.unknown()
         return
     yield call.node("slice", inputs=call.data[:1], indices=indices)

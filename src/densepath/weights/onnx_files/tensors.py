@@ -23,6 +23,10 @@ MOST_MADE = 120_000_000
 _TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
 
+# What NumPy and protobuf raise on values of the wrong kind or shape.
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
+
+
 class Constants:
     """The constant values of a graph by name, read when they are asked for.
 
@@ -83,7 +87,7 @@ class Constants:
                 inputs = [self.get(name) for name in names]
                 self._count(node, inputs)
                 value = rule(inputs, attributes)
-        except (ValueError, TypeError, IndexError, KeyError, OverflowError, MemoryError) as error:
+        except _DAMAGE as error:
             raise WeightsError(
                 f"{self.path}: the constant {node.output[0]!r} ({node.op_type}) cannot be "
                 f"computed: {error}"

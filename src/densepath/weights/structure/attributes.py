@@ -93,7 +93,7 @@ def count_of(node: Node, name: str, default: int, least: int = 1) -> int:
 
 def epsilon_of(node: Node) -> float:
     """ε, which files keep in float32: 9.99999974737875e-06 is 1e-5."""
-    value = float(node.attributes.get("epsilon", 1e-5))
-    if not 0 <= value < 1:
+    value: Any = node.attributes.get("epsilon", 1e-5)
+    if not isinstance(value, float | int | np.floating) or not 0 <= value < 1:
         raise misfit(node, f"has the epsilon {value!r}")
     return float(f"{value:.6g}")

@@ -39,7 +39,8 @@ def table(fuzz, mark):
 
 
 KINDS = ["images", "pth", "pdparams", "ckpt", "safetensors", "description", "labels", "list",
-         "table", "recipe", "manifest", "program"]  # fmt: skip
+         "table", "recipe", "manifest", "program", "pdmodel", "pir", "pdiparams",
+         "inference.yml"]  # fmt: skip
 
 
 def test_every_kind_is_tested_here_and_has_a_share(fuzz, table):

@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -437,10 +438,11 @@ def _zip_with_checksums(data: bytes) -> bytes:
                 name, extra = struct.unpack("<HH", data[head + 26 : head + 30])
                 start = head + 30 + name + extra
                 parts.append((info.filename, data[start : start + info.compress_size]))
+        file = io.BytesIO()
+        with warnings.catch_warnings(), zipfile.ZipFile(file, "w") as new:
+            warnings.simplefilter("ignore")  # two members of one name
+            for name, part in parts:
+                new.writestr(name, part)
     except Exception:  # damaged beyond its directory
         return data
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as new:
-        for name, part in parts:
-            new.writestr(name, part)
     return file.getvalue()

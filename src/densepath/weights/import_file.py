@@ -97,12 +97,20 @@ def import_weights(
         "preprocess": said_by,
         "notes": [f"{path.name}: {note}" for note in found.notes],
     }
-    if found.thresholds is not None:
-        provenance["thresholds"] = [float(value) for value in found.thresholds]
     if found.backbone:
         provenance[BACKBONE] = True
     multi_label = multi_label or found.multi_label
-    return Checkpoint(spec, way, names, tensors, found.in_channels, multi_label, provenance)
+    thresholds = None if found.thresholds is None else tuple(map(float, found.thresholds))
+    return Checkpoint(
+        spec,
+        way,
+        names,
+        tensors,
+        found.in_channels,
+        multi_label,
+        provenance,
+        thresholds=thresholds,
+    )
 
 
 def _check_labels(labels: Sequence[str] | None, found: Imported, path: Path) -> list[str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import fuzz_forked
 import numpy as np
 import torch
 from PIL import Image, features
@@ -45,10 +46,12 @@ from densepath.npu.estimate import Estimate, NotCounted
 from densepath.npu.layout import MEMORY_NAMES, Layout
 from densepath.npu.program import DESCRIPTION, Program
 from densepath.training.recipe_file import make_recipe, read_recipe
+from densepath.weights import hdf5_process, keras_config
 from densepath.weights.checkpoint import Checkpoint, write_tensors
 from densepath.weights.checkpoint_file import METADATA_KEY
 from densepath.weights.import_file import import_weights
 from densepath.weights.match import is_weight
+from densepath.weights.mxnet_symbol import read_symbol
 from densepath.weights.paddle import STRUCTURE_KEY
 from densepath.weights.paddle_inference.config import read_config
 
@@ -67,6 +70,7 @@ MOST_PIXELS = 1_000_000
 MOST_REASON = 300
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 RECIPES = Path(__file__).parents[1] / "recipes"
+FILES = Path(__file__).parents[1] / "tests" / "parity" / "files"
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,14 @@ class Kind:
         read: reads the file at a path; raises a DensepathError or gives anything.
         text: whether mutations are those of a text.
         repair: makes right again what would stop a reader at its door: checksums, lengths.
+        allowed: what else than reading its reader does, as an event of Python's audit hook.
     """
 
     seeds: Sequence[bytes]
     read: Callable[[Path], object]
     text: bool = False
     repair: Callable[[bytes], bytes] = bytes
+    allowed: tuple[str, ...] = ()
 
 
 class Executed:
@@ -118,6 +124,41 @@ def kinds(mark: Path) -> dict[str, Kind]:
         "recipe": Kind(_recipes(), lambda path: make_recipe(read_recipe(path)), text=True),
         "manifest": Kind([_manifest()], _read_bundle, text=True),
         "program": Kind([_program()], _read_program, text=True),
+        **_keras_and_mxnet(),
+    }
+
+
+def _keras_and_mxnet() -> dict[str, Kind]:
+    """Small files that Keras and MXNet wrote, and what stands in them or beside them as text."""
+
+    def files(*patterns: str) -> list[bytes]:
+        found = [path for pattern in patterns for path in sorted(FILES.glob(pattern))]
+        return [path.read_bytes() for path in found]
+
+    def read_config(path: Path) -> None:
+        layers = keras_config.read_config(path.read_bytes().decode("utf-8", "replace"), "x")
+        keras_config.names_of(layers)
+        keras_config.epsilon(layers, "x")
+        keras_config.multi_label(layers)
+        keras_config.check_parts(layers, "x")
+        size = keras_config.input_size(layers) or (64, 64)
+        keras_config.own_preprocess(layers, {}, size, 3, "x")
+
+    configs = []
+    for content in files("keras/*.keras"):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            configs.append(archive.read("config.json"))
+    # HDF5's library is run in a process of its own, which may crash.
+    apart = ("os.fork",)
+    hdf5_process.subprocess = fuzz_forked
+    return {
+        "mxnet": Kind(files("mxnet/*.params"), _import_any),
+        "symbol": Kind(files("mxnet/*-symbol.json"), read_symbol, text=True),
+        "hdf5": Kind(files("keras/*.h5"), _import_any, allowed=apart),
+        "keras": Kind(
+            files("keras/*.keras"), _import_any, repair=_zip_with_checksums, allowed=apart
+        ),
+        "keras_config": Kind(configs, read_config, text=True),
     }
 
 
@@ -308,6 +349,10 @@ def _read_safetensors(path: Path) -> None:
 
 def _import(path: Path) -> None:
     import_weights(path, MODEL)
+
+
+def _import_any(path: Path) -> None:
+    import_weights(path)
 
 
 def _label_files() -> list[bytes]:

@@ -20,6 +20,8 @@ MODELS = {
     "torchvision": _DENSENETS,
     "mindcv": (*_DENSENETS, *_DPNS),
     "timm": (*_DENSENETS, "dpn68", "dpn68b", *_DPNS),
+    "keras": ("densenet121", "densenet169", "densenet201"),
+    "mxnet": (*_DENSENETS, "dpn68", "dpn68b", *_DPNS),
     "paddleclas": (
         *("DenseNet121", "DenseNet161", "DenseNet169", "DenseNet201", "DenseNet264"),
         *("DPN68", "DPN92", "DPN98", "DPN107", "DPN131"),
@@ -27,6 +29,7 @@ MODELS = {
 }
 # How a publisher's DPN differs from the catalogue's: densepath.weights.published.
 DPN_SWITCHES = {"paddleclas": {"bn_eps": 1e-5}, "mindcv": {"stem_pool": "same"}, "timm": {}}
+SAME_DPN = {"paddleclas": (), "mindcv": (), "timm": ("mxnet",)}
 
 DENSENETS = [model for model in MODELS["paddleclas"] if model.startswith("DenseNet")]
 DPNS = [
@@ -61,7 +64,9 @@ def test_a_dpn_gives_the_logits_of_upstream(name, peer, upstream, formula_model,
     model = formula_model(name, **DPN_SWITCHES[peer])
     theirs = name.upper() if peer == "paddleclas" else name
     for size in SIZES:
-        assert_equal_logits(formula_logits(model, size), upstream[peer][f"{theirs}/{size}"])
+        ours = formula_logits(model, size)
+        for one in (peer, *SAME_DPN[peer]):
+            assert_equal_logits(ours, upstream[one][f"{theirs}/{size}"])
 
 
 @pytest.mark.parametrize(

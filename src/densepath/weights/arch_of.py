@@ -6,18 +6,12 @@ catalogue or not: the numbers of a paper's table all stand in the shapes.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from densepath.models.catalogue import CATALOGUE
-from densepath.models.spec import (
-    DENSENET_PAPER,
-    DPN_PAPER,
-    Arch,
-    DenseNetArch,
-    DPNArch,
-    ModelSpec,
-)
+from densepath.models.plan import plan
+from densepath.models.spec import Arch, DenseNetArch, DPNArch, ModelSpec
+from densepath.weights.structure.numbers import name_spec
 
 Shape = tuple[int, ...]
 _BASE = 64  # f · 64 channels are added in the first stage of a DPN
@@ -85,11 +79,19 @@ def dpn_arch(
 
 
 def spec_of(arch: Arch) -> ModelSpec:
-    """The catalogue's row of an architecture, whatever its ε; else a row of its own."""
-    for spec in CATALOGUE.values():
-        if dataclasses.replace(spec.arch, bn_eps=arch.bn_eps) == arch:
-            return dataclasses.replace(spec, arch=arch)
-    is_dpn = isinstance(arch, DPNArch)
-    name = "_".join(["dpn" if is_dpn else "densenet", *map(str, arch.blocks)])
-    size = 224 if arch.stem == "imagenet" else 32
-    return ModelSpec(name, arch, size, DPN_PAPER if is_dpn else DENSENET_PAPER)
+    """The catalogue's row of an architecture, whatever its switches; else a row of its own.
+
+    Raises:
+        KeyMismatchError: numbers that no network can have.
+    """
+    return name_spec(arch, None, halves=False)
+
+
+def counts_of(tensors: Mapping[str, Any], spec: ModelSpec) -> tuple[int, int]:
+    """The classes and the channels that tensors under our names are for.
+
+    They may be damaged: whoever checks their shapes finds that out.
+    """
+    bias = tuple(tensors["classifier.bias"].shape)
+    stem = tuple(tensors[f"{plan(spec)[0].name}.weight"].shape)
+    return max(1, *bias[:1], 1), max(1, *stem[1:2], 1)

@@ -23,7 +23,9 @@ def is_norm(module: str) -> bool:
     return last == "bn" or last.startswith("norm")
 
 
-def join_names(pairs: Iterable[ModulePair], norm_leaves: Sequence[str]) -> KeyMap:
+def join_names(
+    pairs: Iterable[ModulePair], norm_leaves: Sequence[str], separator: str = "."
+) -> KeyMap:
     """The table of tensors of a table of modules; `norm_leaves` are their BatchNorm's names."""
     names: KeyMap = {}
     for ours, theirs in pairs:
@@ -33,7 +35,9 @@ def join_names(pairs: Iterable[ModulePair], norm_leaves: Sequence[str]) -> KeyMa
             own = CLASSIFIER_LEAVES if ours == "classifier" else ("weight",)
             leaves = [(leaf, leaf) for leaf in own]
         for our_leaf, their_leaf in leaves:
-            names[f"{ours}.{our_leaf}"] = tuple(f"{module}.{their_leaf}" for module in theirs)
+            names[f"{ours}.{our_leaf}"] = tuple(
+                f"{module}{separator}{their_leaf}" for module in theirs
+            )
     return names
 
 

@@ -8,6 +8,7 @@ Nothing here imports torch or a reader: readers stand as `"module:function"`.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,6 @@ _MISTAKEN = (
     (b"version https://git-lfs", "a git-lfs pointer, not the file itself: run `git lfs pull`"),
     (b"<", "a web page, not weights: the download answered with an error or a login page"),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),
-    (b"\x89HDF", "an HDF5 file, as of Keras; only PyTorch, Paddle and MindSpore files are read"),
 )
 
 
@@ -75,6 +75,24 @@ def _is_safetensors(path: Path, start: bytes) -> bool:
     return start[8:9] == b"{"
 
 
+def _is_keras(path: Path, start: bytes) -> bool:
+    """Whether it is HDF5, or a zip archive with the two members of a `.keras` file."""
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return True
+    if not start.startswith(b"PK\x03\x04"):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"config.json", "model.weights.h5"} <= set(archive.namelist())
+    except Exception:  # zipfile raises many kinds for a damaged one, which another row may know
+        return False
+
+
+def _is_mxnet(path: Path, start: bytes) -> bool:
+    """Whether `mx.nd.save` wrote it: its magic number, and a reserved one that is 0."""
+    return start[:16] == (0x112).to_bytes(16, "little")
+
+
 def _is_torch(path: Path, start: bytes) -> bool:
     """Whether `torch.save` wrote it, in a zip archive or as before torch 1.6."""
     return start.startswith(b"PK\x03\x04") or is_legacy_torch(start)
@@ -114,6 +132,24 @@ ORIGINS: dict[str, Origin] = {
             _is_safetensors,
             _NAMED,
             "safetensors",
+        ),
+        Origin(
+            "keras",
+            "a Keras model or its weights",
+            (".keras", ".h5"),
+            "Keras 2 and 3",
+            _is_keras,
+            "densepath.weights.keras:read",
+            "h5py (extra `keras`) in a process of its own; a configuration as JSON, never built",
+        ),
+        Origin(
+            "mxnet",
+            "MXNet parameters",
+            (".params",),
+            "DPN's authors, Gluon and GluonCV",
+            _is_mxnet,
+            "densepath.weights.mxnet:read",
+            "a reader of MXNet's arrays, and of the `-symbol.json` beside them",
         ),
         Origin(
             "torch",

@@ -127,6 +127,12 @@ TIMM_DPN_INPUT = _pillow(0.875, mean=DPN_MEAN, std=DPN_STD)
 TORCHVISION_INPUT = _pillow(0.875, "bilinear")
 PADDLE_INPUT = _opencv("round")
 MINDCV_INPUT = _opencv("truncate")
+# GluonCV 0.10 `scripts/classification/imagenet/verify_pretrained.py`: Resize(256) keeping the
+# ratio and CenterCrop(224), both of MXNet 1.9 `image.py`, which calls OpenCV.
+GLUON_INPUT = _opencv("truncate")
+# Keras 3.15: `preprocess_input` in the mode "torch" after the resize of
+# `image_dataset_from_directory`, straight to the size, bilinear and not antialiased.
+KERAS_INPUT = Preprocess(size=(224, 224), interpolation="cv2_bilinear")
 # torchxrayvision 1.5.7 `utils.normalize` makes (2 · image / 255 − 1) · 1024, from −1024 to 1024, of
 # it: (v − 0.5) / (1 / 2048) of v from 0 to 1. The centre square is cropped, then resized.
 XRAY_INPUT = Preprocess(size=(224, 224), resize_short=224, mean=(0.5,), std=(1 / 2048,))
@@ -299,6 +305,9 @@ HABITS: dict[str, Habit] = {
         dpn_owner="timm's DPN",
         dpn_preprocess=TIMM_DPN_INPUT,
     ),
+    "keras": Habit("Keras's", KERAS_INPUT),
+    "gluon": Habit("Gluon's", GLUON_INPUT),
+    "mxnet": Habit("the DPN authors'", TIMM_DPN_INPUT),
     "torchxrayvision": Habit("torchxrayvision's", XRAY_INPUT),
     "monai": Habit("MONAI's (values from 0 to 1, as its ScaleIntensity makes them)", MONAI_INPUT),
 }

@@ -40,7 +40,7 @@ def table(fuzz, mark):
 
 KINDS = ["images", "pth", "pdparams", "ckpt", "safetensors", "description", "labels", "list",
          "table", "recipe", "manifest", "program", "pdmodel", "pir", "pdiparams",
-         "inference.yml"]  # fmt: skip
+         "inference.yml", "mxnet", "symbol", "hdf5", "keras", "keras_config"]  # fmt: skip
 
 
 def test_every_kind_is_tested_here_and_has_a_share(fuzz, table):
@@ -82,6 +82,7 @@ class Fails:
 
     def __init__(self, read):
         self.seeds, self.read, self.text, self.repair = [b"x"], read, False, bytes
+        self.allowed = ()
 
 
 def raise_key_error(_):

@@ -42,6 +42,8 @@ def compare(path: Path, logits: Path, framework: str) -> dict[str, object]:
     with torch.inference_mode():
         images = torch.from_numpy(formula_images(1, 224, 224))
         ours = checkpoint.to_model()(images)[0].numpy()
+    difference = float(np.abs(ours - theirs).max())
+    print(f"{path.name}: {difference:.1e}", file=sys.stderr, flush=True)
     return {
         "file": path.name,
         "framework": framework,
@@ -50,7 +52,7 @@ def compare(path: Path, logits: Path, framework: str) -> dict[str, object]:
         "bn_eps": checkpoint.spec.arch.bn_eps,
         "largest_logit": float(np.abs(theirs).max()),
         "std": float(theirs.std()),
-        "largest_difference": float(np.abs(ours - theirs).max()),
+        "largest_difference": difference,
     }
 
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Makes the environment of one peer: benchmarks/peers/NAME/.venv, with exactly the packages of
 # NAME/requirements.txt.
-# Usage: benchmarks/peers/install.sh timm|paddleclas|mindcv|keras|mxnet|opencv|litserve|fastapi
+# Usage: benchmarks/peers/install.sh timm|torchfam|paddleclas|mindcv|keras|mxnet|opencv|litserve|fastapi
 #        (PYTHON=python3.11 by default)
 set -euo pipefail
 
 name=${1:-}
 folder=$(cd "$(dirname "$0")" && pwd)/$name
 if [ -z "$name" ] || [ ! -f "$folder/requirements.txt" ]; then
-  echo "usage: $0 timm|paddleclas|mindcv|keras|mxnet|opencv|litserve|fastapi" >&2
+  echo "usage: $0 timm|torchfam|paddleclas|mindcv|keras|mxnet|opencv|litserve|fastapi" >&2
   exit 2
 fi
 

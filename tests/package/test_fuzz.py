@@ -83,6 +83,7 @@ class Fails:
 
     def __init__(self, read):
         self.seeds, self.read, self.text, self.repair = [b"x"], read, False, bytes
+        self.allowed = ()
 
 
 def raise_key_error(_):

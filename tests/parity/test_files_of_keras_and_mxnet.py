@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from densepath.errors import KeyMismatchError
+from densepath.predict.load import load
 from densepath.weights.backbone import is_backbone
+from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.formula import formula_images
 from densepath.weights.import_file import import_weights
 
@@ -58,6 +60,19 @@ def test_a_tuned_keras_model_brings_its_rescaling_and_its_sigmoid(name):
     inputs = checkpoint.preprocess.normalise(pixels.transpose(1, 2, 0))
     theirs = np.load(FILES / "keras" / "tuned.npy")
     assert np.abs(answer(checkpoint, inputs[None]) - theirs).max() <= BOUND
+
+
+def test_keras_s_epsilon_travels_into_the_kernels(tmp_path):
+    pytest.importorskip("h5py")
+    imported, _ = import_file(FILES / "keras" / "plain.keras3.keras")
+    imported.save(tmp_path / "x.safetensors")
+    checkpoint = Checkpoint.load(tmp_path / "x.safetensors")
+    assert checkpoint.spec.arch.bn_eps == 1.001e-5
+    network = load(tmp_path / "x.safetensors", engine="native")
+    pixels = np.zeros((1, 64, 64, 3), np.uint8)
+    inputs = checkpoint.preprocess.normalise(pixels)
+    ours = network.engine.run(pixels)[0]
+    assert np.abs(ours - answer(checkpoint, inputs)).max() <= BOUND
 
 
 def test_a_keras_model_without_its_top_is_a_backbone_with_the_same_features():

@@ -71,8 +71,7 @@ def test_torchxrayvision_s_findings_and_thresholds_come_along(form):
     assert checkpoint.preprocess.mean == (0.5,)
     assert checkpoint.preprocess.std == (1 / 2048,)
     assert checkpoint.preprocess.resize_short == 224
-    thresholds = checkpoint.provenance["thresholds"]
-    assert np.allclose(thresholds, [0.05 + 0.03 * number for number in range(14)])
+    assert np.allclose(checkpoint.thresholds, [0.05 + 0.03 * number for number in range(14)])
     assert "left out 4 of 18 outputs" in " ".join(said)
     assert "threshold lies at 0.5" in " ".join(said)
 

@@ -4,7 +4,7 @@ Today's archive has the bytes of each tensor and a JSON table of names and shape
 put a state dict of `torch.save` beside the program's JSON. The program itself is not run, nor
 read but for BatchNorm's ε.
 
-Source: torch 2.13 `export/pt2_archive/constants.py`, `_export/serde/schema.py`.
+Source: torch 2.13 `torch.export.pt2_archive.constants`, `torch._export.serde.schema`.
 """
 
 from __future__ import annotations

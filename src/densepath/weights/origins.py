@@ -170,11 +170,12 @@ ORIGINS: dict[str, Origin] = {
         Origin(
             "torch",
             "PyTorch weights",
-            (".pth", ".pt"),
-            "timm, torchvision, their users",
+            (".pth", ".pt", ".pt2", ".ckpt"),
+            "torchvision, timm, torchxrayvision, MONAI, fastai, Lightning, their users",
             _is_torch,
             _NAMED,
-            "`torch.load(weights_only=True)`, today's and the old form",
+            "an unpickler that knows tensors, and takes whole models, TorchScript and torch.export "
+            "for tables of them",
         ),
         Origin(
             "pdparams",

@@ -2,7 +2,7 @@
 
 A zip archive (`torch_zip.py`); before torch 1.6 one pickle after another, and the numbers behind.
 
-Source: torch 2.13 `serialization.py`.
+Source: torch 2.13 `torch.serialization`.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ torchvision's names are ours, wherever the network stands in the program: `modul
 `model.net.`, `encoder.`; with the features alone, as `0.0.` of fastai; with the parts of the
 features numbered, as `Sequential(*features)` has them, or joined, as `features_conv0` of timm.
 
-Source: torchvision 0.28 and 0.1 `models/densenet.py`; timm 1.0 `models/densenet.py`, `dpn.py` and
-`_features.py`; MONAI 1.6 `networks/nets/densenet.py`; pretrainedmodels 0.7; fastai 2.8
-`vision/learner.py`; segmentation_models_pytorch 0.6 `encoders/densenet.py`.
+Source: torchvision 0.28 and 0.1 `models/densenet.py`; timm 1.0 `models/densenet.py`,
+`models/dpn.py` and `timm.models._features`; MONAI 1.6 `monai.networks.nets.densenet`;
+pretrainedmodels 0.7; fastai 2.8 `fastai.vision.learner`; segmentation_models_pytorch 0.6.
 """
 
 from __future__ import annotations

@@ -49,12 +49,14 @@ def read_network(found: Contents, request: ImportRequest, path: Path) -> Importe
         names = find_names(found.tensors)
         if names is None:
             raise KeyMismatchError("no layer of a DenseNet or DPN is in it.")
-        return _network(found, names, request)
+        return _network(found, names, request, path.name)
     except KeyMismatchError as error:
         raise KeyMismatchError(f"{path}: {error}") from error
 
 
-def _network(found: Contents, names: NetworkNames, request: ImportRequest) -> Imported:
+def _network(
+    found: Contents, names: NetworkNames, request: ImportRequest, file_name: str
+) -> Imported:
     """The network under these names."""
     whole = found.whole
     features = joined({ours: found.tensors[key] for ours, key in names.features.items()})
@@ -66,7 +68,9 @@ def _network(found: Contents, names: NetworkNames, request: ImportRequest) -> Im
         channels = _nearest_width(features)
     head = find_head(found.tensors, names.others, names.prefix, channels)
     origin = _origin(found, names, head)
-    answers = _answers(found, names, head, channels, origin)
+    answers = _answers(found, names, head, channels)
+    if origin == xray.ORIGIN and not answers.backbone:
+        _add_findings(answers, found, names, file_name)
     tensors = features | answers.tensors
     spec = _spec(tensors, request, origin, _epsilon(found, names))
     taken = set(head.names.values()) if head else set()
@@ -127,9 +131,7 @@ def _origin(found: Contents, names: NetworkNames, head: Head | None) -> str:
     return "pytorch"
 
 
-def _answers(
-    found: Contents, names: NetworkNames, head: Head | None, channels: int, origin: str
-) -> _Answers:
+def _answers(found: Contents, names: NetworkNames, head: Head | None, channels: int) -> _Answers:
     """Our classifier of the file's head."""
     if head is None:
         return _no_answers(channels)
@@ -154,8 +156,6 @@ def _answers(
                 f"the head of {head.module} also has {', '.join(others)}, without which this "
                 "checkpoint answers."
             )
-    if origin == xray.ORIGIN and weight.dim() == 2:
-        _add_findings(made, found, names)
     return made
 
 
@@ -169,10 +169,12 @@ def _no_answers(channels: int) -> _Answers:
     return made
 
 
-def _add_findings(made: _Answers, found: Contents, names: NetworkNames) -> None:
+def _add_findings(made: _Answers, found: Contents, names: NetworkNames, file_name: str) -> None:
     """The classes of a network of torchxrayvision, without those that were never trained."""
-    weight = made.tensors["classifier.weight"]
-    findings = xray.read_findings(found.tensors, names.prefix, found.whole, len(weight))
+    weight = made.tensors.get("classifier.weight")
+    if weight is None or weight.dim() != 2:
+        return
+    findings = xray.read_findings(found.tensors, names.prefix, found.whole, len(weight), file_name)
     for name, tensor in made.tensors.items():
         if len(tensor) == len(weight):
             made.tensors[name] = tensor[findings.kept].contiguous()

@@ -3,7 +3,7 @@
 Every length is held against the file before room is taken, and all that is read of an archive is
 never more than the file has: its members are not compressed.
 
-Source: torch 2.13 `serialization.py`.
+Source: torch 2.13 `torch.serialization`.
 """
 
 from __future__ import annotations

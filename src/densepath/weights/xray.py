@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from densepath.weights.stand_ins import ModuleTable
+from densepath.weights.xray_files import points_of
 
 ORIGIN = "torchxrayvision"
 THRESHOLDS = "op_threshs"
@@ -51,7 +52,11 @@ def is_xray(tensors: Mapping[str, Any], prefix: str, whole: ModuleTable | None) 
 
 
 def read_findings(
-    tensors: Mapping[str, Tensor], prefix: str, whole: ModuleTable | None, num_classes: int
+    tensors: Mapping[str, Tensor],
+    prefix: str,
+    whole: ModuleTable | None,
+    num_classes: int,
+    file_name: str,
 ) -> Findings:
     """The names and operating points of a network's outputs.
 
@@ -64,6 +69,9 @@ def read_findings(
         labels = list(FINDINGS)
     points = tensors.get(f"{prefix}{THRESHOLDS}")
     values = points.flatten().tolist() if points is not None else []
+    published = points_of(file_name) if points is None and num_classes == len(FINDINGS) else None
+    if published is not None:
+        values = [math.nan if value is None else value for value in published]
     values = [float(value) for value in values] if len(values) == num_classes else []
     kept = [
         number
@@ -72,6 +80,11 @@ def read_findings(
         and not (values and not 0 < values[number] < 1)
     ]
     notes = []
+    if published is not None:
+        notes.append(
+            "has no thresholds; they are those that torchxrayvision 1.5.7 has for a file of this "
+            "name."
+        )
     if 0 < len(kept) < num_classes:
         notes.append(
             f"left out {num_classes - len(kept)} of {num_classes} outputs, which the file has no "

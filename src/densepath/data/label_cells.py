@@ -69,13 +69,15 @@ class CellReader:
                 kinds.append(
                     f"{self._minus:,} of -1, which --set data.uncertain=zeros or ones counts"
                 )
+            are, they = ("is", "it has") if masked == 1 else ("are", "they have")
             said.append(
-                f"{path}: {masked:,} of {self._cells:,} labels are not known "
-                f"({'; '.join(kinds)}): they have no part in loss and figures."
+                f"{path}: {masked:,} of {self._cells:,} labels {are} not known "
+                f"({'; '.join(kinds)}): {they} no part in loss and figures."
             )
         if self._minus and self._uncertain != "mask":
+            are, count = ("is", "counts") if self._minus == 1 else ("are", "count")
             said.append(
-                f"{path}: {self._minus:,} of {self._cells:,} labels are -1 and count as "
+                f"{path}: {self._minus:,} of {self._cells:,} labels {are} -1 and {count} as "
                 f"{COUNTED_AS[self._uncertain]} (data.uncertain={self._uncertain})."
             )
         return said

@@ -161,5 +161,8 @@ class Recipe(Section):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for YAML and JSON."""
-        return self.model_dump(mode="json")
+        """Plain values for YAML and JSON; an intensity is among them only where there is one."""
+        values = self.model_dump(mode="json")
+        if self.preprocess.intensity is None:
+            del values["preprocess"]["intensity"]
+        return values

@@ -237,7 +237,11 @@ def _of_values(suffix: str) -> list[bytes]:
     finally:
         sys.path.remove(str(VALUE_SEEDS))
 
-    return [data for name, data in value_seeds().items() if name.endswith(suffix)]
+    made = [data for name, data in value_seeds().items() if name.endswith(suffix)]
+    for data in made:  # Once before anything is watched: pydicom's imports bind a socket.
+        with contextlib.suppress(ImageError):
+            open_image(data, channels=1, intensity=Intensity("file"))
+    return made
 
 
 def _read_values(path: Path) -> None:

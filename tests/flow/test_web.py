@@ -18,6 +18,7 @@ from sklearn.datasets import load_sample_image
 
 from densepath.exporting.export import export
 from densepath.images.decode import open_image
+from densepath.images.intensity import Intensity
 from densepath.images.preprocess import Preprocess
 from fixtures.bundles import COLOUR, GRAY, flowers
 
@@ -271,6 +272,12 @@ BROKEN = {
     "wrong type": (changed(labels="daisy"), "labels must be of the type array"),
     "too few labels": (changed(labels=["daisy"]), "1 labels for 7 logits"),
     "other size": (changed(preprocess=Preprocess((16, 16)).to_dict()), "makes images [3,16,16]"),
+    "deep images": (
+        changed(
+            preprocess=Preprocess((32, 32), intensity=Intensity("window", (40, 400))).to_dict()
+        ),
+        "has an intensity setting (window 40 400), for files of more than 8 bits, and a browser",
+    ),
     "file not listed": (changed(files={}), "model.onnx is not listed in files"),
     "other runtime": (
         changed(formats={"torch": {"model": "model.safetensors"}}),

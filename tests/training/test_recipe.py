@@ -9,7 +9,10 @@ import torch
 import yaml
 
 from densepath.errors import RecipeError, UsageError
+from densepath.images.intensity import Intensity
+from densepath.images.preprocess import Preprocess
 from densepath.models.build import build_model, resolve_spec
+from densepath.models.catalogue import find_spec
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import (
     find_differences,
@@ -22,6 +25,7 @@ from densepath.training.recipe_file import (
 from densepath.training.recipe_names import find_recipe, recipe_names
 from densepath.training.resolve import build_preprocess, resolve
 from densepath.training.train import plan
+from densepath.weights.checkpoint import Checkpoint
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FILES = sorted(RECIPES.rglob("*.yaml"))
@@ -61,6 +65,9 @@ def test_an_unknown_field_is_refused_with_near_names(setting, part):
         ("schedule.final_lr=0.5", "above optimizer.lr"),
         ("optimizer.momentum=0", "nesterov"),
         ("augment=3", "augment is 3"),
+        ("data.channels=17", "less than or equal to 16"),
+        ("preprocess.intensity=windw:1,2", "Did you mean window?"),
+        ("preprocess.intensity=range:9,1", "the first number must be less"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_its_field(setting, part):
@@ -100,6 +107,33 @@ def test_a_resolved_recipe_can_be_read_again(name, tmp_path):
     recipe = resolve(make_recipe({"model": {"name": "dpn68"}, "optimizer": {"name": name}}), None)
     write_recipe(tmp_path / "a.yaml", recipe, "")
     assert make_recipe(read_recipe(tmp_path / "a.yaml")) == recipe
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "made"),
+    [
+        (None, None, None),
+        ("range:0,4095", None, "range:0,4095"),
+        (None, "window:40,400", "window:40,400"),
+        ("file", "window:40,400", "file"),
+        ("none", "window:40,400", None),
+    ],
+)
+def test_the_intensity_is_the_recipe_s_else_the_weights_own(given, own, made):
+    spec = find_spec("densenet_bc_22_12")
+    settings = [] if given is None else [f"preprocess.intensity={given}"]
+    recipe = make_recipe({"model": {"name": spec.name}}, parse_settings(settings))
+    checkpoint = None
+    if own is not None:
+        preprocess = Preprocess((32, 32), intensity=Intensity.parse(own))
+        checkpoint = Checkpoint.of(build_model(spec, num_classes=2), preprocess=preprocess)
+    found = build_preprocess(resolve(recipe, checkpoint)).intensity
+    assert (found and found.to_text()) == made
+
+
+def test_images_of_other_channels_have_statistics_for_each():
+    recipe = make_recipe({"model": {"name": "densenet_bc_22_12"}, "data": {"channels": 5}})
+    assert build_preprocess(resolve(recipe, None)).mean == (0.5,) * 5
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):

@@ -17,7 +17,6 @@ from densepath.data.fingerprint import Fingerprints, fingerprints, is_unopened
 from densepath.data.inspection import Copies, Inspection, Unopened
 from densepath.data.splits import Splits
 from densepath.images.depth import Depth, find_depths
-from densepath.images.read_as import AS_PHOTOS
 
 SHOWN_COPIES = 3
 # Files whose bits and values are looked at.
@@ -44,15 +43,15 @@ def inspect_splits(splits: Splits, known: Mapping[str, Fingerprints] | None = No
         groups={s: len(np.unique(p.groups)) for s, p in parts.items() if p.groups is not None},
         divided_groups=_count_divided(separate),
         separate=splits.separate,
-        depths=_find_depths(first),
+        depths=_find_depths(first, splits.read_as.channels),
         looked_at=min(len(first), LOOKED_AT),
+        intensity=splits.read_as.intensity,
     )
 
 
-def _find_depths(part: Dataset) -> tuple[Depth, ...]:
+def _find_depths(part: Dataset, channels: int) -> tuple[Depth, ...]:
     """The files of more than 8 bits among some of a part, which are taken evenly."""
     count = min(len(part), LOOKED_AT)
-    channels = getattr(part, "read_as", AS_PHOTOS).channels
     return find_depths((part.path(i * len(part) // count) for i in range(count)), channels)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from densepath.data.dataset import Split
 from densepath.images.depth import Depth, said_of, suggest
+from densepath.images.intensity import Intensity
 from densepath.wording import are, columns, counted, first_of, have, literal, printable
 
 SHOWN_CLASSES = 10  # the largest, and as many of the smallest
@@ -75,6 +76,7 @@ class Inspection:
         separate: the splits that were not made of one another.
         depths: the kinds of files with more than 8 bits among those that were looked at.
         looked_at: how many these are.
+        intensity: the setting that they are read by, where there is one.
     """
 
     source: str
@@ -91,6 +93,7 @@ class Inspection:
     separate: tuple[Split, ...]
     depths: tuple[Depth, ...] = ()
     looked_at: int = 0
+    intensity: Intensity | None = None
 
     def __repr__(self) -> str:
         """The source and the number of images of each part, in one line."""
@@ -176,7 +179,7 @@ def _remarks(found: Inspection) -> Iterator[str]:
     for copies in found.copies:
         yield _said_of(copies, found.source)
     if found.depths:
-        yield said_of(found.depths, found.looked_at)
+        yield said_of(found.depths, found.looked_at, found.intensity)
     if found.divided_groups:
         yield f"{have(found.divided_groups, 'group')} images in more than one split."
     ratio = found.imbalance

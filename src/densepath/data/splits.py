@@ -22,7 +22,7 @@ from densepath.data.sources import find_parts
 from densepath.errors import DatasetError
 from densepath.files import expand_user
 from densepath.images.intensity import Intensity
-from densepath.images.read_as import ReadAs
+from densepath.images.read_as import AS_PHOTOS, ReadAs
 
 __all__ = ["DataOptions", "Splits", "open_split", "open_splits"]
 
@@ -37,6 +37,7 @@ class Splits:
         notes: what was ignored, guessed or is doubtful, one sentence each.
         source: as it was named.
         separate: the parts that have no image in common, unless one is in the source twice.
+        read_as: how files are read.
     """
 
     train: Dataset | None
@@ -46,6 +47,7 @@ class Splits:
     notes: tuple[str, ...]
     source: str
     separate: tuple[Split, ...] = field(default=SPLITS)
+    read_as: ReadAs = AS_PHOTOS
 
     def __repr__(self) -> str:
         """The source and the number of images of each part, in one line."""
@@ -93,6 +95,7 @@ def open_splits(
         notes=tuple(dict.fromkeys(division.parts.notes)),
         source=str(source),
         separate=division.separate,
+        read_as=division.read_as,
     )
 
 
@@ -122,7 +125,7 @@ class _Division:
     """The parts of one source, opened at most once."""
 
     def __init__(self, source: str | Path, read_as: ReadAs, options: DataOptions) -> None:
-        self.source, self.options = str(source), options
+        self.source, self.options, self.read_as = str(source), options, read_as
         self.parts: Parts = find_parts(source, read_as, options)
         self._opened: dict[Part, Dataset] = {}
         self._groups = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from densepath.errors import ImageError
 from densepath.images.decode import MAX_PIXELS, START, read_values
 from densepath.images.dicom_header import is_dicom
+from densepath.images.intensity import Intensity
 from densepath.images.npy import is_npy
 from densepath.wording import counted
 
@@ -75,12 +76,17 @@ def suggest(depths: tuple[Depth, ...]) -> str:
     return "file" if bits >= FULL_BITS else f"range:0,{(1 << bits) - 1}"
 
 
-def said_of(depths: tuple[Depth, ...], looked_at: int) -> str:
-    """What a person should know of them: two sentences."""
+def said_of(depths: tuple[Depth, ...], looked_at: int, intensity: Intensity | None) -> str:
+    """What a person should know of them: two sentences, of which one is how they are read."""
     count = sum(depth.count for depth in depths)
     kinds = "; ".join(map(str, depths))
+    found = (
+        f"of {counted(looked_at, 'image')} looked at, {count:,} with more than 8 bits ({kinds})."
+    )
+    if intensity is not None:
+        return f"{found} They are read by the intensity {intensity.to_text()}."
     return (
-        f"of {counted(looked_at, 'image')} looked at, {count:,} with more than 8 bits ({kinds}). "
+        f"{found} "
         "By default their upper 8 bits are read, and DICOM files and arrays not at all; the "
         f"setting intensity says which values count: --set preprocess.intensity={suggest(depths)}."
     )

@@ -167,9 +167,11 @@ class Recipe(Section):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for YAML and JSON; of younger sections what an older densepath can read."""
+        """Plain values for YAML and JSON; of younger parts what an older densepath can read."""
         values = self.model_dump(mode="json")
         for name in YOUNGER_SECTIONS:
             if getattr(self, name) == type(self).model_fields[name].default:
                 del values[name]
+        if self.preprocess.intensity is None:
+            del values["preprocess"]["intensity"]
         return values

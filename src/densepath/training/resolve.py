@@ -135,7 +135,7 @@ def _preprocess_fields(
     given = {k: v for k, v in recipe.preprocess.model_dump().items() if v is not None}
     if isinstance(given.get("size"), int):
         given["size"] = (given["size"], given["size"])
-    gray = channels == 1
+    colour = channels == len(IMAGENET_MEAN)
     size = given.get("size", (spec.input_size, spec.input_size))
     fields: dict[str, Any] = {
         "size": size,
@@ -143,8 +143,8 @@ def _preprocess_fields(
         "interpolation": "bilinear",
         "side_rounding": "truncate",
         "crop_rounding": "round",
-        "mean": (0.5,) if gray else IMAGENET_MEAN,
-        "std": (0.5,) if gray else IMAGENET_STD,
+        "mean": IMAGENET_MEAN if colour else (0.5,) * channels,
+        "std": IMAGENET_STD if colour else (0.5,) * channels,
         "intensity": None,
     }
     if checkpoint is not None:

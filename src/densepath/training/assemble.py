@@ -23,6 +23,7 @@ from densepath.training.event_file import import_package
 from densepath.training.images import RunImages, follow_images, open_images, remember
 from densepath.training.loss import Loss
 from densepath.training.network import build_network, open_weights
+from densepath.training.one_vs_rest import OneVsRest
 from densepath.training.open_board import open_board
 from densepath.training.optimizer import build_optimizer, freeze
 from densepath.training.parts import Training
@@ -82,11 +83,12 @@ def assemble(
         memory = None
         if ranks.leads and folder is not None:
             memory = remember(images, recipe, folder, checkpoint, goes_on=goes_on)
+        trained = preprocess.at_size(recipe.augment.size) if recipe.augment.size else preprocess
         network = build_network(recipe, checkpoint, data.class_names, device)
         step = choose_step(recipe, network, start=checkpoint, data=data, device=device)
         frozen = [*freeze(network, recipe.model.freeze), *step.frozen]
-        least_images = count_least_images(network, frozen, preprocess.size)
-        check_batch(recipe, ranks, preprocess.size, len(data), least_images)
+        least_images = count_least_images(network, frozen, trained.size)
+        check_batch(recipe, ranks, trained.size, len(data), least_images)
         optimizer = build_optimizer(network, recipe.optimizer)
         started = {"processes": ranks.world_size, "device": device.type}
         run_folder = RunFolder(folder or NO_FOLDER, recipe, preprocess, images, memory, started)
@@ -100,7 +102,8 @@ def assemble(
             position = run_folder.load_state(position.num_images, parts)
         if ranks.leads and folder is not None:
             _begin(run_folder, position, progress, resume=resume)
-    train_loader, eval_loader = _build_loaders(recipe, place, images, preprocess, least_images)
+    augment = _build_augment(recipe, trained)
+    train_loader = _train_loader(recipe, place, images, augment, least_images)
     training = Training(
         recipe=recipe,
         ranks=ranks,
@@ -111,10 +114,10 @@ def assemble(
         frozen=frozen,
         optimizer=optimizer,
         ema=ema,
-        loss=Loss(multi_label=data.multi_label, label_smoothing=recipe.loss.label_smoothing),
+        loss=_build_loss(recipe, data),
         mixing=_build_mixing(recipe, data),
         train_loader=train_loader,
-        eval_loader=eval_loader,
+        eval_loader=EvalLoader(images.judged, preprocess, **_sharing(recipe, place)),
         least_images=least_images,
         folder=run_folder,
         progress=progress,
@@ -166,27 +169,38 @@ def _begin(run_folder: RunFolder, position: Position, progress: Progress, *, res
         progress.say(said)
 
 
-def _build_loaders(
-    recipe: Recipe, place: Placement, images: RunImages, preprocess: Preprocess, least_images: int
-) -> tuple[TrainLoader, EvalLoader]:
-    """This process's batches of training and evaluation images."""
+def _sharing(recipe: Recipe, place: Placement) -> dict[str, Any]:
+    """What both loaders are told of this process's part."""
     ranks = place.ranks
-    sharing: dict[str, Any] = {
+    return {
         "batch_size": _share_of_batch(recipe, ranks),
         "rank": ranks.rank,
         "world_size": ranks.world_size,
         "workers": place.workers,
         "on_error": recipe.data.on_error,
     }
-    train_loader = TrainLoader(
+
+
+def _train_loader(
+    recipe: Recipe, place: Placement, images: RunImages, augment: Augment, least_images: int
+) -> TrainLoader:
+    """This process's batches of training images."""
+    return TrainLoader(
         images.train,
-        _build_augment(recipe, preprocess),
+        augment,
         seed=recipe.seed,
         least_images=least_images,
-        least_share=1 if is_synced(recipe, ranks) else least_images,
-        **sharing,
+        least_share=1 if is_synced(recipe, place.ranks) else least_images,
+        **_sharing(recipe, place),
     )
-    return train_loader, EvalLoader(images.judged, preprocess, **sharing)
+
+
+def _build_loss(recipe: Recipe, data: Dataset) -> Loss:
+    """The loss of a batch."""
+    smoothing = recipe.loss.label_smoothing
+    if recipe.loss.one_vs_rest and not data.multi_label:
+        return OneVsRest(label_smoothing=smoothing)
+    return Loss(multi_label=data.multi_label, label_smoothing=smoothing)
 
 
 def _share_of_batch(recipe: Recipe, ranks: Ranks) -> int:
@@ -250,7 +264,7 @@ def _wrap(module: nn.Module, recipe: Recipe, place: Placement) -> nn.Module:
 
 def _build_augment(recipe: Recipe, preprocess: Preprocess) -> Augment:
     """The random changes of training images."""
-    fields = recipe.augment.model_dump(exclude={"mixup", "cutmix"})
+    fields = recipe.augment.model_dump(exclude={"mixup", "cutmix", "size"})
     return Augment(preprocess=preprocess, **fields)
 
 

@@ -63,9 +63,9 @@ _BELONGINGS: tuple[tuple[str, str, dict[str, tuple[str, ...]]], ...] = (
     ("quantization", "ranges", {"minmax": (), "percentile": ("percentile",)}),
 )
 
-# Sections that came later: written only where they say something, so that recipes of trainings
-# that do without can be read by any densepath.
-YOUNGER_SECTIONS = ("logging",)
+# Fields that came later: written only where they say something, so that recipes of trainings that
+# do without can be read by any densepath.
+YOUNGER = (("logging", "tensorboard"), ("loss", "one_vs_rest"), ("augment", "size"))
 
 
 def _check_belongings(
@@ -167,9 +167,11 @@ class Recipe(Section):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for YAML and JSON; of younger sections what an older densepath can read."""
+        """Plain values for YAML and JSON, without younger fields that say nothing."""
         values = self.model_dump(mode="json")
-        for name in YOUNGER_SECTIONS:
-            if getattr(self, name) == type(self).model_fields[name].default:
-                del values[name]
+        for section, field in YOUNGER:
+            if values[section][field] in (None, False):
+                del values[section][field]
+            if not values[section]:
+                del values[section]
         return values

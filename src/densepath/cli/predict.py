@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -14,6 +14,7 @@ import typer
 from densepath.choices import TOP_K, AnswerFormat, Mode, OnError
 from densepath.cli import options, outputs
 from densepath.cli.console import note
+from densepath.cli.features import Collected
 from densepath.cli.streams import input_lines
 from densepath.cli.tally import AnswerTally
 from densepath.errors import UsageError
@@ -66,6 +67,23 @@ def predict(
             metavar="DIR",
             parser=outputs.path,
             help="Write a Grad-CAM picture of each answer there.",
+        ),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npy",
+            parser=outputs.path,
+            help="Write each image's features there, float32 [images, channels]; the names of the "
+            "images go into FILE.json.",
+        ),
+    ] = None,
+    neighbours: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            parser=outputs.path,
+            help="Draw some of the images with those that are nearest by their features.",
         ),
     ] = None,
     target: Annotated[
@@ -124,12 +142,19 @@ def predict(
     from densepath.images.image_files import PassedOver
     from densepath.outputs import check_file, check_folder, is_stream
     from densepath.predict.answers import WRITERS
+    from densepath.predict.feature_file import check_feature_file
 
     chosen = _choose_format(format, json, csv, output)
     if target is not None and explain is None:
         raise UsageError(f"--target {target} chooses what --explain DIR draws; name a folder, too.")
-    if output is not None:
-        check_file(output)
+    embeds = features is not None or neighbours is not None
+    if embeds and explain is not None:
+        raise UsageError("--explain and --features (or --neighbours): one at a time.")
+    for place in (output, neighbours):
+        if place is not None:
+            check_file(place)
+    if features is not None:
+        check_feature_file(features)
     if explain is not None and is_stream(explain):
         check_folder(explain)
     lines, passed_over = input_lines(), PassedOver()
@@ -163,7 +188,7 @@ def predict(
         test_pooling=options.to_pooling(test_pooling),
         tta=tta,
         threads=threads,
-        explains=explain is not None,
+        explains=explain is not None or embeds,
         num_images=len(first) or None,
     )
     _check_channels(predictor)
@@ -181,8 +206,11 @@ def predict(
     }
     tally = AnswerTally(stop_at_failure=on_error == "fail")
     try:
-        with predictor:
-            if explain is None:
+        with predictor, ExitStack() as stack:
+            if embeds:
+                collected = Collected(predictor, features, neighbours, subject)
+                answers = stack.enter_context(collected).answers(predictor.embed(found, **how))
+            elif explain is None:
                 answers = predictor.predict(found, **how)
             else:
                 explanations = predictor.explain(found, target=target, **how)

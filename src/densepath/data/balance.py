@@ -29,8 +29,10 @@ def class_weights(dataset: Dataset) -> Weights:
 
 
 def positive_weights(dataset: Dataset) -> Weights:
-    """float64 [classes] of a multi-label set: noes over yeses that are known; 1 without either."""
+    """float64 [classes]: noes over yeses that are known; 1 without either."""
     targets = gather_targets(dataset)
+    if not dataset.multi_label:
+        targets = targets[:, None] == np.arange(len(dataset.class_names))
     yes, no = (targets == 1).sum(0), (targets == 0).sum(0)
     return np.where((yes > 0) & (no > 0), no / np.maximum(yes, 1), 1.0)
 

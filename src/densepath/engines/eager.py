@@ -127,6 +127,22 @@ class EagerEngine(SpreadEngine):
         maps, logits = grad_cam(self._network, features.clone(), target)
         return logits.float().cpu().numpy(), maps.float().cpu().numpy()
 
+    def embed(self, images: Images) -> tuple[Logits, NDArray[np.float32]]:
+        """Logits, and the features that the classifier reads: the mean of the last map, [N, C].
+
+        Raises:
+            UsageError: images of another shape or type.
+            EngineError: the engine was opened before this process was forked.
+        """
+        check_images(images, self.info)
+        if self.lost:
+            raise forks.lost_engine(self.info.name)
+        tensor = as_tensor(images, self.preprocess)
+        with torch.inference_mode():
+            found = self._network.forward_features(self._to_device(tensor))
+            logits, means = self._network.forward_head(found), found.mean((2, 3))
+        return logits.float().cpu().numpy(), means.float().cpu().numpy()
+
     def close(self) -> None:
         """The network's memory is free."""
         super().close()

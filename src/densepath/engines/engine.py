@@ -104,12 +104,17 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Explainer(Engine, Protocol):
-    """An engine that can also say where it looked: those whose row in `RUNTIMES` `explains`."""
+    """An engine that can also say where it looked, and what it saw there as features: those whose
+    row in `RUNTIMES` `explains`.
+    """
 
     def explain(
         self, images: Images, target: int | None = None
     ) -> tuple[Logits, NDArray[np.float32]]:
         """Logits and heat maps [N, H', W'], 0 to 1, of a class; by default of the likeliest."""
+
+    def embed(self, images: Images) -> tuple[Logits, NDArray[np.float32]]:
+        """Logits and features [N, C]: the mean of the last map, after the last BN and ReLU."""
 
 
 def check_images(images: Images, info: EngineInfo) -> None:

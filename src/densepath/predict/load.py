@@ -85,7 +85,9 @@ def load(
     if tta not in get_args(TestAugmentation):
         raise UnknownNameError("test-time augmentation", tta, get_args(TestAugmentation))
     if tta != "none" and explains:
-        raise UsageError(f"an explanation is of one view of an image; leave --tta {tta} out.")
+        raise UsageError(
+            f"explanations and features are of one view of an image; leave --tta {tta} out."
+        )
     if mode == "auto" and num_images == 1:
         mode = "latency"
     request = EngineRequest(

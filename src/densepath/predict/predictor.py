@@ -70,6 +70,25 @@ class Explanation:
         return ClassScore(best.class_ids[0], best.labels[0], best.scores[0])
 
 
+@dataclass(frozen=True)
+class Embedding:
+    """An image as features, with its answer.
+
+    Attributes:
+        prediction: the answer.
+        features: float32 [C], the mean over the last map, after the last BatchNorm and ReLU; None
+            on failure.
+    """
+
+    prediction: Prediction
+    features: NDArray[np.float32] | None = None
+
+    def __repr__(self) -> str:
+        """The answer in one line, and how many features."""
+        held = "no features" if self.features is None else f"{len(self.features)} features"
+        return f"<Embedding: {self.prediction}, {held}>"
+
+
 class Predictor:
     """An engine with all that surrounds it; made by `densepath.load`.
 
@@ -222,6 +241,35 @@ class Predictor:
             answer_all(named, read=self._read, answer=answer, batch_size=size, streams=1)
         )
 
+    def embed(
+        self,
+        images: Readable | Iterable[Readable],
+        *,
+        top_k: int = TOP_K,
+        batch_size: int | None = None,
+        live: bool = False,
+    ) -> Iterator[Embedding]:
+        """As `predict`, each answer with the image's features, for search and comparison.
+
+        They are PyTorch's, from float weights, as explanations are: where the engine has none,
+        PyTorch is opened beside it the first time, and gives the answers, too.
+
+        Raises:
+            UsageError: as `predict`; or there are no float weights to compute them from.
+        """
+        self._check(top_k, batch_size)
+        named = images_in(images)
+        engine = self._explaining_engine()
+
+        def answer(read: list[ReadImage]) -> list[Embedding]:
+            return self._embed(engine, read, top_k)
+
+        size = batch_size or engine.info.batch_size
+        answer_all = live_flow if live else flow
+        return forks.in_one_process(
+            answer_all(named, read=self._read, answer=answer, batch_size=size, streams=1)
+        )
+
     def read(self, image: Readable, name: str, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
         """One image, read, resized and cropped; or why it cannot be."""
         return read_image(image, name, self.preprocess.read_as, self._engine.fit, max_pixels)
@@ -362,11 +410,16 @@ class Predictor:
         engine = self.engine
         if self.views is not None:
             how = self.views.how
-            raise UsageError(f"an explanation is of one view; load the network without {how!r}.")
+            raise UsageError(
+                f"explanations and features are of one view; load the network without {how!r}."
+            )
         if isinstance(engine, Explainer):
             return engine
         if self._open_explainer is None:
-            raise UsageError(f"the engine {engine.info.name!r} cannot explain; 'eager' can.")
+            raise UsageError(
+                f"the engine {engine.info.name!r} has neither explanations "
+                "nor features; 'eager' has."
+            )
         with self._opening:
             if self._explainer is None:
                 self._explainer = self._open_explainer()
@@ -387,6 +440,20 @@ class Predictor:
             Explanation(prediction)
             if read.image is None
             else Explanation(prediction, read.image, *next(details))
+            for prediction, read in zip(answers, batch, strict=True)
+        ]
+
+    def _embed(self, engine: Explainer, batch: list[ReadImage], top_k: int) -> list[Embedding]:
+        """The answers of one batch with their features."""
+        whole = [read for read in batch if read.image is not None]
+        if not whole:
+            failed = self._answer(batch, top_k, self.engine.run)
+            return [Embedding(prediction) for prediction in failed]
+        logits, features = engine.embed(_stack(whole))
+        rows = iter(features)
+        answers = self._merge(batch, self._name(logits, whole, top_k))
+        return [
+            Embedding(prediction) if read.image is None else Embedding(prediction, next(rows))
             for prediction, read in zip(answers, batch, strict=True)
         ]
 

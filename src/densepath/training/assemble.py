@@ -84,11 +84,12 @@ def assemble(
         memory = None
         if ranks.leads and folder is not None:
             memory = remember(images, recipe, folder, checkpoint, goes_on=goes_on)
+        trained = preprocess.at_size(recipe.augment.size) if recipe.augment.size else preprocess
         network = build_network(recipe, checkpoint, data.class_names, device)
         step = choose_step(recipe, network, start=checkpoint, data=data, device=device)
         frozen = [*freeze(network, recipe.model.freeze), *step.frozen]
-        least_images = count_least_images(network, frozen, preprocess.size)
-        check_batch(recipe, ranks, preprocess.size, len(data), least_images)
+        least_images = count_least_images(network, frozen, trained.size)
+        check_batch(recipe, ranks, trained.size, len(data), least_images)
         optimizer = build_optimizer(network, recipe.optimizer)
         started = {"processes": ranks.world_size, "device": device.type}
         run_folder = RunFolder(folder or NO_FOLDER, recipe, preprocess, images, memory, started)
@@ -106,7 +107,8 @@ def assemble(
             _begin(run_folder, position, progress, resume=resume)
             for line in describe_weights(recipe.loss, loss, data.class_names):
                 progress.say(line)
-    train_loader, eval_loader = _build_loaders(recipe, place, images, preprocess, least_images)
+    augment = _build_augment(recipe, trained)
+    train_loader = _train_loader(recipe, place, images, augment, least_images)
     training = Training(
         recipe=recipe,
         ranks=ranks,
@@ -121,7 +123,7 @@ def assemble(
         masked=data.multi_label and not np.isfinite(gather_targets(data)).all(),
         mixing=_build_mixing(recipe, data),
         train_loader=train_loader,
-        eval_loader=eval_loader,
+        eval_loader=EvalLoader(images.judged, preprocess, **_sharing(recipe, place)),
         least_images=least_images,
         folder=run_folder,
         progress=progress,
@@ -173,28 +175,31 @@ def _begin(run_folder: RunFolder, position: Position, progress: Progress, *, res
         progress.say(said)
 
 
-def _build_loaders(
-    recipe: Recipe, place: Placement, images: RunImages, preprocess: Preprocess, least_images: int
-) -> tuple[TrainLoader, EvalLoader]:
-    """This process's batches of training and evaluation images."""
+def _sharing(recipe: Recipe, place: Placement) -> dict[str, Any]:
+    """What both loaders are told of this process's part."""
     ranks = place.ranks
-    sharing: dict[str, Any] = {
+    return {
         "batch_size": _share_of_batch(recipe, ranks),
         "rank": ranks.rank,
         "world_size": ranks.world_size,
         "workers": place.workers,
         "on_error": recipe.data.on_error,
     }
-    train_loader = TrainLoader(
+
+
+def _train_loader(
+    recipe: Recipe, place: Placement, images: RunImages, augment: Augment, least_images: int
+) -> TrainLoader:
+    """This process's batches of training images."""
+    return TrainLoader(
         images.train,
-        _build_augment(recipe, preprocess),
+        augment,
         seed=recipe.seed,
         least_images=least_images,
-        least_share=1 if is_synced(recipe, ranks) else least_images,
+        least_share=1 if is_synced(recipe, place.ranks) else least_images,
         sampler=recipe.data.sampler,
-        **sharing,
+        **_sharing(recipe, place),
     )
-    return train_loader, EvalLoader(images.judged, preprocess, **sharing)
 
 
 def _share_of_batch(recipe: Recipe, ranks: Ranks) -> int:
@@ -258,7 +263,7 @@ def _wrap(module: nn.Module, recipe: Recipe, place: Placement) -> nn.Module:
 
 def _build_augment(recipe: Recipe, preprocess: Preprocess) -> Augment:
     """The random changes of training images."""
-    fields = recipe.augment.model_dump(exclude={"mixup", "cutmix"})
+    fields = recipe.augment.model_dump(exclude={"mixup", "cutmix", "size"})
     return Augment(preprocess=preprocess, **fields)
 
 

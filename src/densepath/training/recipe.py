@@ -63,9 +63,17 @@ _BELONGINGS: tuple[tuple[str, str, dict[str, tuple[str, ...]]], ...] = (
     ("quantization", "ranges", {"minmax": (), "percentile": ("percentile",)}),
 )
 
-# Sections that came later: written only where they say something, so that recipes of trainings
-# that do without can be read by any densepath.
-YOUNGER_SECTIONS = ("logging",)
+# Fields that came later: written only where they say something, so that recipes of trainings that
+# do without can be read by any densepath.
+YOUNGER = (
+    *(("data", field) for field in ("group_pattern", "uncertain", "sampler")),
+    ("preprocess", "intensity"),
+    ("augment", "size"),
+    *(("loss", field) for field in ("kind", "focal_gamma", "class_weights", "pos_weight")),
+    ("loss", "one_vs_rest"),
+    *(("checkpoint", field) for field in ("monitor", "patience")),
+    ("logging", "tensorboard"),
+)
 
 
 def _check_belongings(
@@ -167,11 +175,12 @@ class Recipe(Section):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for YAML and JSON; of younger parts what an older densepath can read."""
+        """Plain values for YAML and JSON, without younger fields that say nothing."""
         values = self.model_dump(mode="json")
-        for name in YOUNGER_SECTIONS:
-            if getattr(self, name) == type(self).model_fields[name].default:
-                del values[name]
-        if self.preprocess.intensity is None:
-            del values["preprocess"]["intensity"]
+        for section, field in YOUNGER:
+            owner = getattr(self, section)
+            if getattr(owner, field) == type(owner).model_fields[field].default:
+                del values[section][field]
+            if not values[section]:
+                del values[section]
         return values

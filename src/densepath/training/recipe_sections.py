@@ -181,6 +181,9 @@ class PreprocessSection(Section):
 class AugmentSection(Section):
     """Random changes of training images. Rates are probabilities."""
 
+    size: Count | None = None
+    """Side in pixels of the images that are trained on; None: `preprocess.size`, which epochs are
+    judged at. A larger one to judge at suits random crops (arXiv:1906.06423)."""
     crop: Literal["random_resized_crop", "clamped_crop", "pad_crop", "none"] | None = None
     """None: `pad_crop` up to 64 pixels, `random_resized_crop` above; `clamped_crop` is PaddleClas's
     way to draw the latter."""
@@ -262,7 +265,9 @@ class LossSection(Section):
     training images, so that the mean over classes is that of equal ones."""
     pos_weight: Literal["balanced"] | tuple[Positive, ...] | None = None
     """Of a multi-label set a factor for each class's yes; `balanced`: its noes over its yeses."""
-
+    one_vs_rest: bool = False
+    """Of images with one class: binary cross-entropy of each class, as if it were a yes or no
+    (arXiv:2110.00476). A multi-label set has that anyway."""
     label_smoothing: Rate = 0.0
     """ε: this much of the target goes to all classes alike (arXiv:1512.00567)."""
 

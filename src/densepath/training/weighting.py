@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from densepath.data.balance import Weights, class_weights, positive_weights
 from densepath.data.dataset import Dataset
 from densepath.errors import RecipeError
 from densepath.training.loss import Loss
+from densepath.training.one_vs_rest import OneVsRest
 from densepath.training.recipe_sections import LossSection
 from densepath.wording import first_of
 
@@ -21,19 +23,24 @@ def build_loss(section: LossSection, data: Dataset, device: torch.device) -> Los
     Raises:
         RecipeError: not one weight for each class, or weights without a use here.
     """
-    if section.pos_weight is not None and not data.multi_label:
+    one_vs_rest = section.one_vs_rest and not data.multi_label
+    if section.pos_weight is not None and not (data.multi_label or one_vs_rest):
         raise RecipeError(
             "loss.pos_weight is of the yes of each class of a multi-label set; here each image has "
-            "one class. loss.class_weights is for that."
+            "one class. loss.class_weights is for that, or loss.one_vs_rest=true."
         )
-    return Loss(
-        multi_label=data.multi_label,
-        label_smoothing=section.label_smoothing,
-        class_weights=_weights("class_weights", section.class_weights, class_weights, data, device),
-        pos_weight=_weights("pos_weight", section.pos_weight, positive_weights, data, device),
-        kind=section.kind,
-        gamma=section.focal_gamma,
-    )
+    options: dict[str, Any] = {
+        "label_smoothing": section.label_smoothing,
+        "class_weights": _weights(
+            "class_weights", section.class_weights, class_weights, data, device
+        ),
+        "pos_weight": _weights("pos_weight", section.pos_weight, positive_weights, data, device),
+        "kind": section.kind,
+        "gamma": section.focal_gamma,
+    }
+    if one_vs_rest:
+        return OneVsRest(**options)
+    return Loss(multi_label=data.multi_label, **options)
 
 
 def _weights(

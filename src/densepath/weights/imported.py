@@ -1,6 +1,6 @@
 """What a reader of an origin is asked, and what it answers; the types between `origins.py` and it.
 
-Nothing here imports torch.
+Nothing here imports torch or NumPy: the command line's help reads `origins.py`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from densepath.images.preprocess import Preprocess
-from densepath.models.spec import ModelSpec
-from densepath.weights.published import Published
-
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from densepath.images.preprocess import Preprocess
+    from densepath.models.spec import ModelSpec
+    from densepath.weights.published import Published
 
 
 @dataclass(frozen=True)

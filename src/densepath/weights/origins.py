@@ -3,7 +3,7 @@
 On the line: another system's file → `import_weights` → Checkpoint. Importing, converting, the
 verbs' help, the error about unknown kinds and the docs' table go through these rows. A new one is
 a file with a function `read(path, request)` and a row (docs/architecture.md, "Adding one").
-Nothing here imports torch or a reader: readers stand as `"module:function"`.
+Nothing here imports torch, NumPy or a reader: readers stand as `"module:function"`.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ import pytest
 
 from densepath.errors import WeightsError
 from densepath.weights.paddle_inference import pdmodel, pir
+from densepath.weights.paddle_inference.files import is_pdiparams
 from densepath.weights.paddle_inference.graph import graph_of
-from densepath.weights.paddle_inference.pdiparams import is_pdiparams, read_tensors
+from densepath.weights.paddle_inference.pdiparams import read_tensors
 from densepath.weights.paddle_inference.program import PaddleOperator, PaddleProgram
 
 FILES = Path(__file__).parents[2] / "parity" / "files" / "paddle_inference"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from densepath.errors import WeightsError
 from densepath.files import missing
-from densepath.weights.paddle_inference.pdiparams import is_pdiparams
 from densepath.weights.paddle_inference.pdmodel import is_pdmodel
 from densepath.weights.paddle_inference.pir import is_pir
 
@@ -16,6 +15,7 @@ _START_BYTES = 512
 _PROGRAMS = (".json", ".pdmodel")
 _OLD_PROGRAM, _OLD_TENSORS = "__model__", "__params__"
 _TENSORS = ".pdiparams"
+_HEADER = b"\0" * 16  # of a tensor: version 0, no levels, version 0
 _CONFIGS = ("inference.yml", "inference.yaml")
 
 
@@ -32,6 +32,12 @@ class ModelFiles:
     program: Path
     tensors: Path
     config: Path | None
+
+
+def is_pdiparams(start: bytes) -> bool:
+    """Whether a file begins with a tensor without levels."""
+    size = int.from_bytes(start[16:20], "little")
+    return start.startswith(_HEADER) and 0 < size < 256 and start[20:21] == b"\x08"
 
 
 def start_of(path: Path) -> bytes:

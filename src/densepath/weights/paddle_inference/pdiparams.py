@@ -34,13 +34,6 @@ _TYPES = {
     21: "i1",
     _BFLOAT16: "<u2",
 }
-_HEADER = b"\0" * 16  # version 0, no levels, version 0
-
-
-def is_pdiparams(start: bytes) -> bool:
-    """Whether a file begins with a tensor without levels."""
-    size = int.from_bytes(start[16:20], "little")
-    return start.startswith(_HEADER) and 0 < size < 256 and start[20:21] == b"\x08"
 
 
 def read_tensors(content: bytes, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

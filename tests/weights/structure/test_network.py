@@ -133,7 +133,7 @@ def test_of_several_results_the_classifier_s_is_taken_and_said():
         ("max_pool", {"attributes": {"kernel": 2}}, "ours is 3 × 3"),
         ("average_pool", {"attributes": {"padding": 1}}, "averages with padding"),
         ("average_pool", {"kind": "max_pool"}, "a DenseNet concatenates them"),
-        ("relu", {"kind": "Elu"}, "Elu 'v2' is no layer of these networks: timm's DPNs"),
+        ("relu", {"kind": "Elu"}, "Elu 'v2' is no layer of these networks: some DPNs"),
         ("relu", {"kind": "identity"}, "did not go through a ReLU"),
         ("concat", {"kind": "multiply"}, "squeeze-and-excitation"),
         ("global_average", {"kind": "average_pool", "attributes": {"kernel": 5}}, "test-time"),

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from densepath.errors import MissingPackageError, WeightsError
-from densepath.weights.onnx_files.operators import TO_NCHW, Translation
+from densepath.weights.onnx_files.call import Known
+from densepath.weights.onnx_files.operators import TO_NCHW
 from densepath.weights.onnx_files.tensors import Constants
+from densepath.weights.onnx_files.translation import Translation
 from densepath.weights.structure.graph import Graph
 
 if TYPE_CHECKING:
@@ -112,9 +114,9 @@ def _translate(graph: GraphProto, path: Path, opset: int) -> Graph:
     initialisers = {tensor.name: tensor for tensor in graph.initializer}
     images = _images(graph, initialisers.keys(), path)
     constants = Constants(path, initialisers)
-    translation = Translation(constants, opset)
+    translation = Translation(Known(constants, opset))
     if is_last := _is_channels_last(graph, images.name):
-        translation.layouts[images.name] = "NHWC"
+        translation.known.layouts[images.name] = "NHWC"
         translation.notes.append(NHWC_NOTE)
     if images.type.tensor_type.elem_type == UINT8:
         translation.notes.append(PIXELS_NOTE)

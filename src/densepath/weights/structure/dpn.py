@@ -149,7 +149,7 @@ def _sum(walk: Walk, opened: Ids, new: Ids) -> Source:
                 )
             return source
     reader = walk.some_reader(new)
-    node = walk.trace.owner(int(new[0])).node if reader is None else reader.node
+    node = walk.trace.owners(new[:1])[0].node if reader is None else reader.node
     raise misfit(node, "does not add a block's outputs to the residual path, as a DPN does")
 
 

@@ -122,6 +122,9 @@ def _find(graph: Graph, trace: Trace) -> StructuredNetwork:
     notes = [*_norm_notes(spec, walk.found), *check_pools(walk, spec, graph.size)]
     if walk.head.ending == "softmax":
         notes.append("its softmax is left out: a network here gives logits, which predict turns")
+    normalisation = _normalisation(walk)
+    if normalisation is not None:
+        notes.append("its graph normalises the images by itself, before the first layer")
     return StructuredNetwork(
         spec,
         tensors,
@@ -129,7 +132,7 @@ def _find(graph: Graph, trace: Trace) -> StructuredNetwork:
         walk.found[0].weight.shape[1],
         walk.head.ending == "sigmoid",
         graph.size,
-        _normalisation(walk),
+        normalisation,
         tuple(notes),
     )
 

@@ -17,16 +17,16 @@ from densepath.weights.structure.attributes import (
     weight_of,
 )
 from densepath.weights.structure.graph import KINDS, REFUSED, Graph, Node
+from densepath.weights.structure.order import image_channels, in_order
 from densepath.weights.structure.values import Affine, Floats, Ids, Source, Value
 
-# A network of these families has a million at most; a damaged file could ask for any number.
+# These networks have a million at most; a damaged file could ask for any number.
 MOST_CHANNELS = 1 << 23
-MOST_NODES = 1 << 16
 # Sources of one value a channel.
 _FLAT = ("mean", "average", "linear", "sigmoid", "softmax")
 # Other networks' marks, which say more than the operation's name.
 _FOREIGN = {
-    "elu": "timm's DPNs of 2018 to 2020 end in one, which no network here has",
+    "elu": "some DPNs of other systems end in one, and none here does",
     "multiply": "it multiplies two maps, as squeeze-and-excitation does",
     "layernormalization": "ConvNeXt and transformers have them",
     "matmul": "it multiplies two computed values, as attention does",
@@ -53,25 +53,25 @@ class Trace:
         self._values: dict[str, Value] = {}
         self._budget = MOST_CHANNELS
         self._activated: dict[int, tuple[Value, Value]] = {}
-        self.reached = _in_order(graph, result)
-        width = _image_channels(self.reached)
+        self.reached = in_order(graph, result)
+        width = image_channels(self.reached)
         self.images = self._new("images", Node("identity", (), (graph.images,)), (), width)
         self._values[graph.images] = Value(self.images.channels)
         for node in self.reached:
             value = self._evaluate(node)
-            self._budget -= len(value.channels)
-            if self._budget < 0:
-                raise misfit(node, "makes more channels than any network here has")
+            self._spend(node, len(value.channels))
             self._values[node.outputs[0]] = value
         self.result = self._values[result]
-
-    def owner(self, channel: int) -> Source:
-        """The source that computes the channel of this number."""
-        return self._owners[channel]
 
     def owners(self, channels: Ids) -> list[Source]:
         """The sources of these channels, each once, in the order of the channels."""
         return list(dict.fromkeys(self._owners[channel] for channel in channels))
+
+    def _spend(self, node: Node, width: int) -> None:
+        """Count channels, of which there must not be too many."""
+        self._budget -= width
+        if self._budget < 0:
+            raise misfit(node, "makes more channels than any network here has")
 
     def _new(
         self,
@@ -82,9 +82,7 @@ class Trace:
         window: tuple[int, int] | None = None,
     ) -> Source:
         """A further source, with numbers for its channels."""
-        self._budget -= width
-        if self._budget < 0:
-            raise misfit(node, "makes more channels than any network here has")
+        self._spend(node, width)
         start = len(self._owners)
         source = Source(kind, node, np.arange(start, start + width), inputs, window)
         self._owners += [source] * width
@@ -289,44 +287,6 @@ _RULES: Mapping[str, Callable[[Trace, Node, Sequence[Value]], Value]] = {
     **{kind: getattr(Trace, f"_{kind}") for kind in KINDS if kind != "dropout"},
     "dropout": Trace._identity,
 }
-
-
-def _in_order(graph: Graph, result: str) -> list[Node]:
-    """The nodes that the result takes, each behind those that it reads.
-
-    Raises:
-        KeyMismatchError: a value that nothing makes, a circle, or too many nodes.
-    """
-    makers = {node.outputs[0]: node for node in graph.nodes}
-    if len(graph.nodes) > MOST_NODES:
-        raise KeyMismatchError(f"it has {len(graph.nodes):,} operations, more than a network here")
-    order: dict[str, Node] = {}
-    open_: set[str] = set()
-    stack = [(result, False)]
-    while stack:
-        name, is_done = stack.pop()
-        if name == graph.images or name in order:
-            continue
-        if name not in makers:
-            raise KeyMismatchError(f"nothing in it computes the value {name!r}")
-        if is_done:
-            open_.discard(name)
-            order[name] = makers[name]
-            continue
-        if name in open_:
-            raise misfit(makers[name], "reads what is computed from it")
-        open_.add(name)
-        stack.append((name, True))
-        stack += [(one, False) for one in reversed(makers[name].inputs)]
-    return list(order.values())
-
-
-def _image_channels(nodes: Sequence[Node]) -> int:
-    """The channels of the images: those that the first convolution reads."""
-    for node in nodes:
-        if node.kind == "convolution":
-            return weight_of(node, 4).shape[1] * count_of(node, "groups", 1)
-    raise KeyMismatchError("it has no convolution")
 
 
 def _shifted(source: Source, bias: Floats) -> Value:

@@ -278,5 +278,5 @@ def only(sources: Sequence[Source], state: Ids, walk: Walk, expected: str) -> So
         raise misfit(sources[1].node, f"reads the same map as {first}; {expected}")
     reader = walk.some_reader(state)
     if reader is None:
-        raise misfit(walk.trace.owner(int(state[-1])).node, f"is read by nothing; {expected}")
+        raise misfit(walk.trace.owners(state[-1:])[0].node, f"is read by nothing; {expected}")
     raise misfit(reader.node, f"does not read all of the map before it; {expected}")

@@ -40,7 +40,8 @@ def table(fuzz, mark):
 
 KINDS = ["images", "pth", "pdparams", "ckpt", "safetensors", "description", "labels", "list",
          "table", "recipe", "manifest", "program", "pdmodel", "pir", "pdiparams",
-         "inference.yml", "mxnet", "symbol", "hdf5", "keras", "keras_config"]  # fmt: skip
+         "inference.yml", "modules", "programs", "mxnet", "symbol", "hdf5", "keras",
+         "keras_config"]  # fmt: skip
 
 
 def test_every_kind_is_tested_here_and_has_a_share(fuzz, table):

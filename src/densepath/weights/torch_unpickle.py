@@ -4,7 +4,7 @@ Of any protocol. Functions that are called must be in the table below, which reb
 the file's own bytes; classes, of the networks' libraries or of the user's own program, are answered
 by stand-ins (`stand_ins.py`). Any other name ends the reading.
 
-Source: torch 2.13 `torch.serialization`, `torch._utils`, `torch.jit._pickle`; files of torch 0.4 to 2.13.
+Source: torch 2.13 `torch.serialization`, `torch._utils`, `torch.jit._pickle`.
 """
 
 from __future__ import annotations

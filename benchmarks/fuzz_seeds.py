@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 import fuzz_forked
 import numpy as np
@@ -150,13 +151,12 @@ def _keras_and_mxnet() -> dict[str, Kind]:
             configs.append(archive.read("config.json"))
     # HDF5's library is run in a process of its own, which may crash.
     apart = ("os.fork",)
-    hdf5_process.subprocess = fuzz_forked
     return {
         "mxnet": Kind(files("mxnet/*.params"), _import_any),
         "symbol": Kind(files("mxnet/*-symbol.json"), read_symbol, text=True),
-        "hdf5": Kind(files("keras/*.h5"), _import_any, allowed=apart),
+        "hdf5": Kind(files("keras/*.h5"), _import_forked, allowed=apart),
         "keras": Kind(
-            files("keras/*.keras"), _import_any, repair=_zip_with_checksums, allowed=apart
+            files("keras/*.keras"), _import_forked, repair=_zip_with_checksums, allowed=apart
         ),
         "keras_config": Kind(configs, read_config, text=True),
     }
@@ -351,8 +351,10 @@ def _import(path: Path) -> None:
     import_weights(path, MODEL)
 
 
-def _import_any(path: Path) -> None:
-    import_weights(path)
+def _import_forked(path: Path) -> None:
+    """As `_import_any`, with a fork in place of a new interpreter."""
+    with mock.patch.object(hdf5_process, "subprocess", fuzz_forked):
+        import_weights(path)
 
 
 def _label_files() -> list[bytes]:

@@ -1,10 +1,10 @@
 """Inference models that Paddle wrote → `densepath import` → logits, against Paddle's own.
 
+Run: python benchmarks/import_paddle.py FOLDER, which the peer's saver makes:
+
     benchmarks/peers/install.sh paddleclas
     cd benchmarks/peers/paddleclas
     for form in json pdmodel; do .venv/bin/python save_inference.py $form FOLDER; done
-    cd ../../..
-    python benchmarks/import_paddle.py FOLDER
 
 Paddle's logits are those of `tests/parity/logits/paddleclas.npz`, which `logits.py` beside the
 saver wrote with the same formula. The results stand in `benchmarks/results/`, as JSON and a table.
@@ -37,8 +37,8 @@ finds model, switches and every tensor by the program's structure; our network a
 image of three sizes (height x width). The cells are max |Δlogit| against PaddleClas's own answers;
 the bound is {bound:g}.
 
-Written by: {peer}. Read on PyTorch {torch}, NumPy {numpy}. Command: `python
-benchmarks/import_paddle.py FOLDER`, whose first lines say how FOLDER is made.
+Written by: {peer}. Read on PyTorch {torch}, NumPy {numpy}.
+Command: `python benchmarks/import_paddle.py FOLDER`, whose first lines say how FOLDER is made.
 
 | model | file | MB | found | tensors | largest logit | {sizes} |
 |---|---|---|---|---|---|{rules}
@@ -69,7 +69,9 @@ def compare(file: Path, model: str, stored: Any) -> dict[str, Any]:
 
 def main() -> None:
     """Compares every model in both forms; a form or model that was compared before is left out."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     date = datetime.date.today().isoformat()
     stem = ROOT / "benchmarks" / "results" / f"{date}-import-paddle"

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,7 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = ROOT / "tests" / "parity" / "files" / "paddle_inference" / "densenet" / "inference.pdmodel"
 PACKAGES = ("ethosu", "ai_edge_litert", "litert_torch")
 TARGET = "ethos-u65-512"
+OUTPUT = Path("demo-npu-output")
 CALIBRATION = 200
+SUFFIXES = (".jpg", ".jpeg", ".png")
 CROPS = 13  # a side, of each of two photographs: 338
 
 
@@ -34,7 +37,10 @@ def main() -> None:
     given = _arguments()
     started = time.monotonic()
     output = given.output
-    shutil.rmtree(output, ignore_errors=True)
+    if output == OUTPUT:
+        shutil.rmtree(output, ignore_errors=True)
+    if output.exists():
+        sys.exit(f"error: {output} is there already; name a new folder.")
     output.mkdir(parents=True)
     data = given.data or _photographs(output / "photographs")
     bundle, program, vectors = (output / name for name in ("int8", "program", "vectors"))
@@ -45,7 +51,7 @@ def main() -> None:
         f"--for npu{' --sensitivity' if draws else ''} -o {_quoted(bundle)}"
     )
     densepath(f"npu compile {_quoted(bundle)} --target {given.target} -o {_quoted(program)}")
-    photograph = given.image or data
+    photograph = given.image or _one_image(Path(data), output)
     densepath(
         f"npu vectors {_quoted(program)} {_quoted(photograph)} --num-images 1 -o {_quoted(vectors)}"
     )
@@ -86,7 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--image", help="the one that is simulated; by default the first of DATA")
     parser.add_argument("--target", default=TARGET, help="as `densepath npu targets` lists them")
     parser.add_argument("--sensitivity", action="store_true", help="draw it; slow, if large")
-    parser.add_argument("--output", "-o", type=Path, default=Path("demo-npu-output"))
+    parser.add_argument("--output", "-o", type=Path, default=OUTPUT)
     given = parser.parse_args()
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
@@ -114,6 +120,21 @@ def _photographs(folder: Path) -> Path:
             crop = whole.crop((left, top, left + side, top + side))
             crop.save(folder / f"{number}-{place:03d}.png")
     return folder
+
+
+def _one_image(data: Path, folder: Path) -> Path:
+    """An image of the calibration images: the first of a zip archive, or what a folder has."""
+    if not data.exists():
+        sys.exit(f"error: {data} is no file or folder; name an image to simulate by --image.")
+    if not zipfile.is_zipfile(data):
+        return data
+    with zipfile.ZipFile(data) as archive:
+        names = sorted(one for one in archive.namelist() if Path(one).suffix.lower() in SUFFIXES)
+        if not names:
+            sys.exit(f"error: {data} has no JPEG or PNG; name an image to simulate by --image.")
+        place = folder / Path(names[0]).name
+        place.write_bytes(archive.read(names[0]))
+    return place
 
 
 def densepath(arguments: str) -> None:

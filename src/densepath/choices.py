@@ -14,6 +14,14 @@ SideRounding = Literal["truncate", "round"]
 CropRounding = Literal["round", "floor"]
 Split = Literal["train", "validation", "test"]
 OnError = Literal["skip", "fail"]
+Uncertain = Literal["mask", "zeros", "ones"]
+
+# Training.
+LossKind = Literal["cross_entropy", "focal"]
+Sampler = Literal["shuffle", "balanced"]
+Monitor = Literal[
+    "top1", "top5", "loss", "macro_auroc", "mean_average_precision", "float_top1", "train_loss"
+]
 
 # How a network is run, and its answers written.
 FloatPrecision = Literal["float32", "bfloat16"]

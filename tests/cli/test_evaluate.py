@@ -72,6 +72,7 @@ def test_the_output_folder_has_tables_pictures_and_a_readme_that_names_them(
     assert str(folder) in err
     names = {path.name for path in folder.iterdir()}
     pictures = {"confusion.png", "mistakes.png", "per_class.png", "reliability.png"}
+    pictures |= {"roc.png", "precision_recall.png"}
     tables = {"report.json", "README.md", "per_class.csv", "confusion.csv"}
     assert names == tables | pictures
     for name in pictures:
@@ -230,6 +231,7 @@ def test_classes_with_any_name_are_in_tables_pictures_and_readme_as_they_stand(
     assert "top5" not in out
     assert err.endswith(f" report, tables and pictures in {folder}")
     pictures = {"confusion.png", "mistakes.png", "per_class.png", "reliability.png"}
+    pictures |= {"roc.png", "precision_recall.png"}
     assert {path.name for path in folder.glob("*.png")} == pictures
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert "\\[bold\\]a\\\\b\\[" in text
@@ -276,4 +278,4 @@ def test_pictures_of_which_one_fails_are_counted(run, weights, photos, tmp_path)
     (folder / "confusion.png").mkdir(parents=True)
     code, _, err = run("evaluate", weights, "--data", photos, "--output", folder)
     assert code == 0
-    assert err.endswith(f"report, tables and 3 of 4 pictures in {folder}")
+    assert err.endswith(f"report, tables and 5 of 6 pictures in {folder}")

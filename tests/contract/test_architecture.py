@@ -36,7 +36,7 @@ UPSTREAM = {
     *("settings/symbol_dpn.py", "symbol_dpn_b.py", "symbol_dpn-*.py"),
     "python/mxnet/gluon/model_zoo/vision/densenet.py",
     *("keras/src/applications/densenet.py", "applications/densenet.py", "saving/saving_lib.py"),
-    *("legacy/saving/legacy_h5_format.py", "image.py"),
+    "legacy/saving/legacy_h5_format.py",
     "scripts/classification/imagenet/verify_pretrained.py",
 }
 CODE_FILE = re.compile(r"`{1,2}([\w./-]+\.(?:py|hpp|cpp))`{1,2}")

@@ -29,6 +29,7 @@ NOT_OURS = shutil.ignore_patterns(
     "dist",
     "runs",
     "demo-output",
+    "demo-npu-output",
     "node_modules",
     "vendor",
     "*.egg-info",

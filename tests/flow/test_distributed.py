@@ -79,7 +79,7 @@ def launch(command: list[str], *arguments: str) -> subprocess.CompletedProcess[s
 
 def curve(folder: Path) -> list[dict[str, float]]:
     rows = csv.DictReader((folder / "metrics.csv").read_text().splitlines())
-    return [{name: float(value) for name, value in row.items()} for row in rows]
+    return [{name: float(value) for name, value in row.items() if value} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -261,3 +261,29 @@ def test_two_processes_train_for_int8_as_one_does(tmp_path):
         assert "Grad strides" not in run.stderr
         losses.append([row["train_loss"] for row in curve(folder)])
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
+def test_the_mean_is_over_the_labels_that_any_process_knows(tmp_path):
+    """The first half of each step knows next to all of its labels, the other next to none."""
+    random = np.random.default_rng(0)
+    rows = ["path,split,red,green,blue"]
+    for number in range(60):
+        there = random.random(3) < 0.5
+        pixels = random.integers(0, 120, (8, 8, 3)) + 90 * there
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{number}.png")
+        known = random.random(3) < (0.9 if number % 3 else 0.1)
+        cells = [str(int(yes)) if seen else "" for yes, seen in zip(there, known, strict=True)]
+        rows.append(f"{number}.png,{'val' if number % 5 == 0 else 'train'},{','.join(cells)}")
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+    words = ["train", "densenet_bc_22_12", "--data", str(tmp_path / "t.csv"), "--epochs", "2"]
+    words += ["--batch-size", "16", "--lr", "0.1", "--device", "cpu", "--progress", "none"]
+    for setting in ("preprocess.size=8", "model.freeze=features", "loss.pos_weight=balanced"):
+        words += ["--set", setting]
+    curves = []
+    for name, command in (("one", [sys.executable, "-m", "densepath"]), ("two", TORCHRUN)):
+        made = launch(command, *words, "--output", str(tmp_path / name))
+        assert made.returncode == 0, made.stderr
+        curves.append(curve(tmp_path / name))
+    for one, two in zip(*curves, strict=True):
+        for figure in ("train_loss", "loss", "top1", "macro_auroc", "mean_average_precision"):
+            assert two[figure] == pytest.approx(one[figure], rel=1e-5), figure

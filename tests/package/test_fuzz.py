@@ -39,7 +39,9 @@ def table(fuzz, mark):
 
 
 KINDS = ["images", "pth", "pdparams", "ckpt", "safetensors", "description", "labels", "list",
-         "table", "recipe", "manifest", "program"]  # fmt: skip
+         "table", "recipe", "manifest", "program", "pdmodel", "pir", "pdiparams",
+         "inference.yml", "modules", "programs", "mxnet", "symbol", "hdf5", "keras",
+         "keras_config"]  # fmt: skip
 
 
 def test_every_kind_is_tested_here_and_has_a_share(fuzz, table):
@@ -81,6 +83,7 @@ class Fails:
 
     def __init__(self, read):
         self.seeds, self.read, self.text, self.repair = [b"x"], read, False, bytes
+        self.allowed = ()
 
 
 def raise_key_error(_):

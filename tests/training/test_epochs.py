@@ -28,8 +28,8 @@ ROW = EpochRow(
 
 
 def test_sums_are_added_field_by_field_and_have_means():
-    sums = EpochSums(loss=3.0, right=1.0, images=4.0) + EpochSums(1.0, 2.0, 4.0, 5.0)
-    assert sums == EpochSums(loss=4.0, right=3.0, images=8.0, skipped=5.0)
+    sums = EpochSums(3.0, 1.0, 4.0, 0.0, 4.0) + EpochSums(1.0, 2.0, 4.0, 5.0, 4.0)
+    assert sums == EpochSums(loss=4.0, right=3.0, images=8.0, skipped=5.0, labels=8.0)
     assert (sums.mean_loss, sums.accuracy) == (0.5, 0.375)
     assert math.isnan(EpochSums(skipped=3.0).mean_loss)
     assert math.isnan(EpochSums(skipped=3.0).accuracy)
@@ -41,7 +41,7 @@ def test_an_exchange_gives_the_sums_and_flags_and_starts_anew():
     sums.add(torch.tensor(0.25), torch.tensor(1), 2)
     sums.add_skipped(4)
     given, flags = sums.exchange(Ranks(), True, False)
-    assert (given, flags) == (EpochSums(0.75, 3.0, 5.0, 4.0), [True, False])
+    assert (given, flags) == (EpochSums(0.75, 3.0, 5.0, 4.0, 5.0), [True, False])
     assert sums.exchange(Ranks()) == (EpochSums(), [])
 
 
@@ -63,12 +63,12 @@ def test_a_row_of_a_rounded_network_has_one_column_more():
 def test_a_position_is_written_in_format_2_and_read_back(start, written):
     position = Position(num_images=[10, 4], start=start)
     position.end_epoch(ROW, is_best=True)
-    position.step, position.sums = 2, EpochSums(1.0, 2.0, 3.0, 4.0)
+    position.step, position.sums = 2, EpochSums(1.0, 2.0, 3.0, 4.0, 3.0)
     values = position.to_json()
     assert values == {
         "epoch": 1,
         "step": 2,
-        "sums": [1.0, 2.0, 3.0, 4.0],
+        "sums": [1.0, 2.0, 3.0, 4.0, 3.0],
         "recent_loss": None,
         "best": 0.75,
         "best_epoch": 1,

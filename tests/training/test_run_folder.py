@@ -68,7 +68,7 @@ def test_a_state_read_back_goes_on_bit_for_bit(name, tmp_path):
 
     straight = trained_parts(name)
     steps(straight, 2)
-    sums = EpochSums(0.1, 2.0, 3.0, 0.0)
+    sums = EpochSums(0.1, 2.0, 3.0, 0.0, 3.0)
     position = Position(epoch=1, step=2, sums=sums, best=0.5, recent_loss=0.3)
     write_state(tmp_path / "state", position, straight)
     resumed = trained_parts(name)

@@ -402,7 +402,7 @@ def test_a_made_up_origin_is_met_along_the_whole_line(tmp_path, small, monkeypat
     assert said == [f"{tmp_path / 'x'}: half of it was guessed."]
     assert checkpoint.provenance["kind"] == "a made-up file"
     assert (checkpoint.labels, checkpoint.multi_label) == (list("abcde"), True)
-    assert checkpoint.provenance["thresholds"] == [0.5] * 5
+    assert checkpoint.thresholds == (0.5,) * 5
     assert checkpoint.provenance["preprocess"] == "its own"
     with pytest.raises(KeyMismatchError, match=f"does not fit densenet121: it holds a {SMALL}"):
         import_weights(tmp_path / "x", "densenet121")

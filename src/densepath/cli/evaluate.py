@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from densepath.choices import EVALUATION_BATCH_SIZE, THRESHOLD, OnError
+from densepath.choices import EVALUATION_BATCH_SIZE, OnError
 from densepath.cli import options, outputs
 from densepath.cli.console import note, note_unreadable, print_json, stdout
 from densepath.cli.data_options import DataSettings, read_data_fields
@@ -47,8 +47,36 @@ def evaluate(
     crop_pct: options.CropPct = None,
     test_pooling: options.Pooling = "mean",
     threshold: Annotated[
-        float, typer.Option(help="Of the scores of a multi-label network.")
-    ] = THRESHOLD,
+        float | None,
+        typer.Option(
+            help="Of the scores of a multi-label network; by default its own for each class, else "
+            "0.5.",
+            show_default=False,
+        ),
+    ] = None,
+    choose_thresholds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="Choose a threshold for each class on these images and write them into the "
+            "checkpoint: youden, f1, precision=0.9 or recall=0.9.",
+            show_default=False,
+        ),
+    ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Fit a temperature on these images and write it into the checkpoint.",
+        ),
+    ] = False,
+    save_checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            parser=outputs.path,
+            help="With these two: write a new checkpoint there; the one named stays as it is.",
+        ),
+    ] = None,
     data_root: Annotated[
         Path | None,
         typer.Option(help="The folder that a list's or CSV's paths start from; its own."),
@@ -83,6 +111,7 @@ def evaluate(
 
     if output is not None:
         check_folder(output)
+    chooses = choose_thresholds is not None or calibrate
     report = evaluate_subject(
         subject,
         data,
@@ -98,12 +127,15 @@ def evaluate(
         on_error=on_error,
         missing_classes=missing_classes,
         threshold=threshold,
+        choose_thresholds=choose_thresholds,
+        calibrate=calibrate,
+        save_checkpoint=save_checkpoint,
         data_root=data_root,
         reading=read_data_fields(
             settings, _reading(path_column, label_column, class_columns, split_column)
         ),
         progress=True,
-        say=note if engine == "auto" else lambda step: None,
+        say=note if engine == "auto" or chooses else lambda step: None,
     )
     saved = "" if output is None else _saved(output, *report.write(output))
     if json:
@@ -163,13 +195,14 @@ def _print_figures(report: Report) -> None:
     rows = [row for row in report.per_class if row["f1"] is not None and row["support"]]
     weakest = sorted(rows, key=lambda row: row["f1"])[:5]
     classes = Table(box=None, pad_edge=False, header_style="bold")
-    names = [name for name in report.per_class[0] if name != "label"]
+    ends = ("_low", "_high")
+    names = [n for n in report.per_class[0] if n != "label" and not n.endswith(ends)]
     classes.add_column("weakest classes")
     for name in names:
         classes.add_column(name.replace("_", " "), justify="right")
     for row in weakest:
         classes.add_row(
             shorten(printable(row["label"]), LABEL_WIDTH),
-            *(f"{row[n]:,}" if n == "support" else shown(n, row[n]) for n in names),
+            *(f"{row[n]:,}" if isinstance(row[n], int) else shown(n, row[n]) for n in names),
         )
     stdout().print(classes)

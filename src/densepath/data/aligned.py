@@ -50,9 +50,12 @@ class Aligned:
         if not self.multi_label:
             assert isinstance(target, int)
             return self._positions[target]
-        found = [target] if isinstance(target, int) else np.flatnonzero(target).tolist()
         made = np.zeros(len(self.class_names), np.float32)
-        made[[self._positions[number] for number in found]] = 1.0
+        if isinstance(target, int):
+            made[self._positions[target]] = 1.0
+            return made
+        for number in np.flatnonzero(target).tolist():
+            made[self._positions[number]] = target[number]
         return made
 
     def fingerprint(self, index: int) -> int:

@@ -26,7 +26,7 @@ class Batch:
 
     Attributes:
         images: float32 [N, C, H, W], normalised; of a loader of pixels uint8 [N, H, W, C].
-        targets: int64 [N], or float32 [N, classes] of a multi-label set.
+        targets: int64 [N], or float32 [N, classes] of a multi-label set, NaN where not known.
         indices: int64 [N], the samples' numbers in the data set.
         errors: the images that could not be read and are not in this batch.
     """
@@ -80,12 +80,16 @@ class BatchMaker:
         self._made = made
 
     def __call__(self, indices: NDArray[np.intp]) -> Batch:
-        """The samples of these numbers, in their order."""
+        """The samples of these numbers, in their order.
+
+        Number N + i of N samples is i again, changed by other random draws.
+        """
         images, boxes, targets, kept = [], [], [], []
         errors: list[ImageError] = []
         for index in indices.tolist():
+            number = index % len(self._dataset)
             try:
-                sample = self._dataset.load(index)
+                sample = self._dataset.load(number)
             except ImageError as error:
                 errors.append(error)
                 continue
@@ -93,7 +97,7 @@ class BatchMaker:
             images.append(image)
             boxes.append(box)
             targets.append(sample.target)
-            kept.append(index)
+            kept.append(number)
         return Batch(
             self._stack(images, boxes),
             self._stack_targets(targets),

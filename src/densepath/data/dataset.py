@@ -25,7 +25,8 @@ class Sample:
 
     Attributes:
         image: uint8 [height, width, channels], values 0 to 255.
-        target: the class's number; in a multi-label set float32 [classes] of 0 and 1.
+        target: the class's number; in a multi-label set float32 [classes] of 0 and 1, and NaN
+            where it is not known.
         path: the file, or a name like `digits/test/17` where there is none.
     """
 
@@ -112,7 +113,7 @@ class Subset:
 
 
 def gather_targets(dataset: Dataset) -> NDArray[np.int64] | NDArray[np.float32]:
-    """All targets: int64 [N], or float32 [N, classes] of a multi-label set."""
+    """All targets: int64 [N], or float32 [N, classes] of a multi-label set, NaN: not known."""
     targets = [dataset.target(index) for index in range(len(dataset))]
     if dataset.multi_label:
         return np.array(targets, np.float32).reshape(len(dataset), len(dataset.class_names))

@@ -93,7 +93,7 @@ def _differing_sets(
         if not places.get(image.name):
             continue
         here = places[image.name].pop(0)
-        if not np.array_equal(image.target, here.target):
+        if not _same(image.target, here.target):
             then, is_now = _label(image.target, labels), _label(here.target, labels)
             relabelled.append(f"{image.name} was {then}, is {is_now}")
         elif image.fingerprint != here.fingerprint:
@@ -157,7 +157,7 @@ def _pair_contents(
 
 def _said_of_moved(before: Known, now: Known, labels: Sequence[str]) -> str:
     """`cat/1.jpg is now cat/2.jpg`, with the classes where they differ."""
-    if np.array_equal(before.target, now.target):
+    if _same(before.target, now.target):
         return f"{before.name} is now {now.name}"
     then, here = _label(before.target, labels), _label(now.target, labels)
     return f"{before.name} was {then}, is {here} (as {now.name})"
@@ -196,7 +196,15 @@ def _label(target: Any, labels: Sequence[str]) -> str:
     """A target in words."""
     if np.ndim(target) == 0:
         return labels[int(target)]
-    return "|".join(labels[int(i)] for i in np.flatnonzero(target)) or "of no class"
+    names = "|".join(labels[int(i)] for i in np.flatnonzero(np.asarray(target) == 1))
+    masked = "|".join(labels[int(i)] for i in np.flatnonzero(np.isnan(target)))
+    return (names or "of no class") + (f" ({masked} not known)" if masked else "")
+
+
+def _same(target: Any, other: Any) -> bool:
+    """Whether two targets are the same, what is not known in them too."""
+    then, now = (np.asarray(one, np.float32) for one in (target, other))
+    return np.array_equal(then, now, equal_nan=True)
 
 
 def _first(said: Sequence[str], kind: str) -> list[str]:

@@ -95,7 +95,7 @@ def _units(
     The counts [units, classes + 2] end in a column of images without a class and one of all.
     """
     if dataset.multi_label:
-        labels = np.asarray(targets, np.float64)
+        labels = np.nan_to_num(np.asarray(targets, np.float64))
     else:
         labels = np.zeros((len(dataset), len(dataset.class_names)))
         labels[np.arange(len(dataset)), targets.astype(np.int64)] = 1

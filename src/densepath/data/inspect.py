@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.data.dataset import SPLITS, Dataset, gather_targets
+from densepath.data.dataset import SPLITS, Dataset, Target, gather_targets
 from densepath.data.fingerprint import Fingerprints, fingerprints, is_unopened
 from densepath.data.inspection import Copies, Inspection, Unopened
 from densepath.data.splits import Splits
@@ -46,7 +46,7 @@ def count_classes(dataset: Dataset) -> NDArray[np.int64]:
     """int64 [classes], the images of each class; one of several classes counts in each."""
     targets = gather_targets(dataset)
     if dataset.multi_label:
-        return targets.sum(0).astype(np.int64)
+        return np.nansum(targets, 0).astype(np.int64)
     return np.bincount(targets.astype(np.int64), minlength=len(dataset.class_names))
 
 
@@ -80,10 +80,16 @@ def _copies(
 ) -> Copies:
     """The copies at `again` of `b`, of the images at `firsts` of `a`."""
     pairs = list(zip(map(int, firsts), map(int, again), strict=True))
-    differ = [bool(np.any(parts[a].target(i) != parts[b].target(j))) for i, j in pairs]
+    differ = [bool(_differ(parts[a].target(i), parts[b].target(j))) for i, j in pairs]
     order = sorted(range(len(pairs)), key=lambda at: not differ[at])[:SHOWN_COPIES]
     examples = ((parts[a].path(i), parts[b].path(j)) for i, j in (pairs[at] for at in order))
     return Copies(a, b, len(pairs), tuple(examples), sum(differ))
+
+
+def _differ(one: Target, other: Target) -> bool:
+    """Whether two targets say different things; of what one of them does not know, nothing."""
+    both = np.isfinite(one) & np.isfinite(other)
+    return bool(np.any((np.asarray(one) != np.asarray(other)) & both))
 
 
 def _count_divided(parts: dict[str, Dataset]) -> int:

@@ -1,8 +1,9 @@
 """A list file: one `path label` a line, PaddleClas's `train_list.txt`.
 
-Labels are numbers from 0. Class names come from `label_list.txt` beside the list (`number name`
-a line) and are otherwise the numbers. Lists beside it that are called alike but for the split
-(`val_list.txt`, `test_list.txt`) are the other splits.
+Labels are numbers from 0; or, of images that can have several classes, `path 1,0,1`: a 0 or 1 for
+each class, as PaddleClas's `MultiLabelDataset` has them. Class names come from `label_list.txt`
+beside the list (`number name` a line) and are otherwise the numbers. Lists beside it that are
+called alike but for the split (`val_list.txt`, `test_list.txt`) are the other splits.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from densepath.choices import Uncertain
 from densepath.data.files_dataset import FilesDataset
+from densepath.data.label_cells import CellReader, Labels, is_cell
 from densepath.data.label_names import read_label_names
 from densepath.data.options import DataOptions
 from densepath.data.parts import WHOLE, Part, Parts
@@ -27,8 +30,9 @@ LABELS_FILE = "label_list.txt"
 MOST_CLASSES = 50_000
 
 
-# Where a line stands, its file, its label. Plain tuples cost garbage collection nothing.
-Line: TypeAlias = tuple[int, str, int]
+# Where a line stands, its file, its label: a number, or a text of cells with commas between. Plain
+# tuples cost garbage collection nothing.
+Line: TypeAlias = tuple[int, str, int | str]
 
 
 def find_lists(path: Path, channels: int, options: DataOptions) -> Parts:
@@ -48,7 +52,8 @@ def find_lists(path: Path, channels: int, options: DataOptions) -> Parts:
         root=root,
         channels=channels,
         of=list(lists.values()),
-        multi_label=bool(options.multi_label),
+        multi_label=options.multi_label,
+        uncertain=options.uncertain,
         notes=notes,
     )
     return Parts(
@@ -98,7 +103,8 @@ def read_list(
     root: Path | None = None,
     channels: int = 3,
     of: Sequence[Path] = (),
-    multi_label: bool = False,
+    multi_label: bool | None = False,
+    uncertain: Uncertain = "mask",
     notes: list[str] | None = None,
 ) -> FilesDataset:
     """The images of one list file.
@@ -108,7 +114,8 @@ def read_list(
         root: the folder that its paths start from; its own by default.
         channels: 3 for RGB, 1 for grayscale.
         of: all lists that share its classes.
-        multi_label: lines that name a file again add a class.
+        multi_label: lines that name a file again add a class; None: where lines are of cells.
+        uncertain: what a cell of −1 is.
         notes: takes in sentences on what is doubtful.
 
     Raises:
@@ -118,22 +125,24 @@ def read_list(
     if not rows:
         raise DatasetError(f"{path} has no lines. A list file has one `path label` a line.")
     others = (one for one in of if one != path)
-    labels = {label for _, _, label in rows}.union(
+    found = {label for _, _, label in rows}.union(
         label for one in others for _, _, label in _rows(one)
     )
-    alone = {label: frozenset((label,)) for label in labels}  # one object a class, not a line
+    reader = CellReader(uncertain)
+    labels, own = _read_labels(path, rows, found, reader)
+    multi_label = bool(multi_label) or isinstance(rows[0][2], str)
     class_names = _class_names(path.with_name(LABELS_FILE), labels, path)
     named = path.with_name(LABELS_FILE).exists()
     kept, merged, said = merge_repeats(
         path,
         [file for _, file, _ in rows],
-        [alone[label] for _, _, label in rows],
+        own,
         [number for number, _, _ in rows],
         [""] * len(rows),
         multi_label=multi_label,
     )
     if notes is not None:
-        notes += said + ([] if named else _unused(path, labels))
+        notes += reader.notes(path) + said + ([] if named else _unused(path, labels))
     return FilesDataset(
         root or path.parent,
         [rows[i][1] for i in kept],
@@ -152,12 +161,49 @@ def _rows(path: Path) -> Iterator[Line]:
         if not line:
             continue
         *file, label = line.rsplit(maxsplit=1)
+        cells = label.split(",") if "," in label else []
+        if file and cells and all(map(is_cell, cells)):
+            yield number, file[0], label
+            continue
         if not file or not (label.isascii() and label.isdecimal()):
             raise DatasetError(
-                f"{path}, line {number}: {line!r} is not `path label` with a label from 0. (For "
+                f"{path}, line {number}: {line!r} is not `path label` with a label from 0, or "
+                "`path 1,0,1` with a 0 or 1 for each class. (For "
                 "labels that are names, use a table: a CSV with the columns path and label.)"
             )
         yield number, file[0], int(label)
+
+
+def _read_labels(
+    path: Path, rows: Sequence[Line], found: set[int | str], reader: CellReader
+) -> tuple[set[int], list[Labels]]:
+    """The numbers of the classes that there are, and the labels of each line.
+
+    Raises:
+        DatasetError: lines of both kinds, or of another number of classes.
+    """
+    numbers = {label for label in found if isinstance(label, int)}
+    widths = {label.count(",") + 1 for label in found if isinstance(label, str)}
+    if len(widths) + bool(numbers) > 1:
+        first = rows[0][2]
+        other = next(
+            (line for line in rows if _width(line[2]) != _width(first)), (0, "in a list beside", "")
+        )
+        raise DatasetError(
+            f"{path}, line {other[0]}: {other[1]} {other[2]}: the first line has "
+            f"{_width(first) or 'one number'}{' cells' if _width(first) else ''}; all lines have a "
+            "number, or a 0 or 1 for each of the same classes."
+        )
+    if numbers:
+        alone = {label: frozenset((label,)) for label in numbers}  # an object a class, not a line
+        return numbers, [alone[label] for _, _, label in rows if isinstance(label, int)]
+    cells = (label.split(",") for _, _, label in rows if isinstance(label, str))
+    return set(range(widths.pop())), [reader.read(one) for one in cells]
+
+
+def _width(label: int | str) -> int:
+    """The cells of a label; 0 of a number."""
+    return label.count(",") + 1 if isinstance(label, str) else 0
 
 
 def _class_names(path: Path, labels: set[int], of: Path) -> list[str]:

@@ -12,8 +12,9 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.choices import OnError
+from densepath.choices import OnError, Sampler
 from densepath.data.augment import Augment
+from densepath.data.balance import draw_balanced, image_weights
 from densepath.data.batch import Augmented, Batch, BatchMaker, Fitted, Made
 from densepath.data.dataset import Dataset
 from densepath.data.randomness import shuffled
@@ -28,8 +29,9 @@ CURE = "--on-error skip leaves such images out and counts them"
 class TrainLoader:
     """Augmented batches of one process in a training.
 
-    An epoch's order is a permutation drawn by (seed, epoch), cut into steps by `cut_epoch`: every
-    image comes once. Process r takes the r-th share of each step (`share_out`).
+    An epoch's order is a permutation drawn by (seed, epoch), cut into steps evenly: every image
+    comes once; or `balanced`, with an image's number plus N for each time that it has come. Process
+    r takes the r-th share of each step (`share_out`).
 
     Args:
         dataset: the training images.
@@ -41,6 +43,7 @@ class TrainLoader:
         rank, world_size: this process among all.
         workers: processes that load.
         on_error: what an unreadable image does.
+        sampler: `shuffle`, or `balanced`: drawn so that all classes come alike often.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class TrainLoader:
         world_size: int = 1,
         workers: int = 0,
         on_error: OnError = "fail",
+        sampler: Sampler = "shuffle",
     ) -> None:
         _check(dataset, batch_size, workers, rank, world_size, on_error)
+        self._weights = image_weights(dataset) if sampler == "balanced" else None
         self._dataset, self._augment, self._seed = dataset, augment, seed
         self._rank, self._world_size, self._least_share = rank, world_size, least_share
         self._workers, self._on_error = workers, on_error
@@ -77,7 +82,10 @@ class TrainLoader:
 
     def order(self, epoch: int, start_step: int = 0) -> list[NDArray[np.intp]]:
         """The numbers of this process's samples in each step of `epoch` from `start_step` on."""
-        order = shuffled(len(self._dataset), self._seed, epoch)
+        if self._weights is None:
+            order = shuffled(len(self._dataset), self._seed, epoch)
+        else:
+            order = draw_balanced(self._weights, self._seed, epoch)
         steps = np.array_split(order, self.steps_per_epoch)[start_step:]
         return [share_out(s, self._world_size, self._least_share)[self._rank] for s in steps]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from densepath.choices import Uncertain
+
 TABLE_OPTIONS = ("path_column", "label_column", "split_column", "group_column", "class_columns")
 FILE_OPTIONS = ("root",)
 
@@ -27,6 +29,8 @@ class DataOptions:
         group_column: its column of patients, scenes or other groups that are never divided.
         class_columns: its columns of 0 and 1, one a class.
         multi_label: whether an image can have several classes; None: as the source shows.
+        uncertain: what a label of −1 is: `mask` (not known), or a no or a yes.
+        group_pattern: a regular expression; images in whose paths it finds the same are a group.
     """
 
     train: str | None = None
@@ -41,6 +45,8 @@ class DataOptions:
     group_column: str | None = None
     class_columns: tuple[str, ...] | None = None
     multi_label: bool | None = None
+    uncertain: Uncertain = "mask"
+    group_pattern: str | None = None
 
 
 DEFAULT_OPTIONS = DataOptions()

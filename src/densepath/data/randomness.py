@@ -36,6 +36,12 @@ def rng_for(seed: int, epoch: int, index: int) -> np.random.Generator:
     return EpochRandomness(seed, epoch).at(index)
 
 
+def draws(count: int, seed: int, epoch: int) -> np.ndarray:
+    """`count` numbers of an epoch, uniform in [0, 1), float64; apart from those of `shuffled`."""
+    # The 2 keeps them apart from those of the mixing, too.
+    return np.random.default_rng([seed, epoch, 2]).random(count)
+
+
 def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
     """0 … count − 1 in the order of one epoch, int64."""
     return np.random.default_rng([seed, epoch]).permutation(count)

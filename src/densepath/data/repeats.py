@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from densepath.data.dataset import Target
+from densepath.data.label_cells import Labels, unknown
 from densepath.errors import DatasetError
-
-Labels = frozenset[int]
 
 
 def merge_repeats(
@@ -64,12 +63,16 @@ def merge_repeats(
 
 
 def to_targets(labels: Sequence[Labels], num_classes: int, *, multi_label: bool) -> list[Target]:
-    """The one class of each row, or float32 [classes] of 0 and 1 where it can have several."""
+    """The one class of each row, or float32 [classes] of 0 and 1 where it can have several.
+
+    NaN where it is not known; of rows that were added up a yes is known.
+    """
     if not multi_label:
         return [next(iter(numbers)) for numbers in labels]
     targets: list[Target] = []
     for numbers in labels:
         target = np.zeros(num_classes, np.float32)
-        target[list(numbers)] = 1.0
+        target[[unknown(number) for number in numbers if number < 0]] = np.nan
+        target[[number for number in numbers if number >= 0]] = 1.0
         targets.append(target)
     return targets

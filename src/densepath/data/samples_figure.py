@@ -107,7 +107,7 @@ def _members(dataset: Dataset) -> list[NDArray[np.int64]]:
     """For each class the samples that have it."""
     targets = gather_targets(dataset)
     if dataset.multi_label:
-        return [np.flatnonzero(column) for column in np.asarray(targets).T]
+        return [np.flatnonzero(column == 1) for column in np.asarray(targets).T]
     order = np.argsort(targets, kind="stable")
     ends = np.searchsorted(targets[order], np.arange(len(dataset.class_names)), side="right")
     return np.split(order, ends[:-1])

@@ -14,11 +14,13 @@ from typing import Literal
 
 from densepath.data.aligned import align, as_multi_label, check_single_label
 from densepath.data.dataset import SPLITS, Dataset, Split, check_split
+from densepath.data.groups import NamedGroups
 from densepath.data.holdout import hold_out
 from densepath.data.options import DEFAULT_OPTIONS, DataOptions
 from densepath.data.parts import WHOLE, Part, Parts
 from densepath.data.sources import find_parts
 from densepath.errors import DatasetError
+from densepath.files import expand_user
 
 __all__ = ["DataOptions", "Splits", "open_split", "open_splits"]
 
@@ -114,6 +116,11 @@ class _Division:
         self.source, self.options = str(source), options
         self.parts: Parts = find_parts(source, channels, options)
         self._opened: dict[Part, Dataset] = {}
+        self._groups = None
+        if options.group_pattern is not None:
+            place = expand_user(source)
+            base = place if place.is_dir() else place.parent
+            self._groups = NamedGroups(options.group_pattern, base)
 
     def open(self, split: Split) -> Dataset | None:
         """The images of a split; None where there are none."""
@@ -171,7 +178,8 @@ class _Division:
     def _own(self, part: Part) -> Dataset:
         """A part as the source has it."""
         if part not in self._opened:
-            self._opened[part] = self._aligned(part, self.parts.openers[part]())
+            dataset = self._aligned(part, self.parts.openers[part]())
+            self._opened[part] = dataset if self._groups is None else self._groups.put(dataset)
         return self._opened[part]
 
     def _aligned(self, part: Part, dataset: Dataset) -> Dataset:

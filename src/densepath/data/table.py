@@ -12,11 +12,12 @@ from pathlib import Path
 
 from densepath.data.dataset import Split
 from densepath.data.files_dataset import FilesDataset
+from densepath.data.label_cells import CellReader, Labels, is_cell, unknown
 from densepath.data.options import DataOptions
 from densepath.data.parts import WHOLE, Part, Parts
-from densepath.data.repeats import Labels, merge_repeats, to_targets
+from densepath.data.repeats import merge_repeats, to_targets
 from densepath.data.split_names import SPLIT_WORDS, read_split_name
-from densepath.data.table_columns import BINARY, Columns, find_columns
+from densepath.data.table_columns import Columns, find_columns
 from densepath.data.table_file import ImageTable, read_table
 from densepath.errors import DatasetError
 from densepath.files import expand_user
@@ -39,7 +40,8 @@ def find_rows(path: Path, channels: int, options: DataOptions) -> Parts:
     for row in table.rows:
         if not row[columns.path]:
             raise DatasetError(f"{path}, line {row.line}: no {columns.path}.")
-    class_names, labels = _labels(table, columns)
+    reader = CellReader(options.uncertain)
+    class_names, labels = _labels(table, columns, reader)
     multi_label = _is_multi_label(table, columns, labels, options)
     splits: list[Part] = (
         [WHOLE] * len(table.rows) if columns.split is None else _splits(table, columns.split)
@@ -75,24 +77,29 @@ def find_rows(path: Path, channels: int, options: DataOptions) -> Parts:
     return Parts(
         {part: partial(read, part) for part in names},
         dict.fromkeys(names, rule),
-        [*columns.notes, *_said_of_kind(table, columns, labels, options), *said],
+        [
+            *columns.notes,
+            *_said_of_kind(table, columns, labels, options),
+            *reader.notes(path),
+            *said,
+        ],
     )
 
 
-def _labels(table: ImageTable, columns: Columns) -> tuple[list[str], list[Labels]]:
+def _labels(
+    table: ImageTable, columns: Columns, reader: CellReader
+) -> tuple[list[str], list[Labels]]:
     """The class names, and the classes of each row."""
     if columns.label is None:
-        numbered = list(enumerate(columns.classes))
         for row in table.rows:
-            wrong = next((name for _, name in numbered if row[name] not in BINARY), None)
+            wrong = next((name for name in columns.classes if not is_cell(row[name])), None)
             if wrong is not None:
                 raise DatasetError(
-                    f"{table.path}, line {row.line}: {wrong} is {row[wrong]!r}; it must be 0 or 1."
+                    f"{table.path}, line {row.line}: {wrong} is {row[wrong]!r}; it must be 0 or 1, "
+                    "or, where it is not known, blank, NaN or -1."
                 )
         classes = [normal_form(name) for name in columns.classes]
-        return classes, [
-            frozenset(i for i, name in numbered if BINARY[row[name]]) for row in table.rows
-        ]
+        return classes, [reader.read(row[name] for name in columns.classes) for row in table.rows]
     cells = [normal_form(row[columns.label]) for row in table.rows]
     parts = {cell: [n.strip() for n in cell.split(SEPARATOR) if n.strip()] for cell in {*cells}}
     class_names = sorted({name for names in parts.values() for name in names})
@@ -116,6 +123,12 @@ def _is_multi_label(
     if options.multi_label or (options.multi_label is None and shown):
         return True
     for row, numbers in zip(table.rows, labels, strict=True):
+        if numbers and min(numbers) < 0:
+            name = columns.classes[unknown(min(numbers))]
+            raise DatasetError(
+                f"{table.path}, line {row.line}: {name} is {row[name]!r}, which is not known; "
+                "where each image has one label, all are."
+            )
         if len(numbers) != 1:
             what = f"no {columns.label}" if not numbers else f"{len(numbers)} labels"
             how = "" if numbers else ". Where images may have none: --set data.multi_label=true"
@@ -129,7 +142,9 @@ def _said_of_kind(
     table: ImageTable, columns: Columns, labels: list[Labels], options: DataOptions
 ) -> list[str]:
     """Where columns of 0 and 1 give every image one class, how to have it answered as one."""
-    one_each = columns.label is None and all(len(numbers) == 1 for numbers in labels)
+    one_each = columns.label is None and all(
+        len(numbers) == 1 and min(numbers) >= 0 for numbers in labels
+    )
     if options.multi_label is not None or not one_each:
         return []
     return [

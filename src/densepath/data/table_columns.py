@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from densepath.data.label_cells import BINARY, is_cell
 from densepath.data.options import DataOptions
 from densepath.data.split_names import read_split_name
 from densepath.data.table_file import ImageTable
@@ -40,7 +41,6 @@ LABEL_COLUMNS = (
 SPLIT_COLUMNS = ("split",)
 # Columns that often name what must not be divided between training and validation.
 GROUP_WORDS = ("patient", "subject", "person", "group", "scene", "study", "case")
-BINARY = {"0": False, "1": True, "0.0": False, "1.0": True}
 NAMED = 8
 MOST_CELLS = 10
 
@@ -124,16 +124,20 @@ def _plain(name: str) -> str:
 
 
 def _class_columns(table: ImageTable, names: list[str]) -> list[str]:
-    """The columns whose every cell is 0 or 1.
+    """The columns whose every cell is 0 or 1, or not known.
 
     Raises:
         DatasetError: fewer than two, or one that is nearly so.
     """
     classes, others = [], []
     for name in names:
-        wrong = [row for row in table.rows if row[name] not in BINARY]
-        if not wrong:
+        wrong = [row for row in table.rows if not is_cell(row[name])]
+        some = any(row[name] in BINARY for row in table.rows)
+        if not wrong and some:
             classes.append(name)
+            continue
+        if not wrong:
+            others.append(f"{name} is blank")
             continue
         others.append(f"{name} is {wrong[0][name]!r} in line {wrong[0].line}")
         if 2 * len(wrong) < len(table.rows):

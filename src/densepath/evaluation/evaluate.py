@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -35,10 +35,21 @@ from densepath.evaluation.measured import (
     why_unknown,
 )
 from densepath.evaluation.mistake import Mistake
+from densepath.evaluation.ranked import bins_tell, keeps_logits, rank_classes
 from densepath.evaluation.report import Report
+from densepath.evaluation.tuning import (
+    Tuned,
+    Wanted,
+    check_target,
+    check_wanted,
+    save_tuned,
+    tune,
+)
 from densepath.images.preprocess import Preprocess
 from densepath.metrics import metrics
 from densepath.metrics.answers import Answers, collect_answers
+from densepath.metrics.metrics import Bin
+from densepath.metrics.thresholds import Rule
 from densepath.weights.checkpoint import Checkpoint
 from densepath.weights.subject import open_checkpoint
 
@@ -62,7 +73,10 @@ def evaluate(
     device: str = "auto",
     on_error: OnError = "fail",
     missing_classes: MissingClasses = "refuse",
-    threshold: float = THRESHOLD,
+    threshold: float | None = None,
+    choose_thresholds: str | None = None,
+    calibrate: bool = False,
+    save_checkpoint: str | Path | None = None,
     data_root: str | Path | None = None,
     reading: Mapping[str, Any] | None = None,
     progress: bool = False,
@@ -88,7 +102,13 @@ def evaluate(
         engine, precision, device: as `load` takes them.
         on_error: an unreadable image: leave it out and name it in the report, or stop there.
         missing_classes: whether the data set may lack classes of the checkpoint.
-        threshold: of a multi-label network's scores.
+        threshold: of a multi-label network's scores, in place of its own for each class; without
+            either it is 0.5.
+        choose_thresholds: choose one for each class on these images, the validation images by
+            default, by `youden`, `f1`, `precision=SHARE` or `recall=SHARE`; write them into the
+            checkpoint.
+        calibrate: fit a temperature on them likewise.
+        save_checkpoint: the file to write in place of the subject's own.
         data_root: the folder that a list's or table's paths start from.
         reading: fields of DataOptions, such as a table's columns; by default the training's own
             where `data` is what it was trained on.
@@ -100,14 +120,22 @@ def evaluate(
         ImageError: an image cannot be read, and `on_error` is `fail`.
         DensepathError: the subject or the data set cannot be opened, or a value is impossible.
     """
-    if not 0 < threshold < 1:
+    if threshold is not None and not 0 < threshold < 1:
         raise UsageError(f"the threshold is {threshold}; it must lie between 0 and 1.")
+    wanted = _wanted(choose_thresholds, threshold, save_checkpoint, calibrate=calibrate)
+    target = check_target(subject, _path(save_checkpoint)) if wanted else None
     opened = _open_once(subject)
+    if wanted and not isinstance(opened, Checkpoint):
+        raise UsageError(
+            f"{subject} is sealed: thresholds and a temperature are put into the checkpoint or run "
+            "folder that it was exported from, and travel with the next export."
+        )
     known = find_trained_on(subject, opened) if isinstance(opened, Checkpoint) else None
     options: dict[str, Any] = {"engine": engine, "precision": precision, "device": device}
     options |= {"size": size, "crop_share": crop_share, "test_pooling": test_pooling}
     with open_form(opened, name=_name_of(subject), **options) as form:
         say(form.about)
+        check_wanted(wanted, multi_label=form.multi_label)
         measured = open_measured(
             known,
             data,
@@ -115,6 +143,7 @@ def evaluate(
             channels=form.preprocess.channels,
             reading=_reading(data, form.multi_label, data_root, reading or {}),
             why_unknown=why_unknown(subject),
+            chooses=bool(wanted),
         )
         dataset = measured.dataset
         _check_kind(dataset, form.multi_label)
@@ -134,7 +163,12 @@ def evaluate(
             batches: Iterable[Batch] = loader
             if progress:  # closed, for the bar's thread must end when the network's answers fail
                 batches = stack.enter_context(contextlib.closing(_shown(loader, len(dataset))))
-            answers = collect_answers(form.run, batches, to_logits=np.array(to_logits))
+            answers = collect_answers(
+                form.run,
+                batches,
+                to_logits=np.array(to_logits),
+                keep_logits=bool(wanted) or keeps_logits(dataset, form.labels),
+            )
         seconds = time.monotonic() - start
     settings = {
         "split": measured.split,
@@ -144,17 +178,61 @@ def evaluate(
         "on_error": on_error,
         "missing_classes": missing_classes,
     }
+    tuned = Tuned()
+    if wanted:
+        answers, tuned = tune(answers, form.labels, wanted, temperature=form.temperature)
+        settings |= tuned.about
     report = make_report(
         answers,
         dataset,
         form,
         subject=_name_of(subject),
         settings=settings,
-        threshold=threshold,
+        threshold=tuned.thresholds or threshold or form.thresholds or THRESHOLD,
+        before=tuned.before,
         images_per_second=len(answers) / max(seconds, 1e-9),
     )
+    if target is not None and isinstance(opened, Checkpoint):
+        chosen_on = {"data": dataset.description, "split": measured.split, "images": len(answers)}
+        save_tuned(opened, tuned, chosen_on, target)
+        for said in (*tuned.notes, f"{_said_of(tuned)} written into {target}"):
+            say(said)
     overlap = find_overlap(known, dataset, answers.indices, why_unknown(subject))
     return dataclasses.replace(report, overlap=overlap)
+
+
+def _wanted(
+    rule: str | None,
+    threshold: float | None,
+    save_checkpoint: str | Path | None,
+    *,
+    calibrate: bool,
+) -> Wanted:
+    """What is to be chosen.
+
+    Raises:
+        UsageError: no such rule, or options that exclude each other.
+    """
+    wanted = Wanted(None if rule is None else Rule.parse(rule), calibrate)
+    if rule is not None and threshold is not None:
+        raise UsageError("a threshold for all classes, and one chosen for each: give one option.")
+    if save_checkpoint is not None and not wanted:
+        raise UsageError(
+            "--save-checkpoint is for what --choose-thresholds or --calibrate choose; give one."
+        )
+    return wanted
+
+
+def _path(path: str | Path | None) -> Path | None:
+    """The path, where one is given."""
+    return None if path is None else Path(path)
+
+
+def _said_of(tuned: Tuned) -> str:
+    """What was chosen, in words."""
+    parts = ["thresholds"] if tuned.thresholds is not None else []
+    parts += [] if tuned.temperature is None else [f"temperature {tuned.temperature:.4g}"]
+    return " and ".join(parts)
 
 
 def _open_once(subject: str | Path | Checkpoint) -> str | Path | Checkpoint:
@@ -227,10 +305,11 @@ def make_report(
     *,
     subject: str,
     settings: dict[str, Any],
-    threshold: float = THRESHOLD,
+    threshold: float | Sequence[float] = THRESHOLD,
+    before: list[Bin] | None = None,
     images_per_second: float = math.nan,
 ) -> Report:
-    """The answers of a form in figures."""
+    """The answers of a form in figures; `before`: the bins before they were calibrated."""
     labels = form.labels
     report = Report(
         subject=subject,
@@ -247,24 +326,37 @@ def make_report(
         images_per_second=images_per_second,
         engine=form.engine,
         precision=form.precision,
+        reliability_before=before or [],
     )
+    bins = metrics.reliability(answers)
+    error = {"calibration_error": metrics.calibration_error(bins) if bins_tell(bins) else None}
+    ranked = rank_classes(answers, getattr(dataset, "groups", None), labels)
     if answers.multi_label:
         figures, rows = metrics.per_label(answers, labels, threshold)
-        settings = settings | {"classes_with_images": metrics.with_images(rows)}
-        return dataclasses.replace(report, figures=figures, per_class=rows, settings=settings)
+        return dataclasses.replace(
+            report,
+            figures={**figures, **error, **ranked.figures},
+            per_class=ranked.put_into(rows),
+            settings=settings
+            | {"classes_with_images": metrics.with_images(rows), **ranked.settings},
+            reliability=bins,
+            curves=ranked.curves,
+        )
     confusion = metrics.confusion_matrix(answers, len(labels))
-    rows, bins = metrics.per_class(confusion, labels), metrics.reliability(answers)
+    rows = metrics.per_class(confusion, labels)
     return dataclasses.replace(
         report,
         figures={
             **metrics.overall(answers),
             **{f"macro_{name}": metrics.macro(rows, name) for name in metrics.DECIDED},
-            "calibration_error": metrics.calibration_error(bins),
+            **error,
+            **ranked.figures,
         },
-        settings=settings | {"classes_with_images": metrics.with_images(rows)},
-        per_class=rows,
+        settings=settings | {"classes_with_images": metrics.with_images(rows), **ranked.settings},
+        per_class=ranked.put_into(rows),
         confusion=confusion,
         reliability=bins,
+        curves=ranked.curves,
         mistakes=list(_mistakes(answers, dataset, form.preprocess, labels)),
     )
 

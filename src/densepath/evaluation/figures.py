@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.drawing.picture import BLUE, FAINT, GREEN, INK, RED, new_figure, save_picture
+from densepath.evaluation.curve_figures import draw_calibration, draw_precision_recall, draw_roc
 from densepath.evaluation.mistake import Mistake
 from densepath.metrics.metrics import Bin, Share
+from densepath.metrics.ranking import Curve
 from densepath.wording import counted, literal, percent
 
 if TYPE_CHECKING:
@@ -50,6 +52,10 @@ class Drawn(Protocol):
     def confusion(self) -> NDArray[np.int64] | None: ...
     @property
     def reliability(self) -> list[Bin]: ...
+    @property
+    def reliability_before(self) -> list[Bin]: ...
+    @property
+    def curves(self) -> list[Curve]: ...
     @property
     def mistakes(self) -> list[Mistake]: ...
 
@@ -126,26 +132,37 @@ def draw_reliability(report: Drawn) -> Figure:
 
     bins = [part for part in report.reliability if part.count]
     error = _percent(report.figures["calibration_error"], 2)
+    several = report.confusion is None
+    kind = "labels" if several else "images"
     caption = (
         "Each bar: the answers whose confidence (the score of the first class) lies there, and "
         "the share of them that is right. Of a calibrated network the blue bars end on the dashed "
         "line: of its answers with a confidence of 80 %, 80 % are right."
     )
+    if several:
+        caption = (
+            "Each bar: the scores of all classes that lie there, and the share of them whose class "
+            "the image has. Of a calibrated network the blue bars end on the dashed line: of the "
+            "classes with a score of 80 %, 80 % are there."
+        )
     title = f"Reliability: expected calibration error {error}"
     figure = new_figure(6.2, 7.2, title, caption, _about(report))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     middles = [(part.low + part.high) / 2 for part in bins]
     width = 0.92 * (report.reliability[0].high - report.reliability[0].low)
     right = [part.accuracy or 0.0 for part in bins]
-    top.bar(middles, right, width, color=BLUE, alpha=0.85, label="right answers")
+    label = "yeses" if several else "right answers"
+    top.bar(middles, right, width, color=BLUE, alpha=0.85, label=label)
     _draw_gaps(top, bins, width)
     top.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle="--", label="calibrated", zorder=4)
-    top.set(ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1.02))
+    right_of = "share of yeses" if several else "share of right answers"
+    top.set(ylabel=right_of, xlim=(0, 1), ylim=(0, 1.02))
     top.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, fontsize=8.5)
     for axis in (top.xaxis, top.yaxis):
         axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     bottom.bar(middles, [part.count for part in bins], width, color=FAINT)
-    bottom.set(xlabel="confidence of the answer", ylabel="images (log scale)", yscale="log")
+    of = "score of a class" if several else "confidence of the answer"
+    bottom.set(xlabel=of, ylabel=f"{kind} (log scale)", yscale="log")
     bottom.set_ylim(bottom=0.7)
     bottom.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
     bottom.yaxis.set_minor_formatter(NullFormatter())
@@ -314,5 +331,30 @@ PICTURES = (
         "recall, which `per_class.csv` has one by one.",
         draw_classes,
         lambda report: any(row["support"] for row in report.per_class),
+    ),
+    Picture(
+        "roc.png",
+        "ROC curves",
+        "For each class which share of its images is found, against the share of all others that "
+        "is taken for it, over all thresholds. The area below is the AUROC: 100 % where every "
+        "image of the class scores above every other, 50 % by chance.",
+        draw_roc,
+        lambda report: bool(report.curves),
+    ),
+    Picture(
+        "precision_recall.png",
+        "Precision and recall",
+        "For each class how many of the answers with it are right, against the share of its images "
+        "that is found, over all thresholds. The area below is about the average precision.",
+        draw_precision_recall,
+        lambda report: bool(report.curves),
+    ),
+    Picture(
+        "calibration.png",
+        "Calibration before and after",
+        "Scores against the share that is right, before the temperature was fitted on these images "
+        "and after: on the dashed line scores mean what they say.",
+        draw_calibration,
+        lambda report: any(part.count for part in report.reliability_before),
     ),
 )

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.bundle.formats import Precision, runtimes_of
 from densepath.choices import TestPooling
@@ -44,6 +46,8 @@ class Form:
         close: frees it.
         simulated: it is slow, and a ladder has it answer but a sample.
         about: the engine, and why it was taken.
+        thresholds: above which score each class is a yes; None where nothing was chosen.
+        temperature: what `run` has divided its logits by; None: nothing.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Form:
     close: Callable[[], None] = lambda: None
     simulated: bool = False
     about: str = ""
+    thresholds: tuple[float, ...] | None = None
+    temperature: float | None = None
 
     def __enter__(self) -> Form:
         return self
@@ -113,9 +119,11 @@ def open_form(
         predictor.preprocess,
         predictor.multi_label,
         size_bytes,
-        run=predictor.engine.run,
+        run=_divided(predictor.engine.run, predictor.temperature),
         close=predictor.close,
         about=str(predictor.choice),
+        thresholds=predictor.thresholds,
+        temperature=predictor.temperature,
     )
 
 
@@ -168,10 +176,22 @@ def open_program(program: Program, *, name: str) -> Form:
         program.preprocess,
         program.multi_label,
         size_bytes=program.compiled.stat().st_size,
-        run=partial(simulate_batch, program),
+        run=_divided(partial(simulate_batch, program), program.description.temperature),
         simulated=True,
         about=f"{SIMULATOR} of {target}: bit-exact, and slow",
+        thresholds=program.description.thresholds,
+        temperature=program.description.temperature,
     )
+
+
+def _divided(
+    run: Callable[[Images], Logits], temperature: float | None
+) -> Callable[[Images], Logits]:
+    """`run`, its logits divided as answers' are."""
+    if temperature is None:
+        return run
+    divisor = np.float32(temperature)
+    return lambda images: run(images) / divisor
 
 
 def _bytes_of(bundle: Bundle, format: str) -> int:

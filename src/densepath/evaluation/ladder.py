@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.choices import SIMULATED_IMAGES, MissingClasses, OnError
+from densepath.choices import SIMULATED_IMAGES, THRESHOLD, MissingClasses, OnError
 from densepath.data.dataset import Dataset, Split, Subset
 from densepath.data.loader import EvalLoader
 from densepath.engines.engine import Images, Logits
@@ -344,7 +344,10 @@ def _answer(
         return kept[-1]
 
     answers = collect_answers(run, loader, to_logits=to_logits)
-    report = make_report(answers, dataset, form, subject=form.name, settings={})
+    threshold = form.thresholds or THRESHOLD
+    report = make_report(
+        answers, dataset, form, subject=form.name, settings={}, threshold=threshold
+    )
     return _Answered(report, np.concatenate(kept), answers.ranks < 1, places[answers.indices])
 
 

@@ -125,6 +125,7 @@ def open_measured(
     channels: int,
     reading: Mapping[str, Any],
     why_unknown: str,
+    chooses: bool = False,
 ) -> Measured:
     """The images to measure on.
 
@@ -139,6 +140,8 @@ def open_measured(
         channels: 3 for RGB, 1 for grayscale.
         reading: fields of DataOptions in place of the run's own.
         why_unknown: said where `known` and `data` are None.
+        chooses: something is chosen on them: by default validation images are taken, as far as
+            the source has some, so that the test images stay for figures.
 
     Raises:
         UsageError: no data, and it is not known what the network was trained on.
@@ -157,7 +160,10 @@ def open_measured(
     splits = _open(source, channels, options, own=data is None)
     if known is not None and not own and _is_copy(splits, known):
         own = True
-    chosen = split or _usual_split(splits, own=own)
+    usual = _usual_split(splits, own=own)
+    if chooses and splits.validation is not None and (own or not _is_whole(splits)):
+        usual = "validation"
+    chosen = split or usual
     dataset, rule = splits.of(chosen), splits.rules[chosen]
     if chosen == "validation" and known is not None:
         changed = _without_trained(dataset, known, source, channels, options)

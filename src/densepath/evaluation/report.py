@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from densepath.evaluation.measured import Overlap
 from densepath.evaluation.mistake import Mistake
 from densepath.files import write_json, write_text
 from densepath.metrics.metrics import Bin, Share, largest_confusions, top5_tells
+from densepath.metrics.ranking import Curve
 from densepath.wording import in_markdown, percent
 
 MOST_CONFUSIONS = 10
@@ -36,16 +37,22 @@ class Report:
         skipped: (path, reason) of those that could not be read.
         figures: single-label: `top1, top5, loss, macro_precision, macro_recall, macro_f1,
             calibration_error`; multi-label: `loss, exact_match, micro_f1, macro_f1, macro_auroc,
-            mean_average_precision, threshold`. Shares are 0 to 1; None where undefined.
-        per_class: a row a class: `label, precision, recall, f1, support`, and of a multi-label
-            network `auroc, average_precision`.
+            mean_average_precision, threshold` (that of all classes). Where classes were ranked
+            also `macro_auroc` and `mean_average_precision` with the ends of their intervals,
+            `..._low` and `..._high`. Shares are 0 to 1; None where undefined.
+        per_class: a row a class: `label, precision, recall, f1, support`; where classes were ranked
+            `auroc, average_precision` with the ends of their intervals; `threshold` where each has
+            its own, and `known` where not all labels are.
         confusion: int64 [classes, classes], rows true, columns answered; None: multi-label.
-        reliability: the calibration bins; empty: multi-label.
+        reliability: the calibration bins: of the first class's score, or of a multi-label network
+            of the scores of all classes.
         mistakes: the worst, the worst first.
         settings: size, crop, pooling and all else that the figures depend on.
         images_per_second: with reading and resizing.
         overlap: how many of the images the network was trained on; None where nobody asked.
         engine, precision: what computed the answers, and in which type; empty of a function.
+        reliability_before: the bins before a temperature was fitted; empty where none was.
+        curves: of the classes that were ranked.
     """
 
     subject: str
@@ -63,6 +70,8 @@ class Report:
     overlap: Overlap | None = None
     engine: str = ""
     precision: str = ""
+    reliability_before: list[Bin] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
 
     def __repr__(self) -> str:
         """The subject, the data and the first figures in one line."""
@@ -90,10 +99,14 @@ class Report:
 
     def shown_figures(self) -> dict[str, str]:
         """The figures for people: without top-5 where it is 100 % by its nature."""
-        left_out = () if top5_tells(len(self.labels)) else ("top5",)
-        return {
-            name: shown(name, value) for name, value in self.figures.items() if name not in left_out
-        }
+        left_out = [] if top5_tells(len(self.labels)) else ["top5"]
+        made = {}
+        for name, value in self.figures.items():
+            low, high = (self.figures.get(f"{name}_{end}") for end in ("low", "high"))
+            between = "" if low is None or high is None else f" ({shown(name, low)} to "
+            made[name] = shown(name, value) + (between and f"{between}{shown(name, high)})")
+            left_out += [f"{name}_{end}" for end in ("low", "high")]
+        return {name: text for name, text in made.items() if name not in left_out}
 
     def answered_by(self) -> str:
         """The engine and its precision."""

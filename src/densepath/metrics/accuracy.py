@@ -6,7 +6,7 @@ process, however the images were shared out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,8 @@ class Counts:
         top1, top5: those whose class has the highest logit, or one of the five highest.
         multi_label: those that can have several classes.
         hits, predicted, actual: of their decisions, the positive ones that are right, that were
-            made, and that should have been.
+            made, and that should have been; where a label is not known there is none.
+        labels: the images' worth of labels that are known, over which the loss is.
     """
 
     skipped: float | Tensor = 0
@@ -46,9 +47,10 @@ class Counts:
     hits: float | Tensor = 0
     predicted: float | Tensor = 0
     actual: float | Tensor = 0
+    labels: float | Tensor = 0
 
     def to_tensor(self, device: torch.device) -> Tensor:
-        """The fields in their order, float64 [9]: what ranks add up in one exchange."""
+        """The fields in their order, float64 [10]: what ranks add up in one exchange."""
         values = [getattr(self, field.name) for field in fields(self)]
         sums = torch.zeros(len(values), dtype=torch.float64, device=device)
         for place, value in enumerate(values):
@@ -65,9 +67,11 @@ class Summary:
         top1: share of images whose class has the highest logit; of a multi-label data set the
             F1 over all decisions at a probability of 0.5 (micro average).
         top5: share of images whose class is among the five highest logits; multi-label: None.
-        loss: mean cross-entropy without label smoothing, or mean binary cross-entropy.
+        loss: mean cross-entropy without label smoothing, or mean binary cross-entropy over the
+            labels that are known.
         count: the images that were counted.
         skipped: the images that could not be read.
+        macro_auroc, mean_average_precision: of a multi-label set, where all scores were kept.
     """
 
     top1: float
@@ -75,6 +79,8 @@ class Summary:
     loss: float
     count: int
     skipped: int
+    macro_auroc: float | None = None
+    mean_average_precision: float | None = None
 
 
 def count_batches(
@@ -83,8 +89,9 @@ def count_batches(
     device: torch.device | str = "cpu",
     *,
     memory_format: torch.memory_format = torch.contiguous_format,
+    see: Callable[[Tensor, Batch], None] | None = None,
 ) -> Tensor:
-    """The `Counts` over the batches of this rank as a tensor, float64 [9].
+    """The `Counts` over the batches of this rank as a tensor, float64 [10].
 
     Added up over all ranks it is what `summarise` takes. The model's mode is put back.
 
@@ -93,6 +100,7 @@ def count_batches(
         loader: batches; targets int64 [N], or float32 [N, classes] of a multi-label data set.
         device: where the model is.
         memory_format: the layout of the images.
+        see: is told the float32 logits of each batch.
     """
     place = torch.device(device)
     was_training = model.training
@@ -105,8 +113,10 @@ def count_batches(
                 if not len(batch.images):
                     continue
                 images = batch.images.to(place, memory_format=memory_format, non_blocking=True)
-                logits = model(images)
-                sums += count(logits.float(), batch.targets.to(place)).to_tensor(place)
+                logits = model(images).float()
+                sums += count(logits, batch.targets.to(place)).to_tensor(place)
+                if see is not None:
+                    see(logits, batch)
     finally:
         model.train(was_training)
     return sums
@@ -114,27 +124,44 @@ def count_batches(
 
 def count(logits: Tensor, targets: Tensor) -> Counts:
     """The counts of a batch that was read: logits [N, classes], targets as in a `Batch`."""
-    images, loss = len(logits), losses(logits, targets).sum(dtype=torch.float64)
+    images, each = len(logits), losses(logits, targets)
     if targets.is_floating_point():
-        predicted = logits.sigmoid() > THRESHOLD
+        known, share = targets.isfinite(), known_shares(targets)
+        predicted = (logits.sigmoid() > THRESHOLD) & known
         actual = targets > THRESHOLD
         return Counts(
             images=images,
-            loss=loss,
+            loss=(each * share).sum(dtype=torch.float64),
+            labels=share.sum(dtype=torch.float64),
             multi_label=images,
             hits=(predicted & actual).sum(),
             predicted=predicted.sum(),
             actual=actual.sum(),
         )
     ranks = target_ranks(logits, targets)
-    return Counts(images=images, loss=loss, top1=(ranks < 1).sum(), top5=(ranks < TOP).sum())
+    loss = each.sum(dtype=torch.float64)
+    top1, top5 = (ranks < 1).sum(), (ranks < TOP).sum()
+    return Counts(images=images, loss=loss, top1=top1, top5=top5, labels=images)
 
 
 def losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """The loss of each image, float32 [N]: cross-entropy, or the mean binary cross-entropy."""
+    """The loss of each image, float32 [N]: cross-entropy, or the mean binary cross-entropy.
+
+    The mean is over the labels that are known; of an image without any it is 0.
+    """
     if targets.is_floating_point():
-        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
+        known = targets.isfinite()
+        terms = F.binary_cross_entropy_with_logits(
+            logits, targets.where(known, 0.0), reduction="none"
+        )
+        share = known_shares(targets)
+        return terms.where(known, 0.0).mean(1) / share.where(share > 0, 1.0)
     return F.cross_entropy(logits, targets, reduction="none")
+
+
+def known_shares(targets: Tensor) -> Tensor:
+    """Of each image the share of its labels that is known: float32 [N] of targets [N, classes]."""
+    return targets.isfinite().float().mean(1)
 
 
 def target_ranks(logits: Tensor, targets: Tensor) -> Tensor:
@@ -156,13 +183,13 @@ def summarise(sums: Tensor) -> Summary:
     Raises:
         DatasetError: not one image.
     """
-    skipped, images, loss, top1, top5, multi_label, hits, predicted, actual = sums.tolist()
+    skipped, images, loss, top1, top5, multi_label, hits, predicted, actual, labels = sums.tolist()
     if not images:
         raise DatasetError(f"no image could be evaluated; {skipped:.0f} could not be read.")
     return Summary(
         top1=2 * hits / max(predicted + actual, 1) if multi_label else top1 / images,
         top5=None if multi_label else top5 / images,
-        loss=loss / images,
+        loss=loss / max(labels, 1e-300),
         count=round(images),
         skipped=round(skipped),
     )

@@ -38,6 +38,8 @@ class Answers:
         predicted: int64 [N], the likeliest class; multi-label: empty.
         ranks: int64 [N], how many classes come before the true one; multi-label: empty.
         errors: (path, reason) of the images that could not be read.
+        known: bool [N, classes] of a multi-label set, which targets are known; None: all.
+        logits: float32 [N, classes], where they were to be kept.
     """
 
     indices: NDArray[np.int64]
@@ -47,11 +49,18 @@ class Answers:
     predicted: NDArray[np.int64]
     ranks: NDArray[np.int64]
     errors: list[tuple[str, str]]
+    known: NDArray[np.bool_] | None = None
+    logits: NDArray[np.float32] | None = None
 
     @property
     def multi_label(self) -> bool:
         """Whether an image can have several classes."""
         return self.targets.ndim == 2
+
+    @property
+    def known_labels(self) -> NDArray[np.bool_]:
+        """Bool [N, classes] of a multi-label set: which targets are known."""
+        return np.ones(self.targets.shape, np.bool_) if self.known is None else self.known
 
     def __len__(self) -> int:
         """The number of images that were answered."""
@@ -59,7 +68,11 @@ class Answers:
 
 
 def collect_answers(
-    predict: Predict, batches: Iterable[Batch], *, to_logits: NDArray[np.int64] | None = None
+    predict: Predict,
+    batches: Iterable[Batch],
+    *,
+    to_logits: NDArray[np.int64] | None = None,
+    keep_logits: bool = False,
 ) -> Answers:
     """The answers to all batches.
 
@@ -67,13 +80,14 @@ def collect_answers(
         predict: images → logits.
         batches: of the data set.
         to_logits: for each class of the data set its position among the logits; None: the same.
+        keep_logits: keep them all, for curves and for what is fitted to them.
 
     Raises:
         DatasetError: no image could be read; or an image came twice.
         CheckpointError: the network's answers are not numbers.
     """
     place = None if to_logits is None else torch.from_numpy(np.asarray(to_logits))
-    parts = list(_answer_each(predict, batches, place))
+    parts = list(_answer_each(predict, batches, place, keep_logits=keep_logits))
     errors = sorted(error for part in parts for error in part.errors)
     filled = [part for part in parts if len(part)]
     if not filled:
@@ -82,7 +96,7 @@ def collect_answers(
 
 
 def _answer_each(
-    predict: Predict, batches: Iterable[Batch], place: torch.Tensor | None
+    predict: Predict, batches: Iterable[Batch], place: torch.Tensor | None, *, keep_logits: bool
 ) -> Iterator[Answers]:
     """The answers to each batch."""
     for batch in batches:
@@ -91,7 +105,8 @@ def _answer_each(
             logits = torch.from_numpy(predict(batch.images.numpy())).float()
             _check_finite(logits)
             targets = _place(batch.targets, place, logits.shape[1])
-            yield _answer(logits, targets, batch.indices, errors)
+            made = answer_logits(logits, targets, batch.indices, errors)
+            yield dataclasses.replace(made, logits=logits.numpy()) if keep_logits else made
         elif errors:
             yield dataclasses.replace(_NOTHING, errors=errors)
 
@@ -121,15 +136,15 @@ def _place(targets: torch.Tensor, place: torch.Tensor | None, classes: int) -> t
     return placed
 
 
-def _answer(
+def answer_logits(
     logits: torch.Tensor, targets: torch.Tensor, indices: torch.Tensor, errors: list
 ) -> Answers:
     """The numbers of one batch."""
     if targets.is_floating_point():
         none = np.zeros(0, np.int64)
         seen, scores = (targets > 0.5).numpy(), logits.sigmoid().numpy()
-        loss = losses(logits, targets).numpy()
-        return Answers(indices.numpy(), loss, seen, scores, none, none, errors)
+        loss, known = losses(logits, targets).numpy(), targets.isfinite().numpy()
+        return Answers(indices.numpy(), loss, seen, scores, none, none, errors, known)
     shares = logits.double().softmax(1)
     predicted = logits.argmax(1)
     pair = torch.stack([predicted, targets], 1)
@@ -150,10 +165,11 @@ def _join(parts: list[Answers], errors: list[tuple[str, str]]) -> Answers:
     Raises:
         DatasetError: an image came twice.
     """
+    names = [field.name for field in dataclasses.fields(Answers) if field.name != "errors"]
     joined = {
-        field.name: np.concatenate([getattr(part, field.name) for part in parts])
-        for field in dataclasses.fields(Answers)
-        if field.name != "errors"
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in names
+        if getattr(parts[0], name) is not None
     }
     order = np.argsort(joined["indices"], kind="stable")
     if (np.diff(joined["indices"][order]) == 0).any():

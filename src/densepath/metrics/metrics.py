@@ -41,8 +41,16 @@ def overall(answers: Answers) -> dict[str, Share]:
     return {
         "top1": float((answers.ranks < 1).mean()),
         "top5": float((answers.ranks < TOP).mean()),
-        "loss": float(answers.losses.mean(dtype=np.float64)),
+        "loss": mean_loss(answers),
     }
+
+
+def mean_loss(answers: Answers) -> float:
+    """The mean loss of the images; of a multi-label set of all labels that are known."""
+    if not answers.multi_label:
+        return float(answers.losses.mean(dtype=np.float64))
+    shares = answers.known_labels.mean(1)
+    return float((answers.losses * shares).sum(dtype=np.float64) / max(shares.sum(), 1e-300))
 
 
 def top5_tells(num_classes: int) -> bool:
@@ -99,9 +107,18 @@ def macro(rows: Sequence[dict[str, Any]], name: str) -> Share:
 
 
 def reliability(answers: Answers, num_bins: int = CALIBRATION_BINS) -> list[Bin]:
-    """Confidence against accuracy in bins of equal width (Guo et al., arXiv:1706.04599)."""
-    confidence = answers.scores[:, 0].astype(np.float64)
-    right = answers.ranks < 1
+    """Confidence against accuracy in bins of equal width (Guo et al., arXiv:1706.04599).
+
+    Of a multi-label set the score of each class against the share of yeses, over all labels that
+    are known.
+    """
+    if answers.multi_label:
+        known = answers.known_labels
+        confidence = answers.scores[known].astype(np.float64)
+        right = answers.targets[known].astype(bool)
+    else:
+        confidence = answers.scores[:, 0].astype(np.float64)
+        right = answers.ranks < 1
     edges = np.linspace(0, 1, num_bins + 1)
     slots = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, num_bins - 1)
     bins = []
@@ -132,47 +149,54 @@ def worst_mistakes(answers: Answers, count: int) -> NDArray[np.int64]:
 
 
 def per_label(
-    answers: Answers, labels: Sequence[str], threshold: float
+    answers: Answers, labels: Sequence[str], thresholds: float | Sequence[float]
 ) -> tuple[dict[str, Share], list[dict[str, Any]]]:
     """Of multi-label answers the overall figures, and a row a class.
 
-    AUROC and average precision read the scores; precision, recall and F1 the decisions
-    score > `threshold`.
+    AUROC and average precision read the scores; precision, recall and F1 the decisions score above
+    its class's threshold. All are over the labels that are known: a row says their number (`known`)
+    where it is not that of the images.
     """
     import torch
 
     with quiet_matplotlib():  # which torchmetrics imports
         from torchmetrics.functional import classification
 
-    truth, decided = answers.targets.astype(bool), answers.scores > threshold
-    counts = ((truth & decided).sum(0), decided.sum(0), truth.sum(0))
+    known = answers.known_labels
+    limits = np.broadcast_to(np.asarray(thresholds, np.float64), (len(labels),))
+    truth, decided = answers.targets.astype(bool), (answers.scores > limits) & known
+    counts = ((truth & decided).sum(0), decided.sum(0), truth.sum(0), known.sum(0))
     rows = []
     for i, label in enumerate(labels):
-        row = _class_row(label, *(int(count[i]) for count in counts))
+        hits, answered, support, seen = (int(count[i]) for count in counts)
+        row = _class_row(label, hits, answered, support)
         scores, actual = (
-            torch.from_numpy(answers.scores[:, i].copy()),
-            torch.from_numpy(truth[:, i]),
+            torch.from_numpy(answers.scores[known[:, i], i].copy()),
+            torch.from_numpy(truth[known[:, i], i]),
         )
-        has_both = 0 < row["support"] < len(answers)
+        has_both = 0 < support < seen
         row["auroc"] = float(classification.binary_auroc(scores, actual)) if has_both else None
         row["average_precision"] = (
-            float(classification.binary_average_precision(scores, actual))
-            if row["support"]
-            else None
+            float(classification.binary_average_precision(scores, actual)) if support else None
         )
+        if not isinstance(thresholds, float | int):
+            row["threshold"] = float(limits[i])
+        if not known.all():
+            row["known"] = seen
         rows.append(row)
-    hits, predicted, actual_count = (int(count.sum()) for count in counts)
+    hits, predicted, actual_count = (int(count.sum()) for count in counts[:3])
     micro = _class_row("all", hits, predicted, actual_count)
     figures: dict[str, Share] = {
-        "loss": float(answers.losses.mean(dtype=np.float64)),
+        "loss": mean_loss(answers),
         "exact_match": float((truth == decided).all(1).mean()),
         # Without a true or answered label it is 0, as in training (accuracy.py).
         "micro_f1": micro["f1"] or 0.0,
         "macro_f1": macro(rows, "f1"),
         "macro_auroc": macro(rows, "auroc"),
         "mean_average_precision": macro(rows, "average_precision"),
-        "threshold": threshold,
     }
+    if isinstance(thresholds, float | int):
+        figures["threshold"] = float(thresholds)
     return figures, rows
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from densepath.data.augment import Augment
-from densepath.data.dataset import Dataset
+from densepath.data.dataset import Dataset, gather_targets
 from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.mixing import Mixing
 from densepath.errors import LabelMismatchError, RecipeError
@@ -20,7 +21,7 @@ from densepath.images.preprocess import Preprocess
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
 from densepath.training.images import RunImages, follow_images, open_images, remember
-from densepath.training.loss import Loss
+from densepath.training.monitor import check_monitor
 from densepath.training.network import build_network, open_weights
 from densepath.training.optimizer import build_optimizer, freeze
 from densepath.training.parts import Training
@@ -33,6 +34,7 @@ from densepath.training.signals import StopRequest
 from densepath.training.state import Position, StateParts
 from densepath.training.steps.choose import choose_step
 from densepath.training.sync_bn import synchronise
+from densepath.training.weighting import build_loss, describe_weights
 from densepath.weights.checkpoint import Checkpoint
 
 T = TypeVar("T")
@@ -87,12 +89,16 @@ def assemble(
         synchronise(network, device)
     ema = Ema(network, recipe.ema.decay) if recipe.ema.decay else None
     with ranks.together(device):
+        loss = build_loss(recipe.loss, data, device)
+        check_monitor(recipe, multi_label=data.multi_label)
         position = Position(num_images=[len(data), len(images.judged)])
         if goes_on:
             parts = StateParts(network, optimizer, ema, step.state)
             position = run_folder.load_state(position.num_images, parts)
         if ranks.leads:
             _begin(run_folder, position, progress, resume=resume)
+            for line in describe_weights(recipe.loss, loss, data.class_names):
+                progress.say(line)
     train_loader, eval_loader = _build_loaders(recipe, place, images, preprocess, least_images)
     return Training(
         recipe=recipe,
@@ -104,7 +110,8 @@ def assemble(
         frozen=frozen,
         optimizer=optimizer,
         ema=ema,
-        loss=Loss(multi_label=data.multi_label, label_smoothing=recipe.loss.label_smoothing),
+        loss=loss,
+        masked=data.multi_label and not np.isfinite(gather_targets(data)).all(),
         mixing=_build_mixing(recipe, data),
         train_loader=train_loader,
         eval_loader=eval_loader,
@@ -173,6 +180,7 @@ def _build_loaders(
         seed=recipe.seed,
         least_images=least_images,
         least_share=1 if is_synced(recipe, ranks) else least_images,
+        sampler=recipe.data.sampler,
         **sharing,
     )
     return train_loader, EvalLoader(images.judged, preprocess, **sharing)

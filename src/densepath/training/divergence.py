@@ -23,7 +23,7 @@ def check_loss(training: Training, sums: EpochSums) -> None:
         DivergedError: NaN, infinite, or over the last steps 10 times that of a network that
             knows nothing.
     """
-    if not sums.images:
+    if not sums.labels:
         return
     position, loss = training.position, sums.mean_loss
     known = position.recent_loss

@@ -29,12 +29,14 @@ class EpochSums:
             right decisions.
         images: the number that was trained on.
         skipped: those that could not be read, or were too few for a step.
+        labels: the images' worth of labels that are known: their number where all are.
     """
 
     loss: float = 0.0
     right: float = 0.0
     images: float = 0.0
     skipped: float = 0.0
+    labels: float = 0.0
 
     def __add__(self, more: EpochSums) -> EpochSums:
         """The sums over the images of both."""
@@ -43,13 +45,13 @@ class EpochSums:
 
     @property
     def mean_loss(self) -> float:
-        """The loss of an image; NaN without images."""
-        return self.loss / self.images if self.images else math.nan
+        """The loss of an image; NaN without labels."""
+        return self.loss / self.labels if self.labels else math.nan
 
     @property
     def accuracy(self) -> float:
-        """The share of right answers; NaN without images."""
-        return self.right / self.images if self.images else math.nan
+        """The share of right answers; NaN without labels."""
+        return self.right / self.labels if self.labels else math.nan
 
 
 class RunningSums:
@@ -60,13 +62,19 @@ class RunningSums:
 
     def __init__(self, device: torch.device) -> None:
         self._sums = torch.zeros(len(fields(EpochSums)), dtype=torch.float64, device=device)
-        self._loss, self._right, self._images, self._skipped = self._sums.unbind()
+        self._loss, self._right, self._images, self._skipped, self._labels = self._sums.unbind()
 
-    def add(self, loss: Tensor, right: Tensor, images: int) -> None:
-        """Add those of a pass: loss and right answers summed over so many images."""
+    def add(
+        self, loss: Tensor, right: Tensor, images: int, labels: float | Tensor | None = None
+    ) -> None:
+        """Add those of a pass: loss and right answers summed over so many images.
+
+        `labels` is how many images' worth of labels are known; None: all of them.
+        """
         self._loss += loss
         self._right += right
         self._images += images
+        self._labels += images if labels is None else labels
 
     def add_skipped(self, images: int) -> None:
         """Add images that are not trained on."""
@@ -98,6 +106,7 @@ class EpochRow:
         count, skipped: the evaluation images that were counted and that could not be read.
         seconds: since the start of the training, over all starts.
         float_top1: `top1` of the same weights in float32, where epochs are judged otherwise.
+        macro_auroc, mean_average_precision: of a multi-label set, as in an evaluation's report.
     """
 
     epoch: int
@@ -112,6 +121,8 @@ class EpochRow:
     skipped: int
     seconds: float
     float_top1: float | None = None
+    macro_auroc: float | None = None
+    mean_average_precision: float | None = None
 
     @property
     def multi_label(self) -> bool:
@@ -124,10 +135,15 @@ class EpochRow:
         return self.train_skipped + self.skipped
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values by column; `float_top1` only where there is one."""
+        """Plain values by column; the last three only where the epoch has them.
+
+        `macro_auroc` may be undefined in one epoch (None), and stays where there is the other.
+        """
         values = asdict(self)
         if self.float_top1 is None:
             del values["float_top1"]
+        if self.macro_auroc is None and self.mean_average_precision is None:
+            del values["macro_auroc"], values["mean_average_precision"]
         return values
 
 
@@ -135,7 +151,8 @@ def to_csv(rows: Sequence[EpochRow]) -> str:
     """Rows as CSV with a heading; six significant digits; what does not exist stays empty."""
     text = io.StringIO()
     values = [row.to_dict() for row in rows]
-    writer = csv.DictWriter(text, list(values[0]), lineterminator="\n")
+    columns = dict.fromkeys(name for row in values for name in row)
+    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
     writer.writeheader()
     for row in values:
         writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})

@@ -7,14 +7,18 @@ ends it between two batches.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from densepath.data.batch import Batch
+from densepath.data.dataset import gather_targets
 from densepath.errors import DatasetError, DensepathError
 from densepath.metrics.accuracy import Summary, count_batches, summarise
+from densepath.metrics.ranking import macro_figures
 from densepath.training.agreed import agreed_batches
 from densepath.training.parts import Training
 from densepath.training.state import StartScores
@@ -92,7 +96,10 @@ def _evaluate(training: Training, model: nn.Module) -> Summary | None:
     training.progress.start_evaluation(len(training.eval_loader))
     batches = _DeferringBatches(training)
     with ranks.together(device) as exchange:
-        sums = count_batches(model, batches, device, memory_format=training.memory_format)
+        scores = _Scores(training) if training.loss.multi_label else None
+        see = None if scores is None else scores.see
+        layout = training.memory_format
+        sums = count_batches(model, batches, device, memory_format=layout, see=see)
         if batches.error is not None:
             raise batches.error
         exchange.value = batches.stopped
@@ -101,7 +108,31 @@ def _evaluate(training: Training, model: nn.Module) -> Summary | None:
         return None
     sums = ranks.sum(sums)
     with ranks.together(device):
-        return summarise(sums)
+        summary = summarise(sums)
+    return summary if scores is None else scores.complete(summary)
+
+
+class _Scores:
+    """The scores of all processes' evaluation images, for the figures that rank them."""
+
+    def __init__(self, training: Training) -> None:
+        self.training, dataset = training, training.folder.images.judged
+        self.targets = gather_targets(dataset)
+        shape = (len(dataset), self.targets.shape[1] + 1)
+        self.table = torch.zeros(shape, dtype=torch.float64, device=training.device)
+
+    def see(self, logits: Tensor, batch: Batch) -> None:
+        """Keep the scores of a batch, and that its images were answered."""
+        rows = batch.indices.to(self.table.device)
+        self.table[rows, :-1] = logits.sigmoid().to(self.table)
+        self.table[rows, -1] = 1.0
+
+    def complete(self, summary: Summary) -> Summary:
+        """The summary with the mean AUROC and average precision over all processes' images."""
+        table = self.training.ranks.sum(self.table).cpu().numpy()
+        known = np.isfinite(self.targets) & (table[:, -1:] > 0)
+        area, average = macro_figures(table[:, :-1], self.targets == 1, known)
+        return replace(summary, macro_auroc=area, mean_average_precision=average)
 
 
 class _DeferringBatches:

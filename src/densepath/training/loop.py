@@ -13,6 +13,7 @@ from densepath.training.agreed import agreed_batches, check_readable, name_unrea
 from densepath.training.divergence import check_loss, check_weights
 from densepath.training.epochs import EpochRow
 from densepath.training.judging import Judgement, calibrate, judge
+from densepath.training.monitor import is_better
 from densepath.training.optimizer import train_mode
 from densepath.training.parts import Training
 from densepath.training.step import take_step
@@ -140,7 +141,7 @@ def _finish_epoch(training: Training, judgement: Judgement) -> None:
     training.count_time()
     position, row = training.position, _row(training, judgement)
     check_weights(training, training.kept)
-    better = position.best is None or row.top1 > position.best
+    better = is_better(training.recipe, row, position)
     position.end_epoch(row, is_best=better)
     with training.ranks.together(training.device):
         if training.ranks.leads:
@@ -167,4 +168,6 @@ def _row(training: Training, judgement: Judgement) -> EpochRow:
         skipped=summary.skipped,
         seconds=position.seconds,
         float_top1=None if as_float is None else as_float.top1,
+        macro_auroc=summary.macro_auroc,
+        mean_average_precision=summary.mean_average_precision,
     )

@@ -15,6 +15,7 @@ from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
 from densepath.training.epochs import RunningSums
 from densepath.training.loss import Loss
+from densepath.training.monitor import is_exhausted
 from densepath.training.progress import Progress
 from densepath.training.recipe import Recipe
 from densepath.training.run_folder import RunFolder
@@ -33,7 +34,8 @@ class Training:
     computes the steps: the step's module, compiled or wrapped for many processes where the recipe
     asks for it. `sums` are those of this process since the last exchange, and `unread` the images
     that it could not read in this epoch, `PATH: REASON` each; `named` are those of all processes
-    that the log has. `least_images` is what BatchNorm needs at a time.
+    that the log has. `least_images` is what BatchNorm needs at a time. `masked`: some labels of the
+    training images are not known.
     """
 
     recipe: Recipe
@@ -54,6 +56,7 @@ class Training:
     progress: Progress
     stop: StopRequest
     position: Position
+    masked: bool = False
     sums: RunningSums = field(init=False)
     unread: list[str] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
@@ -91,8 +94,14 @@ class Training:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all epochs are done."""
-        return self.position.epoch >= self.recipe.epochs
+        """Whether all epochs are done, or the training ended early."""
+        return self.position.epoch >= self.recipe.epochs or self.ended_early
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether epochs were left because no better one came."""
+        left = self.position.epoch < self.recipe.epochs
+        return left and is_exhausted(self.recipe, self.position)
 
     @property
     def share_done(self) -> float:

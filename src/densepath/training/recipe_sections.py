@@ -14,8 +14,12 @@ from densepath.choices import (
     CropRounding,
     FloatPrecision,
     Interpolation,
+    LossKind,
+    Monitor,
     OnError,
+    Sampler,
     SideRounding,
+    Uncertain,
 )
 from densepath.data.options import DataOptions
 
@@ -95,10 +99,20 @@ class DataSection(Section):
     """Its column of splits."""
     group_column: str | None = None
     """Its column of patients, scenes or other groups: none is on both sides of a held-out part."""
+    group_pattern: str | None = None
+    """A regular expression for groups without a column: images in whose paths (below `source`) it
+    finds the same text, in its first group if it has one, are never on both sides. Of `p7/a.png`
+    and `p7/b.png` `^([^/]+)/` finds `p7`."""
     class_columns: tuple[str, ...] | None = None
-    """Its columns of 0 and 1, one a class."""
+    """Its columns of 0 and 1, one a class; blank, NaN and -1 are labels that are not known."""
+    uncertain: Uncertain = "mask"
+    """What a label of -1 is: `mask`: not known, as a blank one; `zeros`: a no; `ones`: a yes
+    (CheXpert, arXiv:1901.07031)."""
     multi_label: bool | None = None
     """Whether an image can have several classes; None: as the source shows."""
+    sampler: Sampler = "shuffle"
+    """`shuffle`: each image once an epoch; `balanced`: as many images, drawn so that all classes
+    come alike often, those of a rare one several times with other augmentations."""
     batch_size: Count = 64
     """Images of one optimiser step, over all processes and accumulated parts together."""
     evaluate_on: Literal["validation", "test"] = "validation"
@@ -226,6 +240,16 @@ class ScheduleSection(Section):
 class LossSection(Section):
     """Cross-entropy of one class, or binary cross-entropy of each class of a multi-label set."""
 
+    kind: LossKind = "cross_entropy"
+    """`focal`: easy answers weigh less (arXiv:1708.02002)."""
+    focal_gamma: NotNegative = 2.0
+    """γ of the focal loss; with 0 it is the cross-entropy."""
+    class_weights: Literal["balanced"] | tuple[Positive, ...] | None = None
+    """A factor for each class's terms, in the order of the classes; `balanced`: the inverse of its
+    training images, so that the mean over classes is that of equal ones."""
+    pos_weight: Literal["balanced"] | tuple[Positive, ...] | None = None
+    """Of a multi-label set a factor for each class's yes; `balanced`: its noes over its yeses."""
+
     label_smoothing: Rate = 0.0
     """ε: this much of the target goes to all classes alike (arXiv:1512.00567)."""
 
@@ -280,7 +304,15 @@ class QuantizationSection(Section):
 
 
 class CheckpointSection(Section):
-    """When the state for an exact resume is written, beside the end of every epoch."""
+    """Which epoch is the best, when to end early, and when the state for an exact resume is
+    written beside the end of every epoch.
+    """
+
+    monitor: Monitor | None = None
+    """The figure of `metrics.csv` that chooses the best epoch: of losses the lowest, of others the
+    highest. None: `top1`, which of a multi-label set is micro-F1."""
+    patience: Count | None = None
+    """End after so many epochs in a row that were no better; None: train all epochs."""
 
     every_steps: Count | None = None
     """After so many steps of an epoch; None: never."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from densepath.files import write_text
 from densepath.training.epochs import EpochRow
 from densepath.training.images import Memory, RunImages, kept_test
+from densepath.training.monitor import describe_end, is_exhausted, monitored
 from densepath.training.recipe import Recipe
 from densepath.training.state import Position
 from densepath.wording import counted, first_of, in_markdown, percent
@@ -43,8 +44,11 @@ def _text(
     assert position.best is not None
     planned, done = counted(recipe.epochs, "epoch"), f"{counted(last.epoch, 'epoch')} done"
     state = "finished" if last.epoch == recipe.epochs else done
+    if last.epoch < recipe.epochs and is_exhausted(recipe, position):
+        state = describe_end(recipe, position)
     score = "micro-F1" if last.multi_label else "top-1"
     shown = first_of(list(map(in_markdown, labels)), LABELS_SHOWN)
+    seen = {} if memory is None else memory.seen
     start = f"the weights {recipe.model.weights}" if recipe.model.weights else "new weights"
     average = "; the kept weights are the moving average" if recipe.ema.decay else ""
     return f"""# {recipe.model.name} on {in_markdown(Path(recipe.data.source).name)}
@@ -58,7 +62,7 @@ Time so far: {_duration(position.seconds)}.
 | best | {position.best_epoch} | {percent(position.best, 2)} | {position.best_row.loss:.4f} |
 | last | {last.epoch} | {percent(last.top1, 2)} | {last.loss:.4f} |
 
-{_judged(images, last, {} if memory is None else memory.seen)}{_left_out(images, last)}
+{_chosen(recipe)}{_judged(images, last, seen)}{_left_out(images, last)}
 
 ![Learning curves](curves.png)
 
@@ -86,6 +90,13 @@ the augmentation and while the weights moved; `loss`, `top1` and `top5` are thos
 evaluation. `images.npz` has the name, label and fingerprint of every image that was trained or
 judged on, `environment.json` versions and hardware, `recipe.yaml` every setting.
 """
+
+
+def _chosen(recipe: Recipe) -> str:
+    """By which figure the best epoch was chosen, where it is not the usual one."""
+    if recipe.checkpoint.monitor is None:
+        return ""
+    return f"The best epoch is that of the best `{monitored(recipe)}` (`checkpoint.monitor`).\n"
 
 
 def _judged(images: RunImages, last: EpochRow, seen: Mapping[str, int]) -> str:

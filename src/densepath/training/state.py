@@ -114,11 +114,18 @@ class Position:
             KeyError, TypeError: they are those of no position.
         """
         typed = {
-            "sums": EpochSums(*values["sums"]),
+            "sums": _sums_of(values["sums"]),
             "rows": [EpochRow(**row) for row in values["rows"]],
             "start": StartScores(**values["start"]) if values["start"] else None,
         }
         return cls(**{**values, **typed})
+
+
+def _sums_of(values: list[float]) -> EpochSums:
+    """The sums of a state; where labels were not counted by themselves, all were known."""
+    if len(values) == len(dataclasses.fields(EpochSums)) - 1:
+        values = [*values, EpochSums(*values).images]
+    return EpochSums(*values)
 
 
 def write_state(path: Path, position: Position, parts: StateParts) -> None:

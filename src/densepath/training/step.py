@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from densepath.data.batch import Batch
+from densepath.training.loss import count_known
 from densepath.training.optimizer import clip_gradients, set_learning_rate, train_mode
 from densepath.training.parts import Training
 from densepath.training.shares import StepShare
@@ -21,9 +22,10 @@ def take_step(training: Training, batch: Batch, share: StepShare) -> None:
     """Move the weights once, against the mean gradient of all processes' images.
 
     Each process adds up the loss of its own images, so that processes with fewer readable
-    images weigh less. DistributedDataParallel averages gradients over processes; the factor
-    `world_size` makes that average the sum. A process without images takes part in every
-    exchange, with a gradient of zero.
+    images weigh less; of labels that are not all known the mean is over those that some process
+    knows, whichever part or process has them. DistributedDataParallel averages gradients over
+    processes; the factor `world_size` makes that average the sum. A process without images takes
+    part in every exchange, with a gradient of zero.
     """
     recipe, position, ranks = training.recipe, training.position, training.ranks
     torch.manual_seed(_draw_seed(recipe.seed, position.epoch, position.step, ranks.rank))
@@ -35,6 +37,7 @@ def take_step(training: Training, batch: Batch, share: StepShare) -> None:
         images, targets, seed=recipe.seed, epoch=position.epoch, step=position.step
     )
     images = images.contiguous(memory_format=training.memory_format)
+    total = _count_labels(training, targets, share)
     parts = list(zip(share.split(images), share.split(targets), strict=True))
     for part, (x, y) in enumerate(parts, start=1):
         exchange = part == len(parts)
@@ -45,14 +48,27 @@ def take_step(training: Training, batch: Batch, share: StepShare) -> None:
                 logits = training.stepped(x)
                 aims = training.step.targets(x, y)
             loss = training.loss(logits.float(), aims)
-            (loss * (ranks.world_size / share.num_images)).backward()
+            (loss * (ranks.world_size / total)).backward()
         right = training.loss.count_right(logits.detach(), y)
-        training.sums.add(loss.detach(), right, len(x))
+        known = count_known(y) if training.masked else len(x)
+        training.sums.add(loss.detach(), right, len(x), known)
     clip_gradients(training.network, recipe.optimizer.clip_norm)
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
     if training.ema is not None:
         training.ema.update(training.network)
+
+
+def _count_labels(training: Training, targets: Tensor, share: StepShare) -> float:
+    """What the sum of all processes' losses is divided by: images, or images' worth of labels.
+
+    A step in which no label is known moves nothing by its labels.
+    """
+    if not training.masked:
+        return share.num_images
+    used = torch.cat(share.split(targets))
+    known = training.ranks.sum(count_known(used).to(training.device)).item()
+    return known or 1.0
 
 
 def _draw_seed(*place: int) -> int:

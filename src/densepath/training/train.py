@@ -23,6 +23,7 @@ from densepath.training.distributed import (
 )
 from densepath.training.environment import count_cores
 from densepath.training.loop import run
+from densepath.training.monitor import describe_end
 from densepath.training.parts import Training
 from densepath.training.planning import gather_fields, plan
 from densepath.training.progress import Progress, make_progress
@@ -41,6 +42,7 @@ class RunResult:
         already_finished: whether they were done before this start.
         stopped_by: the signal that stopped it, else None.
         state_written: whether there is a state to go on from.
+        ended_early: whether epochs were left because no better one came (`checkpoint.patience`).
         epochs: the epochs that are done.
         planned_epochs: all epochs of the recipe.
         score: what `best_top1` and `top1` are: `top-1`, the share of right answers, or of a
@@ -58,6 +60,7 @@ class RunResult:
     already_finished: bool
     stopped_by: str | None
     state_written: bool
+    ended_early: bool
     epochs: int
     planned_epochs: int
     score: str
@@ -212,8 +215,11 @@ def _conclude(training: Training, *, already_finished: bool) -> RunResult:
     finished = training.is_finished
     stopped_by = None if finished else training.stop.signal
     if training.ranks.leads and not already_finished:
-        training.folder.log("finished" if finished else f"stopped by {stopped_by}")
-        if not finished:
+        ended = describe_end(training.recipe, position) if training.ended_early else "finished"
+        training.folder.log(ended if finished else f"stopped by {stopped_by}")
+        if training.ended_early:
+            training.progress.say(ended)
+        if not finished or training.ended_early:
             training.folder.draw(position)
     return RunResult(
         folder=training.folder.path,
@@ -221,6 +227,7 @@ def _conclude(training: Training, *, already_finished: bool) -> RunResult:
         already_finished=already_finished,
         stopped_by=stopped_by,
         state_written=training.folder.state_path.is_file(),
+        ended_early=training.ended_early,
         epochs=position.epoch,
         planned_epochs=training.recipe.epochs,
         score="micro-F1" if training.loss.multi_label else "top-1",

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import subprocess
 import sys
+import time
 
 import numpy as np
 from safetensors import SafetensorError
@@ -22,7 +24,7 @@ from densepath.weights.hdf5 import Hdf5, read_hdf5
 MEMORY_BYTES, COPIES = 1 << 30, 4
 # Of the whole process, however busy the machine is; and of its own computing, which is no more
 # than reading: some damaged files send the library round in circles.
-SECONDS, CPU_SECONDS, BYTES_A_SECOND = 60, 5, 10 << 20
+SECONDS, CPU_SECONDS, BYTES_A_SECOND = 60, 3, 10 << 20
 _FOUND, _REFUSED = b"F", b"R"
 _KINDS: dict[str, type[WeightsError]] = {
     kind.__name__: kind for kind in (WeightsError, UnsafeFileError)
@@ -98,7 +100,8 @@ def _limit(size_bytes: int) -> None:
     with contextlib.suppress(ImportError, OSError, ValueError):  # not on every system
         import resource
 
-        seconds = int(CPU_SECONDS + size_bytes / BYTES_A_SECOND)
+        own = CPU_SECONDS + size_bytes / BYTES_A_SECOND
+        seconds = math.ceil(time.process_time() + own)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         with open("/proc/self/statm") as file:  # noqa: PTH123

@@ -128,7 +128,7 @@ TORCHVISION_INPUT = _pillow(0.875, "bilinear")
 PADDLE_INPUT = _opencv("round")
 MINDCV_INPUT = _opencv("truncate")
 # GluonCV 0.10 `scripts/classification/imagenet/verify_pretrained.py`: Resize(256) keeping the
-# ratio and CenterCrop(224), both of MXNet 1.9 `image.py`, which calls OpenCV.
+# ratio and CenterCrop(224), both MXNet's, which resizes by OpenCV's bilinear.
 GLUON_INPUT = _opencv("truncate")
 # Keras 3.15: `preprocess_input` in the mode "torch" after the resize of
 # `image_dataset_from_directory`, straight to the size, bilinear and not antialiased.

@@ -81,7 +81,7 @@ def test_a_multi_label_model_brings_its_thresholds_and_its_list_of_labels(tmp_pa
     said = []
     checkpoint = import_weights(MULTI, say=said.append)
     assert (checkpoint.multi_label, checkpoint.labels) == (True, list("01234"))
-    assert checkpoint.provenance["thresholds"] == [0.4] * 5
+    assert checkpoint.thresholds == (0.4,) * 5
     assert said == [f"{MULTI}: inference.yml: its list of labels, labels.txt, is not beside it."]
     way = checkpoint.preprocess
     assert (way.resize_short, way.interpolation, way.std) == (None, "bicubic", (0.25,) * 3)
@@ -133,6 +133,16 @@ def test_a_damaged_inference_yml_is_refused(folder, text):
         quietly(folder)
 
 
+def test_aliases_that_unfold_without_end_are_refused(folder):
+    bomb = "a0: &a0 [x, x]\n" + "".join(
+        f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 64)
+    )
+    for text in (f"{bomb}PostProcess: {{Topk: {{label_list: *a63}}}}", "PreProcess: &a [*a]"):
+        (folder / "inference.yml").write_text(text)
+        with pytest.raises(WeightsError, match="its aliases unfold to more than"):
+            quietly(folder)
+
+
 def test_impossible_values_of_inference_yml_are_refused(folder):
     text = (folder / "inference.yml").read_text()
     for old, new in (("scale: 0.00392157", "scale: 1/0"), ("size: 64", "size: -3")):
@@ -175,6 +185,14 @@ def test_an_operator_that_no_network_here_has_is_named(folder):
         next(one for one in operators if one["#"] == "1.relu")["#"] = "1.gelu"
 
     with pytest.raises(KeyMismatchError, match="gelu"):
+        quietly(changed_json(folder, change))
+
+
+def test_a_program_that_was_optimised_for_one_processor_is_refused(folder):
+    def change(operators):
+        next(one for one in operators if one["#"] == "1.relu")["#"] = "onednn_op.relu"
+
+    with pytest.raises(WeightsError, match=r"one kind of processor \(onednn_op\.relu\); name the"):
         quietly(changed_json(folder, change))
 
 

@@ -124,7 +124,10 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def targets(self, images: Tensor, labels: Tensor) -> Tensor:
-        """`share` of the network's scores and the rest of the labels, float32 [N, classes]."""
+        """`share` of the network's scores and the rest of the labels, float32 [N, classes].
+
+        A label that is not known stays so: its class has no part in the loss.
+        """
         logits = self.network(images).float()
         scores = logits.sigmoid() if self.multi_label else logits.softmax(1)
         if not labels.is_floating_point():

@@ -17,7 +17,7 @@ import yaml
 from densepath.errors import UsageError, WeightsError
 from densepath.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess
 
-MOST_BYTES = 16 << 20
+MOST_BYTES, MOST_VALUES = 16 << 20, 1_000_000
 _IMAGENET_LIST = "imagenet1k_label_list.txt"
 _MULTI_LABEL = "MultiLabelThreshOutput"
 # What decides nothing: how arrays are laid out, and where answers are written.
@@ -26,7 +26,7 @@ _SILENT_ANSWERS = ("main_indicator", "SavePreLabel")
 
 
 @dataclass
-class Config:
+class InferenceConfig:
     """What an `inference.yml` says, as far as it has a counterpart here.
 
     Attributes:
@@ -46,7 +46,7 @@ class Config:
     notes: list[str] = field(default_factory=list)
 
 
-def read_config(path: Path, size: tuple[int, int] | None) -> Config:
+def read_config(path: Path, size: tuple[int, int] | None) -> InferenceConfig:
     """What the file says.
 
     Args:
@@ -58,9 +58,10 @@ def read_config(path: Path, size: tuple[int, int] | None) -> Config:
     """
     if path.stat().st_size > MOST_BYTES:
         raise WeightsError(f"{path} has more than {MOST_BYTES:,} bytes; it is no such description.")
-    config = Config()
+    config = InferenceConfig()
     try:
         document = yaml.safe_load(path.read_bytes())
+        _check_unfolded(document)
         way = _section(document, "PreProcess").get("transform_ops") or []
         answers = _section(document, "PostProcess")
         if way:
@@ -86,6 +87,24 @@ def read_config(path: Path, size: tuple[int, int] | None) -> Config:
     return config
 
 
+def _check_unfolded(document: Any) -> None:
+    """Raise unless the document is small, written out without aliases.
+
+    Raises:
+        ValueError: a few lines of aliases unfold to more than any memory, or to a circle.
+    """
+    waiting, count = [document], 0
+    while waiting:
+        one = waiting.pop()
+        count += 1
+        if count > MOST_VALUES:
+            raise ValueError(f"its aliases unfold to more than {MOST_VALUES:,} values")
+        if isinstance(one, dict):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | set):
+            waiting += one
+
+
 def _section(document: Any, name: str) -> Mapping[str, Any]:
     """A section of the file; empty where it has none."""
     if not isinstance(document, dict):
@@ -107,7 +126,9 @@ def _one(entry: Any) -> tuple[str, Mapping[str, Any]]:
 
 
 def _read_way(
-    operators: list[tuple[str, Mapping[str, Any]]], size: tuple[int, int] | None, config: Config
+    operators: list[tuple[str, Mapping[str, Any]]],
+    size: tuple[int, int] | None,
+    config: InferenceConfig,
 ) -> None:
     """Note the preprocessing that these operators make."""
     way = Preprocess(
@@ -156,7 +177,7 @@ def _width_height(value: Any) -> tuple[int, int]:
     return height, width
 
 
-def _interpolation(options: Mapping[str, Any], config: Config) -> Interpolation:
+def _interpolation(options: Mapping[str, Any], config: InferenceConfig) -> Interpolation:
     """The interpolation, or the nearest that there is here, which is said."""
     backend = str(options.get("backend") or "cv2").lower()
     name = str(options.get("interpolation") or "bilinear").lower()
@@ -193,7 +214,7 @@ def _fraction(value: Any) -> float:
     return found
 
 
-def _read_answer(name: str, options: Any, path: Path, config: Config) -> None:
+def _read_answer(name: str, options: Any, path: Path, config: InferenceConfig) -> None:
     """Note what a way to answer says of labels and thresholds."""
     if name in _SILENT_ANSWERS:
         return
@@ -211,7 +232,9 @@ def _read_answer(name: str, options: Any, path: Path, config: Config) -> None:
         config.notes.append(f"its {name}{what} has no counterpart here and is left out")
 
 
-def _labels(options: Mapping[str, Any], path: Path, config: Config) -> dict[int, str] | None:
+def _labels(
+    options: Mapping[str, Any], path: Path, config: InferenceConfig
+) -> dict[int, str] | None:
     """The class names of a way to answer, in it or in a file that it names."""
     held = options.get("label_list")
     if isinstance(held, dict):

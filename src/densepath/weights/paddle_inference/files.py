@@ -20,7 +20,7 @@ _CONFIGS = ("inference.yml", "inference.yaml")
 
 
 @dataclass(frozen=True)
-class Parts:
+class ModelFiles:
     """The files of one inference model.
 
     Attributes:
@@ -50,7 +50,7 @@ def is_part(path: Path, start: bytes) -> bool:
     return is_pir(start) or is_pdmodel(start) or is_pdiparams(start)
 
 
-def find_parts(path: Path, tensors: Path | None) -> Parts:
+def find_parts(path: Path, tensors: Path | None) -> ModelFiles:
     """All files of the model that `path`, one of its files or its folder, is of.
 
     Args:
@@ -68,13 +68,13 @@ def find_parts(path: Path, tensors: Path | None) -> Parts:
     return _whole(program, tensors or _tensors_of(program))
 
 
-def _whole(program: Path, tensors: Path) -> Parts:
+def _whole(program: Path, tensors: Path) -> ModelFiles:
     """The parts, once both files are there."""
     for path in (program, tensors):
         if not path.is_file():
             raise WeightsError(missing(path))
     configs = (program.parent / name for name in _CONFIGS)
-    return Parts(program, tensors, next((one for one in configs if one.is_file()), None))
+    return ModelFiles(program, tensors, next((one for one in configs if one.is_file()), None))
 
 
 def _programs_in(folder: Path) -> list[Path]:

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from densepath.errors import WeightsError
-from densepath.weights.paddle_inference.maker import Maker, Tensors
-from densepath.weights.paddle_inference.program import Program
+from densepath.weights.paddle_inference.maker import NodeMaker, Tensors
+from densepath.weights.paddle_inference.program import PaddleProgram
 from densepath.weights.paddle_inference.rules import DROPOUT, nodes_of
 from densepath.weights.structure.graph import Graph, Node
 
 
-def graph_of(program: Program, tensors: Tensors) -> Graph:
+def graph_of(program: PaddleProgram, tensors: Tensors) -> Graph:
     """The nodes of a program.
 
     Raises:
@@ -25,7 +25,7 @@ def graph_of(program: Program, tensors: Tensors) -> Graph:
             f"it has {len(program.feeds)} inputs and {len(program.fetches)} results; a network "
             "here has one of each"
         )
-    maker = Maker(program, tensors)
+    maker = NodeMaker(program, tensors)
     try:
         nodes = [node for operator in program.operators for node in nodes_of(maker, operator)]
     except (TypeError, ValueError, IndexError, OverflowError) as error:
@@ -53,7 +53,7 @@ def _without_dropout(nodes: list[Node]) -> list[Node]:
     return [replace(node, kind="scale") if node.kind == DROPOUT else node for node in nodes]
 
 
-def _size_of(program: Program) -> tuple[int, int] | None:
+def _size_of(program: PaddleProgram) -> tuple[int, int] | None:
     """Height and width of the images, where the program fixes them."""
     shape = program.shapes.get(program.feeds[0], ())
     return (shape[2], shape[3]) if len(shape) == 4 and min(shape[2:]) > 0 else None

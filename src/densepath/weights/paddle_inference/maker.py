@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from densepath.errors import WeightsError
-from densepath.weights.paddle_inference.program import Operator, Program
+from densepath.weights.paddle_inference.program import PaddleOperator, PaddleProgram
 from densepath.weights.structure.graph import Node
 
 Tensors = Mapping[str, np.ndarray]
 
 
-class Maker:
+class NodeMaker:
     """Nodes of operators, one after the other: a name may be written more than once."""
 
-    def __init__(self, program: Program, tensors: Tensors) -> None:
+    def __init__(self, program: PaddleProgram, tensors: Tensors) -> None:
         self.program, self.tensors = program, tensors
         self.used: set[str] = set()
         self._versions: dict[str, int] = {}
@@ -40,7 +40,7 @@ class Maker:
         self.used.add(name)
         return self.tensors[name]
 
-    def needed(self, operator: Operator, parameter: str) -> np.ndarray:
+    def needed(self, operator: PaddleOperator, parameter: str) -> np.ndarray:
         """The tensor that an operator must have.
 
         Raises:

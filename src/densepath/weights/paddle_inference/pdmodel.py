@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from densepath.errors import WeightsError
-from densepath.weights.paddle_inference.program import Operator, Program
+from densepath.weights.paddle_inference.program import PaddleOperator, PaddleProgram
 from densepath.weights.protobuf_wire import (
     Value,
     as_bytes,
@@ -45,7 +45,7 @@ def is_pdmodel(start: bytes) -> bool:
     return body.startswith(b"\x08\0\x10")
 
 
-def read_program(content: bytes) -> Program:
+def read_program(content: bytes) -> PaddleProgram:
     """The program of a `.pdmodel` file.
 
     Raises:
@@ -56,7 +56,7 @@ def read_program(content: bytes) -> Program:
         raise WeightsError(f"it has {len(blocks)} blocks; a network here is one, without branches")
     parameters: dict[str, tuple[int, ...]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    operators: list[Operator] = []
+    operators: list[PaddleOperator] = []
     for number, value in fields(blocks[0]):
         if number == 3:
             name, kind, shape, persistable = _variable(as_bytes(value))
@@ -70,7 +70,7 @@ def read_program(content: bytes) -> Program:
     feeds = [one.writes("Out") for one in operators if one.kind == "feed"]
     fetches = [one.reads("X") for one in operators if one.kind == "fetch"]
     inner = [one for one in operators if one.kind not in ("feed", "fetch")]
-    return Program(inner, parameters, shapes, feeds, fetches)
+    return PaddleProgram(inner, parameters, shapes, feeds, fetches)
 
 
 def _variable(message: memoryview) -> tuple[str, int, tuple[int, ...], bool]:
@@ -110,7 +110,7 @@ def tensor_desc(message: memoryview) -> tuple[int, tuple[int, ...]]:
     return data_type, tuple(dims)
 
 
-def _operator(message: memoryview) -> Operator:
+def _operator(message: memoryview) -> PaddleOperator:
     """An `OpDesc`."""
     kind = ""
     inputs: dict[str, list[str]] = {}
@@ -125,7 +125,7 @@ def _operator(message: memoryview) -> Operator:
         elif number == 4:
             name, content = _attribute(as_bytes(value))
             attributes[name] = content
-    return Operator(kind, inputs, outputs, attributes)
+    return PaddleOperator(kind, inputs, outputs, attributes)
 
 
 def _arguments(message: memoryview) -> tuple[str, list[str]]:

@@ -17,8 +17,10 @@ from typing import Any
 
 from densepath.errors import WeightsError
 from densepath.weights.paddle_inference.pdmodel import MOST_OPERATORS
-from densepath.weights.paddle_inference.program import Operator, Program
+from densepath.weights.paddle_inference.program import PaddleOperator, PaddleProgram
 
+_ONEDNN = "onednn_op"
+_ABSENT = "%0"  # an input that an operator may have, and has not
 _MAGIC = b'"pir"'
 
 
@@ -84,7 +86,7 @@ def is_pir(start: bytes) -> bool:
     return start.lstrip()[:1] == b"{" and b'"base_code"' in start and _MAGIC in start
 
 
-def read_program(content: bytes) -> Program:
+def read_program(content: bytes) -> PaddleProgram:
     """The program of a `.json` file.
 
     Raises:
@@ -93,7 +95,15 @@ def read_program(content: bytes) -> Program:
     try:
         operators = _operators_of(json.loads(content))
         return _Reader().read(operators)
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError, AttributeError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        RecursionError,
+        AttributeError,
+        OverflowError,  # the number of a value is Infinity
+    ) as error:
         raise WeightsError(f"its program is damaged ({error!r:.120})") from error
 
 
@@ -131,18 +141,23 @@ class _Reader:
         self.feeds: list[str] = []
         self.fetches: list[str] = []
 
-    def read(self, operators: Sequence[Mapping[str, Any]]) -> Program:
+    def read(self, operators: Sequence[Mapping[str, Any]]) -> PaddleProgram:
         """The program of these operators."""
         for operator in operators:  # a list of results is named before it is taken apart
             if operator["#"] in ("0.split", "builtin.split"):
                 results = [_name(one["%"]) for one in operator["O"]]
                 self.parts[_name(operator["I"][0]["%"])] = results
         kept = [one for operator in operators if (one := self._operator(operator)) is not None]
-        return Program(kept, self.parameters, self.shapes, self.feeds, self.fetches)
+        return PaddleProgram(kept, self.parameters, self.shapes, self.feeds, self.fetches)
 
-    def _operator(self, operator: Mapping[str, Any]) -> Operator | None:
+    def _operator(self, operator: Mapping[str, Any]) -> PaddleOperator | None:
         """An operator of Paddle 2's vocabulary; None where it is kept in another way."""
         dialect, _, word = str(operator["#"]).rpartition(".")
+        if dialect == _ONEDNN:
+            raise WeightsError(
+                f"Paddle Inference has optimised it for one kind of processor ({operator['#']}); "
+                "name the model that export_model.py wrote"
+            )
         outputs = operator["O"] if isinstance(operator["O"], list) else [operator["O"]]
         for result in outputs:
             self._remember(result)
@@ -165,33 +180,35 @@ class _Reader:
             return self._named(word, inputs, results, attributes)
         return None
 
-    def _builtin(self, word: str, inputs: list[str], results: list[str]) -> Operator | None:
+    def _builtin(self, word: str, inputs: list[str], results: list[str]) -> PaddleOperator | None:
         """What PIR itself adds: lists of values, made and taken apart, and results."""
         if word == "combine":
             self.lists[results[0]] = [self._value(one) for one in inputs]
         elif word == "shadow_output":
             self.fetches += [self._value(one) for one in inputs]
         elif word not in ("split", "constant"):
-            return Operator(word, {"X": inputs}, {"Out": results})
+            return PaddleOperator(word, {"X": inputs}, {"Out": results})
         return None
 
     def _named(
         self, word: str, inputs: list[str], results: list[str], attributes: dict[str, Any]
-    ) -> Operator:
+    ) -> PaddleOperator:
         """An operator with named inputs; one that is unknown keeps its word."""
         form = _FORMS.get(word)
         if form is None:
             given = [self._value(one) for one in inputs]
-            return Operator(word, {"X": given}, {"Out": results}, attributes)
+            return PaddleOperator(word, {"X": given}, {"Out": results}, attributes)
         named: dict[str, list[str]] = {}
         values = {form.renamed.get(name, name): value for name, value in attributes.items()}
         for parameter, value in zip(form.inputs, inputs, strict=False):
+            if value == _ABSENT:
+                continue
             if parameter.startswith("@"):
                 values[parameter[1:]] = self.constants.get(value)
             else:
                 named[parameter] = self.lists.get(value) or [self._value(value)]
         outputs = self.parts.get(results[0], results[:1])
-        return Operator(form.kind, named, {form.output: outputs}, values)
+        return PaddleOperator(form.kind, named, {form.output: outputs}, values)
 
     def _value(self, value: str) -> str:
         """The name of a value, of a parameter its own."""

@@ -13,7 +13,7 @@ from densepath.errors import WeightsError
 
 
 @dataclass(frozen=True)
-class Operator:
+class PaddleOperator:
     """One operator.
 
     Attributes:
@@ -52,7 +52,7 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Program:
+class PaddleProgram:
     """A network without its numbers.
 
     Attributes:
@@ -63,7 +63,7 @@ class Program:
         fetches: the names of the results.
     """
 
-    operators: Sequence[Operator]
+    operators: Sequence[PaddleOperator]
     parameters: Mapping[str, tuple[int, ...]]
     shapes: Mapping[str, tuple[int, ...]]
     feeds: Sequence[str]

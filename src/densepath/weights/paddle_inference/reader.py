@@ -14,15 +14,16 @@ from densepath.images.preprocess import Preprocess
 from densepath.weights.adapt import first_layer
 from densepath.weights.imported import Imported, ImportRequest
 from densepath.weights.paddle_inference import pdmodel, pir
-from densepath.weights.paddle_inference.config import Config, read_config
-from densepath.weights.paddle_inference.files import Parts, find_parts, start_of
+from densepath.weights.paddle_inference.config import InferenceConfig, read_config
+from densepath.weights.paddle_inference.files import ModelFiles, find_parts, start_of
 from densepath.weights.paddle_inference.graph import graph_of
 from densepath.weights.paddle_inference.pdiparams import as_float32, read_tensors
-from densepath.weights.paddle_inference.program import Program
+from densepath.weights.paddle_inference.program import PaddleProgram
 from densepath.weights.published import habits
 from densepath.weights.structure.network import StructuredNetwork, network_of
 
-FORMS = {".json": "Paddle 3", ".pdmodel": "Paddle 2"}
+# The largest program of the ten models has 1 MB.
+MOST_PROGRAM_BYTES = 64 << 20
 
 
 def read(path: Path, request: ImportRequest) -> Imported:
@@ -34,7 +35,7 @@ def read(path: Path, request: ImportRequest) -> Imported:
     """
     parts = find_parts(path, request.weights)
     network = read_network(parts)
-    config = Config() if parts.config is None else read_config(parts.config, network.size)
+    config = InferenceConfig() if parts.config is None else read_config(parts.config, network.size)
     labels = _labels(config, network.num_classes)
     tensors = {name: torch.from_numpy(array.copy()) for name, array in network.tensors.items()}
     if config.bgr:
@@ -56,7 +57,7 @@ def read(path: Path, request: ImportRequest) -> Imported:
     )
 
 
-def read_network(parts: Parts) -> StructuredNetwork:
+def read_network(parts: ModelFiles) -> StructuredNetwork:
     """The network of a program and its tensors.
 
     Raises:
@@ -75,13 +76,15 @@ def read_network(parts: Parts) -> StructuredNetwork:
     return network_of(graph, str(parts.program))
 
 
-def _read_program(path: Path) -> Program:
+def _read_program(path: Path) -> PaddleProgram:
     """The program of a file of either form.
 
     Raises:
         WeightsError: it is damaged, or no program.
     """
     start = start_of(path)
+    if path.stat().st_size > MOST_PROGRAM_BYTES:
+        raise WeightsError(f"{path} has more than {MOST_PROGRAM_BYTES:,} bytes; a program has few.")
     if not (pir.is_pir(start) or pdmodel.is_pdmodel(start)):
         raise WeightsError(f"{path} is no program of Paddle: neither a .pdmodel nor a .json of it.")
     reader = pir if pir.is_pir(start) else pdmodel
@@ -91,13 +94,13 @@ def _read_program(path: Path) -> Program:
         raise WeightsError(f"{path} cannot be read as a Paddle program: {error}.") from error
 
 
-def _title(parts: Parts) -> str:
+def _title(parts: ModelFiles) -> str:
     """What the model is, for people."""
     form = "Paddle 3" if pir.is_pir(start_of(parts.program)) else "Paddle 2"
     return f"a PaddleClas inference model of {form} ({parts.program.name}, {parts.tensors.name})"
 
 
-def _labels(config: Config, num_classes: int) -> list[str] | None:
+def _labels(config: InferenceConfig, num_classes: int) -> list[str] | None:
     """The class names in order; None, said, where the list is one of another network."""
     if config.labels is None:
         return None
@@ -110,7 +113,7 @@ def _labels(config: Config, num_classes: int) -> list[str] | None:
     return [config.labels[number] for number in range(num_classes)]
 
 
-def _thresholds(config: Config, num_classes: int) -> Sequence[float] | None:
+def _thresholds(config: InferenceConfig, num_classes: int) -> Sequence[float] | None:
     """One threshold a class.
 
     Raises:
@@ -126,14 +129,14 @@ def _thresholds(config: Config, num_classes: int) -> Sequence[float] | None:
     return given
 
 
-def _preprocess(config: Config, network: StructuredNetwork) -> Preprocess | None:
+def _preprocess(config: InferenceConfig, network: StructuredNetwork) -> Preprocess | None:
     """The preprocessing that is said, or the habit at the size that the network fixes."""
     if config.preprocess is not None or network.size is None:
         return config.preprocess
     return habits("paddle", network.spec)[1].at_size(network.size)
 
 
-def _said_by(config: Config, parts: Parts) -> str:
+def _said_by(config: InferenceConfig, parts: ModelFiles) -> str:
     """Where the preprocessing is from, in words."""
     if config.preprocess is not None and parts.config is not None:
         return f"what its {parts.config.name} says"
@@ -141,7 +144,7 @@ def _said_by(config: Config, parts: Parts) -> str:
 
 
 def _rgb_first(
-    tensors: dict[str, Tensor], network: StructuredNetwork, config: Config
+    tensors: dict[str, Tensor], network: StructuredNetwork, config: InferenceConfig
 ) -> tuple[dict[str, Tensor], Preprocess | None]:
     """The same network for images of red first, and its preprocessing."""
     name = first_layer(network.spec)

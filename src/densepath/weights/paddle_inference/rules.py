@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from densepath.errors import WeightsError
-from densepath.weights.paddle_inference.maker import Maker
-from densepath.weights.paddle_inference.program import Operator
+from densepath.weights.paddle_inference.maker import NodeMaker
+from densepath.weights.paddle_inference.program import PaddleOperator
 from densepath.weights.structure.graph import Node
 
 # Operators that make constants, and those that change nothing of what they read.
@@ -29,16 +29,16 @@ _NORMS = ("batch_norm", "sync_batch_norm")
 # The kind of a node that stands for dropout until it is folded away.
 DROPOUT = "dropout's factor"
 _CHANNELS = (1, -3)  # of [N, C, H, W]
-Rule = Callable[[Maker, Operator], Iterator[Node]]
+Rule = Callable[[NodeMaker, PaddleOperator], Iterator[Node]]
 
 
-def nodes_of(maker: Maker, operator: Operator) -> Iterator[Node]:
+def nodes_of(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """The nodes of an operator; none of one that makes a constant."""
     if operator.kind not in _CONSTANT:
         yield from _RULES.get(operator.kind, _unknown)(maker, operator)
 
 
-def _unknown(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _unknown(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """An operator of no kind of ours, under Paddle's word; with what it holds."""
     names = [name for names in operator.inputs.values() for name in names]
     held = {name: maker.tensors[name] for name in names if maker.tensor(name) is not None}
@@ -48,27 +48,27 @@ def _unknown(maker: Maker, operator: Operator) -> Iterator[Node]:
     yield Node(operator.kind, inputs, results or ("nothing",), held, {})
 
 
-def _plain(maker: Maker, kind: str, operator: Operator) -> Node:
+def _plain(maker: NodeMaker, kind: str, operator: PaddleOperator) -> Node:
     """A node from `X` to `Out` without numbers."""
     return maker.node(kind, operator.reads("X"), operator.writes("Out"))
 
 
-def _identity(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _identity(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """A value as it is."""
     yield _plain(maker, "identity", operator)
 
 
-def _flatten(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _flatten(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """Another shape of the same values."""
     yield _plain(maker, "flatten", operator)
 
 
-def _activation(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _activation(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """ReLU, sigmoid or softmax."""
     yield _plain(maker, operator.kind, operator)
 
 
-def _convolution(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _convolution(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """A convolution; a fused one with its bias, what it adds, and its activation."""
     attributes = operator.attributes
     _check_layout(operator)
@@ -95,7 +95,7 @@ def _convolution(maker: Maker, operator: Operator) -> Iterator[Node]:
         yield maker.node(str(activation), written, written)
 
 
-def _norm(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _norm(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """A BatchNorm with its statistics."""
     _check_layout(operator)
     parts = {"gamma": "Scale", "beta": "Bias", "mean": "Mean", "variance": "Variance"}
@@ -105,7 +105,7 @@ def _norm(maker: Maker, operator: Operator) -> Iterator[Node]:
     yield maker.node("batch_norm", read, written, tensors, epsilon=epsilon)
 
 
-def _pool(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _pool(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """A pool by maximum or mean, over windows or all positions."""
     attributes = operator.attributes
     _check_layout(operator)
@@ -128,7 +128,7 @@ def _pool(maker: Maker, operator: Operator) -> Iterator[Node]:
     )
 
 
-def _concat(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _concat(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """Maps behind each other."""
     _check_axis(operator, operator.attributes.get("axis", 0))
     inputs = tuple(maker.current(name) for name in operator.inputs.get("X", ()))
@@ -136,7 +136,7 @@ def _concat(maker: Maker, operator: Operator) -> Iterator[Node]:
     yield Node(kind, inputs, (maker.new(operator.writes("Out")),))
 
 
-def _split(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _split(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """A node for each part of a map."""
     _check_axis(operator, operator.attributes.get("axis", 0))
     read, outputs = maker.current(operator.reads("X")), operator.outputs.get("Out", ())
@@ -155,7 +155,7 @@ def _split(maker: Maker, operator: Operator) -> Iterator[Node]:
         yield Node("slice", (read,), (maker.new(name),), {}, places)
 
 
-def _sections(maker: Maker, operator: Operator, sections: list[int]) -> list[int]:
+def _sections(maker: NodeMaker, operator: PaddleOperator, sections: list[int]) -> list[int]:
     """The parts of a split, where −1 stands for what is left."""
     if sections.count(-1) > 1 or min(sections) < -1:
         raise WeightsError(f"a split has the parts {sections}")
@@ -168,7 +168,7 @@ def _sections(maker: Maker, operator: Operator, sections: list[int]) -> list[int
     return [left if one == -1 else one for one in sections]
 
 
-def _slice(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _slice(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """Some channels of a map."""
     attributes = operator.attributes
     starts, ends = attributes.get("starts") or [], attributes.get("ends") or []
@@ -181,17 +181,17 @@ def _slice(maker: Maker, operator: Operator) -> Iterator[Node]:
     yield maker.node("slice", read, written, None, **places)
 
 
-def _add(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _add(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """A sum of two maps, or of a map and a tensor."""
     yield _two(maker, operator, "add", "beta")
 
 
-def _multiply(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _multiply(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """A map times a tensor."""
     yield _two(maker, operator, "multiply", "gamma")
 
 
-def _two(maker: Maker, operator: Operator, kind: str, leaf: str) -> Node:
+def _two(maker: NodeMaker, operator: PaddleOperator, kind: str, leaf: str) -> Node:
     """A node of two maps, or the scale of one by a tensor of a value a channel."""
     left, right = operator.reads("X"), operator.reads("Y")
     written = operator.writes("Out")
@@ -202,7 +202,7 @@ def _two(maker: Maker, operator: Operator, kind: str, leaf: str) -> Node:
     return Node(kind, inputs, (maker.new(written),))
 
 
-def _scale(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _scale(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """The same factor and summand for all."""
     attributes = operator.attributes
     factor, summand = float(attributes.get("scale") or 0), float(attributes.get("bias") or 0)
@@ -212,7 +212,7 @@ def _scale(maker: Maker, operator: Operator) -> Iterator[Node]:
     yield maker.node("scale", operator.reads("X"), operator.writes("Out"), tensors)
 
 
-def _dropout(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _dropout(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """What is left of dropout when the training is over: nothing, or a factor."""
     rate = float(operator.attributes.get("dropout_prob") or 0)
     how = operator.attributes.get("dropout_implementation", "downgrade_in_infer")
@@ -221,7 +221,7 @@ def _dropout(maker: Maker, operator: Operator) -> Iterator[Node]:
     yield maker.node(DROPOUT, read, written, {"gamma": np.array([factor])})
 
 
-def _product(maker: Maker, operator: Operator) -> Iterator[Node]:
+def _product(maker: NodeMaker, operator: PaddleOperator) -> Iterator[Node]:
     """A matrix product with a tensor, which Paddle stores [inputs, outputs]."""
     is_fc = operator.kind == "fc"
     read = operator.reads("Input" if is_fc else "X")
@@ -241,7 +241,7 @@ def _product(maker: Maker, operator: Operator) -> Iterator[Node]:
         yield maker.node(str(activation), written, written)
 
 
-def _check_layout(operator: Operator) -> None:
+def _check_layout(operator: PaddleOperator) -> None:
     """Raise unless an operator's maps are [N, C, H, W].
 
     Raises:
@@ -252,7 +252,7 @@ def _check_layout(operator: Operator) -> None:
         raise WeightsError(f"its {operator.kind} has maps laid out as {layout}; NCHW is read")
 
 
-def _check_axis(operator: Operator, axis: Any) -> None:
+def _check_axis(operator: PaddleOperator, axis: Any) -> None:
     """Raise unless an operator goes along the channels.
 
     Raises:
@@ -263,7 +263,7 @@ def _check_axis(operator: Operator, axis: Any) -> None:
         raise WeightsError(f"its {operator.kind} goes along axis {axis}; channels are axis 1")
 
 
-def _padding(operator: Operator) -> Any:
+def _padding(operator: PaddleOperator) -> Any:
     """The padding, in the order top, left, bottom, right."""
     way = operator.attributes.get("padding_algorithm", "EXPLICIT")
     if way == "SAME":

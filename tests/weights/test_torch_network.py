@@ -305,3 +305,15 @@ def test_a_backbone_s_features_begin_a_network_of_as_many_classes_as_one_likes(b
         assert model.classifier.weight.abs().sum() > 0
     with pytest.raises(UsageError, match="is a backbone"):
         adapt_model(checkpoint)
+
+
+def test_a_training_begins_with_a_backbone_s_features_and_a_classifier_of_its_own(backbone, state):
+    from densepath.training.network import build_network, open_weights
+    from densepath.training.recipe import Recipe
+
+    recipe = Recipe.model_validate({"model": {"weights": str(backbone)}, "data": {"channels": 3}})
+    checkpoint = open_weights(recipe.model)
+    for labels in (["(no classifier)"], ["a", "b"]):
+        network = build_network(recipe, checkpoint, labels, torch.device("cpu"))
+        assert torch.equal(network.features.norm5.weight, state["features.norm5.weight"])
+        assert network.classifier.weight.abs().sum() > 0

@@ -37,9 +37,8 @@ def check_answers(checkpoint: Checkpoint, source: str) -> None:
         UsageError: it is a backbone.
     """
     if is_backbone(checkpoint.provenance):
-        name = checkpoint.spec.name
         raise UsageError(
             f"{source} is a backbone: the file that it was imported from has no classifier of "
-            f"ours, so that nothing answers. Train one on it: densepath train {name} --weights "
-            f"{source} --data FOLDER (with --freeze, the classifier alone)."
+            f"ours, so that nothing answers. Train one on it: densepath train {source} --data "
+            "FOLDER (with --freeze features, the classifier alone)."
         )

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from densepath.errors import WeightsError
-from densepath.weights.torch_unpickle import Storage, rebuild
+from densepath.weights.torch_calls import Storage, rebuild
 from densepath.weights.torch_zip import Archive, read_member
 
 _OLD_PROGRAM, _OLD_STATE = "serialized_exported_program.json", "serialized_state_dict.pt"

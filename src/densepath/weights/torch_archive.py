@@ -18,7 +18,8 @@ import torch
 from densepath.errors import WeightsError
 from densepath.weights import exported_program
 from densepath.weights.stand_ins import Inert, table_of
-from densepath.weights.torch_unpickle import Storage, storage_type, unpickle
+from densepath.weights.torch_calls import Storage, storage_type
+from densepath.weights.torch_unpickle import unpickle
 from densepath.weights.torch_zip import Archive, read_member
 
 _PREAMBLE = 1 << 12

@@ -164,7 +164,7 @@ def _no_answers(channels: int) -> _Answers:
     made = _Answers(no_classifier(channels), backbone=True, labels=[LABEL])
     made.notes.append(
         "it has no classifier of one layer on the last features: taken as a backbone, which "
-        "begins a training (densepath train MODEL --weights) and answers nothing."
+        "begins a training (densepath train FILE --data FOLDER) and answers nothing."
     )
     return made
 

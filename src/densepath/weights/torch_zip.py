@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from densepath.errors import WeightsError
-from densepath.weights.torch_unpickle import Storage, storage_type, unpickle
+from densepath.weights.torch_calls import Storage, storage_type
+from densepath.weights.torch_unpickle import unpickle
 
 ZIP_START = b"PK\x03\x04"
 _LOCAL_HEADER = 30

@@ -27,6 +27,7 @@ from densepath.evaluation.evaluate import make_report
 from densepath.evaluation.forms import Form, open_forms, short_names
 from densepath.evaluation.labels import match_labels
 from densepath.evaluation.measured import Overlap, find_known, find_overlap, open_measured
+from densepath.evaluation.ranked import keeps_logits
 from densepath.evaluation.report import Report
 from densepath.metrics.answers import collect_answers
 from densepath.metrics.metrics import top5_tells
@@ -343,7 +344,8 @@ def _answer(
         kept.append(form.run(images))
         return kept[-1]
 
-    answers = collect_answers(run, loader, to_logits=to_logits)
+    keep = keeps_logits(dataset, form.labels)
+    answers = collect_answers(run, loader, to_logits=to_logits, keep_logits=keep)
     threshold = form.thresholds or THRESHOLD
     report = make_report(
         answers, dataset, form, subject=form.name, settings={}, threshold=threshold

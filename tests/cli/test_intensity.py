@@ -46,7 +46,7 @@ def test_data_inspect_says_the_bits_and_suggests_a_setting(run, tmp_path):
     assert code == 0
     said = " ".join(out.split())
     assert "of 11 images looked at, 11 with more than 8 bits (11 × a PNG image of 16 bits" in said
-    assert "--set preprocess.intensity=range:0,4095" in said
+    assert "which values count: preprocess.intensity=range:0,4095." in said
     code, out, _ = run("data", "inspect", "xrays", "--json")
     found = json.loads(out)
     assert found["suggested_intensity"] == "range:0,4095"

@@ -14,7 +14,7 @@ namespace {
 
 using namespace dicom;
 
-constexpr char UNPACK[] = "unpack it first: `gdcmconv --raw IN OUT` or DCMTK's `dcmdjpeg IN OUT`";
+constexpr char UNPACK[] = "unpack it first: `gdcmconv -w IN OUT` or DCMTK's `dcmdjpeg IN OUT`";
 constexpr size_t RLE_HEADER = 64;
 constexpr size_t MOST_SEGMENTS = 15;
 

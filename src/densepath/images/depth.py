@@ -88,7 +88,7 @@ def said_of(depths: tuple[Depth, ...], looked_at: int, intensity: Intensity | No
     return (
         f"{found} "
         "By default their upper 8 bits are read, and DICOM files and arrays not at all; the "
-        f"setting intensity says which values count: --set preprocess.intensity={suggest(depths)}."
+        f"setting intensity says which values count: preprocess.intensity={suggest(depths)}."
     )
 
 

@@ -44,7 +44,7 @@ COMPRESSED = {
     "1.2.840.10008.1.2.4.11": "a DICOM file compressed as JPEG XL",
     "1.2.840.10008.1.2.4.20": "a DICOM file compressed as HTJ2K",
 }
-UNPACK = "unpack it first: `gdcmconv --raw IN OUT` or DCMTK's `dcmdjpeg IN OUT`"
+UNPACK = "unpack it first: `gdcmconv -w IN OUT` or DCMTK's `dcmdjpeg IN OUT`"
 
 
 def is_dicom_readable() -> bool:

@@ -2,15 +2,13 @@
 //
 // As `densepath.images.pages`; what Pillow turns into RGB beyond these (palettes, CMYK,
 // transparency) this program leaves to Python, and says so.
-#include <tiffio.h>
-
 #include <algorithm>
 #include <cstring>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "decode.hpp"
+#include "tiff_file.hpp"
 
 namespace densepath {
 namespace {
@@ -18,64 +16,7 @@ namespace {
 constexpr size_t MOST_DIRECTORIES = 64;
 constexpr uint64_t USUAL_CHANNELS = 3;
 constexpr size_t MOST_TILE = size_t{1} << 28;
-constexpr tmsize_t MOST_MEMORY = tmsize_t{1} << 30;
 constexpr uint32_t DNG_VERSION = 50706;
-
-// A file in memory, as libtiff's functions want it.
-struct Memory {
-  Bytes file;
-  uint64_t at = 0;
-};
-
-tmsize_t read_memory(thandle_t handle, void* to, tmsize_t count) {
-  auto* memory = static_cast<Memory*>(handle);
-  const Bytes part = memory->file.part(static_cast<size_t>(memory->at), static_cast<size_t>(count));
-  std::memcpy(to, part.data(), part.size());
-  memory->at += part.size();
-  return static_cast<tmsize_t>(part.size());
-}
-
-tmsize_t write_memory(thandle_t, void*, tmsize_t) { return 0; }
-
-toff_t seek_memory(thandle_t handle, toff_t offset, int whence) {
-  auto* memory = static_cast<Memory*>(handle);
-  const uint64_t base = whence == SEEK_CUR   ? memory->at
-                        : whence == SEEK_END ? memory->file.size()
-                                             : 0;
-  memory->at = base + offset;
-  return memory->at;
-}
-
-int close_memory(thandle_t) { return 0; }
-
-toff_t size_of_memory(thandle_t handle) { return static_cast<Memory*>(handle)->file.size(); }
-
-struct Close {
-  void operator()(TIFF* tiff) const { TIFFClose(tiff); }
-};
-using Tiff = std::unique_ptr<TIFF, Close>;
-
-#if TIFFLIB_VERSION >= 20221213
-int say_nothing(TIFF*, void*, const char*, const char*, va_list) { return 1; }
-#endif
-
-// The file, opened without libtiff's words on standard error.
-Tiff open_tiff(Memory& memory) {
-#if TIFFLIB_VERSION >= 20221213
-  const std::unique_ptr<TIFFOpenOptions, void (*)(TIFFOpenOptions*)> options(TIFFOpenOptionsAlloc(),
-                                                                             TIFFOpenOptionsFree);
-  TIFFOpenOptionsSetErrorHandlerExtR(options.get(), say_nothing, nullptr);
-  TIFFOpenOptionsSetWarningHandlerExtR(options.get(), say_nothing, nullptr);
-  TIFFOpenOptionsSetMaxSingleMemAlloc(options.get(), MOST_MEMORY);
-  return Tiff(TIFFClientOpenExt("image", "rm", &memory, read_memory, write_memory, seek_memory,
-                                close_memory, size_of_memory, nullptr, nullptr, options.get()));
-#else
-  TIFFSetErrorHandler(nullptr);
-  TIFFSetWarningHandler(nullptr);
-  return Tiff(TIFFClientOpen("image", "rm", &memory, read_memory, write_memory, seek_memory,
-                             close_memory, size_of_memory, nullptr, nullptr));
-#endif
-}
 
 // What a directory says of its page.
 struct Page {
@@ -308,8 +249,8 @@ Values read_pages(TIFF* tiff, size_t channels) {
 }  // namespace
 
 Values read_tiff(Bytes file, size_t channels) {
-  Memory memory{file};
-  const Tiff tiff = open_tiff(memory);
+  TiffMemory memory{file};
+  const TiffFile tiff = open_tiff(memory);
   if (!tiff) throw ImageError("a damaged TIFF file");
   const Page first(tiff.get());
   if (first.bits == 32 && first.format == SAMPLEFORMAT_UINT && TIFFIsBigEndian(tiff.get()) != 0) {

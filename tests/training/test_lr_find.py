@@ -40,6 +40,13 @@ def test_noise_and_a_bad_batch_on_the_plateau_move_them_little():
     assert 0.004 < find_valley(RATES.tolist(), smoothed) < 0.025
 
 
+def test_few_steps_and_a_noisy_first_batch_do_not_suggest_the_first_rate():
+    rates = np.geomspace(1e-6, 10, 40).tolist()
+    losses = smooth([2.9, *(fallen(rate) for rate in rates[1:])])
+    assert 0.003 < find_steepest(rates, losses) < 0.03
+    assert 0.003 < find_valley(rates, losses) < 0.03
+
+
 def test_smoothing_does_not_shift_a_line():
     assert smooth([1.0, 2.0, 3.0, 4.0]) == [1.0, 2.0, 3.0, 4.0]
 

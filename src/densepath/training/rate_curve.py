@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from densepath.drawing.picture import BLUE, FAINT, GREEN, LINE, ORANGE, new_figure
 
@@ -81,41 +80,39 @@ def smooth(losses: Sequence[float]) -> list[float]:
 
 
 def find_steepest(rates: Sequence[float], smoothed: Sequence[float]) -> float | None:
-    """The rate at which the smoothed loss falls fastest, before its lowest point; None: nowhere.
+    """The rate at which the smoothed loss falls fastest, within its fall; None: it does not fall.
 
     Source: Smith, arXiv:1506.01186, section 3.3, reads it off by eye.
     """
-    falling = _falling_part(smoothed)
-    if falling is None:
+    fall = _find_fall(smoothed)
+    if fall is None:
         return None
-    slopes = np.gradient(falling, np.log(rates[: len(falling)]))
-    return rates[int(slopes.argmin())]
+    first, last = fall
+    slopes = np.gradient(np.asarray(smoothed), np.log(rates))
+    return rates[first + int(slopes[first : last + 1].argmin())]
 
 
 def find_valley(rates: Sequence[float], smoothed: Sequence[float]) -> float | None:
-    """The rate in the middle of the fall, on a logarithmic scale; None: the loss does not fall.
+    """The rate in the middle of the fall, on a logarithmic scale; None: the loss does not fall."""
+    fall = _find_fall(smoothed)
+    return None if fall is None else rates[sum(fall) // 2]
 
-    The fall is where the loss goes from a tenth to nine tenths of its way to the lowest point.
+
+def _find_fall(smoothed: Sequence[float]) -> tuple[int, int] | None:
+    """The steps between which the loss goes from a tenth to nine tenths of its way down.
+
+    The way is from the mean of the first steps to the lowest point; the fall is its last one.
+    None where there are too few steps, or the loss hardly falls.
     """
-    falling = _falling_part(smoothed)
-    if falling is None:
-        return None
-    done = (falling[0] - falling) / (falling[0] - falling[-1])
-    first, last = (int(np.argmax(done >= share)) for share in FALL)
-    while first < last and done[first : last + 1].min() < FALL[0]:  # a bad batch before the fall
-        first += 1 + int(np.argmax(done[first + 1 :] >= FALL[0]))
-    return rates[(first + last) // 2]
-
-
-def _falling_part(smoothed: Sequence[float]) -> NDArray[np.float64] | None:
-    """The losses up to the lowest; None where these are too few, or hardly fall."""
     if len(smoothed) < LEAST_POINTS:
         return None
-    lowest = int(np.argmin(smoothed))
-    fall = smoothed[0] - smoothed[lowest]
-    if lowest < LEAST_POINTS // 2 or fall < LEAST_FALL * abs(smoothed[0]):
+    losses, lowest = np.asarray(smoothed), int(np.argmin(smoothed))
+    start = float(losses[: HALF_WINDOW + 1].mean())
+    if lowest < LEAST_POINTS // 2 or start - losses[lowest] < LEAST_FALL * abs(start):
         return None
-    return np.asarray(smoothed[: lowest + 1])
+    done = (start - losses[: lowest + 1]) / (start - losses[lowest])
+    first = int(np.flatnonzero(done < FALL[0]).max(initial=-1)) + 1
+    return first, first + int(np.argmax(done[first:] >= FALL[1]))
 
 
 def draw_curve(curve: RateCurve) -> Figure:

@@ -54,6 +54,36 @@ def test_the_figures_are_those_of_the_training(digits_run):
     assert run.seconds > 0
 
 
+def test_the_best_epoch_is_that_of_the_figure_that_the_training_watched(folder):
+    """Losses are better the lower they are, and a recipe that says nothing watches top-1."""
+    for name, monitor in (("low", "loss"), ("middle", "train_loss")):
+        recipe = folder / name / "recipe.yaml"
+        text = recipe.read_text()
+        recipe.write_text(text.replace("checkpoint: {", f"checkpoint: {{monitor: {monitor}, "))
+    listed = find_runs(folder)
+    assert listed.found[0].folder.name == "high"
+    assert listed.broken == []
+    scores = {run.folder.name: run.score for run in listed.found}
+    assert scores == {"high": "top-1", "low": "loss", "middle": "train loss"}
+    rows = (folder / "low" / "metrics.csv").read_text().splitlines()
+    place = rows[0].split(",").index("loss")
+    losses = [float(row.split(",")[place]) for row in rows[1:]]
+    low = next(run for run in listed.found if run.folder.name == "low")
+    assert (low.best, low.best_epoch) == (min(losses), losses.index(min(losses)) + 1)
+    watched = {value["recipe"]["checkpoint.monitor"] for value in listed.to_dicts()}
+    assert watched == {None, "loss", "train_loss"}
+
+
+def test_a_training_that_ended_early_is_finished_and_says_why(folder):
+    log = folder / "low" / "train.log"
+    text = log.read_text().removesuffix("finished\n")
+    log.write_text(text + "ended early after epoch 2 of 9: top1 has not become better\n")
+    recipe = folder / "low" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("epochs: 2", "epochs: 9", 1))
+    run = read_run(folder / "low")
+    assert (run.state, run.note.split(":")[0]) == ("finished", "ended early after epoch 2 of 9")
+
+
 def test_a_folder_that_cannot_be_read_is_named_with_the_reason_and_the_others_are_listed(folder):
     (folder / "low" / "recipe.yaml").write_text("epochs: [1")
     (folder / "middle" / "metrics.csv").write_text("epoch,top1\nx,y\n")

@@ -100,7 +100,10 @@ def _figures(run: Run) -> list[str]:
     """Best figure, its epoch of those done, state, time and images, for a person."""
     from densepath.wording import percent
 
-    best = "" if run.best is None else f"{run.score} {percent(run.best, 2)}"
+    best = ""
+    if run.best is not None:
+        value = f"{run.best:.4f}" if "loss" in run.score else percent(run.best, 2)
+        best = f"{run.score} {value}"
     epoch = "" if run.best_epoch is None else f"{run.best_epoch} of "
     planned = "" if run.epochs == run.planned_epochs else f"/{run.planned_epochs}"
     whole = round(run.seconds)

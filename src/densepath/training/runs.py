@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from densepath.choices import Monitor
 from densepath.errors import CheckpointError, DatasetError, DensepathError
 from densepath.files import missing
 from densepath.training.at_work import LOG_NAME, is_at_work
+from densepath.training.monitor import LOWER_IS_BETTER, monitored
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import differing_fields, value_at
 from densepath.training.run_folder import STATE_NAME, read_run_recipe
@@ -40,8 +43,8 @@ class Run:
         recipe: the resolved one.
         state: `running`; `finished`; `diverged`; `stopped`: by a signal, an error or a kill.
         note: how it ended, where that is more than the state says.
-        score: what `best` is: `top-1`, or of a multi-label set `micro-F1`; empty before the first
-            evaluation.
+        score: what `best` is: `top-1`, of a multi-label set `micro-F1`, or another figure that the
+            recipe's `checkpoint.monitor` names; empty before the first evaluation.
         best, best_epoch: the best figure, and the epoch that had it first.
         epochs, planned_epochs: that are done, and of the recipe.
         seconds: the time of the epochs that are done.
@@ -95,7 +98,7 @@ class Runs:
     def to_dicts(self) -> Iterator[dict[str, Any]]:
         """Plain values, a run after the other, then those that cannot be read."""
         for run in self.found:
-            values = run.recipe.to_dict()
+            values = run.recipe.model_dump(mode="json")  # with the fields that are left unsaid
             yield run.to_dict() | {"recipe": {n: _plain(values, n) for n in self.differences}}
         for path, reason in self.broken:
             yield {"folder": str(path), "error": reason}
@@ -122,8 +125,14 @@ def find_runs(folder: str | Path) -> Runs:
             f"{folder} holds no run folder. `densepath train MODEL --output "
             f"{top / 'first'}` makes one."
         )
-    found.sort(key=lambda run: (run.best is None, -(run.best or 0.0), str(run.folder)))
+    found.sort(key=lambda run: (run.best is None, -_height(run), str(run.folder)))
     return Runs(found, sorted(broken), differing_fields([run.recipe for run in found]))
+
+
+def _height(run: Run) -> float:
+    """Its figure, the higher the better."""
+    best = 0.0 if run.best is None else run.best
+    return -best if monitored(run.recipe) in LOWER_IS_BETTER else best
 
 
 def _candidates(top: Path, broken: list[tuple[Path, str]]) -> Iterator[Path]:
@@ -159,21 +168,31 @@ def read_run(path: Path) -> Run:
     rows = _read_rows(path / METRICS_NAME)
     last_words = _last_words(path / LOG_NAME)
     epochs = int(rows[-1]["epoch"]) if rows else 0
-    best = max(rows, key=lambda row: (row["top1"], -row["epoch"]), default=None)
+    name = monitored(recipe)
+    sign = -1 if name in LOWER_IS_BETTER else 1
+    judged = [row for row in rows if row.get(name) is not None and not math.isnan(row[name])]
+    best = max(judged, key=lambda row: (sign * row[name], -row["epoch"]), default=None)
     state, note = _state(path, last_words, all_done=epochs >= recipe.epochs)
     return Run(
         folder=path,
         recipe=recipe,
         state=state,
         note=note,
-        score="" if best is None else "micro-F1" if best["top5"] is None else "top-1",
-        best=None if best is None else best["top1"],
+        score="" if best is None else _score_name(name, best),
+        best=None if best is None else best[name],
         best_epoch=None if best is None else int(best["epoch"]),
         epochs=epochs,
         planned_epochs=recipe.epochs,
         seconds=rows[-1]["seconds"] if rows else 0.0,
         num_images=_num_images(path / STATE_NAME),
     )
+
+
+def _score_name(name: Monitor, row: dict[str, Any]) -> str:
+    """What a figure of `metrics.csv` is called in a table."""
+    if name == "top1":
+        return "micro-F1" if row["top5"] is None else "top-1"
+    return name.replace("_", " ").replace("top5", "top-5").replace("top1", "top-1")
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
@@ -218,6 +237,8 @@ def _state(path: Path, last_words: str, *, all_done: bool) -> tuple[RunState, st
         return "running", ""
     if all_done or last_words == "finished":
         return "finished", ""
+    if last_words.startswith("ended early "):
+        return "finished", last_words
     if last_words.startswith("diverged: "):
         return "diverged", last_words.removeprefix("diverged: ")
     if last_words.startswith(("stopped by ", "failed: ")):

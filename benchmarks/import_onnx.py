@@ -139,7 +139,9 @@ def light(folder: Path) -> Case:
         values = rng.uniform(-1, 1, shape) * 0.2
         if user.op_type == "Conv" and place == 1:
             values *= 5 * np.sqrt(6 / np.prod(shape[1:]))
-        elif place in (1, 4) and user.op_type == "BatchNormalization":
+        elif (place in (1, 4) and user.op_type == "BatchNormalization") or "/bn_w" in node.output[
+            0
+        ]:
             values += 1
         made = numpy_helper.from_array(values.astype(np.float32), node.output[0])
         model.graph.initializer.append(made)
@@ -227,6 +229,7 @@ def main() -> None:
 
 def page(rows: list[dict[str, Any]], date: str) -> str:
     """The table of all rows, with what was compared, and what was said of the files."""
+    rows = sorted(rows, key=lambda row: (row["made_by"], row["model"]))
     packages = ("torch", "numpy", "onnx", "onnxruntime")
     text = ABOUT.format(
         date=date,

@@ -100,7 +100,6 @@ def run(root: Path, kind: str, model: str, epochs: int) -> dict[str, Any]:
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
         epochs_seen = [float(row["macro_auroc"]) for row in csv.DictReader(file)]
     return {
-        "seconds": round(result.seconds, 1),
         "best epoch": result.best_epoch,
         "validation AUROC by epoch": epochs_seen,
         "plain": {k: v for k, v in plain.figures.items() if v is not None},
@@ -175,7 +174,7 @@ def report(results: Results, picture: str) -> str:
     """The whole page."""
     head = [
         "training", "macro AUROC (95 %)", "mean AP (95 %)", "macro-F1 at 0.5",
-        "macro-F1, chosen", "ECE before", "ECE after", "seconds",
+        "macro-F1, chosen", "ECE before", "ECE after",
     ]  # fmt: skip
     rows, classes = [], []
     for name, part in results.parts.items():
@@ -187,7 +186,7 @@ def report(results: Results, picture: str) -> str:
         shares = (plain["macro_f1"], tuned["macro_f1"])
         errors = (plain["calibration_error"], tuned["calibration_error"])
         cells = [f"{value:.4f}" for value in (*shares, *errors)]
-        rows.append([name, *spans, *cells, f"{part['seconds']:.0f}"])
+        rows.append([name, *spans, *cells])
         classes.append([name, *(f"{row['threshold']:.2f}" for row in part["per class"])])
     labels = [row["label"] for row in next(iter(results.parts.values()))["per class"]]
     return "\n".join(
@@ -228,12 +227,13 @@ def main() -> None:
     add_options(parser, "multilabel")
     options = parser.parse_args()
     results = Results(options.output, options)
+    left = [name for name in TRAININGS if name not in results.parts]
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        make_pairs(options.archive, root, options.scale)
-        for name, (kind, _) in TRAININGS.items():
-            if name in results.parts:
-                continue
+        if left:
+            make_pairs(options.archive, root, options.scale)
+        for name in left:
+            kind, _ = TRAININGS[name]
             results.add(name, run(root, kind, options.model, options.epochs))
             if options.keep is not None:
                 shutil.copytree(root / f"report-{kind}", options.keep / kind, dirs_exist_ok=True)

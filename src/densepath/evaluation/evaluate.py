@@ -231,7 +231,8 @@ def _wanted(
         raise UsageError("a threshold for all classes, and one chosen for each: give one option.")
     if save_checkpoint is not None and not wanted:
         raise UsageError(
-            "--save-checkpoint is for what --choose-thresholds or --calibrate choose; give one."
+            "a file to save the checkpoint in is for chosen thresholds or a fitted temperature; "
+            "give one of the options that choose them."
         )
     return wanted
 

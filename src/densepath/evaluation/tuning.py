@@ -69,7 +69,7 @@ def check_wanted(wanted: Wanted, *, multi_label: bool) -> None:
     if wanted.rule is not None and not multi_label:
         raise UsageError(
             "thresholds are chosen for multi-label networks; of classes that exclude each other "
-            "the likeliest is the answer. Its scores can be calibrated: --calibrate."
+            "the likeliest is the answer. Its scores can be calibrated."
         )
 
 
@@ -137,9 +137,8 @@ def check_target(subject: str | Path | Checkpoint, output: Path | None) -> Path:
             return file
     named = "a checkpoint in memory" if isinstance(subject, Checkpoint) else str(subject)
     raise UsageError(
-        f"{named} is no file or run "
-        "folder that thresholds and a temperature could be written into; name a new file: "
-        "--save-checkpoint x.safetensors"
+        f"{named} is no file or run folder that thresholds and a temperature could be written "
+        "into; name a new file to save the checkpoint in (save_checkpoint), such as x.safetensors."
     )
 
 

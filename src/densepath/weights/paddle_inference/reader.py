@@ -21,6 +21,7 @@ from densepath.weights.paddle_inference.pdiparams import as_float32, read_tensor
 from densepath.weights.paddle_inference.program import PaddleProgram
 from densepath.weights.published import habits
 from densepath.weights.structure.network import StructuredNetwork, network_of
+from densepath.weights.structure.preprocess import behind, with_normalisation
 
 # The largest program of the ten models has 1 MB.
 MOST_PROGRAM_BYTES = 64 << 20
@@ -38,6 +39,8 @@ def read(path: Path, request: ImportRequest) -> Imported:
     config = InferenceConfig() if parts.config is None else read_config(parts.config, network.size)
     labels = _labels(config, network.num_classes)
     tensors = {name: torch.from_numpy(array.copy()) for name, array in network.tensors.items()}
+    said = _said_by(config, network, parts)
+    config.preprocess = _preprocess(config, network, parts)
     if config.bgr:
         tensors, config.preprocess = _rgb_first(tensors, network, config)
     return Imported(
@@ -47,8 +50,8 @@ def read(path: Path, request: ImportRequest) -> Imported:
         num_classes=network.num_classes,
         in_channels=network.in_channels,
         labels=labels,
-        preprocess=_preprocess(config, network),
-        preprocess_from=_said_by(config, parts),
+        preprocess=config.preprocess,
+        preprocess_from=said,
         multi_label=network.multi_label or config.multi_label,
         thresholds=_thresholds(config, network.num_classes),
         notes=[*(f"{note}." for note in network.notes), *(f"{note}." for note in config.notes)],
@@ -129,18 +132,34 @@ def _thresholds(config: InferenceConfig, num_classes: int) -> Sequence[float] | 
     return given
 
 
-def _preprocess(config: InferenceConfig, network: StructuredNetwork) -> Preprocess | None:
-    """The preprocessing that is said, or the habit at the size that the network fixes."""
-    if config.preprocess is not None or network.size is None:
-        return config.preprocess
-    return habits("paddle", network.spec)[1].at_size(network.size)
+def _preprocess(
+    config: InferenceConfig, network: StructuredNetwork, parts: ModelFiles
+) -> Preprocess | None:
+    """The preprocessing that is said, or the habit at the size that the network fixes.
+
+    What the program does to its input comes behind what `inference.yml` does, or stands for the
+    habit's mean and deviation.
+
+    Raises:
+        KeyMismatchError: it turns values around, which no mean and deviation do.
+    """
+    way = config.preprocess
+    if way is None and (network.size is not None or network.normalisation is not None):
+        way = habits("paddle", network.spec)[1]
+        way = way if network.size is None else way.at_size(network.size)
+    if way is None or network.normalisation is None:
+        return way
+    if config.preprocess is None:
+        return with_normalisation(way, network, str(parts.program), pixels=False)[0]
+    return behind(way, network.normalisation, str(parts.program))
 
 
-def _said_by(config: InferenceConfig, parts: ModelFiles) -> str:
+def _said_by(config: InferenceConfig, network: StructuredNetwork, parts: ModelFiles) -> str:
     """Where the preprocessing is from, in words."""
+    own = "" if network.normalisation is None else ", and what its program does to its input"
     if config.preprocess is not None and parts.config is not None:
-        return f"what its {parts.config.name} says"
-    return "guessed: what PaddleClas's weights usually take, at the size in the file"
+        return f"what its {parts.config.name} says{own}"
+    return f"guessed: what PaddleClas's weights usually take, at the size in the file{own}"
 
 
 def _rgb_first(

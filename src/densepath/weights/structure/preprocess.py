@@ -43,6 +43,19 @@ def with_normalisation(
     return replace(way, mean=_numbers(mean / unit), std=_numbers(deviation / unit)), said
 
 
+def behind(way: Preprocess, normalisation: Normalisation, source: str) -> Preprocess:
+    """The way with a graph's own normalisation behind its mean and deviation, as one of both.
+
+    Raises:
+        KeyMismatchError: it turns values around, which no mean and deviation do.
+    """
+    if not np.all(normalisation.scale > 0):
+        raise KeyMismatchError(f"{source} multiplies its input by {normalisation.scale.min():g}.")
+    mean, deviation = np.array(way.mean), np.array(way.std)
+    mean = mean - deviation * normalisation.shift / normalisation.scale
+    return replace(way, mean=_numbers(mean), std=_numbers(deviation / normalisation.scale))
+
+
 def _numbers(values: np.ndarray) -> tuple[float, ...]:
     """Values as a Preprocess has them, without the noise of float32."""
     return tuple(float(f"{value:.7g}") for value in values)

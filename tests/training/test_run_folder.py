@@ -366,7 +366,7 @@ def test_the_state_and_the_checkpoints_are_there_before_anything_is_drawn(tmp_pa
     data = write_noise(tmp_path / "data", ["ant", "bee"])
     found = []
 
-    def draw(rows, title, judged_on):
+    def draw(rows, title, judged_on, chosen):
         names = ("state/state.safetensors", "best.safetensors", "metrics.csv", "README.md")
         found.append([(tmp_path / "run" / name).is_file() for name in names])
         raise RuntimeError("no font at all")

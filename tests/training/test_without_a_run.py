@@ -233,7 +233,8 @@ def test_the_share_that_is_done_counts_whole_epochs_and_steps():
 
 @pytest.mark.parametrize(("epoch", "finished"), [(3, False), (4, True), (5, True)])
 def test_a_training_is_finished_after_its_last_epoch(epoch, finished):
-    training = SimpleNamespace(position=Position(epoch=epoch), recipe=SimpleNamespace(epochs=4))
+    position, recipe = Position(epoch=epoch), SimpleNamespace(epochs=4)
+    training = SimpleNamespace(position=position, recipe=recipe, ended_early=False)
     assert Training.is_finished.fget(training) is finished
 
 
@@ -354,7 +355,7 @@ def test_an_evaluation_that_a_signal_ends_has_no_summary(ranks, monkeypatch):
     stopped = not isinstance(ranks, Told)
     batches = SimpleNamespace(error=None, stopped=stopped)
     monkeypatch.setattr(judging, "_DeferringBatches", lambda _: batches)
-    monkeypatch.setattr(judging, "count_batches", lambda *_, **__: torch.zeros(9))
+    monkeypatch.setattr(judging, "count_batches", lambda *_, **__: torch.zeros(10))
     network = nn.Linear(1, 1)
     training = loop_of(
         ranks=ranks,
@@ -362,6 +363,7 @@ def test_an_evaluation_that_a_signal_ends_has_no_summary(ranks, monkeypatch):
         step=PlainStep(network),
         eval_loader=[],
         memory_format=torch.contiguous_format,
+        loss=SimpleNamespace(multi_label=False),
     )
     assert judging.judge(training) is None
     assert training.stop.signal == OTHERS_SIGNAL
@@ -506,6 +508,7 @@ def test_a_step_moves_the_weights_and_then_their_average():
         memory_format=torch.contiguous_format,
         mixing=lambda images, targets, **_: (images, targets),
         loss=Loss(multi_label=False, label_smoothing=0.0),
+        masked=False,
         ema=ema,
     )
     batch = SimpleNamespace(images=torch.randn(4, 3, 2, 2), targets=torch.tensor([0, 1, 1, 0]))

@@ -34,7 +34,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 DECLARED = re.compile(r"--[a-z-]+(/--[a-z-]+)?")
 SETTING = re.compile(r"--set ([\w.]+)=")
 # Options of other programs, and of which only the name is spoken of.
-FOREIGN = {"--no-deps", "--help"}
+FOREIGN = {"--no-deps", "--help", "--logdir"}
 # What is no command: the whole command line as a help text has it.
 HEADINGS = (["VERB", "SUBJECT", "[ARGUMENTS]", "[--option", "value]"],)
 DATA_SOURCES = ("train", "evaluate", "data inspect", "quantize", "ladder")
@@ -47,8 +47,10 @@ SAID_BY = {
     "cli/evaluate.py": ("evaluate",),
     "cli/bundle_report.py": ("export", "convert"),
     "cli/export.py": ("export",),
+    "cli/features.py": ("predict",),
     "cli/import_.py": ("import",),
     "cli/ladder.py": ("ladder",),
+    "cli/lr_find.py": ("lr-find",),
     "cli/models.py": ("models",),
     "cli/npu.py": ("npu compile",),
     "cli/npu_program.py": ("npu simulate", "npu profile"),
@@ -65,6 +67,11 @@ SAID_BY = {
     "bundle/other_formats.py": ("export", "quantize"),
     "engines": ("predict", "serve"),
     "images/find.py": ("predict",),
+    "images/views.py": ("predict", "evaluate"),
+    "predict/feature_file.py": ("predict",),
+    "predict/load.py": ("predict",),
+    "predict/viewing.py": ("predict", "evaluate"),
+    "weights/backbone.py": ("train",),
     "engines/openvino.py": ("predict",),
     "evaluation": ("evaluate", "ladder"),
     "evaluation/forms.py": ("evaluate",),

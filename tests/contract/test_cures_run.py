@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-import torch
+from safetensors.torch import save_file
 
 from densepath.images.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
@@ -154,10 +154,10 @@ SITUATIONS = {
         before=(quantised("int8-bundle", "native"),),
     ),
     "a file of another system's weights": Situation(
-        "predict foreign.pth cat.png",
-        "",
+        "predict foreign.safetensors cat.png",
+        "Import it first",
         0,
-        {"NAME": "densenet_bc_22_12", "x.safetensors": "own.safetensors"},
+        {"-o x.safetensors": "-o own.safetensors"},
         then="predict own.safetensors cat.png",
     ),
     "a method that one format lacks": Situation(
@@ -314,7 +314,7 @@ def stage(tmp_path_factory):
     (folder / "odd.csv").write_text("\n".join(["pic,what", *rows]) + "\n")
     recipe = "model: {name: densenet_bc_22_12}\npreprocess: {size: 32}\ndata: {batch_size: 8}\n"
     (folder / "tiny.yaml").write_text(recipe)
-    torch.save(new_network().state_dict(), folder / "foreign.pth")
+    save_file(new_network().state_dict(), str(folder / "foreign.safetensors"))
     return folder
 
 

@@ -140,7 +140,7 @@ def test_labels_must_be_as_many_as_logits():
 
 
 def test_an_engine_that_cannot_explain_says_so():
-    with pytest.raises(UsageError, match="cannot explain"):
+    with pytest.raises(UsageError, match="has neither explanations nor features"):
         predictor().explain(shade(0))
 
 

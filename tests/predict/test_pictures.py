@@ -114,7 +114,9 @@ def test_a_picture_that_fails_leaves_the_rest_of_the_report(tmp_path, monkeypatc
 def test_the_readme_says_how_to_read_each_picture_and_names_classes_as_they_stand(tmp_path):
     report(NAMES).save(tmp_path)
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
-    for picture in figures.PICTURES:
+    drawn = [picture for picture in figures.PICTURES if picture.has_data(report(NAMES))]
+    assert len(drawn) > 3
+    for picture in drawn:
         assert f"{picture.words}\n\n![{picture.title}]({picture.file})" in text
     table = [line for line in text.splitlines() if line.startswith("|") and " % |" in line]
     unescaped = [line.replace("\\|", "") for line in table]

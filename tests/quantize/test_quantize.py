@@ -83,7 +83,7 @@ FOUR = Preprocess((32, 32), mean=(0.5,) * 4, std=(0.5,) * 4)
 
 
 def test_files_for_a_network_of_four_channels_are_refused_with_the_ways_that_work(photographs):
-    with pytest.raises(UsageError, match=r"takes 4 channels.*--functions.*list of such arrays"):
+    with pytest.raises(DatasetError, match=r"network takes 4; give it a TIFF .*or an \.npy array"):
         draw_calibration(photographs, FOUR, num_images=2)
 
 

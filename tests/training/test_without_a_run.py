@@ -20,6 +20,7 @@ from densepath.images.preprocess import Preprocess
 from densepath.metrics.accuracy import Summary
 from densepath.models.build import build_model
 from densepath.training import assemble, judging, loop
+from densepath.training.board import NoBoard
 from densepath.training.curves import draw_curves
 from densepath.training.distributed import Exchange, PeerError, Ranks, pick_device, said_by_leader
 from densepath.training.ema import Ema
@@ -228,6 +229,7 @@ def test_the_share_that_is_done_counts_whole_epochs_and_steps():
         position=Position(epoch=2, step=1),
         recipe=SimpleNamespace(epochs=4),
     )
+    training.steps_done = Training.steps_done.fget(training)
     assert Training.share_done.fget(training) == 11 / 20
 
 
@@ -301,6 +303,8 @@ def loop_of(**replaced):
         "count_time": lambda: None,
         "lr_at": lambda step: 0.1,
         "share_done": 0.0,
+        "steps_done": 0,
+        "board": NoBoard(),
     }
     return SimpleNamespace(**parts | replaced)
 

@@ -191,7 +191,7 @@ def test_a_cut_off_file_is_refused(share, checkpoint, tmp_path):
 
 def test_tensors_without_our_description_are_refused_with_the_way_to_import_them(tmp_path):
     save_file({"a": torch.zeros(1)}, str(tmp_path / "x.safetensors"))
-    with pytest.raises(CheckpointError, match=r"densepath import x\.safetensors --model NAME"):
+    with pytest.raises(CheckpointError, match=r"densepath import x\.safetensors -o x"):
         Checkpoint.load(tmp_path / "x.safetensors")
 
 

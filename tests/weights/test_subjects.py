@@ -271,6 +271,7 @@ def test_every_verb_that_makes_or_measures_has_a_public_function():
     functions = {
         **{"import": "import_weights", "predict": "load", "models": "CATALOGUE"},
         **{"ladder": "measure_ladder", "data": "inspect_splits", "demo": "train"},
+        **{"lr-find": "find_learning_rate", "runs": "find_runs"},
     }
     own = {"npu", "serve"}  # programs of their own, documented with their pages
     for verb in set(VERBS) - own:

@@ -74,7 +74,7 @@ def predict(
         typer.Option(
             metavar="FILE.npy",
             parser=outputs.path,
-            help="Write each image's features there, float32 [images, channels]; the names of the "
+            help="Write each image's features there, a row of float32 each; the names of the "
             "images go into FILE.json.",
         ),
     ] = None,

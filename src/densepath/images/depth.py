@@ -93,7 +93,9 @@ def said_of(depths: tuple[Depth, ...], looked_at: int, intensity: Intensity | No
 
 
 def _depth_of(path: Path, channels: int) -> Depth | None:
-    """A file's depth; None where it has 8 bits or cannot be read."""
+    """A file's depth; None where it has 8 bits or cannot be read, as a pipe that nobody fills."""
+    if not path.is_file():
+        return None
     try:
         with path.open("rb") as file:
             start = file.read(START)

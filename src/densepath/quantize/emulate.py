@@ -37,7 +37,9 @@ class Emulation:
 
     def __init__(self, spec: ModelSpec, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Take the spec and the tensors of the file (`engines.native.read_tensors`)."""
-        self.spec, self.tensors = spec, tensors
+        # Copies, for those of a file cannot be written, which PyTorch asks for.
+        self.spec = spec
+        self.tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
 
     def has(self, name: str) -> bool:
         """Whether the layer is INT8."""

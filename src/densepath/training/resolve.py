@@ -90,8 +90,8 @@ def _weights_from(weights: str) -> str:
 
 def is_resolved(recipe: Recipe) -> bool:
     """Whether nothing is left open that the weights would fill in, as in a run folder's recipe."""
-    left_open = [recipe.model.name, recipe.data.channels, *dict(recipe.preprocess).values()]
-    return None not in left_open
+    preprocess = {**dict(recipe.preprocess), "intensity": ""}  # None is an intensity, too
+    return None not in [recipe.model.name, recipe.data.channels, *preprocess.values()]
 
 
 def find_model(recipe: Recipe, checkpoint: Checkpoint | None) -> ModelSpec:

@@ -17,7 +17,7 @@ from densepath.bundle.formats import named
 from densepath.errors import WeightsError
 from densepath.files import missing
 from densepath.names import check_network_path
-from densepath.weights.caffe.model import is_caffe
+from densepath.weights.caffe.start import is_caffe
 from densepath.weights.imported import Imported, ImportRequest
 from densepath.weights.paddle_inference.files import is_part
 

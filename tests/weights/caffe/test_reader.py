@@ -10,7 +10,8 @@ import pytest
 
 from densepath.errors import KeyMismatchError, WeightsError
 from densepath.weights.caffe.graph import graph_of
-from densepath.weights.caffe.model import is_caffe, read_model
+from densepath.weights.caffe.model import read_model
+from densepath.weights.caffe.start import is_caffe
 from densepath.weights.import_file import import_weights
 from densepath.weights.origins import find_origin
 

@@ -77,9 +77,8 @@ struct Predictor::Parts {
         answers.push_back(failed(ready.path, *ready.error));
         continue;
       }
-      answers.push_back(
-          densepath::answer(ready.path, row, bundle.labels, top_k, bundle.multi_label,
-                            bundle.decisions));
+      answers.push_back(densepath::answer(ready.path, row, bundle.labels, top_k, bundle.multi_label,
+                                          bundle.decisions));
       row += bundle.labels.size();
     }
     return answers;

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import subprocess
-import sys
 import zlib
 from pathlib import Path
 from types import ModuleType
@@ -14,11 +12,11 @@ import numpy as np
 import pytest
 
 from densepath.images.decode import open_image
+from fixtures.deep_files import load_fuzz
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-FUZZ = ROOT / "deploy" / "cpp" / "fuzz"
 DAMAGED = 600
 TIME_LIMIT_S = 120
 
@@ -26,16 +24,7 @@ TIME_LIMIT_S = 120
 @pytest.fixture(scope="module")
 def fuzz() -> dict[str, ModuleType]:
     """The modules that make files and damage them."""
-    modules = {}
-    for name in ("seeds", "value_seeds", "mutate"):
-        spec = importlib.util.spec_from_file_location(name, FUZZ / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        modules[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(modules[name])
-    yield modules
-    for name in modules:
-        del sys.modules[name]
+    return {name: load_fuzz(name) for name in ("seeds", "value_seeds", "mutate")}
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from fixtures.deep_files import load_fuzz
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 DAMAGED = 600
 TIME_LIMIT_S = 120
 

@@ -13,10 +13,11 @@ from densepath.cli import preprocess_options as preprocessing
 from densepath.cli.bundle_report import report_bundle
 from densepath.cli.console import note
 from densepath.cli.progress import show_steps
+from densepath.cli.weights_file import WeightsFile
 
 
 def convert(
-    file: options.WeightsFile,
+    file: WeightsFile,
     output: options.BundleFolder,
     model: options.ModelOf = None,
     weights: options.TensorsFile = None,

@@ -10,13 +10,14 @@ import typer
 from densepath.cli import options, outputs
 from densepath.cli import preprocess_options as preprocessing
 from densepath.cli.console import note, print_json
+from densepath.cli.weights_file import WeightsFile
 from densepath.descriptors import stream_name
 from densepath.errors import UsageError
 from densepath.wording import counted
 
 
 def import_(
-    file: options.WeightsFile,
+    file: WeightsFile,
     output: Annotated[
         Path,
         typer.Option(

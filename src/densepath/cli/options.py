@@ -12,7 +12,6 @@ from densepath.bundle.formats import RUNTIMES
 from densepath.choices import FloatPrecision, MissingClasses, Split
 from densepath.cli import outputs
 from densepath.errors import UsageError
-from densepath.weights.origins import endings
 
 if TYPE_CHECKING:
     EngineName: TypeAlias = str
@@ -68,12 +67,6 @@ Missing: TypeAlias = Annotated[
 ]
 
 # Weights of another system.
-WeightsFile: TypeAlias = Annotated[
-    Path,
-    typer.Argument(
-        help=f"The file, or the folder, of another system: {', '.join(endings())}.", metavar="FILE"
-    ),
-]
 ModelOf: TypeAlias = Annotated[
     str | None,
     typer.Option(

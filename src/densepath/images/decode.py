@@ -22,24 +22,22 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import AvifImagePlugin
 from PIL import Image as Pillow
 
 from densepath.errors import ImageError, UsageError
-from densepath.images.dicom import DICOM_SUFFIXES, read_dicom
-from densepath.images.dicom_header import is_dicom
 from densepath.images.flatten import flatten, to_array
 from densepath.images.intensity import Intensity
-from densepath.images.npy import NPY_SUFFIX, is_npy, read_npy
 from densepath.images.opened import START, check_pixels, identify, is_heif_readable, load
-from densepath.images.pages import read_pages
 from densepath.images.preprocess import Image
-from densepath.images.read_as import PHOTO_CHANNELS, ReadAs
+from densepath.images.read_as import DICOM_SUFFIXES, NPY_SUFFIX, PHOTO_CHANNELS, ReadAs
 from densepath.images.refusals import RefusedError
-from densepath.images.values import Values
+
+if TYPE_CHECKING:
+    from densepath.images.values import Values
 
 Read = TypeVar("Read")
 
@@ -143,6 +141,12 @@ def read_values(path: Path, *, channels: int, max_pixels: int = MAX_PIXELS) -> V
 
 def _read_values(file: IO[bytes], channels: int, max_pixels: int) -> Values:
     """A file's values, by the kind that its first bytes say, whatever its name."""
+    # Photographs do without all of these.
+    from densepath.images.dicom import read_dicom
+    from densepath.images.dicom_header import is_dicom
+    from densepath.images.npy import is_npy, read_npy
+    from densepath.images.pages import read_pages
+
     start = file.read(START)
     file.seek(0)
     if is_dicom(start):

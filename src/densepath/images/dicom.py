@@ -29,7 +29,6 @@ from densepath.images.dicom_values import values_of
 from densepath.images.refusals import RefusedError
 from densepath.images.values import Numbers, Values
 
-DICOM_SUFFIXES = frozenset((".dcm", ".dicom"))
 # Transfer syntaxes: uncompressed, and what this reads of them.
 IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 UNCOMPRESSED = (IMPLICIT, EXPLICIT, BIG_ENDIAN)

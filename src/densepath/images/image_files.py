@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from densepath.images.clutter import is_clutter_entry
 from densepath.images.decode import HEIF_SUFFIXES, readable_suffixes
-from densepath.images.dicom import DICOM_SUFFIXES
 from densepath.images.opened import why_not_heif
+from densepath.images.read_as import DICOM_SUFFIXES
 from densepath.wording import counted
 
 RAW_SUFFIXES = frozenset((

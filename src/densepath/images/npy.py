@@ -22,7 +22,6 @@ import numpy as np
 from densepath.images.refusals import RefusedError
 from densepath.images.values import Numbers, Values, check_finite, full_range
 
-NPY_SUFFIX = ".npy"
 MARK = b"\x93NUMPY"
 MOST_HEADER = 4096
 KINDS = {"u1": "uint8", "u2": "uint16", "i2": "int16", "f4": "float32"}

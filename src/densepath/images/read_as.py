@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from densepath.images.intensity import Intensity
 
 PHOTO_CHANNELS = (1, 3)
+# How files that are read for their values are usually called, besides TIFFs.
+DICOM_SUFFIXES = frozenset((".dcm", ".dicom"))
+NPY_SUFFIX = ".npy"
 
 
 @dataclass(frozen=True)

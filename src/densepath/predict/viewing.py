@@ -6,7 +6,6 @@ On the line: between an engine and its Predictor, so that any engine has it.
 from __future__ import annotations
 
 from densepath.choices import TestAugmentation
-from densepath.data.sources import built_in
 from densepath.engines.engine import Engine, EngineInfo, Images, Logits, Normalised
 from densepath.errors import UsageError
 from densepath.images.preprocess import Preprocess
@@ -73,7 +72,11 @@ def check_mirrors(how: TestAugmentation, trained_on: str | None) -> None:
     Raises:
         UsageError: they are digits.
     """
-    if how in MIRRORED and trained_on is not None and built_in(trained_on) == "digits":
+    if how not in MIRRORED or trained_on is None:
+        return
+    from densepath.data.sources import built_in  # only those that mirror wait for it
+
+    if built_in(trained_on) == "digits":
         raise UsageError(
             f"--tta {how} mirrors images, and a mirror makes digits unreadable: the network was "
             "trained on digits as they are. --tta five-crop mirrors nothing."

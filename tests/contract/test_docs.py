@@ -251,8 +251,9 @@ def test_the_functions_that_a_user_may_write_are_called_as_the_page_has_them(at_
 @pytest.mark.slow
 def test_the_commands_for_an_npu_run_where_their_packages_are(at_work):
     folder, run = at_work
-    *commands, code = (block for block in blocks() if block.page == "docs/npu.md")
+    *commands, demo, code = (block for block in blocks() if block.page == "docs/npu.md")
     assert [block.kind for block in (*commands, code)] == ["bash", "bash", "python"]
+    assert demo.text.startswith("make demo-npu")  # `tests/npu/test_demo_npu.py` runs its script
     for block in commands:
         run(block.text)
     for name in ("layers.csv", "profile.png", "small-u65/main.cc", "vectors/vectors.json"):

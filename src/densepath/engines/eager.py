@@ -117,12 +117,7 @@ class EagerEngine(SpreadEngine):
             UsageError: images of another shape or type.
             EngineError: the engine was opened before this process was forked.
         """
-        check_images(images, self.info)
-        if self.lost:
-            raise forks.lost_engine(self.info.name)
-        tensor = as_tensor(images, self.preprocess)
-        with torch.inference_mode():
-            features = self._network.forward_features(self._to_device(tensor))
+        features = self._features(images)
         # A clone made here may enter autograd, which inference tensors may not.
         maps, logits = grad_cam(self._network, features.clone(), target)
         return logits.float().cpu().numpy(), maps.float().cpu().numpy()
@@ -134,14 +129,24 @@ class EagerEngine(SpreadEngine):
             UsageError: images of another shape or type.
             EngineError: the engine was opened before this process was forked.
         """
+        features = self._features(images)
+        with torch.inference_mode():
+            logits, means = self._network.forward_head(features), features.mean((2, 3))
+        return logits.float().cpu().numpy(), means.float().cpu().numpy()
+
+    def _features(self, images: Images) -> Tensor:
+        """The last map of uint8 images [N, H, W, C], an inference tensor.
+
+        Raises:
+            UsageError: images of another shape or type.
+            EngineError: the engine was opened before this process was forked.
+        """
         check_images(images, self.info)
         if self.lost:
             raise forks.lost_engine(self.info.name)
-        tensor = as_tensor(images, self.preprocess)
         with torch.inference_mode():
-            found = self._network.forward_features(self._to_device(tensor))
-            logits, means = self._network.forward_head(found), found.mean((2, 3))
-        return logits.float().cpu().numpy(), means.float().cpu().numpy()
+            tensor = self._to_device(as_tensor(images, self.preprocess))
+            return self._network.forward_features(tensor)
 
     def close(self) -> None:
         """The network's memory is free."""

@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densepath.drawing.picture import BLUE, FAINT, GREEN, INK, RED, new_figure, save_picture
-from densepath.evaluation.curve_figures import draw_calibration, draw_precision_recall, draw_roc
+from densepath.evaluation.curve_figures import (
+    Ranked,
+    draw_calibration,
+    draw_precision_recall,
+    draw_roc,
+)
 from densepath.evaluation.mistake import Mistake
-from densepath.metrics.metrics import Bin, Share
-from densepath.metrics.ranking import Curve
+from densepath.metrics.metrics import Bin
 from densepath.wording import counted, literal, percent
 
 if TYPE_CHECKING:
@@ -33,29 +37,13 @@ NO_IMAGES, TOO_SURE, TOO_UNSURE = "#d9dce1", "#eba79f", "#f6c794"
 WIDE, AXIS_NAME, BAR_NAME, CELL = 70, 18, 30, 24
 
 
-class Drawn(Protocol):
+class Drawn(Ranked, Protocol):
     """What is drawn of a Report; its own docstring says what each attribute is."""
 
     @property
-    def subject(self) -> str: ...
-    @property
-    def data(self) -> str: ...
-    @property
-    def images(self) -> int: ...
-    @property
     def labels(self) -> list[str]: ...
     @property
-    def figures(self) -> dict[str, Share]: ...
-    @property
-    def per_class(self) -> list[dict[str, Any]]: ...
-    @property
     def confusion(self) -> NDArray[np.int64] | None: ...
-    @property
-    def reliability(self) -> list[Bin]: ...
-    @property
-    def reliability_before(self) -> list[Bin]: ...
-    @property
-    def curves(self) -> list[Curve]: ...
     @property
     def mistakes(self) -> list[Mistake]: ...
 

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densepath.models.feature_info import Indices
-from densepath.models.intermediates import OutputFormat, forward_intermediates
+from densepath.models.intermediates import Backbone
 from densepath.models.layers import (
     DropPath,
     StemMaxPool,
@@ -94,7 +93,7 @@ class Transition(nn.Module):
         return F.avg_pool2d(self.conv(F.relu(self.norm(x), inplace=True)), 2)
 
 
-class DenseNet(nn.Module):
+class DenseNet(Backbone):
     """A DenseNet of `spec.arch`; images [N, in_channels, H, W] → logits [N, num_classes].
 
     `drop_rate` is the dropout after each dense layer's last convolution (section 4.2 uses 0.2
@@ -131,33 +130,6 @@ class DenseNet(nn.Module):
         self.num_features = width
         self.classifier = nn.Linear(width, num_classes)
         init_weights(self, classifier_bound=None)
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: Indices = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: OutputFormat = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The last features and the maps at `indices`; see `intermediates.py`."""
-        return forward_intermediates(
-            self,
-            x,
-            indices,
-            norm=norm,
-            stop_early=stop_early,
-            output_fmt=output_fmt,
-            intermediates_only=intermediates_only,
-        )
-
-    def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """Images → the raw map of each dense block, before its transition or last BN."""
-        stages = range(1, len(self.spec.arch.blocks) + 1)
-        found = forward_intermediates(self, x, stages, stop_early=True, intermediates_only=True)
-        assert isinstance(found, list)
-        return found
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images → [N, num_features, H', W'], after the last BN and ReLU."""

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densepath.models.feature_info import Indices
-from densepath.models.intermediates import OutputFormat, forward_intermediates
+from densepath.models.intermediates import Backbone
 from densepath.models.layers import (
     DropPath,
     StemMaxPool,
@@ -115,7 +114,7 @@ class DualPathBlock(nn.Module):
         return torch.cat([residual, state[:, base:], new[:, base:]], 1)
 
 
-class DPN(nn.Module):
+class DPN(Backbone):
     """A DPN of `spec.arch`; images [N, in_channels, H, W] → logits [N, num_classes].
 
     `drop_rate` is the dropout before the classifier, as in timm; `drop_path_rate` drops whole
@@ -153,33 +152,6 @@ class DPN(nn.Module):
         self.dropout = nn.Dropout(drop_rate)
         self.classifier = nn.Linear(width, num_classes)
         init_weights(self, classifier_bound=CLASSIFIER_BOUND)
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: Indices = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: OutputFormat = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The last features and the maps at `indices`; see `intermediates.py`."""
-        return forward_intermediates(
-            self,
-            x,
-            indices,
-            norm=norm,
-            stop_early=stop_early,
-            output_fmt=output_fmt,
-            intermediates_only=intermediates_only,
-        )
-
-    def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """Images → the raw map of each stage, behind its last block and before the last BN."""
-        stages = range(1, len(self.spec.arch.blocks) + 1)
-        found = forward_intermediates(self, x, stages, stop_early=True, intermediates_only=True)
-        assert isinstance(found, list)
-        return found
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images → [N, num_features, H', W'], after the last BN and ReLU."""

@@ -20,12 +20,48 @@ from densepath.models.layers import check_images
 
 if TYPE_CHECKING:
     from densepath.models.build import Model
+    from densepath.models.spec import ModelSpec
 
 OutputFormat = Literal["NCHW", "NLC"]
 
 
+class Backbone(nn.Module):
+    """A network whose `features` are a stem and stages."""
+
+    spec: ModelSpec
+    in_channels: int
+    features: nn.Sequential
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: Indices = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: OutputFormat = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The last features and the maps at `indices`; see the function of this name."""
+        return forward_intermediates(
+            self,
+            x,
+            indices,
+            norm=norm,
+            stop_early=stop_early,
+            output_fmt=output_fmt,
+            intermediates_only=intermediates_only,
+        )
+
+    def forward_stages(self, x: Tensor) -> list[Tensor]:
+        """Images → the raw map of each stage, behind its last layer: no transition, no last BN."""
+        stages = range(1, len(self.spec.arch.blocks) + 1)
+        found = forward_intermediates(self, x, stages, stop_early=True, intermediates_only=True)
+        assert isinstance(found, list)
+        return found
+
+
 def forward_intermediates(
-    model: Model,
+    model: Backbone,
     x: Tensor,
     indices: Indices = None,
     *,

@@ -6,10 +6,8 @@ catalogue or not: the numbers of a paper's table all stand in the shapes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from densepath.models.plan import plan
 from densepath.models.spec import Arch, DenseNetArch, DPNArch, ModelSpec
 from densepath.weights.structure.numbers import name_spec
 
@@ -85,13 +83,3 @@ def spec_of(arch: Arch) -> ModelSpec:
         KeyMismatchError: numbers that no network can have.
     """
     return name_spec(arch, None, halves=False)
-
-
-def counts_of(tensors: Mapping[str, Any], spec: ModelSpec) -> tuple[int, int]:
-    """The classes and the channels that tensors under our names are for.
-
-    They may be damaged: whoever checks their shapes finds that out.
-    """
-    bias = tuple(tensors["classifier.bias"].shape)
-    stem = tuple(tensors[f"{plan(spec)[0].name}.weight"].shape)
-    return max(1, *bias[:1], 1), max(1, *stem[1:2], 1)

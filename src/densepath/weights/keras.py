@@ -18,7 +18,7 @@ from densepath.models.build import resolve_spec
 from densepath.models.plan import plan
 from densepath.models.spec import ModelSpec
 from densepath.weights import keras_config, published
-from densepath.weights.arch_of import counts_of, densenet_arch, spec_of
+from densepath.weights.arch_of import densenet_arch, spec_of
 from densepath.weights.backbone import LABEL, no_classifier
 from densepath.weights.hdf5 import START as HDF5_START
 from densepath.weights.hdf5_process import read_apart
@@ -26,6 +26,7 @@ from densepath.weights.imported import Imported, ImportRequest
 from densepath.weights.keras_names import KerasLayers, key_map, sort_layers
 from densepath.weights.key_map import differences
 from densepath.weights.match import mismatch
+from densepath.weights.model_of_shapes import counts_of, shapes_of
 from densepath.wording import first_of
 
 ORIGIN = "keras"
@@ -59,7 +60,7 @@ def read(path: Path, request: ImportRequest) -> Imported:
     tensors = _tensors(found, head, spec, source)
     if head is None:
         tensors |= no_classifier(plan(spec)[-1].inputs)
-    num_classes, channels = counts_of(tensors, spec)
+    num_classes, channels = counts_of(shapes_of(tensors), spec)
     size = keras_config.input_size(layers)
     sides = size or (spec.input_size, spec.input_size)
     preprocess, said_by = None, "its own layers"

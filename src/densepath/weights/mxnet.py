@@ -17,11 +17,12 @@ from densepath.errors import KeyMismatchError
 from densepath.models.build import resolve_spec
 from densepath.models.plan import plan
 from densepath.models.spec import ModelSpec
-from densepath.weights.arch_of import counts_of, spec_of
+from densepath.weights.arch_of import spec_of
 from densepath.weights.backbone import LABEL, no_classifier
 from densepath.weights.imported import Imported, ImportRequest
 from densepath.weights.key_map import differences
 from densepath.weights.match import mismatch
+from densepath.weights.model_of_shapes import counts_of, shapes_of
 from densepath.weights.mxnet_file import read_params
 from densepath.weights.mxnet_names import AUTHORS, Names, names_of
 from densepath.weights.mxnet_symbol import Symbol, read_symbol, symbol_of
@@ -63,7 +64,7 @@ def read(path: Path, request: ImportRequest) -> Imported:
     tensors = {ours: _joined(arrays, theirs, symbol, path) for ours, theirs in table.items()}
     if backbone:
         tensors |= no_classifier(plan(spec)[-1].inputs)
-    num_classes, in_channels = counts_of(tensors, spec)
+    num_classes, in_channels = counts_of(shapes_of(tensors), spec)
     return Imported(
         origin=names.owner,
         spec=spec,

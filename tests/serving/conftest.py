@@ -149,7 +149,7 @@ class InProcess:
         from densepath.serving.process.server import Rest
         from densepath.serving.rest.app import build_app
 
-        service = Service(self._settings, [self._source])
+        self.service = service = Service(self._settings, [self._source])
         await service.start()
         self._server = Rest(uvicorn.Config(build_app(service), **protocol_options(self._settings)))
         serving = asyncio.ensure_future(self._server.serve(sockets=[self._listening]))

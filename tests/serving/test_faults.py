@@ -66,7 +66,8 @@ def same_answers(load: Load) -> None:
 
 
 def test_sigterm_answers_all_that_was_taken_and_exits_with_0(start, files):
-    server = start("colour", "--linger", "0.5")
+    # So long that no client is kept from its next request until the server has closed the idle.
+    server = start("colour", "--linger", "3")
     with Load(server, files[0]) as load:
         load.wait_for(50)
         server.process.send_signal(signal.SIGTERM)

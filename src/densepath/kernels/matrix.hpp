@@ -83,6 +83,9 @@ struct Packed {
 
   Packed() = default;
   Packed(const float* weights, int inputs_, int outputs_)
+      : Packed(weights, inputs_, outputs_, outputs_, 1) {}
+  // Of weights whose inputs and outputs lie so far apart.
+  Packed(const float* weights, int inputs_, int outputs_, long input_step, long output_step)
       : inputs(inputs_), outputs(outputs_), padded(round_up(outputs_, LANES)) {
     data = floats(static_cast<size_t>(inputs) * padded);
     for (int j = 0; j < padded; j += PANEL) {
@@ -90,8 +93,7 @@ struct Packed {
       float* to = data.get() + static_cast<size_t>(j) * inputs;
       for (int i = 0; i < inputs; ++i)
         for (int q = 0; q < width && j + q < outputs; ++q)
-          to[static_cast<size_t>(i) * width + q] =
-              weights[static_cast<size_t>(i) * outputs + j + q];
+          to[static_cast<size_t>(i) * width + q] = weights[i * input_step + (j + q) * output_step];
     }
   }
   int panel_width(int j) const { return std::min(PANEL, padded - j); }
@@ -109,8 +111,9 @@ struct Ending {
   bool relu = false;
 };
 
-// c[M, NV vectors] = start + a[M, count] · b[count, NV vectors]
-template <int M, int NV>
+// c[M, NV vectors] = start + a[M, count] · b[count, NV vectors]; rows of `a` lie ROW apart, its
+// columns STEP: so that a transposed left operand is read where it stands.
+template <int M, int NV, int ROW = LDA, int STEP = 1>
 __attribute__((noinline)) void tile(const float* a, const float* b, int count, float* c, long ldc,
                                     Ending ending, int columns) {
   Vector sums[M][NV];
@@ -126,7 +129,7 @@ __attribute__((noinline)) void tile(const float* a, const float* b, int count, f
     for (int j = 0; j < NV; ++j) right[j] = load(b + j * LANES);
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r) {
-      const Vector left = splat(a[r * LDA + k]);
+      const Vector left = splat(a[r * ROW + static_cast<long>(k) * STEP]);
 #pragma GCC unroll 2
       for (int j = 0; j < NV; ++j) sums[r][j] += left * right[j];
     }
@@ -146,11 +149,11 @@ __attribute__((noinline)) void tile(const float* a, const float* b, int count, f
   }
 }
 
-template <int NV, int M = MR>
+template <int NV, int ROW = LDA, int STEP = 1, int M = MR>
 inline void tile_of(int rows, const float* a, const float* b, int count, float* c, long ldc,
                     Ending ending, int columns) {
-  if (rows == M) return tile<M, NV>(a, b, count, c, ldc, ending, columns);
-  if constexpr (M > 1) tile_of<NV, M - 1>(rows, a, b, count, c, ldc, ending, columns);
+  if (rows == M) return tile<M, NV, ROW, STEP>(a, b, count, c, ldc, ending, columns);
+  if constexpr (M > 1) tile_of<NV, ROW, STEP, M - 1>(rows, a, b, count, c, ldc, ending, columns);
 }
 
 // One piece of a product: c[rows, columns of w] from `packed` [rows, count], LDA apart.

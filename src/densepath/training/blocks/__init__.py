@@ -1,0 +1,1 @@
+"""Dense blocks, transitions and dual-path stages as one autograd operation each."""

@@ -1,0 +1,153 @@
+"""What a block's autograd operation is made of: BN-ReLU-convolutions on maps, both ways.
+
+A map is [N, H, W, C] whose channels lie side by side in memory: a whole one, or some columns of a
+wider one. Statistics are float64 [C]; the sums over pixels are the only thing a BatchNorm needs
+besides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from torch import Tensor
+
+# Of the map a 1×1 reads: every pixel, every second one of both directions (⌈H/2⌉ × ⌈W/2⌉), or the
+# averages of 2×2 pixels behind the ReLU (⌊H/2⌋ × ⌊W/2⌋).
+Reading = Literal["all", "second", "average"]
+
+
+class Moments(NamedTuple):
+    """The mean and the biased variance of each channel: float64 [C]."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+class Norm(NamedTuple):
+    """A BatchNorm with the ReLU behind it: relu(x · scale + shift), [C] each, in the map's type.
+
+    `centre` [C] is the mean that was subtracted, about which the backward sums are taken.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    centre: Tensor
+
+
+class Correction(NamedTuple):
+    """What a gradient lacks of a BatchNorm's backward pass: constant + slope · x, [C] each."""
+
+    constant: Tensor
+    slope: Tensor
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The gradient of a convolution's outputs: data, plus a correction of what they are.
+
+    With a correction it is data + constant + slope · outputs, which are then needed.
+    """
+
+    data: Tensor
+    correction: Correction | None = None
+    outputs: Tensor | None = None
+
+
+class Sums(NamedTuple):
+    """Of a backward pass, over all pixels, with g the gradient behind the ReLU's mask.
+
+    Attributes:
+        weight: the gradient of the convolution's weight, of its shape.
+        gradient: Σ g, float64 [C].
+        product: Σ g · (x − centre), float64 [C].
+    """
+
+    weight: Tensor
+    gradient: Tensor
+    product: Tensor
+
+
+class Operations(Protocol):
+    """The arithmetic of blocks on one kind of device.
+
+    Every `x`, `out` and `into` comes from `new_map` or is a part of such a map's channels.
+    """
+
+    def new_map(self, images: int, height: int, width: int, channels: int) -> Tensor:
+        """An unwritten map."""
+        ...
+
+    def moments(self, x: Tensor) -> Moments:
+        """The statistics of a map."""
+        ...
+
+    def pointwise(
+        self,
+        x: Tensor,
+        norm: Norm,
+        weight: Tensor,
+        out: Tensor,
+        *,
+        reading: Reading = "all",
+        add: bool = False,
+        statistics: bool = False,
+    ) -> Moments | None:
+        """BN-ReLU-1×1 of `x` with `weight` [O, C, 1, 1] into `out`, or added to it.
+
+        With `statistics` the moments of what then stands in `out`.
+        """
+        ...
+
+    def pointwise_backward(
+        self,
+        x: Tensor,
+        norm: Norm,
+        weight: Tensor,
+        gradient: Gradient,
+        into: Tensor,
+        *,
+        reading: Reading = "all",
+        add: bool = False,
+    ) -> Sums:
+        """Of `pointwise`: scale · g into `into`, of the shape of `x`, or added to it.
+
+        Pixels that `reading` leaves out have the gradient zero.
+        """
+        ...
+
+    def convolve(
+        self,
+        x: Tensor,
+        norm: Norm,
+        weight: Tensor,
+        out: Tensor,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        statistics: bool = False,
+    ) -> Moments | None:
+        """BN-ReLU-3×3 of `x`, one pixel of zeros around it behind the ReLU, into `out`.
+
+        `weight` is [O, C / groups, 3, 3], `out` [N, ⌈H/stride⌉, ⌈W/stride⌉, O].
+        """
+        ...
+
+    def convolve_backward(
+        self,
+        x: Tensor,
+        norm: Norm,
+        weight: Tensor,
+        gradient: Gradient,
+        into: Tensor,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        add: bool = False,
+    ) -> Sums:
+        """Of `convolve`: scale · g into `into`, of the shape of `x`, or added to it."""
+        ...
+
+    def correct(self, data: Tensor, correction: Correction, x: Tensor) -> None:
+        """Add constant + slope · x to `data`, in place."""
+        ...

@@ -156,9 +156,15 @@ inline void tile_of(int rows, const float* a, const float* b, int count, float* 
   if constexpr (M > 1) tile_of<NV, ROW, STEP, M - 1>(rows, a, b, count, c, ldc, ending, columns);
 }
 
-// One piece of a product: c[rows, columns of w] from `packed` [rows, count], LDA apart.
+struct Nothing {
+  void operator()() const {}
+};
+
+// One piece of a product: c[rows, columns of w] from `packed` [rows, count], LDA apart. `between`
+// is done after each tile: what waits for memory may hide there.
+template <class Between = Nothing>
 inline void multiply(const Packed& w, int first_input, int count, const float* packed, int rows,
-                     float* c, long ldc, Ending ending) {
+                     float* c, long ldc, Ending ending, const Between& between = {}) {
   for (int j = 0; j < w.padded; j += PANEL) {
     const int width = w.panel_width(j), columns = std::min(width, w.outputs - j);
     const float* b = w.panel(j, first_input);
@@ -172,21 +178,22 @@ inline void multiply(const Packed& w, int first_input, int count, const float* p
         tile_of<2>(m, a, b, count, to, ldc, here, columns);
       else
         tile_of<1>(m, a, b, count, to, ldc, here, columns);
+      between();
     }
   }
 }
 
 // c[rows, w.outputs] = ending(A · w); pack(first, count, to) lays columns of A out, LDA apart.
-template <class Pack>
+template <class Pack, class Between = Nothing>
 void product(const Packed& w, int rows, const Pack& pack, float* c, long ldc, Ending ending,
-             float* scratch) {
+             float* scratch, const Between& between = {}) {
   for (int first = 0; first < w.inputs; first += KC) {
     const int count = std::min(KC, w.inputs - first);
     pack(first, count, scratch);
     Ending here = ending;
     if (first > 0) here = {nullptr, true, ending.relu};
     if (first + count < w.inputs) here.relu = false;
-    multiply(w, first, count, scratch, rows, c, ldc, here);
+    multiply(w, first, count, scratch, rows, c, ldc, here, between);
   }
 }
 

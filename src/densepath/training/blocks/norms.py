@@ -23,7 +23,9 @@ from densepath.training.blocks.operations import Correction, Moments, Norm, Sums
 class NormOfStep:
     """One BatchNorm in one step: its factors, and its gradients of the backward sums."""
 
-    def __init__(self, module: nn.BatchNorm2d, moments: Moments, *, pixels: int, like: Tensor) -> None:
+    def __init__(
+        self, module: nn.BatchNorm2d, moments: Moments, *, pixels: int, like: Tensor
+    ) -> None:
         """Move the running statistics once, if the module trains.
 
         `moments` of the map's `pixels`; `like` has the type that the factors are given in.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "direct.hpp"
+#include "tiled.hpp"
 
 namespace densepath {
 
@@ -25,7 +26,11 @@ inline void convolve(const Maps& x, const Norms& norm, const float* weight, int 
                      const Maps& out, Statistics statistics, int threads) {
   const Shape shape(x, out.channels, groups, stride);
   const PaddedNorm held(norm, x.channels);
-  direct_forward(shape, {x, held}, weight, out, threads);
+  const Activations input{x, held};
+  if (is_tiled(shape, x))
+    tiled_forward(shape, input, weight, out, threads);
+  else
+    direct_forward(shape, input, weight, out, threads);
   if (statistics.mean) write_moments(out, statistics, threads);
 }
 
@@ -37,8 +42,10 @@ inline void convolve_backward(const Maps& x, const Norms& norm, const float* wei
   const Shape shape(x, gradient.data.channels, groups, stride);
   const PaddedNorm held(norm, x.channels);
   const Corrected corrected(gradient);
-  direct_backward(shape, {x, held}, weight, corrected, {x, held, into, add}, weight_gradient, sums,
-                  threads);
+  const Activations input{x, held};
+  const Masked masked{x, held, into, add};
+  const auto pass = is_tiled(shape, x) ? tiled_backward : direct_backward;
+  pass(shape, input, weight, corrected, masked, weight_gradient, sums, threads);
 }
 
 }  // namespace densepath

@@ -65,15 +65,22 @@ struct Free {
   void operator()(float* p) const { std::free(p); }
 };
 
-// Zeroed floats, aligned to a cache line, with a vector to spare behind the last.
+// Floats, aligned to a cache line, with a vector to spare behind the last.
 using Floats = std::unique_ptr<float[], Free>;
 
-inline Floats floats(size_t count) {
-  const size_t bytes = (count + LANES) * sizeof(float) / 64 * 64 + 64;
-  void* p = std::aligned_alloc(64, bytes);
+inline size_t bytes_of(size_t count) { return (count + LANES) * sizeof(float) / 64 * 64 + 64; }
+
+inline Floats unset(size_t count) {
+  void* p = std::aligned_alloc(64, bytes_of(count));
   if (!p) throw std::bad_alloc();
-  std::memset(p, 0, bytes);
   return Floats(static_cast<float*>(p));
+}
+
+// Zeros.
+inline Floats floats(size_t count) {
+  Floats made = unset(count);
+  std::memset(made.get(), 0, bytes_of(count));
+  return made;
 }
 
 // Weights [inputs, outputs] as panels of two vectors of outputs (one in the last if that will do).

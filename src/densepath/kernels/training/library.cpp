@@ -3,11 +3,9 @@
 #include <string>
 
 #include "../needs.hpp"
+#include "convolution.hpp"
 #include "passes.hpp"
 #include "pointwise.hpp"
-#if __has_include("convolution.hpp")
-#include "convolution.hpp"
-#endif
 
 namespace {
 
@@ -65,7 +63,6 @@ int densepath_pointwise_backward(const Maps* x, const Norms* norm, const float* 
   });
 }
 
-#if __has_include("convolution.hpp")
 int densepath_convolve(const Maps* x, const Norms* norm, const float* weight, int stride,
                        int groups, const Maps* out, const Statistics* statistics, int threads) {
   return attempt(
@@ -80,5 +77,4 @@ int densepath_convolve_backward(const Maps* x, const Norms* norm, const float* w
                                  weight_gradient, *sums, threads);
   });
 }
-#endif
 }

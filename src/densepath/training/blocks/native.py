@@ -273,7 +273,6 @@ def load_library() -> ctypes.CDLL:
         library = open_library(TRAINING)
         library.densepath_failure.restype = ctypes.c_char_p
         for name, types in ARGUMENTS.items():
-            if not hasattr(library, f"densepath_{name}"): continue
             getattr(library, f"densepath_{name}").argtypes = (*types, ctypes.c_int)
         _loaded.append(library)
     return _loaded[0]

@@ -1,6 +1,7 @@
 // The 3×3 BN-ReLU-convolution of a training step, forward and backward.
 #pragma once
 
+#include "bands.hpp"
 #include "direct.hpp"
 #include "tiled.hpp"
 
@@ -29,6 +30,8 @@ inline void convolve(const Maps& x, const Norms& norm, const float* weight, int 
   const Activations input{x, held};
   if (is_tiled(shape, x))
     tiled_forward(shape, input, weight, out, threads);
+  else if (Slices::fit(shape))
+    banded_forward(shape, input, weight, out, threads);
   else
     direct_forward(shape, input, weight, out, threads);
   if (statistics.mean) write_moments(out, statistics, threads);
@@ -44,7 +47,9 @@ inline void convolve_backward(const Maps& x, const Norms& norm, const float* wei
   const Corrected corrected(gradient);
   const Activations input{x, held};
   const Masked masked{x, held, into, add};
-  const auto pass = is_tiled(shape, x) ? tiled_backward : direct_backward;
+  const auto pass = is_tiled(shape, x)   ? tiled_backward
+                    : Slices::fit(shape) ? banded_backward
+                                         : direct_backward;
   pass(shape, input, weight, corrected, masked, weight_gradient, sums, threads);
 }
 

@@ -23,13 +23,17 @@ from densepath.training.blocks.operations import Correction, Moments, Norm, Sums
 class NormOfStep:
     """One BatchNorm in one step: its factors, and its gradients of the backward sums."""
 
-    def __init__(self, module: nn.BatchNorm2d, moments: Moments, *, pixels: int, like: Tensor) -> None:
+    def __init__(
+        self, module: nn.BatchNorm2d, moments: Moments | None, *, pixels: int, like: Tensor
+    ) -> None:
         """Move the running statistics once, if the module trains.
 
-        `moments` of the map's `pixels`; `like` has the type that the factors are given in.
+        `moments` of the map's `pixels`, which a module that trains needs; `like` has the type that
+        the factors are given in.
         """
         self._pixels, self._trains = pixels, module.training
         if self._trains:
+            assert moments is not None
             mean, variance = moments
             with torch.no_grad():
                 _follow(module, mean, variance * (pixels / max(pixels - 1, 1)))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from densepath.models.intermediates import Backbone
 from densepath.models.layers import (
     DropPath,
+    Fused,
     StemMaxPool,
     TestPooling,
     check_images,
@@ -72,9 +73,12 @@ class DenseBlock(nn.Module):
         for j, drop_path in enumerate(drop_paths):
             inputs = width + j * arch.growth_rate
             self.add_module(f"denselayer{j + 1}", layer(arch, inputs, drop_rate, drop_path))
+        self.fused: Fused | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, C + layers · k, H, W]."""
+        if self.fused is not None and (out := self.fused(self, x)) is not None:
+            return out
         for layer in self.children():
             x = torch.cat([x, layer(x)], 1)
         return x
@@ -87,9 +91,12 @@ class Transition(nn.Module):
         super().__init__()
         self.norm = nn.BatchNorm2d(width, eps=bn_eps)
         self.conv = nn.Conv2d(width, outputs, 1, bias=False)
+        self.fused: Fused | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, θC, ⌊H/2⌋, ⌊W/2⌋]."""
+        if self.fused is not None and (out := self.fused(self, x)) is not None:
+            return out
         return F.avg_pool2d(self.conv(F.relu(self.norm(x), inplace=True)), 2)
 
 

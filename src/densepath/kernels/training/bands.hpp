@@ -58,31 +58,60 @@ struct Entries {
   // Rows from `y` on, columns from −1 on.
   template <class Source>
   void fill(const Source& source, int slice, int image, int y, int rows) const {
-    const int first = slices.first(slice);
-    for (int r = 0; r < rows; ++r)
-      for (int x = 0; x < columns; ++x) {
-        float* to = data.get() + (static_cast<long>(r) * columns + x) * slices.apart();
-        if (!slices.narrow) {
-          read_pixel(source, image, y + r, x - 1, first, slices.width, to);
-          continue;
-        }
-        float* vector = plain.get() + (static_cast<long>(r) * columns + x) * LANES;
-        read_pixel(source, image, y + r, x - 1, first, 1, vector);
-        const Vector numbers = load(vector);
-        for (int i = 0; i < slices.width; ++i)
-          store(to + i * LANES, spread_lanes(numbers, slices.places.data() + i * LANES));
+    const Maps& maps = source.maps;
+    for (int r = 0; r < rows; ++r) {
+      const bool outside = y + r < 0 || y + r >= maps.height;
+      const int inside = outside ? 0 : maps.width;
+      zero(r, 0, 1);
+      if (!outside) {
+        const int64_t pixel = (static_cast<int64_t>(image) * maps.height + y + r) * maps.width;
+        if (slices.narrow)
+          fill_vectors(source, slice, pixel, r);
+        else
+          fill_numbers(source, slice, pixel, r);
       }
+      zero(r, 1 + inside, columns);
+    }
+  }
+
+ private:
+  void zero(int row, int low, int high) const {
+    std::memset(data.get() + (static_cast<long>(row) * columns + low) * slices.apart(), 0,
+                sizeof(float) * (high - low) * slices.apart());
+    if (slices.narrow)
+      std::memset(plain.get() + (static_cast<long>(row) * columns + low) * LANES, 0,
+                  sizeof(float) * (high - low) * LANES);
+  }
+
+  template <class Source>
+  void fill_vectors(const Source& source, int slice, int64_t pixel, int row) const {
+    const int c = slices.first(slice), left = slices.channels - c;
+    float* to = data.get() + (static_cast<long>(row) * columns + 1) * slices.apart();
+    float* vector = plain.get() + (static_cast<long>(row) * columns + 1) * LANES;
+    for (int x = 0; x < source.maps.width; ++x, vector += LANES) {
+      const Vector numbers = source.read(pixel + x, c, left);
+      store(vector, numbers);
+      for (int i = 0; i < slices.width; ++i, to += LANES)
+        store(to, spread_lanes(numbers, slices.places.data() + i * LANES));
+    }
+  }
+
+  // The last vectors first: what they write beyond their pixel, the others overwrite.
+  template <class Source>
+  void fill_numbers(const Source& source, int slice, int64_t pixel, int row) const {
+    for (int v = slices.vectors - 1; v >= 0; --v) {
+      const int c = slices.first(slice) + v * LANES, left = slices.channels - c;
+      float* to = data.get() + (static_cast<long>(row) * columns + 1) * slices.apart() + v * LANES;
+      for (int x = 0; x < source.maps.width; ++x, to += slices.width)
+        store(to, source.read(pixel + x, c, left));
+    }
   }
 };
 
-// visit(first, count) of a row's pixels, at most 8 at a time and as evenly as can be.
-template <int M = 8, class Visit>
-inline void each_pixels(int total, const Visit& visit) {
-  const int parts = (total + M - 1) / M;
-  for (int k = 0; k < parts; ++k) {
-    const int low = total * k / parts;
-    visit(low, total * (k + 1) / parts - low);
-  }
+// The largest step of at most M that takes `total` in as few.
+inline int even_step(int total, int most) {
+  const int steps = (total + most - 1) / most;
+  return (total + steps - 1) / steps;
 }
 
 // taps_tile of `pixels` pixels, of which write(number, vector) has the results.
@@ -100,28 +129,30 @@ inline void taps_of(const Slices& slices, int pixels, const Taps& taps, long ste
   for (int r = 0; r < M; ++r) write(r, sums[r]);
 }
 
-// A band's outputs of one slice.
+// A band's outputs of one slice. What is written beyond them, the next slice overwrites.
 inline void band_forward(const Shape& shape, const Slices& slices, int slice, const Band& band,
                          const Entries& entries, const float* weights, const Maps& out) {
-  const int s = shape.stride, wanted = slices.outputs(slice);
+  const int s = shape.stride, step = even_step(shape.wide, 8);
   for (int v = 0; v < slices.vectors; ++v, weights += 9L * slices.width * LANES)
     for (int y = band.low; y < band.high; ++y)
-      each_pixels(shape.wide, [&](int x, int pixels) {
+      for (int x = 0; x < shape.wide; x += step) {
+        const int pixels = std::min(step, shape.wide - x);
         Taps taps;
         for (int tap = 0; tap < 9; ++tap)
           taps.add(entries.at((y - band.low) * s + tap / 3, x * s + tap % 3),
                    weights + static_cast<long>(tap) * slices.width * LANES);
         const int64_t pixel = (static_cast<int64_t>(band.image) * shape.high + y) * shape.wide + x;
-        float* to = out.at(pixel) + slices.first(slice) + v * LANES;
+        const int c = slices.first(slice) + v * LANES;
+        float* to = out.at(pixel) + c;
         taps_of(slices, pixels, taps, s * slices.apart(),
-                [&](int r, Vector sum) { store_some(to + r * out.ld, sum, wanted - v * LANES); });
-      });
+                [&](int r, Vector sum) { store_some(to + r * out.ld, sum, slices.channels - c); });
+      }
 }
 
 inline void banded_forward(const Shape& shape, const Activations& input, const float* weight,
                            const Maps& out, int threads) {
   const Slices slices(shape);
-  const Floats weights = unset(slices.count() * slices.weights());
+  const Floats weights = floats(slices.count() * slices.weights());
   Team& team = Team::here();
   team.run(threads, [&](int index) {
     fill_slices(slices, weight, false, Share(slices.count(), index, threads), weights.get());
@@ -147,13 +178,16 @@ inline void banded_forward(const Shape& shape, const Activations& input, const f
 inline void band_inputs(const Shape& shape, const Slices& slices, int slice, const Band& band,
                         const Entries& entries, const float* weights, const Masked& masked,
                         Totals& totals) {
-  const int s = shape.stride, wanted = slices.outputs(slice);
+  const int s = shape.stride, wanted = slices.outputs(slice), step = even_step(shape.wide, 8);
+  const int wide[] = {shape.wide, shape.width / 2};  // pixels of even and of odd columns
   for (int v = 0; v < slices.vectors; ++v, weights += 9L * slices.width * LANES) {
     const int c = slices.first(slice) + v * LANES, left = wanted - v * LANES;
+    const Places lanes = first_lanes(left);
     Vector gradient{}, product{};
     for (int y = band.low * s; y < std::min(band.high * s, shape.height); ++y)
       for (int column = 0; column < std::min(s, shape.width); ++column)
-        each_pixels((shape.width - column + s - 1) / s, [&](int x, int pixels) {
+        for (int x = 0; x < wide[column]; x += step) {
+          const int pixels = std::min(step, wide[column] - x);
           Taps taps;
           for (int tap = 0; tap < 9; ++tap) {
             const int down = y + 1 - tap / 3, across = column + 1 - tap % 3;
@@ -164,9 +198,9 @@ inline void band_inputs(const Shape& shape, const Slices& slices, int slice, con
           const int64_t row = static_cast<int64_t>(band.image) * shape.height + y;
           const int64_t pixel = row * shape.width + x * s + column;
           taps_of(slices, pixels, taps, slices.apart(), [&](int r, Vector behind) {
-            masked.write(pixel + r * s, c, left, behind, gradient, product);
+            masked.write(pixel + r * s, c, lanes, behind, gradient, product);
           });
-        });
+        }
     totals.add(c, left, gradient, product);
   }
 }
@@ -175,9 +209,11 @@ inline void band_inputs(const Shape& shape, const Slices& slices, int slice, con
 inline void band_weights(const Shape& shape, const Slices& slices, const Band& band,
                          const Entries& inputs, const Entries& outputs, float* sums) {
   const int s = shape.stride, row = 3 * slices.width;  // entries of three neighbouring taps
+  const int step = even_step(row, 12);
   for (int v = 0; v < slices.vectors; ++v)
     for (int down = 0; down < 3; ++down, sums += row * LANES)
-      each_pixels<12>(row, [&](int first, int count) {
+      for (int first = 0; first < row; first += step) {
+        const int count = std::min(step, row - first);
         for (int y = 0; y < band.high - band.low; ++y) {
           const float* entries = inputs.at(y * s + down, 0) + first * slices.entry();
           const float* gradients = outputs.plain_at(y + 1, 1) + v * LANES;
@@ -188,7 +224,7 @@ inline void band_weights(const Shape& shape, const Slices& slices, const Band& b
           else
             weights_tile_of<false>(count, entries, step, gradients, apart, shape.wide, to);
         }
-      });
+      }
 }
 
 inline void banded_backward(const Shape& shape, const Activations& input, const float* weight,
@@ -196,7 +232,7 @@ inline void banded_backward(const Shape& shape, const Activations& input, const 
                             const Sums& sums, int threads) {
   const Slices slices(shape);
   const long size = slices.count() * slices.weights();
-  const Floats weights = unset(size);
+  const Floats weights = floats(size);
   const Banding bands(shape, input.maps.images);
   std::vector<Totals> totals(threads);
   std::vector<Floats> parts(threads);

@@ -39,7 +39,7 @@ struct Slices {
   explicit Slices(const Shape& shape)
       : width(shape.group_inputs()),
         channels(shape.inputs),
-        narrow(width < LANES),
+        narrow(2 * width <= LANES),
         together(narrow ? LANES / width * width : width),
         vectors((together + LANES - 1) / LANES),
         places(width * LANES) {
@@ -108,10 +108,7 @@ struct Taps {
 
 template <bool NARROW>
 inline __attribute__((always_inline)) Vector entry(const float* pixel, int number) {
-  if constexpr (NARROW)
-    return load(pixel + number * LANES);
-  else
-    return splat(pixel[number]);
+  return NARROW ? load(pixel + number * LANES) : splat(pixel[number]);
 }
 
 // sums[M] = a vector of outputs of M pixels, `step` apart.

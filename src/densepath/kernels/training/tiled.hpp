@@ -145,6 +145,7 @@ inline void leave_masked(const float* from, long between, const Tile& tile, cons
                          Totals& totals) {
   const int channels = masked.x.channels, width = masked.x.width;
   for (int c = 0; c < channels; c += LANES) {
+    const Places lanes = first_lanes(channels - c);
     Vector half[TILE][REACH], gradient{}, product{};
     for (int x = 0; x < REACH; ++x) {
       Vector m[REACH], out[TILE];
@@ -156,8 +157,8 @@ inline void leave_masked(const float* from, long between, const Tile& tile, cons
       Vector out[TILE];
       transform_output(half[y], out);
       for (int x = 0; x < tile.wide; ++x)
-        masked.write(tile.pixel + static_cast<int64_t>(y) * width + x, c, channels - c, out[x],
-                     gradient, product);
+        masked.write(tile.pixel + static_cast<int64_t>(y) * width + x, c, lanes, out[x], gradient,
+                     product);
     }
     totals.add(c, channels - c, gradient, product);
   }

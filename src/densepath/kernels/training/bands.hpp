@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "pixels.hpp"
+#include "scratch.hpp"
 #include "slices.hpp"
 
 namespace densepath {
@@ -38,13 +39,13 @@ class Banding {
 struct Entries {
   const Slices& slices;
   int columns;
-  Floats data, plain;  // plain: of narrow slices, what the entries were made of
+  Scratch data, plain;  // plain: of narrow slices, what the entries were made of
 
   Entries(const Slices& slices_, int rows, int columns_)
       : slices(slices_),
         columns(columns_),
-        data(unset(rows * columns * slices.apart())),
-        plain(slices.narrow ? unset(static_cast<size_t>(rows) * columns * LANES) : nullptr) {}
+        data(rows * columns * slices.apart()),
+        plain(slices.narrow ? static_cast<size_t>(rows) * columns * LANES : 0) {}
   const float* at(int row, int column) const {
     return data.get() + (static_cast<long>(row) * columns + column) * slices.apart();
   }

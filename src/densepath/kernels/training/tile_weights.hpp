@@ -126,8 +126,7 @@ struct TileSums {
 
 // The weights' gradients [outputs, inputs, 3, 3] of all threads' sums, in their order; the part of
 // these inputs.
-inline void return_weights(const Shape& shape, const TileSums& sums, Share inputs,
-                           float* to) {
+inline void return_weights(const Shape& shape, const TileSums& sums, Share inputs, float* to) {
   for (long i = inputs.low; i < inputs.high; ++i)
     for (int o = 0; o < shape.outputs; o += LANES) {
       Vector half[3][REACH];

@@ -12,7 +12,7 @@
 
 namespace densepath {
 
-constexpr int TOGETHER = (LANES == 16 ? 4 : 8) * MR;  // tiles whose products are taken together
+constexpr int TOGETHER = (LANES == 16 ? 2 : 4) * MR;  // tiles whose products are taken together
 
 struct Tiling {
   int images, height, width, down, across;
@@ -43,9 +43,7 @@ struct Points {
   long apart, between;  // floats between two tiles, and between two points
   Scratch data;
   explicit Points(int channels)
-      : apart(round_up(channels, LANES)),
-        between(TOGETHER * apart + 16),
-        data(POINTS * between) {}
+      : apart(round_up(channels, LANES)), between(TOGETHER * apart + 16), data(POINTS * between) {}
   float* tile(int number) const { return data.get() + number * apart; }
   float* point(int number) const { return data.get() + number * between; }
 };
@@ -126,8 +124,7 @@ inline void enter_map(const Activations& input, const Extent& extent, const floa
     const int own = maps.channels - c;
     enter_points(
         [&](int y, int x) {
-          if (WHOLE)
-            return relu(load_own(from + y * line + x * maps.ld, c, own) * scale + shift);
+          if (WHOLE) return relu(load_own(from + y * line + x * maps.ld, c, own) * scale + shift);
           const int row = std::clamp(y, extent.top, extent.bottom - 1);
           const int column = std::clamp(x, extent.left, extent.right - 1);
           const Vector value = load_own(from + row * line + column * maps.ld, c, own);
@@ -191,8 +188,7 @@ inline void leave_masked(const float* from, long between, const Tile& tile, cons
       const int64_t pixel = tile.pixel + static_cast<int64_t>(y) * width;
 #pragma GCC unroll 4
       for (int x = 0; x < TILE; ++x)
-        if (WHOLE || x < tile.wide)
-          masked.write(pixel + x, c, lanes, out[x], gradient, product);
+        if (WHOLE || x < tile.wide) masked.write(pixel + x, c, lanes, out[x], gradient, product);
     }
     totals.add(c, channels - c, gradient, product);
   }
@@ -268,8 +264,7 @@ struct TiledBackward {
                  shape.outputs, static_cast<int>(weights.padded),
                  {entered.point(q), entered.apart, false});
       }
-      for (int i = 0; i < count; ++i)
-        leave(Tile(all, first + i), entered.tile(i), masked, totals);
+      for (int i = 0; i < count; ++i) leave(Tile(all, first + i), entered.tile(i), masked, totals);
       totals.fold();
     });
   }

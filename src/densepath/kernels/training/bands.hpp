@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "pixels.hpp"
+#include "scratch.hpp"
 #include "slices.hpp"
 
 namespace densepath {
@@ -38,13 +39,13 @@ class Banding {
 struct Entries {
   const Slices& slices;
   int columns;
-  Floats data, plain;  // plain: of narrow slices, what the entries were made of
+  Scratch data, plain;  // plain: of narrow slices, what the entries were made of
 
   Entries(const Slices& slices_, int rows, int columns_)
       : slices(slices_),
         columns(columns_),
-        data(unset(rows * columns * slices.apart())),
-        plain(slices.narrow ? unset(static_cast<size_t>(rows) * columns * LANES) : nullptr) {}
+        data(rows * columns * slices.apart()),
+        plain(slices.narrow ? static_cast<size_t>(rows) * columns * LANES : 0) {}
   const float* at(int row, int column) const {
     return data.get() + (static_cast<long>(row) * columns + column) * slices.apart();
   }
@@ -114,43 +115,76 @@ inline int even_step(int total, int most) {
   return (total + steps - 1) / steps;
 }
 
-// taps_tile of `pixels` pixels, of which write(number, vector) has the results.
-template <int M = 8, class Write>
+// The pixels of a tile of so many vectors of outputs: what the registers hold.
+constexpr int most_pixels(int vectors) { return LANES == 16 || vectors == 1 ? 8 : 12 / vectors; }
+
+// taps_tile of `pixels` pixels, of which write(number, vector, sum) has the results.
+template <int NV, int M = most_pixels(NV), class Write>
 inline void taps_of(const Slices& slices, int pixels, const Taps& taps, long step,
                     const Write& write) {
   if constexpr (M > 1)
-    if (pixels < M) return taps_of<M - 1>(slices, pixels, taps, step, write);
-  Vector sums[M];
-  if (slices.narrow)
-    taps_tile<true, M>(taps, slices.width, step, sums);
+    if (pixels < M) return taps_of<NV, M - 1>(slices, pixels, taps, step, write);
+  Vector sums[M][NV];
+  if (NV == 1 && slices.narrow)
+    taps_tile<true>(taps, slices.width, step, slices.vector_weights(), sums);
   else
-    taps_tile<false, M>(taps, slices.width, step, sums);
+    taps_tile<false>(taps, slices.width, step, slices.vector_weights(), sums);
 #pragma GCC unroll 8
-  for (int r = 0; r < M; ++r) write(r, sums[r]);
+  for (int r = 0; r < M; ++r)
+#pragma GCC unroll 3
+    for (int v = 0; v < NV; ++v) write(r, v, sums[r][v]);
 }
 
+// visit<NV>(first vector) of all of a slice's vectors of outputs.
+template <class Visit>
+inline void each_vectors(const Slices& slices, const Visit& visit) {
+  for (int v = 0; v < slices.vectors;) {
+    const int count = Slices::abreast(slices.vectors - v);
+    if (count == 1)
+      visit(std::integral_constant<int, 1>(), v);
+    else if (count == 2)
+      visit(std::integral_constant<int, 2>(), v);
+    else
+      visit(std::integral_constant<int, 3>(), v);
+    v += count;
+  }
+}
+
+// A band of one slice of a pass, with its weights.
+struct Piece {
+  const Shape& shape;
+  const Slices& slices;
+  Band band;
+  int slice;
+  const float* weights;
+
+  int channel(int vector) const { return slices.first(slice) + vector * LANES; }
+  const float* tap(int vector, int number) const {
+    return weights + vector * slices.vector_weights() + number * slices.width * LANES;
+  }
+};
+
 // A band's outputs of one slice. What is written beyond them, the next slice overwrites.
-inline void band_forward(const Shape& shape, const Slices& slices, int slice, const Band& band,
-                         const Entries& entries, const float* weights, const Maps& out) {
-  const int s = shape.stride, step = even_step(shape.wide, 8);
-  for (int v = 0; v < slices.vectors; ++v, weights += 9L * slices.width * LANES)
-    for (int y = band.low; y < band.high; ++y)
-      for (int x = 0; x < shape.wide; x += step) {
-        const int pixels = std::min(step, shape.wide - x);
-        Taps taps;
-        for (int tap = 0; tap < 9; ++tap)
-          taps.add(entries.at((y - band.low) * s + tap / 3, x * s + tap % 3),
-                   weights + static_cast<long>(tap) * slices.width * LANES);
-        const int64_t pixel = (static_cast<int64_t>(band.image) * shape.high + y) * shape.wide + x;
-        const int c = slices.first(slice) + v * LANES;
-        float* to = out.at(pixel) + c;
-        taps_of(slices, pixels, taps, s * slices.apart(),
-                [&](int r, Vector sum) { store_some(to + r * out.ld, sum, slices.channels - c); });
-      }
+template <int NV>
+inline void band_outputs(const Piece& of, int first, const Entries& entries, const Maps& out) {
+  const int s = of.shape.stride, wide = of.shape.wide, step = even_step(wide, most_pixels(NV));
+  const int c = of.channel(first), left = of.slices.channels - c;
+  for (int y = of.band.low; y < of.band.high; ++y)
+    for (int x = 0; x < wide; x += step) {
+      Taps taps;
+      for (int tap = 0; tap < 9; ++tap)
+        taps.add(entries.at((y - of.band.low) * s + tap / 3, x * s + tap % 3), of.tap(first, tap));
+      float* to = out.at((static_cast<int64_t>(of.band.image) * of.shape.high + y) * wide + x) + c;
+      taps_of<NV>(of.slices, std::min(step, wide - x), taps, s * of.slices.apart(),
+                  [&](int r, int v, Vector sum) {
+                    if (left > v * LANES)
+                      store_some(to + r * out.ld + v * LANES, sum, left - v * LANES);
+                  });
+    }
 }
 
 inline void banded_forward(const Shape& shape, const Activations& input, const float* weight,
-                           const Maps& out, int threads) {
+                           const Maps& out, std::vector<Moments>* moments, int threads) {
   const Slices slices(shape);
   const Floats weights = floats(slices.count() * slices.weights());
   Team& team = Team::here();
@@ -166,8 +200,15 @@ inline void banded_forward(const Shape& shape, const Activations& input, const f
       const Band band = bands.band(b);
       for (int slice = 0; slice < slices.count(); ++slice) {
         entries.fill(input, slice, band.image, band.low * s - 1, (band.high - band.low) * s + 2);
-        band_forward(shape, slices, slice, band, entries, weights.get() + slice * slices.weights(),
-                     out);
+        const Piece piece{shape, slices, band, slice, weights.get() + slice * slices.weights()};
+        each_vectors(slices, [&](auto vectors, int first) {
+          band_outputs<vectors>(piece, first, entries, out);
+        });
+      }
+      if (moments) {
+        const int64_t first =
+            (static_cast<int64_t>(band.image) * shape.high + band.low) * shape.wide;
+        (*moments)[index].add(out.at(first), out.ld, (band.high - band.low) * shape.wide);
       }
     }
   });
@@ -175,55 +216,56 @@ inline void banded_forward(const Shape& shape, const Activations& input, const f
 
 // A band's gradients of one slice's inputs: those of the rows that its outputs stand on. `entries`
 // are of the outputs' gradient, from one row above on.
-inline void band_inputs(const Shape& shape, const Slices& slices, int slice, const Band& band,
-                        const Entries& entries, const float* weights, const Masked& masked,
+template <int NV>
+inline void band_inputs(const Piece& of, int first, const Entries& entries, const Masked& masked,
                         Totals& totals) {
-  const int s = shape.stride, wanted = slices.outputs(slice), step = even_step(shape.wide, 8);
-  const int wide[] = {shape.wide, shape.width / 2};  // pixels of even and of odd columns
-  for (int v = 0; v < slices.vectors; ++v, weights += 9L * slices.width * LANES) {
-    const int c = slices.first(slice) + v * LANES, left = wanted - v * LANES;
-    const Places lanes = first_lanes(left);
-    Vector gradient{}, product{};
-    for (int y = band.low * s; y < std::min(band.high * s, shape.height); ++y)
-      for (int column = 0; column < std::min(s, shape.width); ++column)
-        for (int x = 0; x < wide[column]; x += step) {
-          const int pixels = std::min(step, wide[column] - x);
-          Taps taps;
-          for (int tap = 0; tap < 9; ++tap) {
-            const int down = y + 1 - tap / 3, across = column + 1 - tap % 3;
-            if (down % s == 0 && across % s == 0)
-              taps.add(entries.at(down / s - band.low + 1, x + across / s + 1),
-                       weights + static_cast<long>(tap) * slices.width * LANES);
-          }
-          const int64_t row = static_cast<int64_t>(band.image) * shape.height + y;
-          const int64_t pixel = row * shape.width + x * s + column;
-          taps_of(slices, pixels, taps, slices.apart(), [&](int r, Vector behind) {
-            masked.write(pixel + r * s, c, lanes, behind, gradient, product);
-          });
+  const Shape& shape = of.shape;
+  const int s = shape.stride, step = even_step(shape.wide, most_pixels(NV));
+  const int pixels[] = {shape.wide, shape.width / 2};  // of even and of odd columns
+  const int c = of.channel(first), wanted = of.slices.outputs(of.slice) - first * LANES;
+  Places lanes[NV];
+  for (int v = 0; v < NV; ++v) lanes[v] = first_lanes(wanted - v * LANES);
+  Vector gradient[NV] = {}, product[NV] = {};
+  for (int y = of.band.low * s; y < std::min(of.band.high * s, shape.height); ++y)
+    for (int column = 0; column < std::min(s, shape.width); ++column)
+      for (int x = 0; x < pixels[column]; x += step) {
+        Taps taps;
+        for (int tap = 0; tap < 9; ++tap) {
+          const int down = y + 1 - tap / 3, across = column + 1 - tap % 3;
+          if (down % s == 0 && across % s == 0)
+            taps.add(entries.at(down / s - of.band.low + 1, x + across / s + 1),
+                     of.tap(first, tap));
         }
-    totals.add(c, left, gradient, product);
-  }
+        const int64_t row = static_cast<int64_t>(of.band.image) * shape.height + y;
+        const int64_t pixel = row * shape.width + x * s + column;
+        taps_of<NV>(of.slices, std::min(step, pixels[column] - x), taps, of.slices.apart(),
+                    [&](int r, int v, Vector behind) {
+                      masked.write(pixel + r * s, c + v * LANES, lanes[v], behind, gradient[v],
+                                   product[v]);
+                    });
+      }
+  for (int v = 0; v < NV; ++v)
+    totals.add(c + v * LANES, wanted - v * LANES, gradient[v], product[v]);
 }
 
 // A band's part of a slice's weights' gradients, added to `sums`.
-inline void band_weights(const Shape& shape, const Slices& slices, const Band& band,
-                         const Entries& inputs, const Entries& outputs, float* sums) {
-  const int s = shape.stride, row = 3 * slices.width;  // entries of three neighbouring taps
-  const int step = even_step(row, 12);
+inline void band_weights(const Piece& of, const Entries& inputs, const Entries& outputs,
+                         float* sums) {
+  const Slices& slices = of.slices;
+  const int s = of.shape.stride, row = 3 * slices.width;  // entries of three neighbouring taps
+  const int step = even_step(row, 12), high = of.band.high - of.band.low, wide = of.shape.wide;
   for (int v = 0; v < slices.vectors; ++v)
     for (int down = 0; down < 3; ++down, sums += row * LANES)
       for (int first = 0; first < row; first += step) {
+        const Field entries{inputs.at(down, 0) + first * slices.entry(), s * slices.apart(),
+                            s * inputs.columns * slices.apart()};
+        const Field gradients{outputs.plain_at(1, 1) + v * LANES, outputs.plain_apart(),
+                              outputs.columns * outputs.plain_apart()};
         const int count = std::min(step, row - first);
-        for (int y = 0; y < band.high - band.low; ++y) {
-          const float* entries = inputs.at(y * s + down, 0) + first * slices.entry();
-          const float* gradients = outputs.plain_at(y + 1, 1) + v * LANES;
-          const long step = s * slices.apart(), apart = outputs.plain_apart();
-          float* to = sums + first * LANES;
-          if (slices.narrow)
-            weights_tile_of<true>(count, entries, step, gradients, apart, shape.wide, to);
-          else
-            weights_tile_of<false>(count, entries, step, gradients, apart, shape.wide, to);
-        }
+        if (slices.narrow)
+          weights_tile_of<true>(count, entries, gradients, high, wide, sums + first * LANES);
+        else
+          weights_tile_of<false>(count, entries, gradients, high, wide, sums + first * LANES);
       }
 }
 
@@ -254,9 +296,11 @@ inline void banded_backward(const Shape& shape, const Activations& input, const 
         const int rows = band.high - band.low;
         inputs.fill(input, slice, band.image, band.low * s - 1, rows * s + 2);
         outputs.fill(gradient, slice, band.image, band.low - 1, rows + 2);
-        band_weights(shape, slices, band, inputs, outputs, parts[index].get() + place);
-        band_inputs(shape, slices, slice, band, outputs, weights.get() + place, masked,
-                    totals[index]);
+        const Piece piece{shape, slices, band, slice, weights.get() + place};
+        band_weights(piece, inputs, outputs, parts[index].get() + place);
+        each_vectors(slices, [&](auto vectors, int first) {
+          band_inputs<vectors>(piece, first, outputs, masked, totals[index]);
+        });
       }
       totals[index].fold();
     }

@@ -53,8 +53,11 @@ struct Slices {
   int outputs(int slice) const { return std::min(together, channels - first(slice)); }
   int entry() const { return narrow ? LANES : 1; }                   // its floats
   long apart() const { return static_cast<long>(width) * entry(); }  // floats of a pixel
-  // Floats of a slice's weights: [vectors, 9, width, LANES].
-  long weights() const { return 9L * width * vectors * LANES; }
+  // Floats of a slice's weights, [vectors, 9, width, LANES], and of one vector's.
+  long weights() const { return vector_weights() * vectors; }
+  long vector_weights() const { return 9L * width * LANES; }
+  // Vectors that are computed together where `left` are left.
+  static int abreast(int left) { return left == 4 ? 2 : std::min(left, 3); }
 };
 
 // visit(slice, vector, lane, output, place of a lane's first weight): for all lanes in use.
@@ -63,7 +66,7 @@ inline void each_lane(const Slices& slices, Share share, const Visit& visit) {
   for (int s = static_cast<int>(share.low); s < share.high; ++s)
     for (int k = 0; k < slices.outputs(s); ++k)
       visit(slices.first(s) + k,
-            s * slices.weights() + k / LANES * 9L * slices.width * LANES + k % LANES);
+            s * slices.weights() + k / LANES * slices.vector_weights() + k % LANES);
 }
 
 // A thread's part of the weights, from [outputs, width, 3, 3]; `turned` for the gradients of the
@@ -111,45 +114,58 @@ inline __attribute__((always_inline)) Vector entry(const float* pixel, int numbe
   return NARROW ? load(pixel + number * LANES) : splat(pixel[number]);
 }
 
-// sums[M] = a vector of outputs of M pixels, `step` apart.
-template <bool NARROW, int M>
-inline void taps_tile(const Taps& taps, int width, long step, Vector (&sums)[M]) {
+// sums[M, NV] = NV vectors of outputs of M pixels, `step` apart; their weights `apart`.
+template <bool NARROW, int M, int NV>
+inline void taps_tile(const Taps& taps, int width, long step, long apart, Vector (&sums)[M][NV]) {
 #pragma GCC unroll 8
-  for (int r = 0; r < M; ++r) sums[r] = Vector{};
+  for (int r = 0; r < M; ++r)
+#pragma GCC unroll 3
+    for (int v = 0; v < NV; ++v) sums[r][v] = Vector{};
   for (int t = 0; t < taps.count; ++t) {
     const float *from = taps.sources[t], *weights = taps.weights[t];
     for (int i = 0; i < width; ++i, from += NARROW ? LANES : 1, weights += LANES) {
-      const Vector weight = load(weights);
+      Vector right[NV];
+#pragma GCC unroll 3
+      for (int v = 0; v < NV; ++v) right[v] = load(weights + v * apart);
 #pragma GCC unroll 8
-      for (int r = 0; r < M; ++r) sums[r] += entry<NARROW>(from + r * step, 0) * weight;
+      for (int r = 0; r < M; ++r) {
+        const Vector left = entry<NARROW>(from + r * step, 0);
+#pragma GCC unroll 3
+        for (int v = 0; v < NV; ++v) sums[r][v] += left * right[v];
+      }
     }
   }
 }
 
-// sums[M, LANES] += entries[count pixels, M]ᵀ · outputs[count pixels, LANES]
+// Pixels in rows: `step` floats between two of a row, `line` between two rows.
+struct Field {
+  const float* data;
+  long step, line;
+};
+
+// sums[M, LANES] += entries[pixels, M]ᵀ · outputs[pixels, LANES]
 template <bool NARROW, int M>
-inline void weights_tile(const float* entries, long step, const float* outputs, long outputs_step,
-                         int count, float* sums) {
+inline void weights_tile(Field entries, Field outputs, int high, int wide, float* sums) {
   Vector held[M];
 #pragma GCC unroll 12
   for (int i = 0; i < M; ++i) held[i] = load(sums + i * LANES);
-  for (int x = 0; x < count; ++x, entries += step, outputs += outputs_step) {
-    const Vector gradient = load(outputs);
+  for (int y = 0; y < high; ++y) {
+    const float *from = entries.data + y * entries.line, *to = outputs.data + y * outputs.line;
+    for (int x = 0; x < wide; ++x, from += entries.step, to += outputs.step) {
+      const Vector gradient = load(to);
 #pragma GCC unroll 12
-    for (int i = 0; i < M; ++i) held[i] += entry<NARROW>(entries, i) * gradient;
+      for (int i = 0; i < M; ++i) held[i] += entry<NARROW>(from, i) * gradient;
+    }
   }
 #pragma GCC unroll 12
   for (int i = 0; i < M; ++i) store(sums + i * LANES, held[i]);
 }
 
 template <bool NARROW, int M = 12>
-inline void weights_tile_of(int entries_count, const float* entries, long step,
-                            const float* outputs, long outputs_step, int count, float* sums) {
-  if (entries_count == M)
-    return weights_tile<NARROW, M>(entries, step, outputs, outputs_step, count, sums);
-  if constexpr (M > 1)
-    weights_tile_of<NARROW, M - 1>(entries_count, entries, step, outputs, outputs_step, count,
-                                   sums);
+inline void weights_tile_of(int count, Field entries, Field outputs, int high, int wide,
+                            float* sums) {
+  if (count == M) return weights_tile<NARROW, M>(entries, outputs, high, wide, sums);
+  if constexpr (M > 1) weights_tile_of<NARROW, M - 1>(count, entries, outputs, high, wide, sums);
 }
 
 }  // namespace densepath

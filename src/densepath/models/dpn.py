@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from densepath.models.intermediates import Backbone
 from densepath.models.layers import (
     DropPath,
+    Fused,
     StemMaxPool,
     TestPooling,
     check_images,
@@ -80,6 +81,9 @@ class DualPathBlock(nn.Module):
     The state is one tensor: the first `base` channels are the residual path, the rest the
     dense path (section 4.1, figure 2e). The first block of a stage also projects the state to
     `base + 2 · increment` channels.
+
+    Where `fused` computes the whole `stage` in the first block's place, the other blocks hand its
+    output on.
     """
 
     def __init__(
@@ -104,9 +108,13 @@ class DualPathBlock(nn.Module):
         self.c3x3_b = NormReluConv(middle, middle, 3, stride, arch.groups, eps)
         self.c1x1_c = NormReluConv(middle, self.base + increment, 1, 1, 1, eps)
         self.drop_path = DropPath(drop_path)
+        self.fused: Fused | None = None
+        self.stage: list[DualPathBlock] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, C + increment, H, W]; a first block: base + 3 · increment."""
+        if self.fused is not None and (out := self.fused(self, x)) is not None:
+            return out
         state = self.c1x1_w(x) if self.first else x
         new = self.drop_path(self.c1x1_c(self.c3x3_b(self.c1x1_a(x))))
         base = self.base

@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from densepath.models.densenet import DenseBlock, Transition
+from densepath.models.dpn import DualPathBlock
 from densepath.training.blocks.dense import dense_block
+from densepath.training.blocks.dual import dual_stage
+from densepath.training.blocks.dual_parts import Stage
 from densepath.training.blocks.obstacles import find_obstacle, is_degenerate, is_recorded
 from densepath.training.blocks.operations import Operations
 from densepath.training.blocks.portable import PortableOperations
@@ -24,8 +27,15 @@ from densepath.training.recipe import Recipe
 Say = Callable[[str], None]
 Compute = Callable[[Any, Tensor, Operations], Tensor]
 
-# What is computed as one operation, and by which function.
-_COMPUTED: dict[type[nn.Module], Compute] = {DenseBlock: dense_block, Transition: transition}
+# What is computed as one operation, by which function, and what it is called.
+_COMPUTED: dict[type[nn.Module], tuple[Compute, str]] = {
+    DenseBlock: (dense_block, "dense block"),
+    Transition: (transition, "transition"),
+    DualPathBlock: (
+        lambda first, x, operations: dual_stage(first.stage, x, operations),
+        "stage of dual-path blocks",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -54,14 +64,17 @@ class Fused:
 
     def __call__(self, module: nn.Module, x: Tensor) -> Tensor | None:
         """The module's output for `x`; None: its own modules have to compute it."""
+        if isinstance(module, DualPathBlock) and not module.first:
+            # The first block has decided for its whole stage, and the width of `x` tells how.
+            return x if x.dim() == 4 and x.shape[1] == Stage(module.stage).width else None
         if is_recorded() or is_degenerate(module, x):
             return None
         reason = find_obstacle(module, x, self.arithmetic.dtype) or self._of_autocast(x)
+        compute, kind = _COMPUTED[type(module)]
         if reason is None:
-            return _COMPUTED[type(module)](module, x, self._operations(x))
+            return compute(module, x, self._operations(x))
         if reason not in self.said:
             self.said.add(reason)
-            kind = "dense block" if isinstance(module, DenseBlock) else "transition"
             self.say(f"compute.block: a {kind} is computed by the plain modules, because {reason}.")
         return None
 
@@ -108,9 +121,14 @@ def fuse_blocks(
 
 def fuse(network: nn.Module, fused: Fused) -> None:
     """Set `fused` on every block that can have it."""
+    stage: list[DualPathBlock] = []
     for module in network.modules():
         if type(module) in _COMPUTED:
             module.fused = fused  # type: ignore[assignment]
+        if isinstance(module, DualPathBlock):
+            stage = [] if module.first else stage
+            stage.append(module)
+            module.stage = stage
 
 
 def choose_arithmetic(device: torch.device, dtype: torch.dtype) -> Arithmetic:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
 from densepath.models.densenet import BottleneckLayer, DenseBlock, PlainLayer, Transition
+from densepath.models.dpn import DualPathBlock, NormReluConv
 from densepath.models.layers import DropPath
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = [f"_global{kind}" for kind in _HOOKS]
 # What a block is made of; another class, as of a parametrised module, may compute anything.
-_PARTS = {BottleneckLayer, PlainLayer, nn.BatchNorm2d, nn.Conv2d, nn.Dropout, DropPath}
+_PARTS = {
+    *(BottleneckLayer, PlainLayer, DualPathBlock, NormReluConv),
+    *(nn.BatchNorm2d, nn.Conv2d, nn.Dropout, DropPath),
+}
 
 
 def is_recorded() -> bool:
@@ -30,6 +37,9 @@ def is_degenerate(module: nn.Module, x: Tensor) -> bool:
         return True
     if isinstance(module, Transition) and min(x.shape[2:]) < 2:
         return True
+    if isinstance(module, DualPathBlock):
+        # One value a channel behind a stride of 2: a BatchNorm that trains refuses that.
+        return x.shape[0] == 1 and max(x.shape[2:]) <= module.c3x3_b.conv.stride[0]
     return module.training and x.numel() == x.shape[1]
 
 
@@ -43,6 +53,10 @@ def find_obstacle(module: nn.Module, x: Tensor, dtype: torch.dtype) -> str | Non
     """
     if any(getattr(module_hooks, kind) for kind in _GLOBAL_HOOKS):
         return "there are hooks on all modules"
+    if isinstance(module, DualPathBlock):
+        if module.stage[0] is not module:
+            return "it is a copy without its stage"
+        module = nn.Sequential(*module.stage)
     for name, part in module.named_modules():
         if part is not module and (said := _of_part(part)):
             return f"{name} {said}"
@@ -76,6 +90,8 @@ def _of_shapes(module: nn.Module, x: Tensor) -> str | None:
     width = x.shape[1]
     if isinstance(module, Transition):
         return None if _is(module.conv, width, 1) else "conv has another shape"
+    if isinstance(module, nn.Sequential):
+        return _of_stage(module, width)
     assert isinstance(module, DenseBlock)
     for name, layer in module.named_children():
         if isinstance(layer, BottleneckLayer):
@@ -91,12 +107,28 @@ def _of_shapes(module: nn.Module, x: Tensor) -> str | None:
     return None
 
 
-def _is(conv: nn.Conv2d, inputs: int, kernel: int) -> bool:
-    """Whether it is a convolution of that many channels that keeps the size of its input."""
+def _of_stage(blocks: nn.Sequential, width: int) -> str | None:
+    """Which of the convolutions of a stage has another shape than the operation knows."""
+    for number, block in enumerate(cast(Iterable[DualPathBlock], blocks), start=1):
+        a, b, c = block.c1x1_a.conv, block.c3x3_b.conv, block.c1x1_c.conv
+        stride, increment = b.stride[0] if block.first else 1, c.out_channels - block.base
+        fits = _is(a, width, 1) and _is(c, b.out_channels, 1)
+        fits = fits and _is(b, a.out_channels, 3, stride, b.groups)
+        if block.first:
+            fits = fits and _is(block.c1x1_w.conv, width, 1, stride)
+            width = block.base + 2 * increment
+        width += increment
+        if not fits:
+            return f"block {number} has convolutions of another shape"
+    return None
+
+
+def _is(conv: nn.Conv2d, inputs: int, kernel: int, stride: int = 1, groups: int = 1) -> bool:
+    """Whether it is a convolution of this shape, padded by half its kernel."""
     return (conv.in_channels, conv.kernel_size, conv.stride, conv.groups, conv.padding) == (
         inputs,
         (kernel, kernel),
-        (1, 1),
-        1,
+        (stride, stride),
+        groups,
         (kernel // 2, kernel // 2),
     )

@@ -1,0 +1,275 @@
+// 3×3 convolutions of stride 1 in a quarter of the multiplications, both ways: see winograd.hpp.
+//
+// The tiles of all images stand in one line, which the threads share out. Some tiles at a time are
+// transformed from the map straight away, normalised as they are read.
+#pragma once
+
+#include <vector>
+
+#include "pixels.hpp"
+#include "products.hpp"
+#include "tile_weights.hpp"
+
+namespace densepath {
+
+constexpr int TOGETHER = (LANES == 16 ? 4 : 8) * MR;  // tiles whose products are taken together
+
+struct Tiling {
+  int images, height, width, down, across;
+  explicit Tiling(const Maps& maps)
+      : images(maps.images),
+        height(maps.height),
+        width(maps.width),
+        down((maps.height + TILE - 1) / TILE),
+        across((maps.width + TILE - 1) / TILE) {}
+  int64_t count() const { return static_cast<int64_t>(images) * down * across; }
+};
+
+// A tile of four by four pixels, of which `high` × `wide` lie in the map.
+struct Tile {
+  int image, y, x, high, wide;
+  int64_t pixel;  // its first
+  bool inside;    // with the border of one pixel around it
+  Tile(const Tiling& all, int64_t number)
+      : image(static_cast<int>(number / (all.down * all.across))),
+        y(static_cast<int>(number / all.across % all.down) * TILE),
+        x(static_cast<int>(number % all.across) * TILE),
+        high(std::min(TILE, all.height - y)),
+        wide(std::min(TILE, all.width - x)),
+        pixel((static_cast<int64_t>(image) * all.height + y) * all.width + x),
+        inside(y > 0 && x > 0 && y + TILE < all.height && x + TILE < all.width) {}
+};
+
+// Values of some tiles at the 36 points: [36, TOGETHER, channels].
+struct Points {
+  long apart, between;  // floats between two tiles, and between two points
+  Floats data;
+  explicit Points(int channels)
+      : apart(round_up(channels, LANES)),
+        between(TOGETHER * apart + 16),
+        data(unset(POINTS * between)) {}
+  float* tile(int number) const { return data.get() + number * apart; }
+  float* point(int number) const { return data.get() + number * between; }
+};
+
+// Six by six pixels around a tile, in whole vectors of channels.
+struct Surroundings {
+  long apart;
+  Floats data;
+  explicit Surroundings(int channels)
+      : apart(round_up(channels, LANES)), data(unset(REACH * REACH * apart)) {}
+
+  template <class Source>
+  void read(const Source& source, const Tile& tile) const {
+    for (int y = 0; y < REACH; ++y)
+      for (int x = 0; x < REACH; ++x)
+        read_pixel(source, tile.image, tile.y - 1 + y, tile.x - 1 + x, 0, source.maps.channels,
+                   data.get() + (y * REACH + x) * apart);
+  }
+};
+
+// Bᵀ d B of LANES channels, where value(y, x) is one of the 36.
+template <class Value>
+inline __attribute__((always_inline)) void enter_points(const Value& value, float* to,
+                                                        long between) {
+  Vector half[REACH][REACH];
+#pragma GCC unroll 1
+  for (int x = 0; x < REACH; ++x) {
+    Vector d[REACH], out[REACH];
+#pragma GCC unroll 6
+    for (int y = 0; y < REACH; ++y) d[y] = value(y, x);
+    transform_input(d, out);
+#pragma GCC unroll 6
+    for (int y = 0; y < REACH; ++y) half[y][x] = out[y];
+  }
+#pragma GCC unroll 1
+  for (int y = 0; y < REACH; ++y, to += REACH * between) {
+    Vector out[REACH];
+    transform_input(half[y], out);
+#pragma GCC unroll 6
+    for (int x = 0; x < REACH; ++x) store(to + x * between, out[x]);
+  }
+}
+
+inline void enter_surroundings(const Surroundings& from, int channels, float* to, long between) {
+  for (int c = 0; c < channels; c += LANES)
+    enter_points(
+        [&](int y, int x) { return load(from.data.get() + (y * REACH + x) * from.apart + c); },
+        to + c, between);
+}
+
+// A tile of the activations, straight from the map where it has no border.
+inline void enter_activations(const Activations& input, const Tile& tile, Surroundings& around,
+                              float* to, long between) {
+  const Maps& maps = input.maps;
+  const long row = maps.width * maps.ld;
+  int c = 0;
+  if (tile.inside) {
+    const float* from = maps.at(tile.pixel - maps.width - 1);
+    for (; c + LANES <= maps.channels; c += LANES) {
+      const Vector scale = load(input.norm.scale.get() + c);
+      const Vector shift = load(input.norm.shift.get() + c);
+      enter_points(
+          [&](int y, int x) {
+            return relu(load(from + y * row + x * maps.ld + c) * scale + shift);
+          },
+          to + c, between);
+    }
+    if (c >= maps.channels) return;
+  }
+  around.read(input, tile);
+  enter_surroundings(around, maps.channels, to, between);
+}
+
+// A dy Aᵀ: the middle of what stands around a tile.
+inline void spread_tile(const Surroundings& around, int channels, float* to, long between) {
+  for (int c = 0; c < channels; c += LANES) {
+    const float* from = around.data.get() + (REACH + 1) * around.apart + c;
+    Vector half[REACH][TILE];
+    for (int x = 0; x < TILE; ++x) {
+      Vector d[TILE], out[REACH];
+      for (int y = 0; y < TILE; ++y) d[y] = load(from + (y * REACH + x) * around.apart);
+      spread_output(d, out);
+      for (int y = 0; y < REACH; ++y) half[y][x] = out[y];
+    }
+    for (int y = 0; y < REACH; ++y) {
+      Vector out[REACH];
+      spread_output(half[y], out);
+      for (int x = 0; x < REACH; ++x) store(to + (y * REACH + x) * between + c, out[x]);
+    }
+  }
+}
+
+// The gradient behind the ReLU of a tile, Aᵀ m A, to where it goes.
+inline void leave_masked(const float* from, long between, const Tile& tile, const Masked& masked,
+                         Totals& totals) {
+  const int channels = masked.x.channels, width = masked.x.width;
+  for (int c = 0; c < channels; c += LANES) {
+    const Places lanes = first_lanes(channels - c);
+    Vector half[TILE][REACH], gradient{}, product{};
+    for (int x = 0; x < REACH; ++x) {
+      Vector m[REACH], out[TILE];
+      for (int y = 0; y < REACH; ++y) m[y] = load(from + (y * REACH + x) * between + c);
+      transform_output(m, out);
+      for (int y = 0; y < TILE; ++y) half[y][x] = out[y];
+    }
+    for (int y = 0; y < tile.high; ++y) {
+      Vector out[TILE];
+      transform_output(half[y], out);
+      for (int x = 0; x < tile.wide; ++x)
+        masked.write(tile.pixel + static_cast<int64_t>(y) * width + x, c, lanes, out[x], gradient,
+                     product);
+    }
+    totals.add(c, channels - c, gradient, product);
+  }
+}
+
+// visit(first, count) of a share's tiles, some at a time.
+template <class Visit>
+inline void each_few(Share share, const Visit& visit) {
+  const int64_t total = share.high - share.low;
+  if (!total) return;
+  const int64_t visits = (total + TOGETHER - 1) / TOGETHER;
+  const int step = round_up(static_cast<int>((total + visits - 1) / visits), MR);
+  for (int64_t t = share.low; t < share.high; t += step)
+    visit(t, static_cast<int>(std::min<int64_t>(step, share.high - t)));
+}
+
+inline void tiled_forward(const Shape& shape, const Activations& input, const float* weight,
+                          const Maps& out, int threads) {
+  const TileWeights weights(shape, false);
+  Team& team = Team::here();
+  team.run(threads, [&](int index) { weights.fill(weight, Share(weights.rows, index, threads)); });
+  const Tiling all(out);
+  team.run(threads, [&](int index) {
+    Surroundings around(shape.inputs);
+    const Points entered(shape.inputs), left(shape.outputs);
+    each_few(Share(all.count(), index, threads), [&](int64_t first, int count) {
+      for (int i = 0; i < count; ++i)
+        enter_activations(input, Tile(all, first + i), around, entered.tile(i), entered.between);
+      for (int q = 0; q < POINTS; ++q)
+        multiply({entered.point(q), entered.apart}, {weights.point(q), weights.padded}, count,
+                 shape.inputs, static_cast<int>(weights.padded),
+                 {left.point(q), left.apart, false});
+      for (int i = 0; i < count; ++i) {
+        const Tile tile(all, first + i);
+        leave_tile(left.tile(i), left.between, shape.outputs, out.at(tile.pixel),
+                   out.width * out.ld, out.ld, tile.high, tile.wide);
+      }
+    });
+  });
+}
+
+// What a thread has for the backward pass.
+struct TiledBackward {
+  const Shape& shape;
+  const Tiling& all;
+  const TileWeights& weights;
+  Surroundings inputs, outputs;
+  Points entered, gradients, spread;
+  TiledBackward(const Shape& shape_, const Tiling& all_, const TileWeights& weights_)
+      : shape(shape_),
+        all(all_),
+        weights(weights_),
+        inputs(shape.inputs),
+        outputs(shape.outputs),
+        entered(shape.inputs),
+        gradients(shape.outputs),
+        spread(shape.outputs) {}
+
+  void run(const Activations& input, const Corrected& gradient, const Masked& masked, Share share,
+           const TileSums& sums, Totals& totals) {
+    each_few(share, [&](int64_t first, int count) {
+      for (int i = 0; i < count; ++i) {
+        const Tile tile(all, first + i);
+        enter_activations(input, tile, inputs, entered.tile(i), entered.between);
+        outputs.read(gradient, tile);
+        enter_surroundings(outputs, shape.outputs, gradients.tile(i), gradients.between);
+        spread_tile(outputs, shape.outputs, spread.tile(i), spread.between);
+      }
+      for (int q = 0; q < POINTS; ++q) {
+        multiply({entered.point(q), entered.apart, true}, {spread.point(q), spread.apart},
+                 shape.inputs, count, static_cast<int>(sums.padded),
+                 {sums.point(q), sums.padded, true});
+        multiply({gradients.point(q), gradients.apart}, {weights.point(q), weights.padded}, count,
+                 shape.outputs, static_cast<int>(weights.padded),
+                 {entered.point(q), entered.apart, false});
+      }
+      for (int i = 0; i < count; ++i)
+        leave_masked(entered.tile(i), entered.between, Tile(all, first + i), masked, totals);
+      totals.fold();
+    });
+  }
+};
+
+inline void tiled_backward(const Shape& shape, const Activations& input, const float* weight,
+                           const Corrected& gradient, const Masked& masked, float* weight_gradient,
+                           const Sums& sums, int threads) {
+  const TileWeights weights(shape, true);
+  Team& team = Team::here();
+  team.run(threads, [&](int index) { weights.fill(weight, Share(weights.rows, index, threads)); });
+  const Tiling all(input.maps);
+  std::vector<TileSums> parts(threads);
+  std::vector<Totals> totals(threads);
+  team.run(threads, [&](int index) {
+    parts[index] = TileSums(shape);
+    totals[index] = Totals(shape.inputs);
+    TiledBackward(shape, all, weights)
+        .run(input, gradient, masked, Share(all.count(), index, threads), parts[index],
+             totals[index]);
+  });
+  combine(totals, sums, shape.inputs);
+  team.run(threads, [&](int index) {
+    return_weights(shape, parts, Share(shape.inputs, index, threads), weight_gradient);
+  });
+}
+
+// Whether tiles are worth their transforms: they waste what lies outside of the map.
+inline bool is_tiled(const Shape& shape, const Maps& maps) {
+  const Tiling all(maps);
+  const int64_t pixels = static_cast<int64_t>(shape.height) * shape.width;
+  return shape.groups == 1 && shape.stride == 1 && all.count() >= 8 &&
+         pixels >= 6L * all.down * all.across;
+}
+
+}  // namespace densepath

@@ -15,36 +15,49 @@ struct Band {
   int image, low, high;
 };
 
-// Bands small enough that what they read stays in the second-level cache.
+// Bands small enough that what a pass reads and writes of them stays in the second-level cache.
 class Banding {
  public:
-  Banding(const Shape& shape, int images) : images_(images), high_(shape.high) {
-    const long row = static_cast<long>(shape.stride) * shape.width * shape.inputs;
-    const int rows = static_cast<int>(std::max(4L, 64000 / row));
-    bands_ = (high_ + rows - 1) / rows;
+  // `maps`: how many a pass reads and writes.
+  Banding(const Shape& shape, int images, int maps) : images_(images), high_(shape.high) {
+    const long row = static_cast<long>(shape.stride) * shape.width * shape.inputs * maps;
+    const long rows = std::max(4L, FLOATS / row);
+    bands_ = static_cast<int>((high_ + rows - 1) / rows);
     rows_ = (high_ + bands_ - 1) / bands_;
-    together_ = static_cast<int>(std::max(1L, 150000 / (row * rows_)));
+    together_ = static_cast<int>(std::max(1L, FLOATS / (row * rows_)));
   }
   int64_t count() const { return static_cast<int64_t>(images_) * bands_; }
   int rows() const { return rows_; }
 
-  // visit(slice, band): slice by slice of some bands at a time, so that a slice's weights are
-  // fetched once for them all.
-  template <class Visit>
-  void each(Share share, int slices, const Visit& visit) const {
-    for (int64_t first = share.low; first < share.high; first += together_)
+  // prepare(band), and visit(slice, band), slice by slice of some bands at a time, so that a
+  // slice's weights are fetched once for them all.
+  template <class Prepare, class Visit>
+  void each(Share share, int slices, const Prepare& prepare, const Visit& visit) const {
+    for (int64_t first = share.low; first < share.high; first += together_) {
+      const int64_t end = std::min(share.high, first + together_);
+      for (int64_t b = first; b < end; ++b) prepare(band(b));
       for (int slice = 0; slice < slices; ++slice)
-        for (int64_t b = first; b < std::min(share.high, first + together_); ++b)
-          visit(slice, band(b));
+        for (int64_t b = first; b < end; ++b) visit(slice, band(b));
+    }
   }
+
+ private:
+  static constexpr long FLOATS = 80000;
   Band band(int64_t number) const {
     const int low = static_cast<int>(number % bands_) * rows_;
     return {static_cast<int>(number / bands_), std::min(low, high_), std::min(low + rows_, high_)};
   }
 
- private:
   int images_, high_, bands_, rows_, together_;
 };
+
+// Asks for rows of a map in their order: slices read them in steps that no cache foresees.
+inline void fetch_rows(const Maps& maps, int image, int low, int high) {
+  const int64_t first = (static_cast<int64_t>(image) * maps.height + std::max(0, low)) * maps.width;
+  const int64_t rows = std::min(high, maps.height) - std::max(0, low);
+  for (int64_t pixel = first; pixel < first + rows * maps.width; ++pixel)
+    for (int c = 0; c < maps.channels; c += 16) __builtin_prefetch(maps.at(pixel) + c);
+}
 
 // The entries of a slice's pixels: rows and columns of a map, with zeros outside.
 struct Entries {
@@ -221,11 +234,16 @@ inline void banded_forward(const Shape& shape, const Activations& input, const f
   team.run(threads, [&](int index) {
     fill_slices(slices, weight, false, Share(slices.count(), index, threads), weights.get());
   });
-  const Banding bands(shape, out.images);
+  const Banding bands(shape, out.images, 2);
   team.run(threads, [&](int index) {
     const int s = shape.stride;
     const Entries entries(slices, bands.rows() * s + 2, shape.wide * s + 2);
-    bands.each(Share(bands.count(), index, threads), slices.count(), [&](int slice, Band band) {
+    const auto prepare = [&](Band band) {
+      fetch_rows(input.maps, band.image, band.low * s - 1, band.high * s + 1);
+      fetch_rows(out, band.image, band.low, band.high);
+    };
+    const Share share(bands.count(), index, threads);
+    bands.each(share, slices.count(), prepare, [&](int slice, Band band) {
       entries.fill(input, slice, band.image, band.low * s - 1, (band.high - band.low) * s + 2);
       const Piece piece{shape, slices, band, slice, weights.get() + slice * slices.weights()};
       each_vectors(slices, [&](auto vectors, int first) {
@@ -293,7 +311,7 @@ inline void banded_backward(const Shape& shape, const Activations& input, const 
   const Slices slices(shape);
   const long size = slices.count() * slices.weights();
   const Floats weights = floats(size);
-  const Banding bands(shape, input.maps.images);
+  const Banding bands(shape, input.maps.images, 4);
   std::vector<Totals> totals(threads);
   std::vector<Floats> parts(threads);
   Team& team = Team::here();
@@ -306,7 +324,14 @@ inline void banded_backward(const Shape& shape, const Activations& input, const 
     parts[index] = floats(size);
     const Entries inputs(slices, bands.rows() * s + 2, shape.wide * s + 2);
     const Entries outputs(slices, bands.rows() + 2, shape.wide + 2);
-    bands.each(Share(bands.count(), index, threads), slices.count(), [&](int slice, Band band) {
+    const auto prepare = [&](Band band) {
+      fetch_rows(input.maps, band.image, band.low * s - 1, band.high * s + 1);
+      fetch_rows(masked.into, band.image, band.low * s, band.high * s);
+      fetch_rows(gradient.maps, band.image, band.low - 1, band.high + 1);
+      if (gradient.constant) fetch_rows(gradient.y, band.image, band.low - 1, band.high + 1);
+    };
+    const Share share(bands.count(), index, threads);
+    bands.each(share, slices.count(), prepare, [&](int slice, Band band) {
       const long place = slice * slices.weights();
       const int rows = band.high - band.low;
       inputs.fill(input, slice, band.image, band.low * s - 1, rows * s + 2);

@@ -15,25 +15,49 @@ struct Band {
   int image, low, high;
 };
 
-// Bands small enough that what they read stays in the second-level cache.
+// Bands small enough that what a pass reads and writes of them stays in the second-level cache.
 class Banding {
  public:
-  Banding(const Shape& shape, int images) : images_(images), high_(shape.high) {
-    const long row = static_cast<long>(shape.stride) * shape.width * shape.inputs;
-    const int rows = static_cast<int>(std::max(4L, 64000 / row));
-    bands_ = (high_ + rows - 1) / rows;
+  // `maps`: how many a pass reads and writes.
+  Banding(const Shape& shape, int images, int maps) : images_(images), high_(shape.high) {
+    const long row = static_cast<long>(shape.stride) * shape.width * shape.inputs * maps;
+    const long rows = std::max(4L, FLOATS / row);
+    bands_ = static_cast<int>((high_ + rows - 1) / rows);
     rows_ = (high_ + bands_ - 1) / bands_;
+    together_ = static_cast<int>(std::max(1L, FLOATS / (row * rows_)));
   }
   int64_t count() const { return static_cast<int64_t>(images_) * bands_; }
   int rows() const { return rows_; }
+
+  // prepare(band), and visit(slice, band), slice by slice of some bands at a time, so that a
+  // slice's weights are fetched once for them all.
+  template <class Prepare, class Visit>
+  void each(Share share, int slices, const Prepare& prepare, const Visit& visit) const {
+    for (int64_t first = share.low; first < share.high; first += together_) {
+      const int64_t end = std::min(share.high, first + together_);
+      for (int64_t b = first; b < end; ++b) prepare(band(b));
+      for (int slice = 0; slice < slices; ++slice)
+        for (int64_t b = first; b < end; ++b) visit(slice, band(b));
+    }
+  }
+
+ private:
+  static constexpr long FLOATS = 80000;
   Band band(int64_t number) const {
     const int low = static_cast<int>(number % bands_) * rows_;
     return {static_cast<int>(number / bands_), std::min(low, high_), std::min(low + rows_, high_)};
   }
 
- private:
-  int images_, high_, bands_, rows_;
+  int images_, high_, bands_, rows_, together_;
 };
+
+// Asks for rows of a map in their order: slices read them in steps that no cache foresees.
+inline void fetch_rows(const Maps& maps, int image, int low, int high) {
+  const int64_t first = (static_cast<int64_t>(image) * maps.height + std::max(0, low)) * maps.width;
+  const int64_t rows = std::min(high, maps.height) - std::max(0, low);
+  for (int64_t pixel = first; pixel < first + rows * maps.width; ++pixel)
+    for (int c = 0; c < maps.channels; c += 16) __builtin_prefetch(maps.at(pixel) + c);
+}
 
 // The entries of a slice's pixels: rows and columns of a map, with zeros outside.
 struct Entries {
@@ -126,9 +150,9 @@ inline void taps_of(const Slices& slices, int pixels, const Taps& taps, long ste
     if (pixels < M) return taps_of<NV, M - 1>(slices, pixels, taps, step, write);
   Vector sums[M][NV];
   if (NV == 1 && slices.narrow)
-    taps_tile<true>(taps, slices.width, step, slices.vector_weights(), sums);
+    taps_tile<true>(taps, step, slices.vector_weights(), sums);
   else
-    taps_tile<false>(taps, slices.width, step, slices.vector_weights(), sums);
+    taps_tile<false>(taps, step, slices.vector_weights(), sums);
 #pragma GCC unroll 8
   for (int r = 0; r < M; ++r)
 #pragma GCC unroll 3
@@ -162,6 +186,27 @@ struct Piece {
   const float* tap(int vector, int number) const {
     return weights + vector * slices.vector_weights() + number * slices.width * LANES;
   }
+
+  // All nine taps, where a tile's first pixel reads from these entries on.
+  Taps whole_rows(int vector, const Entries& entries, int row, int column) const {
+    Taps taps{{}, {}, 3 * slices.width};
+    for (int down = 0; down < 3; ++down)
+      taps.add(entries.at(row + down, column), tap(vector, 3 * down));
+    return taps;
+  }
+
+  // Those that lead from outputs to pixel (y, x · stride + column) of the inputs.
+  Taps leading_to(int vector, const Entries& entries, int y, int x, int column) const {
+    const int s = shape.stride;
+    if (s == 1) return whole_rows(vector, entries, y - band.low, x);
+    Taps taps{{}, {}, slices.width};
+    for (int number = 0; number < 9; ++number) {
+      const int down = y + 1 - number / 3, across = column + 1 - number % 3;
+      if (down % s == 0 && across % s == 0)
+        taps.add(entries.at(down / s - band.low + 1, x + across / s + 1), tap(vector, 8 - number));
+    }
+    return taps;
+  }
 };
 
 // A band's outputs of one slice. What is written beyond them, the next slice overwrites.
@@ -171,9 +216,7 @@ inline void band_outputs(const Piece& of, int first, const Entries& entries, con
   const int c = of.channel(first), left = of.slices.channels - c;
   for (int y = of.band.low; y < of.band.high; ++y)
     for (int x = 0; x < wide; x += step) {
-      Taps taps;
-      for (int tap = 0; tap < 9; ++tap)
-        taps.add(entries.at((y - of.band.low) * s + tap / 3, x * s + tap % 3), of.tap(first, tap));
+      const Taps taps = of.whole_rows(first, entries, (y - of.band.low) * s, x * s);
       float* to = out.at((static_cast<int64_t>(of.band.image) * of.shape.high + y) * wide + x) + c;
       taps_of<NV>(of.slices, std::min(step, wide - x), taps, s * of.slices.apart(),
                   [&](int r, int v, Vector sum) {
@@ -191,26 +234,25 @@ inline void banded_forward(const Shape& shape, const Activations& input, const f
   team.run(threads, [&](int index) {
     fill_slices(slices, weight, false, Share(slices.count(), index, threads), weights.get());
   });
-  const Banding bands(shape, out.images);
+  const Banding bands(shape, out.images, 2);
   team.run(threads, [&](int index) {
     const int s = shape.stride;
     const Entries entries(slices, bands.rows() * s + 2, shape.wide * s + 2);
+    const auto prepare = [&](Band band) {
+      fetch_rows(input.maps, band.image, band.low * s - 1, band.high * s + 1);
+      fetch_rows(out, band.image, band.low, band.high);
+    };
     const Share share(bands.count(), index, threads);
-    for (int64_t b = share.low; b < share.high; ++b) {
-      const Band band = bands.band(b);
-      for (int slice = 0; slice < slices.count(); ++slice) {
-        entries.fill(input, slice, band.image, band.low * s - 1, (band.high - band.low) * s + 2);
-        const Piece piece{shape, slices, band, slice, weights.get() + slice * slices.weights()};
-        each_vectors(slices, [&](auto vectors, int first) {
-          band_outputs<vectors>(piece, first, entries, out);
-        });
-      }
-      if (moments) {
-        const int64_t first =
-            (static_cast<int64_t>(band.image) * shape.high + band.low) * shape.wide;
-        (*moments)[index].add(out.at(first), out.ld, (band.high - band.low) * shape.wide);
-      }
-    }
+    bands.each(share, slices.count(), prepare, [&](int slice, Band band) {
+      entries.fill(input, slice, band.image, band.low * s - 1, (band.high - band.low) * s + 2);
+      const Piece piece{shape, slices, band, slice, weights.get() + slice * slices.weights()};
+      each_vectors(slices, [&](auto vectors, int first) {
+        band_outputs<vectors>(piece, first, entries, out);
+      });
+      if (!moments || slice + 1 < slices.count()) return;
+      const int64_t first = (static_cast<int64_t>(band.image) * shape.high + band.low) * shape.wide;
+      (*moments)[index].add(out.at(first), out.ld, (band.high - band.low) * shape.wide);
+    });
   });
 }
 
@@ -229,13 +271,7 @@ inline void band_inputs(const Piece& of, int first, const Entries& entries, cons
   for (int y = of.band.low * s; y < std::min(of.band.high * s, shape.height); ++y)
     for (int column = 0; column < std::min(s, shape.width); ++column)
       for (int x = 0; x < pixels[column]; x += step) {
-        Taps taps;
-        for (int tap = 0; tap < 9; ++tap) {
-          const int down = y + 1 - tap / 3, across = column + 1 - tap % 3;
-          if (down % s == 0 && across % s == 0)
-            taps.add(entries.at(down / s - of.band.low + 1, x + across / s + 1),
-                     of.tap(first, tap));
-        }
+        const Taps taps = of.leading_to(first, entries, y, x, column);
         const int64_t row = static_cast<int64_t>(of.band.image) * shape.height + y;
         const int64_t pixel = row * shape.width + x * s + column;
         taps_of<NV>(of.slices, std::min(step, pixels[column] - x), taps, of.slices.apart(),
@@ -275,7 +311,7 @@ inline void banded_backward(const Shape& shape, const Activations& input, const 
   const Slices slices(shape);
   const long size = slices.count() * slices.weights();
   const Floats weights = floats(size);
-  const Banding bands(shape, input.maps.images);
+  const Banding bands(shape, input.maps.images, 4);
   std::vector<Totals> totals(threads);
   std::vector<Floats> parts(threads);
   Team& team = Team::here();
@@ -288,22 +324,25 @@ inline void banded_backward(const Shape& shape, const Activations& input, const 
     parts[index] = floats(size);
     const Entries inputs(slices, bands.rows() * s + 2, shape.wide * s + 2);
     const Entries outputs(slices, bands.rows() + 2, shape.wide + 2);
+    const auto prepare = [&](Band band) {
+      fetch_rows(input.maps, band.image, band.low * s - 1, band.high * s + 1);
+      fetch_rows(masked.into, band.image, band.low * s, band.high * s);
+      fetch_rows(gradient.maps, band.image, band.low - 1, band.high + 1);
+      if (gradient.constant) fetch_rows(gradient.y, band.image, band.low - 1, band.high + 1);
+    };
     const Share share(bands.count(), index, threads);
-    for (int64_t b = share.low; b < share.high; ++b) {
-      const Band band = bands.band(b);
-      for (int slice = 0; slice < slices.count(); ++slice) {
-        const long place = slice * slices.weights();
-        const int rows = band.high - band.low;
-        inputs.fill(input, slice, band.image, band.low * s - 1, rows * s + 2);
-        outputs.fill(gradient, slice, band.image, band.low - 1, rows + 2);
-        const Piece piece{shape, slices, band, slice, weights.get() + place};
-        band_weights(piece, inputs, outputs, parts[index].get() + place);
-        each_vectors(slices, [&](auto vectors, int first) {
-          band_inputs<vectors>(piece, first, outputs, masked, totals[index]);
-        });
-      }
-      totals[index].fold();
-    }
+    bands.each(share, slices.count(), prepare, [&](int slice, Band band) {
+      const long place = slice * slices.weights();
+      const int rows = band.high - band.low;
+      inputs.fill(input, slice, band.image, band.low * s - 1, rows * s + 2);
+      outputs.fill(gradient, slice, band.image, band.low - 1, rows + 2);
+      const Piece piece{shape, slices, band, slice, weights.get() + place};
+      band_weights(piece, inputs, outputs, parts[index].get() + place);
+      each_vectors(slices, [&](auto vectors, int first) {
+        band_inputs<vectors>(piece, first, outputs, masked, totals[index]);
+      });
+      if (slice + 1 == slices.count()) totals[index].fold();
+    });
   });
   combine(totals, sums, shape.inputs);
   team.run(threads, [&](int index) {

@@ -57,7 +57,7 @@ struct Slices {
   long weights() const { return vector_weights() * vectors; }
   long vector_weights() const { return 9L * width * LANES; }
   // Vectors that are computed together where `left` are left.
-  static int abreast(int left) { return left == 4 ? 2 : std::min(left, 3); }
+  static int abreast(int left) { return std::min(left, 2); }
 };
 
 // visit(slice, vector, lane, output, place of a lane's first weight): for all lanes in use.
@@ -69,8 +69,8 @@ inline void each_lane(const Slices& slices, Share share, const Visit& visit) {
             s * slices.weights() + k / LANES * slices.vector_weights() + k % LANES);
 }
 
-// A thread's part of the weights, from [outputs, width, 3, 3]; `turned` for the gradients of the
-// inputs, whose sums are over the outputs.
+// A thread's part of the weights, from [outputs, width, 3, 3]; `turned`, also the taps, for the
+// gradients of the inputs, whose sums are over the outputs.
 inline void fill_slices(const Slices& slices, const float* weight, bool turned, Share share,
                         float* to) {
   const int width = slices.width;
@@ -80,7 +80,8 @@ inline void fill_slices(const Slices& slices, const float* weight, bool turned, 
       const float* from = weight + (turned ? (group * width + i) * width + inside
                                            : static_cast<long>(channel) * width + i) *
                                        9;
-      for (int tap = 0; tap < 9; ++tap) to[place + (tap * width + i) * LANES] = from[tap];
+      for (int tap = 0; tap < 9; ++tap)
+        to[place + (tap * width + i) * LANES] = from[turned ? 8 - tap : tap];
     }
   });
 }
@@ -99,10 +100,11 @@ inline void return_slices(const Slices& slices, const std::vector<Floats>& sums,
   });
 }
 
-// The taps of a tile: where each reads its first pixel's entries, and its weights.
+// The taps of a tile: where each reads its first pixel's entries, and its weights. Taps that are
+// neighbours in a row are one, of so many more entries.
 struct Taps {
   const float *sources[9], *weights[9];
-  int count = 0;
+  int entries, count = 0;
   void add(const float* source, const float* weight) {
     sources[count] = source;
     weights[count++] = weight;
@@ -116,17 +118,20 @@ inline __attribute__((always_inline)) Vector entry(const float* pixel, int numbe
 
 // sums[M, NV] = NV vectors of outputs of M pixels, `step` apart; their weights `apart`.
 template <bool NARROW, int M, int NV>
-inline void taps_tile(const Taps& taps, int width, long step, long apart, Vector (&sums)[M][NV]) {
+inline void taps_tile(const Taps& taps, long step, long apart, Vector (&sums)[M][NV]) {
 #pragma GCC unroll 8
   for (int r = 0; r < M; ++r)
 #pragma GCC unroll 3
     for (int v = 0; v < NV; ++v) sums[r][v] = Vector{};
   for (int t = 0; t < taps.count; ++t) {
     const float *from = taps.sources[t], *weights = taps.weights[t];
-    for (int i = 0; i < width; ++i, from += NARROW ? LANES : 1, weights += LANES) {
+    for (int i = 0; i < taps.entries; ++i, from += NARROW ? LANES : 1, weights += LANES) {
       Vector right[NV];
 #pragma GCC unroll 3
-      for (int v = 0; v < NV; ++v) right[v] = load(weights + v * apart);
+      for (int v = 0; v < NV; ++v) {
+        right[v] = load(weights + v * apart);
+        asm("" : "+x"(right[v]));
+      }
 #pragma GCC unroll 8
       for (int r = 0; r < M; ++r) {
         const Vector left = entry<NARROW>(from + r * step, 0);

@@ -24,6 +24,7 @@ from densepath.models.layers import (
     pool_and_classify,
 )
 from densepath.models.spec import DenseNetArch, ModelSpec
+from densepath.models.stages import Stages
 
 
 class BottleneckLayer(nn.Module):
@@ -120,7 +121,7 @@ class DenseNet(Backbone):
         assert isinstance(arch, DenseNetArch)
         self.spec, self.num_classes, self.in_channels = spec, num_classes, in_channels
         self.test_pooling: TestPooling = "mean"
-        self.features = nn.Sequential(_stem(arch, in_channels))
+        self.features = Stages(_stem(arch, in_channels))
         rates = drop_path_rates(drop_path_rate, sum(arch.blocks))
         width = arch.stem_width
         for i, num_layers in enumerate(arch.blocks, start=1):

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from densepath.models.intermediates import Backbone
 from densepath.models.layers import (
     DropPath,
-    Fused,
     StemMaxPool,
     TestPooling,
     check_images,
@@ -24,6 +23,7 @@ from densepath.models.layers import (
     pool_and_classify,
 )
 from densepath.models.spec import DPNArch, ModelSpec
+from densepath.models.stages import Stage, Stages
 
 # MindCV and PaddleClas draw the classifier of every DPN from U(±0.01).
 CLASSIFIER_BOUND = 0.01
@@ -81,9 +81,6 @@ class DualPathBlock(nn.Module):
     The state is one tensor: the first `base` channels are the residual path, the rest the
     dense path (section 4.1, figure 2e). The first block of a stage also projects the state to
     `base + 2 · increment` channels.
-
-    Where `fused` computes the whole `stage` in the first block's place, the other blocks hand its
-    output on.
     """
 
     def __init__(
@@ -108,18 +105,18 @@ class DualPathBlock(nn.Module):
         self.c3x3_b = NormReluConv(middle, middle, 3, stride, arch.groups, eps)
         self.c1x1_c = NormReluConv(middle, self.base + increment, 1, 1, 1, eps)
         self.drop_path = DropPath(drop_path)
-        self.fused: Fused | None = None
-        self.stage: list[DualPathBlock] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, C + increment, H, W]; a first block: base + 3 · increment."""
-        if self.fused is not None and (out := self.fused(self, x)) is not None:
-            return out
         state = self.c1x1_w(x) if self.first else x
         new = self.drop_path(self.c1x1_c(self.c3x3_b(self.c1x1_a(x))))
         base = self.base
         residual = state[:, :base] + new[:, :base]
         return torch.cat([residual, state[:, base:], new[:, base:]], 1)
+
+
+class DualPathStage(Stage):
+    """The blocks of a stage: the first projects the state and may halve its sides."""
 
 
 class DPN(Backbone):
@@ -155,7 +152,11 @@ class DPN(Backbone):
                 modules[f"conv{stage + 2}_{b + 1}"] = block
                 width = block.base + 3 * increment if b == 0 else width + increment
         modules["conv5_bn_ac"] = LastNormRelu(width, arch.bn_eps)
-        self.features = nn.Sequential(modules)
+        self.features = Stages(modules)
+        for stage, num_blocks in enumerate(arch.blocks):
+            names = [f"conv{stage + 2}_{b + 1}" for b in range(num_blocks)]
+            blocks = OrderedDict((name, modules[name]) for name in names)
+            self.features.stages[names[0]] = DualPathStage(blocks)
         self.num_features = width
         self.dropout = nn.Dropout(drop_rate)
         self.classifier = nn.Linear(width, num_classes)

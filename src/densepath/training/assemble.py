@@ -131,9 +131,9 @@ def assemble(
         stop=stop,
         position=position,
     )
+    if not training.is_finished:
+        _in_turn(place, lambda: _fuse(training))
     with ranks.together(device):
-        if not training.is_finished:
-            _fuse(training)
         if recipe.logging.tensorboard and ranks.leads and folder and not training.is_finished:
             training.board = open_board(training)
     return training

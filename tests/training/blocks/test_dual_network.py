@@ -56,9 +56,7 @@ def new_dual(**options):
 def plain(network):
     """A copy that leaves its stages to the modules."""
     network = copy.deepcopy(network)
-    for module in network.modules():
-        if "fused" in vars(module):
-            module.fused = None
+    fuse(network, None)
     return network
 
 

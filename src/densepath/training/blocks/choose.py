@@ -13,28 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from densepath.errors import EngineError, OutputError
 from densepath.models.densenet import DenseBlock, Transition
-from densepath.models.dpn import DualPathBlock
-from densepath.training.blocks.dense import dense_block
-from densepath.training.blocks.dual import dual_stage
-from densepath.training.blocks.dual_parts import Stage
-from densepath.training.blocks.obstacles import find_obstacle, is_degenerate, is_recorded
+from densepath.models.dpn import DualPathStage
+from densepath.models.stages import Stages
+from densepath.training.blocks.dense import DENSE_BLOCK
+from densepath.training.blocks.dual import DUAL_STAGE
+from densepath.training.blocks.obstacles import Kind, find_obstacle, is_degenerate, is_recorded
 from densepath.training.blocks.operations import Operations
 from densepath.training.blocks.portable import PortableOperations
-from densepath.training.blocks.transition import transition
+from densepath.training.blocks.transition import TRANSITION
 from densepath.training.recipe import Recipe
 
 Say = Callable[[str], None]
-Compute = Callable[[Any, Tensor, Operations], Tensor]
 
-# What is computed as one operation, by which function, and what it is called.
-_COMPUTED: dict[type[nn.Module], tuple[Compute, str]] = {
-    DenseBlock: (dense_block, "dense block"),
-    Transition: (transition, "transition"),
-    DualPathBlock: (
-        lambda first, x, operations: dual_stage(first.stage, x, operations),
-        "stage of dual-path blocks",
-    ),
+# What can be computed as one operation: modules that have the attribute `fused`.
+KINDS: dict[type[nn.Module], Kind] = {
+    DenseBlock: DENSE_BLOCK,
+    Transition: TRANSITION,
+    DualPathStage: DUAL_STAGE,
 }
 
 
@@ -64,18 +61,15 @@ class Fused:
 
     def __call__(self, module: nn.Module, x: Tensor) -> Tensor | None:
         """The module's output for `x`; None: its own modules have to compute it."""
-        if isinstance(module, DualPathBlock) and not module.first:
-            # The first block has decided for its whole stage, and the width of `x` tells how.
-            return x if x.dim() == 4 and x.shape[1] == Stage(module.stage).width else None
-        if is_recorded() or is_degenerate(module, x):
+        kind = KINDS[type(module)]
+        if is_recorded() or is_degenerate(kind, x):
             return None
-        reason = find_obstacle(module, x, self.arithmetic.dtype) or self._of_autocast(x)
-        compute, kind = _COMPUTED[type(module)]
+        reason = find_obstacle(kind, module, x, self.arithmetic.dtype)
         if reason is None:
-            return compute(module, x, self._operations(x))
+            return kind.compute(module, x, self._operations(x))
         if reason not in self.said:
             self.said.add(reason)
-            self.say(f"compute.block: a {kind} is computed by the plain modules, because {reason}.")
+            self.say(f"compute.block: a {kind.word} is left to its modules, because {reason}.")
         return None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Fused:
@@ -86,13 +80,6 @@ class Fused:
         """Those of the precision that is asked for."""
         lower = torch.is_autocast_enabled(x.device.type)
         return self.arithmetic.lower if lower else self.arithmetic.operations
-
-    def _of_autocast(self, x: Tensor) -> str | None:
-        """Why the precision that is asked for cannot be had."""
-        kind = x.device.type
-        if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) != torch.bfloat16:
-            return f"autocast asks for {torch.get_autocast_dtype(kind)}"
-        return None
 
 
 def fuse_blocks(
@@ -114,6 +101,8 @@ def fuse_blocks(
         return
     arithmetic = choose_arithmetic(device, torch.float32)
     say(f"compute.block {recipe.compute.block}: {arithmetic.text}.")
+    if recipe.compute.precision != "float32" and arithmetic.lower is arithmetic.operations:
+        say(f"compute.precision {recipe.compute.precision}: not in blocks, which are in float32.")
     fused = Fused(arithmetic, say)
     for network in networks:
         fuse(network, fused)
@@ -121,18 +110,32 @@ def fuse_blocks(
 
 def fuse(network: nn.Module, fused: Fused) -> None:
     """Set `fused` on every block that can have it."""
-    stage: list[DualPathBlock] = []
-    for module in network.modules():
-        if type(module) in _COMPUTED:
+    stages = (
+        stage
+        for module in network.modules()
+        if isinstance(module, Stages)
+        for stage in module.stages.values()
+    )
+    for module in (*network.modules(), *stages):
+        if type(module) in KINDS:
             module.fused = fused  # type: ignore[assignment]
-        if isinstance(module, DualPathBlock):
-            stage = [] if module.first else stage
-            stage.append(module)
-            module.stage = stage
 
 
 def choose_arithmetic(device: torch.device, dtype: torch.dtype) -> Arithmetic:
-    """The fastest operations that there are for a device."""
-    plain = PortableOperations(device, dtype)
+    """The fastest operations that there are for a device.
+
+    On a CPU in float32 the library is compiled, if the cache has none.
+    """
+    text = "blocks are one operation each, "
+    if device.type == "cpu" and dtype == torch.float32:
+        from densepath.training.blocks.native import NativeOperations
+
+        try:
+            native = NativeOperations()
+        except (EngineError, OutputError) as error:
+            text += f"without densepath's own kernels ({str(error).rstrip('.')}), "
+        else:
+            return Arithmetic(native, native, dtype, f"{text}on densepath's own kernels")
+    operations = PortableOperations(device, dtype)
     lower = PortableOperations(device, dtype, torch.bfloat16)
-    return Arithmetic(plain, lower, dtype, "blocks are computed as one operation each, in PyTorch")
+    return Arithmetic(operations, lower, dtype, f"{text}on PyTorch's")

@@ -10,6 +10,7 @@ with the layers, where modules keep every concatenation and its normalised copy.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from densepath.models.densenet import BottleneckLayer, DenseBlock, PlainLayer
 from densepath.training.blocks.dropping import Dropped, draw
 from densepath.training.blocks.maps import as_images, as_map
 from densepath.training.blocks.norms import NormOfStep
+from densepath.training.blocks.obstacles import Kind, Shape
 from densepath.training.blocks.operations import Correction, Gradient, Moments, Operations
 
 DenseLayer = BottleneckLayer | PlainLayer
@@ -37,6 +39,19 @@ def dense_block(block: DenseBlock, x: Tensor, operations: Operations) -> Tensor:
         for layer in layers:
             growth.append(layer)
         return as_images(growth.buffer)
+
+
+def shapes(block: DenseBlock, width: int) -> Iterator[tuple[str, nn.Conv2d, Shape]]:
+    """The convolutions of a block of that many input channels, and what the operation takes them
+    to be.
+    """
+    for name, layer in block.named_children():
+        inputs, units = width, _units(layer)
+        for number, (_, conv) in enumerate(units, start=1):
+            kernel = 3 if number == len(units) else 1
+            yield f"{name}.conv{number}", conv, Shape(inputs, kernel)
+            inputs = conv.out_channels
+        width += inputs
 
 
 def _units(layer: nn.Module) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
@@ -223,3 +238,6 @@ class _Shrinking:
         if self._corrects:
             self._operations.correct(data, Correction(*self._corrections[:, :width]), features)
         return as_images(data).to(dtype)
+
+
+DENSE_BLOCK = Kind("dense block", dense_block, frozenset({BottleneckLayer, PlainLayer}), shapes)

@@ -9,18 +9,19 @@ before each block, of whose values the ReLU's mask is made, and the outputs of `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from densepath.models.dpn import DualPathBlock
+from densepath.models.dpn import DualPathBlock, NormReluConv
 from densepath.training.blocks.dual_backward import Backward
 from densepath.training.blocks.dual_forward import Forward
 from densepath.training.blocks.dual_parts import Maps, Stage
 from densepath.training.blocks.maps import as_images, as_map, to_map
+from densepath.training.blocks.obstacles import Kind, Shape
 from densepath.training.blocks.operations import Operations
 
 
@@ -71,3 +72,35 @@ class FusedDualStage(torch.autograd.Function):
         given = [part if need else None for part, need in zip(found, needs, strict=True)]
         of_input = as_images(step.of_x).to(ctx.kind) if step.of_x is not None else None
         return of_input, None, None, *given
+
+
+def shapes(blocks: Iterable[DualPathBlock], width: int) -> Iterator[tuple[str, nn.Conv2d, Shape]]:
+    """The convolutions of a stage of that many input channels, and what the operation takes them
+    to be.
+    """
+    for number, block in enumerate(blocks, start=1):
+        units = {
+            name: unit.conv
+            for name, unit in block.named_children()
+            if isinstance(unit, NormReluConv)
+        }
+        spatial = units["c3x3_b"]
+        stride = spatial.stride[0] if number == 1 else 1
+        expected = {
+            "c1x1_w": Shape(width, 1, stride),
+            "c1x1_a": Shape(width, 1),
+            "c3x3_b": Shape(units["c1x1_a"].out_channels, 3, stride, spatial.groups),
+            "c1x1_c": Shape(spatial.out_channels, 1),
+        }
+        for name, conv in units.items():
+            yield f"block {number}, {name}.conv", conv, expected[name]
+        increment = units["c1x1_c"].out_channels - block.base
+        width = block.base + 3 * increment if number == 1 else width + increment
+
+
+DUAL_STAGE = Kind(
+    "stage",
+    lambda stage, x, operations: dual_stage(list(stage), x, operations),
+    frozenset({DualPathBlock, NormReluConv}),
+    shapes,
+)

@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
-from densepath.models.densenet import BottleneckLayer, DenseBlock, PlainLayer, Transition
-from densepath.models.dpn import DualPathBlock, NormReluConv
 from densepath.models.layers import DropPath
+from densepath.training.blocks.operations import Operations
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = [f"_global{kind}" for kind in _HOOKS]
-# What a block is made of; another class, as of a parametrised module, may compute anything.
-_PARTS = {
-    *(BottleneckLayer, PlainLayer, DualPathBlock, NormReluConv),
-    *(nn.BatchNorm2d, nn.Conv2d, nn.Dropout, DropPath),
-}
+# What layers are made of; another class, as of a parametrised module, may compute anything.
+_PARTS = {nn.BatchNorm2d, nn.Conv2d, nn.Dropout, DropPath}
+
+
+class Kind(NamedTuple):
+    """One kind of block, and how it is computed as one operation.
+
+    Attributes:
+        word: what it is called.
+        compute: (block, x, operations) → its output.
+        parts: the classes of its modules, besides convolutions, BatchNorms and what drops.
+        shapes: (block, channels of x) → each convolution's name, the convolution, and the shape
+            that the operation takes it to have.
+        least_side: of the smallest map that it gives an output for.
+    """
+
+    word: str
+    compute: Callable[[Any, Tensor, Operations], Tensor]
+    parts: frozenset[type[nn.Module]]
+    shapes: Callable[[Any, int], Iterator[tuple[str, nn.Conv2d, Shape]]]
+    least_side: int = 1
+
+
+class Shape(NamedTuple):
+    """A convolution's, which is padded by half its kernel."""
+
+    inputs: int
+    kernel: int
+    stride: int = 1
+    groups: int = 1
 
 
 def is_recorded() -> bool:
@@ -31,48 +55,42 @@ def is_recorded() -> bool:
     )
 
 
-def is_degenerate(module: nn.Module, x: Tensor) -> bool:
+def is_degenerate(kind: Kind, x: Tensor) -> bool:
     """Whether there is nothing to compute, or what the modules refuse in words of their own."""
-    if x.dim() != 4 or not x.numel():
+    if x.dim() != 4 or not x.numel() or min(x.shape[2:]) < kind.least_side:
         return True
-    if isinstance(module, Transition) and min(x.shape[2:]) < 2:
-        return True
-    if isinstance(module, DualPathBlock):
-        # One value a channel behind a stride of 2: a BatchNorm that trains refuses that.
-        return x.shape[0] == 1 and max(x.shape[2:]) <= module.c3x3_b.conv.stride[0]
-    return module.training and x.numel() == x.shape[1]
+    # One value a channel, here or behind a stride of 2: a BatchNorm that trains refuses that.
+    return x.shape[0] == 1 and max(x.shape[2:]) <= 2
 
 
-def find_obstacle(module: nn.Module, x: Tensor, dtype: torch.dtype) -> str | None:
-    """Why the modules of a block have to compute it, as the end of a sentence; None: no reason.
+def find_obstacle(kind: Kind, module: nn.Module, x: Tensor, dtype: torch.dtype) -> str | None:
+    """Why the modules of a block have to compute it, as a half-sentence; None: no reason.
 
     Args:
+        kind: what block it is.
         module: the block.
         x: its input.
         dtype: what the operations compute in.
     """
-    if any(getattr(module_hooks, kind) for kind in _GLOBAL_HOOKS):
+    if any(getattr(module_hooks, hooks) for hooks in _GLOBAL_HOOKS):
         return "there are hooks on all modules"
-    if isinstance(module, DualPathBlock):
-        if module.stage[0] is not module:
-            return "it is a copy without its stage"
-        module = nn.Sequential(*module.stage)
     for name, part in module.named_modules():
-        if part is not module and (said := _of_part(part)):
+        if part is not module and (said := _of_part(part, kind)):
             return f"{name} {said}"
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if tensor.is_floating_point() and tensor.dtype != dtype:
             return f"{name} is {tensor.dtype}, and it is computed in {dtype}"
         if tensor.device != x.device:
             return f"{name} is on {tensor.device}, its input on {x.device}"
-    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
-        return f"its input is {x.dtype}, and it is computed in {dtype}"
-    return _of_shapes(module, x)
+    for name, conv, shape in kind.shapes(module, x.shape[1]):
+        if _shape_of(conv) != (shape, (shape.kernel // 2,) * 2):
+            return f"{name} has another shape than densepath's"
+    return _of_precision(x, dtype)
 
 
-def _of_part(part: nn.Module) -> str | None:
+def _of_part(part: nn.Module, kind: Kind) -> str | None:
     """What is unusual about a module inside a block."""
-    if type(part) not in _PARTS or "forward" in vars(part):
+    if type(part) not in _PARTS | kind.parts or "forward" in vars(part):
         return f"is another {type(part).__name__} than densepath's"
     if any(getattr(part, kind) for kind in _HOOKS):
         return "has hooks"
@@ -85,50 +103,18 @@ def _of_part(part: nn.Module) -> str | None:
     return None
 
 
-def _of_shapes(module: nn.Module, x: Tensor) -> str | None:
-    """Which of the convolutions has another shape than the operations know."""
-    width = x.shape[1]
-    if isinstance(module, Transition):
-        return None if _is(module.conv, width, 1) else "conv has another shape"
-    if isinstance(module, nn.Sequential):
-        return _of_stage(module, width)
-    assert isinstance(module, DenseBlock)
-    for name, layer in module.named_children():
-        if isinstance(layer, BottleneckLayer):
-            middle = layer.conv1.out_channels
-            fits = _is(layer.conv1, width, 1) and _is(layer.conv2, middle, 3)
-            width += layer.conv2.out_channels
-        else:
-            assert isinstance(layer, PlainLayer)
-            fits = _is(layer.conv1, width, 3)
-            width += layer.conv1.out_channels
-        if not fits:
-            return f"{name} has convolutions of another shape"
-    return None
+def _shape_of(conv: nn.Conv2d) -> tuple[Shape, tuple[int, ...]] | None:
+    """A convolution's shape and padding; None if it is not the same in both directions."""
+    (kernel, other), (stride, across) = conv.kernel_size, conv.stride
+    if kernel != other or stride != across or isinstance(conv.padding, str):
+        return None
+    return Shape(conv.in_channels, kernel, stride, conv.groups), conv.padding
 
 
-def _of_stage(blocks: nn.Sequential, width: int) -> str | None:
-    """Which of the convolutions of a stage has another shape than the operation knows."""
-    for number, block in enumerate(cast(Iterable[DualPathBlock], blocks), start=1):
-        a, b, c = block.c1x1_a.conv, block.c3x3_b.conv, block.c1x1_c.conv
-        stride, increment = b.stride[0] if block.first else 1, c.out_channels - block.base
-        fits = _is(a, width, 1) and _is(c, b.out_channels, 1)
-        fits = fits and _is(b, a.out_channels, 3, stride, b.groups)
-        if block.first:
-            fits = fits and _is(block.c1x1_w.conv, width, 1, stride)
-            width = block.base + 2 * increment
-        width += increment
-        if not fits:
-            return f"block {number} has convolutions of another shape"
-    return None
-
-
-def _is(conv: nn.Conv2d, inputs: int, kernel: int, stride: int = 1, groups: int = 1) -> bool:
-    """Whether it is a convolution of this shape, padded by half its kernel."""
-    return (conv.in_channels, conv.kernel_size, conv.stride, conv.groups, conv.padding) == (
-        inputs,
-        (kernel, kernel),
-        (stride, stride),
-        groups,
-        (kernel // 2, kernel // 2),
-    )
+def _of_precision(x: Tensor, dtype: torch.dtype) -> str | None:
+    """Why the precision that is asked for cannot be had."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device):
+        return None if x.dtype == dtype else f"its input is {x.dtype}, and it computes in {dtype}"
+    asked = torch.get_autocast_dtype(device)
+    return None if asked == torch.bfloat16 else f"autocast asks for {asked}"

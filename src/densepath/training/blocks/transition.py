@@ -6,15 +6,17 @@ which is the dense block's own buffer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from densepath.models.densenet import Transition
 from densepath.training.blocks.maps import as_images, to_map
 from densepath.training.blocks.norms import NormOfStep
+from densepath.training.blocks.obstacles import Kind, Shape
 from densepath.training.blocks.operations import Gradient, Operations
 
 
@@ -73,3 +75,11 @@ class FusedTransition(torch.autograd.Function):
         found = (*ctx.norm.gradients(sums), sums.weight)
         given = [part if need else None for part, need in zip(found, needed, strict=True)]
         return as_images(into).to(ctx.kind) if of_x else None, None, None, *given
+
+
+def shapes(module: Transition, width: int) -> Iterator[tuple[str, nn.Conv2d, Shape]]:
+    """The convolution, and what the operation takes it to be."""
+    yield "conv", module.conv, Shape(width, 1)
+
+
+TRANSITION = Kind("transition", transition, frozenset(), shapes, least_side=2)

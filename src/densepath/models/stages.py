@@ -14,6 +14,15 @@ class Stage(nn.Sequential):
 
     fused: Fused | None = None
 
+    def of_all(self, children: list[tuple[str, nn.Module]], x: Tensor) -> Tensor | None:
+        """The output of all its blocks at once; None where they have to compute it.
+
+        They do, too, where one of them has been replaced since: they would lead these `children`.
+        """
+        if self.fused is None or children[: len(self)] != list(self.named_children()):
+            return None
+        return self.fused(self, x)
+
 
 class Stages(nn.Sequential):
     """A stem and what follows it.
@@ -37,16 +46,14 @@ class Stages(nn.Sequential):
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield each module's name and output; of a stage computed as one, those of its last."""
-        left_out = 0
-        for name, module in self.named_children():
-            if left_out:
-                left_out -= 1
-                continue
+        children = list(self.named_children())
+        while children:
+            name, module = children[0]
             stage = self.stages.get(name)
-            out = stage.fused(stage, x) if stage is not None and stage.fused is not None else None
+            out = stage.of_all(children, x) if stage is not None else None
             if stage is None or out is None:
-                x = module(x)
-                yield name, x
-                continue
-            x, left_out = out, len(stage) - 1
-            yield list(stage._modules)[-1], x
+                x, done = module(x), 1
+            else:
+                x, done = out, len(stage)
+            yield children[done - 1][0], x
+            del children[:done]

@@ -144,6 +144,35 @@ def test_a_stage_with_an_unusual_module_is_left_to_its_modules(change):
     assert_close(found, step(plain(network), x), 1e-9)
 
 
+class Doubled(nn.Sequential):
+    """What its module computes, twice."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize("name", ["conv2_1", "conv2_2"])
+def test_a_block_that_was_put_in_anothers_place_computes(name):
+    network, operations, _ = new_dual()
+    before = step(network, images(3, 3, 9, 14))["output"]
+    setattr(network.features, name, Doubled(network.features.get_submodule(name)))
+    operations.calls = 0
+    found = step(network, images(3, 3, 9, 14))
+    assert operations.calls == TINY_DUAL.arch.blocks[1]
+    assert not torch.allclose(found["output"], before)
+    assert_close(found, step(plain(network), images(3, 3, 9, 14)), 1e-9)
+
+
+@pytest.mark.parametrize("change", ["input", "output"])
+def test_a_map_that_is_changed_before_the_backward_pass_is_noticed(change):
+    network, _, _ = new_dual()
+    maps = network.forward_stages(images(3, 3, 9, 14))
+    with torch.no_grad():
+        maps[0 if change == "input" else 1].add_(1)
+    with pytest.raises(RuntimeError, match=r"modified (by an )?inplace"):
+        maps[1].sum().backward()
+
+
 def test_a_block_that_is_called_by_itself_computes_itself():
     network, operations, _ = new_dual()
     _, second, *_ = blocks_of(network)

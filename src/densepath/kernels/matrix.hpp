@@ -13,6 +13,10 @@
 #include <memory>
 #include <new>
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 namespace densepath {
 
 // The widest vectors of the CPU, and the rows of a tile: MR × 2 accumulators and three more fill
@@ -42,18 +46,40 @@ inline Vector relu(Vector x) { return x < 0.0f ? Vector{} : x; }  // keeps NaN
 
 inline int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 
+// The first `count` lanes, or all.
 inline void store_some(float* p, Vector v, int count) {
   if (count >= LANES) return store(p, v);
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1 << count) - 1), (__m512)v);
+#else
   float values[LANES];
   store(values, v);
-  std::memcpy(p, values, sizeof(float) * count);
+  for (int size = LANES / 2, done = 0; size > 0; size /= 2)
+    if (count & size) {
+      std::memcpy(p + done, values + done, sizeof(float) * size);
+      done += size;
+    }
+#endif
 }
 
+// The first `count` lanes, and zeros, or all.
 inline Vector load_some(const float* p, int count) {
   if (count >= LANES) return load(p);
+#if defined(__AVX512F__)
+  return (Vector)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), p);
+#elif defined(__AVX__)
+  static const int32_t lanes[2 * LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  const float* at = reinterpret_cast<const float*>(lanes + LANES - std::max(count, 0));
+  return (Vector)_mm256_maskload_ps(p, _mm256_castps_si256(_mm256_loadu_ps(at)));
+#else
   float values[LANES] = {};
-  std::memcpy(values, p, sizeof(float) * count);
+  for (int size = LANES / 2, done = 0; size > 0; size /= 2)
+    if (count & size) {
+      std::memcpy(values + done, p + done, sizeof(float) * size);
+      done += size;
+    }
   return load(values);
+#endif
 }
 
 // At least `count` floats; up to a vector's width more are read and written.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from torch import Tensor, nn
 
@@ -13,6 +13,10 @@ class Stage(nn.Sequential):
     """The blocks of a stage of a `Stages`, which are its modules, too, under the same names."""
 
     fused: Fused | None = None
+
+
+class StemStage(Stage):
+    """What follows the first convolution, or that and it, up to the max-pool."""
 
 
 class Stages(nn.Sequential):
@@ -35,15 +39,21 @@ class Stages(nn.Sequential):
             x = out
         return x
 
-    def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield each module's name and output; of a stage computed as one, those of its last."""
+    def walk(self, x: Tensor, shown: Collection[str] = ()) -> Iterator[tuple[str, Tensor]]:
+        """Yield each module's name and output; of a stage computed as one, those of its last.
+
+        No stage is computed as one of which another output is to be `shown`.
+        """
         left_out = 0
         for name, module in self.named_children():
             if left_out:
                 left_out -= 1
                 continue
             stage = self.stages.get(name)
-            out = stage.fused(stage, x) if stage is not None and stage.fused is not None else None
+            out = None
+            if stage is not None and stage.fused is not None:
+                inside = list(stage._modules)[:-1]
+                out = None if set(inside) & set(shown) else stage.fused(stage, x)
             if stage is None or out is None:
                 x = module(x)
                 yield name, x

@@ -6,6 +6,7 @@
 #include "convolution.hpp"
 #include "passes.hpp"
 #include "pointwise.hpp"
+#include "pool.hpp"
 
 namespace {
 
@@ -60,6 +61,19 @@ int densepath_pointwise_backward(const Maps* x, const Norms* norm, const float* 
   return attempt([&] {
     densepath::pointwise_backward(*x, *norm, weight, static_cast<Taking>(taking), *gradient, *into,
                                   add != 0, weight_gradient, *sums, threads);
+  });
+}
+
+int densepath_pool(const Maps* x, const Norms* norm, int top, int left, const Maps* out,
+                   uint8_t* taken, int threads) {
+  return attempt([&] { densepath::pool(*x, *norm, {top, left}, *out, taken, threads); });
+}
+
+int densepath_pool_backward(const Maps* x, const Norms* norm, int top, int left,
+                            const uint8_t* taken, const Maps* gradient, const Maps* into,
+                            const Sums* sums, int threads) {
+  return attempt([&] {
+    densepath::pool_backward(*x, *norm, {top, left}, taken, *gradient, *into, *sums, threads);
   });
 }
 

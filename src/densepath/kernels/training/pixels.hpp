@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "../grouped.hpp"
 #include "maps.hpp"
 
 namespace densepath {
@@ -86,6 +87,13 @@ class Totals {
   std::vector<double> whole_;
 };
 
+// All bits of the lanes below `count`, none of the others.
+inline Places first_lanes(int count) {
+  Places lanes{};
+  for (int lane = 0; lane < LANES; ++lane) lanes[lane] = lane < count ? -1 : 0;
+  return lanes;
+}
+
 // Where the gradient behind a ReLU goes: where the ReLU let something through, times the norm's
 // scale, it is written to `into` or added; and summed up.
 struct Masked {
@@ -94,12 +102,14 @@ struct Masked {
   const Maps& into;
   bool add;
 
-  // Channels from `c` on of a pixel, of which `left` are wanted.
-  inline __attribute__((always_inline)) void write(int64_t pixel, int c, int left, Vector behind,
-                                                   Vector& gradient, Vector& product) const {
+  // Channels of a pixel from `c` on, those of `lanes`; of the others zeros.
+  inline __attribute__((always_inline)) void write(int64_t pixel, int c, Places lanes,
+                                                   Vector behind, Vector& gradient,
+                                                   Vector& product) const {
+    const int left = x.channels - c;
     const Vector value = load_own(x.at(pixel), c, left), scale = load(norm.scale.get() + c);
     const Vector before = value * scale + load(norm.shift.get() + c);
-    const Vector g = before > 0.0f ? behind : Vector{};
+    const Vector g = (Vector)((Places)behind & (before > 0.0f) & lanes);
     gradient += g;
     product += g * (value - load(norm.centre.get() + c));
     float* to = into.at(pixel) + c;

@@ -21,9 +21,10 @@ struct Window3 {
       : low(std::max(0, 2 * output + start)), high(std::min(side, 2 * output + start + 3)) {}
 };
 
-// `where` [pixels of out, channels]: which of the window's nine is the largest, the first of equals.
+// `taken` [pixels of out, channels]: which of the window's nine is the largest, the first of
+// equals.
 inline void pool(const Maps& x, const Norms& norms, Windows windows, const Maps& out,
-                 uint8_t* where, int threads) {
+                 uint8_t* taken, int threads) {
   const PaddedNorm norm(norms, x.channels);
   Team::here().run(threads, [&](int index) {
     const Share share(static_cast<int64_t>(out.images) * out.height, index, threads);
@@ -39,7 +40,8 @@ inline void pool(const Maps& x, const Norms& norms, Windows windows, const Maps&
           for (int i = rows.low; i < rows.high; ++i)
             for (int j = columns.low; j < columns.high; ++j) {
               const float* at = x.at((image * x.height + i) * x.width + j) + c;
-              const Vector value = load(at) * load(norm.scale.get() + c) + load(norm.shift.get() + c);
+              const Vector value = load_some(at, x.channels - c) * load(norm.scale.get() + c) +
+                                   load(norm.shift.get() + c);
               const float tap = static_cast<float>(3 * (i - start) + j - 2 * column - windows.left);
               const auto larger = value > most || value != value;
               most = larger ? value : most;
@@ -48,7 +50,7 @@ inline void pool(const Maps& x, const Norms& norms, Windows windows, const Maps&
           const int wanted = std::min(LANES, x.channels - c);
           store_some(out.at(pixel) + c, relu(most), wanted);
           for (int lane = 0; lane < wanted; ++lane)
-            where[pixel * x.channels + c + lane] = static_cast<uint8_t>(place[lane]);
+            taken[pixel * x.channels + c + lane] = static_cast<uint8_t>(place[lane]);
         }
       }
     }
@@ -56,7 +58,7 @@ inline void pool(const Maps& x, const Norms& norms, Windows windows, const Maps&
 }
 
 // scale · g into `into`, whole, and the sums; `gradient` lacks nothing.
-inline void pool_backward(const Maps& x, const Norms& norms, Windows windows, const uint8_t* where,
+inline void pool_backward(const Maps& x, const Norms& norms, Windows windows, const uint8_t* taken,
                           const Maps& gradient, const Maps& into, Sums sums, int threads) {
   const PaddedNorm norm(norms, x.channels);
   const int channels = x.channels;
@@ -74,7 +76,7 @@ inline void pool_backward(const Maps& x, const Norms& norms, Windows windows, co
       for (int column = 0; column < gradient.width; ++column) {
         const int64_t pixel = line * gradient.width + column;
         const float* given = gradient.at(pixel);
-        const uint8_t* tap = where + pixel * channels;
+        const uint8_t* tap = taken + pixel * channels;
         for (int c = 0; c < channels; ++c) {
           const int64_t at = (image * x.height + y + tap[c] / 3) * x.width + 2 * column +
                              windows.left + tap[c] % 3;

@@ -25,12 +25,17 @@ def as_map(images: Tensor) -> Tensor:
 
 
 def is_map(grid: Tensor) -> bool:
-    """Whether [N, H, W, C] is a map: all or some columns of rows, with spare elements behind."""
+    """Whether [N, H, W, C] is a map: all or some columns of rows.
+
+    Behind it there are spare elements, where a row does not end with a whole vector.
+    """
     _, height, width, channels = grid.shape
     row = grid.stride(2)
     strides = (height * width * row, width * row, row, 1)
     if grid.stride() != strides or row < channels or not grid.numel():
         return False
+    if channels % SPARE == 0:
+        return True  # whole vectors end with the row
     end = grid.storage_offset() + grid.numel() // channels * row - row + channels
     return grid.untyped_storage().nbytes() >= (end + SPARE) * grid.element_size()
 

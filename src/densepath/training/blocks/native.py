@@ -21,6 +21,7 @@ from densepath.training.blocks.operations import (
     Gradient,
     Moments,
     Norm,
+    NormSums,
     Reading,
     Sums,
 )
@@ -36,6 +37,8 @@ ARGUMENTS = {
     "correct": (_P, _P, _P, _P),
     "pointwise": (_P, _P, _P, _I, _P, _I, _P),
     "pointwise_backward": (_P, _P, _P, _I, _P, _P, _I, _P, _P),
+    "pool": (_P, _P, _I, _I, _P, _P),
+    "pool_backward": (_P, _P, _I, _I, _P, _P, _P, _P),
     "convolve": (_P, _P, _P, _I, _I, _P, _P),
     "convolve_backward": (_P, _P, _P, _I, _I, _P, _P, _I, _P, _P),
 }
@@ -181,6 +184,37 @@ class NativeOperations:
         return self._backward(
             "convolve_backward", x, norm, weight, (stride, groups), gradient, into, add
         )
+
+    def pool(self, x: Tensor, norm: Norm, out: Tensor, *, start: tuple[int, int]) -> Tensor:
+        """BN-ReLU and the largest of 3×3 pixels at stride 2, into `out`; which each took."""
+        taken = torch.empty(out.shape, dtype=torch.uint8)
+        self._call("pool", _maps(x), _norms(norm), *start, _maps(out), taken.data_ptr())
+        return taken
+
+    def pool_backward(
+        self,
+        x: Tensor,
+        norm: Norm,
+        taken: Tensor,
+        gradient: Tensor,
+        into: Tensor,
+        *,
+        start: tuple[int, int],
+    ) -> NormSums:
+        """Of `pool`: scale · g into `into`."""
+        sums = NormSums(*_new_moments(x.shape[-1]))
+        places = taken.contiguous()
+        self._call(
+            "pool_backward",
+            _maps(x),
+            _norms(norm),
+            *start,
+            places.data_ptr(),
+            _maps(gradient),
+            _maps(into),
+            _pair(*sums),
+        )
+        return sums
 
     def correct(self, data: Tensor, correction: Correction, x: Tensor) -> None:
         """Add constant + slope · x to `data`, in place."""

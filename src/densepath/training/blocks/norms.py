@@ -17,7 +17,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from densepath.training.blocks.operations import Correction, Moments, Norm, Sums
+from densepath.training.blocks.operations import (
+    Correction,
+    Moments,
+    Norm,
+    NormSums,
+    Sums,
+)
 
 
 class NormOfStep:
@@ -47,12 +53,12 @@ class NormOfStep:
         shift = module.bias.detach().double() - mean * self._scale
         self.norm = Norm(*(part.to(like.dtype) for part in (self._scale, shift, mean)))
 
-    def gradients(self, sums: Sums) -> tuple[Tensor, Tensor]:
+    def gradients(self, sums: Sums | NormSums) -> tuple[Tensor, Tensor]:
         """The gradients of weight and bias [C], in the factors' type."""
         kind = self.norm.scale.dtype
         return (sums.product * self._inverse).to(kind), sums.gradient.to(kind)
 
-    def correction(self, sums: Sums) -> Correction | None:
+    def correction(self, sums: Sums | NormSums) -> Correction | None:
         """This consumer's summand of the correction, float64 [C]; None without batch statistics."""
         if not self._trains:
             return None

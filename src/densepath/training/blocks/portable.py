@@ -16,6 +16,7 @@ from densepath.training.blocks.operations import (
     Gradient,
     Moments,
     Norm,
+    NormSums,
     Reading,
     Sums,
 )
@@ -146,6 +147,38 @@ class PortableOperations:
         sums = _through_norm(x, active, norm, of_map, into, add=add)
         return Sums(of_weight.to(self.dtype), *sums)
 
+    def pool(self, x: Tensor, norm: Norm, out: Tensor, *, start: tuple[int, int]) -> Tensor:
+        """BN-ReLU and the largest of 3×3 pixels at stride 2, into `out`; which each took."""
+        pooled, places = _pool(as_images(_activated(x, norm)), start, out.shape)
+        out.copy_(as_map(pooled))
+        width = x.shape[2] + 2
+        rows, columns = places.div(width, rounding_mode="floor"), places % width
+        rows -= 2 * torch.arange(out.shape[1], device=x.device)[:, None] + start[0] + 1
+        columns -= 2 * torch.arange(out.shape[2], device=x.device) + start[1] + 1
+        return as_map(3 * rows + columns).to(torch.uint8)
+
+    def pool_backward(
+        self,
+        x: Tensor,
+        norm: Norm,
+        taken: Tensor,
+        gradient: Tensor,
+        into: Tensor,
+        *,
+        start: tuple[int, int],
+    ) -> NormSums:
+        """Of `pool`: scale · g into `into`."""
+        images, height, width, channels = x.shape
+        steps = (torch.arange(side, device=x.device) * 2 for side in taken.shape[1:3])
+        first_row, first_column = next(steps)[:, None, None], next(steps)[:, None]
+        rows = first_row + start[0] + taken.long() // 3
+        places = (rows * width + first_column + start[1] + taken.long() % 3).flatten(1, 2)
+        spread = torch.zeros(
+            (images, height * width, channels), dtype=gradient.dtype, device=x.device
+        ).scatter_add_(1, places, gradient.flatten(1, 2))
+        of_map = spread.view(x.shape)
+        return NormSums(*_through_norm(x, _activated(x, norm), norm, of_map, into, add=False))
+
     def correct(self, data: Tensor, correction: Correction, x: Tensor) -> None:
         """Add constant + slope · x to `data`, in place."""
         constant, slope = (part.to(self.dtype) for part in correction)
@@ -168,6 +201,23 @@ def _read(x: Tensor, reading: Reading) -> Tensor:
 def _activated(x: Tensor, norm: Norm) -> Tensor:
     """A new map: relu(x · scale + shift)."""
     return torch.addcmul(norm.shift, x, norm.scale).relu_()
+
+
+def _pool(active: Tensor, start: tuple[int, int], shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """The largest of each window, and its place in the map with a border of one pixel.
+
+    The border counts for nothing behind a ReLU, of which no value is below zero: a window always
+    has a pixel of the map, and that comes first among equals only if no border is before it. So
+    the border is −∞.
+    """
+    bordered = F.pad(active, (1, 1, 1, 1), value=-torch.inf)
+    windows = bordered[:, :, 1 + start[0] :, 1 + start[1] :]
+    pooled, places = F.max_pool2d(windows, 3, stride=2, return_indices=True)
+    pooled, places = (part[:, :, : shape[1], : shape[2]] for part in (pooled, places))
+    width = windows.shape[3]
+    rows, columns = places.div(width, rounding_mode="floor"), places % width
+    rows, columns = rows + 1 + start[0], columns + 1 + start[1]
+    return pooled, rows * bordered.shape[3] + columns
 
 
 def _averaged(active: Tensor, reading: Reading) -> Tensor:

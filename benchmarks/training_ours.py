@@ -1,7 +1,8 @@
 """Our network as a training step that waits to be timed; see training.py.
 
 The modes: `plain`, the modules on PyTorch; `channels_last`, the same in channels-last memory;
-`fused` and `portable`, a block as one operation, on our kernels or on PyTorch alone.
+`fused` and `portable`, a block as one operation on the fastest there is or on PyTorch alone, with
+the rest in channels-last memory.
 
 Run: .venv/bin/python benchmarks/training_ours.py
      MODEL MODE float32|bfloat16 THREADS BATCH SIDE CLASSES [catalogue|paddle|mindcv]
@@ -17,6 +18,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 
+from training_blocks import fuse_network
 from training_torch import begin_on_torch
 from training_worker import Job, serve_steps
 
@@ -25,7 +27,6 @@ from densepath.weights.formula import formula_tensor
 from densepath.weights.published import AS_CATALOGUE, MINDCV_DPN, PADDLE_DPN, Switches
 
 SWITCHES = {"catalogue": AS_CATALOGUE, "paddle": PADDLE_DPN, "mindcv": MINDCV_DPN}
-BLOCKS = ("fused", "portable")
 
 
 def build(model: str, classes: int, switches: Switches = AS_CATALOGUE) -> Model:
@@ -43,9 +44,8 @@ if __name__ == "__main__":
     job = Job.read(sys.argv[1:8])
     torch.set_num_threads(job.threads)
     network = build(job.model, job.classes, SWITCHES[(sys.argv[8:] or ["catalogue"])[0]])
-    if job.mode in BLOCKS:
-        from training_blocks import make_blocks
-
-        network = make_blocks(network, job.mode, job.precision)
-    begin = begin_on_torch(network, job, channels_last=job.mode == "channels_last")
+    blocks = job.mode in ("fused", "portable")
+    begin = begin_on_torch(network, job, channels_last=blocks or job.mode == "channels_last")
+    if blocks:
+        fuse_network(network, job.mode)
     serve_steps(job, begin, {name: version(name) for name in ("densepath", "torch")})

@@ -26,7 +26,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from training_torch import begin_on_torch
+from training_torch import begin_on_torch, give_small_stem
 from training_worker import Job, serve_steps
 
 SMALL = "densenet_bc_100_12"
@@ -47,10 +47,7 @@ def create_small(package: str, **options: Any) -> nn.Module:
         network = timm.models.densenet.DenseNet(**NUMBERS, **options)
     else:
         network = torchvision.models.DenseNet(**NUMBERS, num_init_features=24, **options)
-    network.features.conv0 = nn.Conv2d(3, 24, 3, padding=1, bias=False)
-    for name in ("norm0", "relu0", "pool0"):
-        if hasattr(network.features, name):
-            delattr(network.features, name)
+    give_small_stem(network)
     return network
 
 

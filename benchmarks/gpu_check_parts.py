@@ -15,7 +15,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 
-from training_blocks import MODULE, PlainBlockError, fuse_network
+from training_blocks import MODULE, fuse_network
 from training_ours import build
 from training_torch import give_small_stem, make_step, prepare
 from training_worker import LEARNING_RATE, Job, Step, peak_bytes, resident_bytes, restart_peak
@@ -68,20 +68,11 @@ class Form:
         """Ours with the formula's parameters, or timm's with its own first ones.
 
         Raises:
-            MissingError: timm, or the package's fused blocks, are not there.
+            MissingError: timm has no such network, or is not there.
         """
         if self.timm:
-            network = timm_network(model, efficient=self.timm == "efficient").to(device)
-        else:
-            network = build(model, num_classes(model)).to(device)
-        if self.portable:
-            try:
-                fuse_network(network, "portable")
-            except ModuleNotFoundError as error:
-                raise MissingError(f"{error.name or MODULE} is not there") from error
-            except PlainBlockError as error:
-                raise MissingError(str(error)) from error
-        return network
+            return timm_network(model, efficient=self.timm == "efficient").to(device)
+        return build(model, num_classes(model)).to(device)
 
     def step(
         self,
@@ -91,15 +82,25 @@ class Form:
         batch: int,
         side: int,
     ) -> Step:
-        """A step of the network on a random batch."""
+        """A step of the network on a random batch.
+
+        Raises:
+            MissingError: the package has no fused blocks.
+        """
         job = Job(model, self.name, self.precision, 0, batch, side, num_classes(model))
-        run = torch.compile(network, dynamic=False) if self.compiled else network
+        options: dict[str, Any] = {}
+        if self.portable:
+            try:
+                options["check"] = fuse_network(network, "portable", self.precision)
+            except ModuleNotFoundError as error:
+                raise MissingError(f"{error.name or MODULE} is not there") from error
         return make_step(
-            run,
+            torch.compile(network, dynamic=False) if self.compiled else network,
             optimizer,
             *job.random_batch(),
             precision=self.precision,
             channels_last=self.channels_last,
+            **options,
         )
 
     def begin(

@@ -122,8 +122,8 @@ def measure(job: Job) -> dict:
         timers.append(TimedOperations(operations))
         return timers[-1]
 
-    fuse_network(network, "fused", wrap)
-    step = begin_on_torch(network, job, channels_last=True)(*job.random_batch())
+    check = fuse_network(network, "fused", job.precision, wrap)
+    step = begin_on_torch(network, job, channels_last=True, check=check)(*job.random_batch())
     dtype = torch.bfloat16 if job.precision == "bfloat16" else torch.float32
     matrix_rate(dtype)
     rates = [matrix_rate(dtype)]

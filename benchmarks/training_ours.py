@@ -44,8 +44,9 @@ if __name__ == "__main__":
     job = Job.read(sys.argv[1:8])
     torch.set_num_threads(job.threads)
     network = build(job.model, job.classes, SWITCHES[(sys.argv[8:] or ["catalogue"])[0]])
-    blocks = job.mode in ("fused", "portable")
-    begin = begin_on_torch(network, job, channels_last=blocks or job.mode == "channels_last")
-    if blocks:
-        fuse_network(network, job.mode)
+    if job.mode in ("fused", "portable"):
+        check = fuse_network(network, job.mode, job.precision)
+        begin = begin_on_torch(network, job, channels_last=True, check=check)
+    else:
+        begin = begin_on_torch(network, job, channels_last=job.mode == "channels_last")
     serve_steps(job, begin, {name: version(name) for name in ("densepath", "torch")})

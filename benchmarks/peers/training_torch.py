@@ -12,13 +12,24 @@ from training_worker import LEARNING_RATE, MOMENTUM, Begin, Job, Step
 
 
 def begin_on_torch(
-    network: nn.Module, job: Job, *, channels_last: bool, compiled: bool = False
+    network: nn.Module,
+    job: Job,
+    *,
+    channels_last: bool,
+    compiled: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> Begin:
     """What begins the step of the network, whose optimiser is made here, on its device."""
     optimizer = prepare(network, channels_last=channels_last)
     run = torch.compile(network, dynamic=False) if compiled else network
     return lambda images, labels: make_step(
-        run, optimizer, images, labels, precision=job.precision, channels_last=channels_last
+        run,
+        optimizer,
+        images,
+        labels,
+        precision=job.precision,
+        channels_last=channels_last,
+        check=check,
     )
 
 
@@ -38,8 +49,12 @@ def make_step(
     *,
     precision: str,
     channels_last: bool,
+    check: Callable[[], None] = lambda: None,
 ) -> Step:
-    """A step of `run` on the batch, on the device of the optimiser's parameters."""
+    """A step of `run` on the batch, on the device of the optimiser's parameters.
+
+    `check` is called after the forward pass.
+    """
     device = optimizer.param_groups[0]["params"][0].device
     x = torch.from_numpy(images).to(device, memory_format=layout_of(channels_last))
     y = torch.from_numpy(labels).to(device)
@@ -48,6 +63,7 @@ def make_step(
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             logits = run(x)
+        check()
         loss = F.cross_entropy(logits.float(), y)
         loss.backward()
         optimizer.step()

@@ -157,7 +157,7 @@ inline void direct_weights(const Shape& shape, const Activations& input, const C
       lay_out(input, grid, row, rows, g * in, in, left.get(), apart);
       for (int r = 0; r < rows; ++r)
         for (int k = 0; k < out; k += LANES)
-          store(right.get() + r * padded + k, gradient.read(row + r, g * out + k, out - k));
+          store(right.get() + r * padded + k, gradient.reader(g * out + k, out - k)(row + r));
       multiply({left.get(), apart, true}, {right.get(), padded}, 9 * in, rows, padded,
                {sums + static_cast<size_t>(g) * 9 * in * padded, padded, true});
     }

@@ -105,6 +105,7 @@ inline void return_slices(const Slices& slices, const std::vector<Floats>& sums,
 struct Taps {
   const float *sources[9], *weights[9];
   int entries, count = 0;
+  explicit Taps(int entries_) : entries(entries_) {}
   void add(const float* source, const float* weight) {
     sources[count] = source;
     weights[count++] = weight;

@@ -30,7 +30,7 @@ inline void taps_of(const Slices& slices, int pixels, const Taps& taps, long ste
     taps_tile<false>(taps, step, slices.vector_weights(), sums);
 #pragma GCC unroll 8
   for (int r = 0; r < M; ++r)
-#pragma GCC unroll 3
+#pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) write(r, v, sums[r][v]);
 }
 
@@ -38,13 +38,11 @@ inline void taps_of(const Slices& slices, int pixels, const Taps& taps, long ste
 template <class Visit>
 inline void each_vectors(const Slices& slices, const Visit& visit) {
   for (int v = 0; v < slices.vectors;) {
-    const int count = Slices::abreast(slices.vectors - v);
+    const int count = std::min(2, slices.vectors - v);
     if (count == 1)
       visit(std::integral_constant<int, 1>(), v);
-    else if (count == 2)
-      visit(std::integral_constant<int, 2>(), v);
     else
-      visit(std::integral_constant<int, 3>(), v);
+      visit(std::integral_constant<int, 2>(), v);
     v += count;
   }
 }
@@ -140,8 +138,8 @@ inline void band_inputs(const Piece& of, int first, const Entries& entries, cons
   const int s = shape.stride, step = even_step(shape.wide, most_pixels(NV));
   const int pixels[] = {shape.wide, shape.width / 2};  // of even and of odd columns
   const int c = of.channel(first), wanted = of.slices.outputs(of.slice) - first * LANES;
-  Places lanes[NV];
-  for (int v = 0; v < NV; ++v) lanes[v] = first_lanes(wanted - v * LANES);
+  const auto write_first = masked.writer(c, first_lanes(wanted));
+  const auto write_second = masked.writer(NV > 1 ? c + LANES : c, first_lanes(wanted - LANES));
   Vector gradient[NV] = {}, product[NV] = {};
   for (int y = of.band.low * s; y < std::min(of.band.high * s, shape.height); ++y)
     for (int column = 0; column < std::min(s, shape.width); ++column)
@@ -151,8 +149,8 @@ inline void band_inputs(const Piece& of, int first, const Entries& entries, cons
         const int64_t pixel = row * shape.width + x * s + column;
         taps_of<NV>(of.slices, std::min(step, pixels[column] - x), taps, of.slices.apart(),
                     [&](int r, int v, Vector behind) {
-                      masked.write(pixel + r * s, c + v * LANES, lanes[v], behind, gradient[v],
-                                   product[v]);
+                      (v ? write_second : write_first)(pixel + r * s, behind, gradient[v],
+                                                       product[v]);
                     });
       }
   for (int v = 0; v < NV; ++v)

@@ -113,18 +113,24 @@ struct Masked {
   const Maps& into;
   bool add;
 
-  // Channels of a pixel from `c` on, those of `lanes`; of the others zeros.
-  inline __attribute__((always_inline)) void write(int64_t pixel, int c, Places lanes,
-                                                   Vector behind, Vector& gradient,
-                                                   Vector& product) const {
+  // write(pixel, behind, gradient, product): of a pixel's channels from `c` on those of `lanes`; of
+  // the others zeros. The last two are the sums.
+  auto writer(int c, Places lanes) const {
     const int left = x.channels - c;
-    const Vector value = load_own(x.at(pixel), c, left), scale = load(norm.scale.get() + c);
-    const Vector before = value * scale + load(norm.shift.get() + c);
-    const Vector g = (Vector)((Places)behind & (before > 0.0f) & lanes);
-    gradient += g;
-    product += g * (value - load(norm.centre.get() + c));
-    float* to = into.at(pixel) + c;
-    store_some(to, add ? g * scale + load_some(to, left) : g * scale, left);
+    const float* from = x.data + c;
+    float* to = into.data + c;
+    const Vector scale = load(norm.scale.get() + c), shift = load(norm.shift.get() + c);
+    const Vector centre = load(norm.centre.get() + c);
+    return [=, from_ld = x.ld, to_ld = into.ld, add = add](int64_t pixel, Vector behind,
+                                                           Vector& gradient, Vector& product) {
+      const Vector value = load_own(from + pixel * from_ld, 0, left);
+      const Vector before = value * scale + shift;
+      const Vector g = (Vector)((Places)behind & (before > 0.0f) & lanes);
+      gradient += g;
+      product += g * (value - centre);
+      float* here = to + pixel * to_ld;
+      store_some(here, add ? g * scale + load_some(here, left) : g * scale, left);
+    };
   }
 };
 

@@ -166,7 +166,7 @@ inline void leave_masked(const float* from, long between, const Tile& tile, cons
                          Totals& totals) {
   const int channels = masked.x.channels, width = masked.x.width;
   for (int c = 0; c < channels; c += LANES) {
-    const Places lanes = first_lanes(channels - c);
+    const auto write = masked.writer(c, first_lanes(channels - c));
     Vector half[TILE][REACH], gradient{}, product{};
 #pragma GCC unroll 1
     for (int x = 0; x < REACH; ++x) {
@@ -184,7 +184,7 @@ inline void leave_masked(const float* from, long between, const Tile& tile, cons
       const int64_t pixel = tile.pixel + static_cast<int64_t>(y) * width;
 #pragma GCC unroll 4
       for (int x = 0; x < TILE; ++x)
-        if (WHOLE || x < tile.wide) masked.write(pixel + x, c, lanes, out[x], gradient, product);
+        if (WHOLE || x < tile.wide) write(pixel + x, out[x], gradient, product);
     }
     totals.add(c, channels - c, gradient, product);
   }

@@ -13,7 +13,7 @@
 #include <memory>
 #include <new>
 
-#if defined(__AVX512F__)
+#if defined(__AVX__)
 #include <immintrin.h>
 #endif
 
@@ -67,6 +67,10 @@ inline Vector load_some(const float* p, int count) {
   if (count >= LANES) return load(p);
 #if defined(__AVX512F__)
   return (Vector)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), p);
+#elif defined(__AVX__)
+  static const int32_t lanes[2 * LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  const float* at = reinterpret_cast<const float*>(lanes + LANES - std::max(count, 0));
+  return (Vector)_mm256_maskload_ps(p, _mm256_castps_si256(_mm256_loadu_ps(at)));
 #else
   float values[LANES] = {};
   for (int size = LANES / 2, done = 0; size > 0; size /= 2)

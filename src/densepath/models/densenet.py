@@ -24,7 +24,7 @@ from densepath.models.layers import (
     pool_and_classify,
 )
 from densepath.models.spec import DenseNetArch, ModelSpec
-from densepath.models.stages import Stages
+from densepath.models.stages import Stages, StemStage
 
 
 class BottleneckLayer(nn.Module):
@@ -122,6 +122,9 @@ class DenseNet(Backbone):
         self.spec, self.num_classes, self.in_channels = spec, num_classes, in_channels
         self.test_pooling: TestPooling = "mean"
         self.features = Stages(_stem(arch, in_channels))
+        if "pool0" in self.features._modules:
+            behind = [(name, part) for name, part in self.features.named_children()][1:]
+            self.features.stages["norm0"] = StemStage(OrderedDict(behind))
         rates = drop_path_rates(drop_path_rate, sum(arch.blocks))
         width = arch.stem_width
         for i, num_layers in enumerate(arch.blocks, start=1):

@@ -23,7 +23,7 @@ from densepath.models.layers import (
     pool_and_classify,
 )
 from densepath.models.spec import DPNArch, ModelSpec
-from densepath.models.stages import Stage, Stages
+from densepath.models.stages import Stage, Stages, StemStage
 
 # MindCV and PaddleClas draw the classifier of every DPN from U(±0.01).
 CLASSIFIER_BOUND = 0.01
@@ -153,6 +153,9 @@ class DPN(Backbone):
                 width = block.base + 3 * increment if b == 0 else width + increment
         modules["conv5_bn_ac"] = LastNormRelu(width, arch.bn_eps)
         self.features = Stages(modules)
+        if arch.stem == "imagenet":
+            stem = OrderedDict((name, modules[name]) for name in ("conv1_1", "conv1_pool"))
+            self.features.stages["conv1_1"] = StemStage(stem)
         for stage, num_blocks in enumerate(arch.blocks):
             names = [f"conv{stage + 2}_{b + 1}" for b in range(num_blocks)]
             blocks = OrderedDict((name, modules[name]) for name in names)

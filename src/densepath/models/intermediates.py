@@ -97,7 +97,7 @@ def forward_intermediates(
     wanted = take_indices(len(names), indices)
     last = len(names) - 1
     maps: dict[int, Tensor] = {}
-    for name, out in model.features.walk(x):
+    for name, out in model.features.walk(x, names):
         x = out
         if name in names:
             maps[names.index(name)] = x

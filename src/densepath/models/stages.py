@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from torch import Tensor, nn
 
@@ -14,14 +14,24 @@ class Stage(nn.Sequential):
 
     fused: Fused | None = None
 
-    def of_all(self, children: list[tuple[str, nn.Module]], x: Tensor) -> Tensor | None:
+    def of_all(
+        self, children: list[tuple[str, nn.Module]], x: Tensor, shown: Collection[str]
+    ) -> Tensor | None:
         """The output of all its blocks at once; None where they have to compute it.
 
-        They do, too, where one of them has been replaced since: they would lead these `children`.
+        They do, too, where one of them has been replaced since: they would lead these `children`;
+        and where the output of one before the last is to be `shown`.
         """
-        if self.fused is None or children[: len(self)] != list(self.named_children()):
+        own = list(self.named_children())
+        if self.fused is None or children[: len(own)] != own:
+            return None
+        if any(name in shown for name, _ in own[:-1]):
             return None
         return self.fused(self, x)
+
+
+class StemStage(Stage):
+    """What follows the first convolution, or that and it, up to the max-pool."""
 
 
 class Stages(nn.Sequential):
@@ -44,13 +54,16 @@ class Stages(nn.Sequential):
             x = out
         return x
 
-    def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield each module's name and output; of a stage computed as one, those of its last."""
+    def walk(self, x: Tensor, shown: Collection[str] = ()) -> Iterator[tuple[str, Tensor]]:
+        """Yield each module's name and output; of a stage computed as one, those of its last.
+
+        No stage is computed as one of which another output is to be `shown`.
+        """
         children = list(self.named_children())
         while children:
             name, module = children[0]
             stage = self.stages.get(name)
-            out = stage.of_all(children, x) if stage is not None else None
+            out = stage.of_all(children, x, shown) if stage is not None else None
             if stage is None or out is None:
                 x, done = module(x), 1
             else:

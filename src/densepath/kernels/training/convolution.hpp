@@ -7,18 +7,12 @@
 
 namespace densepath {
 
-// The moments of what stands in a map.
-inline void write_moments(const Maps& maps, Statistics statistics, int threads) {
-  constexpr int64_t TOGETHER = 256;
-  std::vector<Moments> parts(threads, Moments(maps.channels));
-  Team::here().run(threads, [&](int index) {
-    const Share share(maps.pixels(), index, threads, TOGETHER);
-    for (int64_t p = share.low; p < share.high; p += TOGETHER)
-      parts[index].add(maps.at(p), maps.ld,
-                       static_cast<int>(std::min<int64_t>(TOGETHER, share.high - p)));
-  });
-  for (int index = 1; index < threads; ++index) parts[0].add(parts[index]);
-  parts[0].write(statistics.mean, statistics.variance);
+// A thread's moments of its share of a map.
+inline void add_moments(const Maps& maps, Share share, Moments& moments) {
+  constexpr int64_t ROWS_OF_MOMENTS = 256;
+  for (int64_t p = share.low; p < share.high; p += ROWS_OF_MOMENTS)
+    moments.add(maps.at(p), maps.ld,
+                static_cast<int>(std::min<int64_t>(ROWS_OF_MOMENTS, share.high - p)));
 }
 
 // relu(x · scale + shift), zero border of one pixel behind the ReLU, 3×3 with stride 1 or 2, in
@@ -28,13 +22,21 @@ inline void convolve(const Maps& x, const Norms& norm, const float* weight, int 
   const Shape shape(x, out.channels, groups, stride);
   const PaddedNorm held(norm, x.channels);
   const Activations input{x, held};
+  std::vector<Moments> moments(threads, Moments(out.channels));
+  const bool banded = Slices::fit(shape);
   if (is_tiled(shape, x))
     tiled_forward(shape, input, weight, out, threads);
-  else if (Slices::fit(shape))
-    banded_forward(shape, input, weight, out, threads);
+  else if (banded)
+    banded_forward(shape, input, weight, out, statistics.mean ? &moments : nullptr, threads);
   else
     direct_forward(shape, input, weight, out, threads);
-  if (statistics.mean) write_moments(out, statistics, threads);
+  if (!statistics.mean) return;
+  if (!banded)
+    Team::here().run(threads, [&](int index) {
+      add_moments(out, Share(out.pixels(), index, threads), moments[index]);
+    });
+  for (int index = 1; index < threads; ++index) moments[0].add(moments[index]);
+  moments[0].write(statistics.mean, statistics.variance);
 }
 
 // Of `convolve`: scale · g into `into`, of the shape of `x`, or added to it, where g is the

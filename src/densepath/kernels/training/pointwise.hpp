@@ -320,7 +320,7 @@ class PointwiseBackward {
   }
 
   void put(float* to, Vector value, int columns) const {
-    store_some(to, add_ ? value + load(to) : value, columns);
+    store_some(to, add_ ? value + load_some(to, columns) : value, columns);
   }
 
   void keep(int channel, Vector gradient, Vector product, int columns) {

@@ -53,8 +53,11 @@ struct Slices {
   int outputs(int slice) const { return std::min(together, channels - first(slice)); }
   int entry() const { return narrow ? LANES : 1; }                   // its floats
   long apart() const { return static_cast<long>(width) * entry(); }  // floats of a pixel
-  // Floats of a slice's weights: [vectors, 9, width, LANES].
-  long weights() const { return 9L * width * vectors * LANES; }
+  // Floats of a slice's weights, [vectors, 9, width, LANES], and of one vector's.
+  long weights() const { return vector_weights() * vectors; }
+  long vector_weights() const { return 9L * width * LANES; }
+  // Vectors that are computed together where `left` are left.
+  static int abreast(int left) { return std::min(left, 2); }
 };
 
 // visit(slice, vector, lane, output, place of a lane's first weight): for all lanes in use.
@@ -63,11 +66,11 @@ inline void each_lane(const Slices& slices, Share share, const Visit& visit) {
   for (int s = static_cast<int>(share.low); s < share.high; ++s)
     for (int k = 0; k < slices.outputs(s); ++k)
       visit(slices.first(s) + k,
-            s * slices.weights() + k / LANES * 9L * slices.width * LANES + k % LANES);
+            s * slices.weights() + k / LANES * slices.vector_weights() + k % LANES);
 }
 
-// A thread's part of the weights, from [outputs, width, 3, 3]; `turned` for the gradients of the
-// inputs, whose sums are over the outputs.
+// A thread's part of the weights, from [outputs, width, 3, 3]; `turned`, also the taps, for the
+// gradients of the inputs, whose sums are over the outputs.
 inline void fill_slices(const Slices& slices, const float* weight, bool turned, Share share,
                         float* to) {
   const int width = slices.width;
@@ -77,7 +80,8 @@ inline void fill_slices(const Slices& slices, const float* weight, bool turned, 
       const float* from = weight + (turned ? (group * width + i) * width + inside
                                            : static_cast<long>(channel) * width + i) *
                                        9;
-      for (int tap = 0; tap < 9; ++tap) to[place + (tap * width + i) * LANES] = from[tap];
+      for (int tap = 0; tap < 9; ++tap)
+        to[place + (tap * width + i) * LANES] = from[turned ? 8 - tap : tap];
     }
   });
 }
@@ -96,10 +100,11 @@ inline void return_slices(const Slices& slices, const std::vector<Floats>& sums,
   });
 }
 
-// The taps of a tile: where each reads its first pixel's entries, and its weights.
+// The taps of a tile: where each reads its first pixel's entries, and its weights. Taps that are
+// neighbours in a row are one, of so many more entries.
 struct Taps {
   const float *sources[9], *weights[9];
-  int count = 0;
+  int entries, count = 0;
   void add(const float* source, const float* weight) {
     sources[count] = source;
     weights[count++] = weight;
@@ -111,45 +116,61 @@ inline __attribute__((always_inline)) Vector entry(const float* pixel, int numbe
   return NARROW ? load(pixel + number * LANES) : splat(pixel[number]);
 }
 
-// sums[M] = a vector of outputs of M pixels, `step` apart.
-template <bool NARROW, int M>
-inline void taps_tile(const Taps& taps, int width, long step, Vector (&sums)[M]) {
+// sums[M, NV] = NV vectors of outputs of M pixels, `step` apart; their weights `apart`.
+template <bool NARROW, int M, int NV>
+inline void taps_tile(const Taps& taps, long step, long apart, Vector (&sums)[M][NV]) {
 #pragma GCC unroll 8
-  for (int r = 0; r < M; ++r) sums[r] = Vector{};
+  for (int r = 0; r < M; ++r)
+#pragma GCC unroll 3
+    for (int v = 0; v < NV; ++v) sums[r][v] = Vector{};
   for (int t = 0; t < taps.count; ++t) {
     const float *from = taps.sources[t], *weights = taps.weights[t];
-    for (int i = 0; i < width; ++i, from += NARROW ? LANES : 1, weights += LANES) {
-      const Vector weight = load(weights);
+    for (int i = 0; i < taps.entries; ++i, from += NARROW ? LANES : 1, weights += LANES) {
+      Vector right[NV];
+#pragma GCC unroll 3
+      for (int v = 0; v < NV; ++v) {
+        right[v] = load(weights + v * apart);
+        asm("" : "+x"(right[v]));
+      }
 #pragma GCC unroll 8
-      for (int r = 0; r < M; ++r) sums[r] += entry<NARROW>(from + r * step, 0) * weight;
+      for (int r = 0; r < M; ++r) {
+        const Vector left = entry<NARROW>(from + r * step, 0);
+#pragma GCC unroll 3
+        for (int v = 0; v < NV; ++v) sums[r][v] += left * right[v];
+      }
     }
   }
 }
 
-// sums[M, LANES] += entries[count pixels, M]ᵀ · outputs[count pixels, LANES]
+// Pixels in rows: `step` floats between two of a row, `line` between two rows.
+struct Field {
+  const float* data;
+  long step, line;
+};
+
+// sums[M, LANES] += entries[pixels, M]ᵀ · outputs[pixels, LANES]
 template <bool NARROW, int M>
-inline void weights_tile(const float* entries, long step, const float* outputs, long outputs_step,
-                         int count, float* sums) {
+inline void weights_tile(Field entries, Field outputs, int high, int wide, float* sums) {
   Vector held[M];
 #pragma GCC unroll 12
   for (int i = 0; i < M; ++i) held[i] = load(sums + i * LANES);
-  for (int x = 0; x < count; ++x, entries += step, outputs += outputs_step) {
-    const Vector gradient = load(outputs);
+  for (int y = 0; y < high; ++y) {
+    const float *from = entries.data + y * entries.line, *to = outputs.data + y * outputs.line;
+    for (int x = 0; x < wide; ++x, from += entries.step, to += outputs.step) {
+      const Vector gradient = load(to);
 #pragma GCC unroll 12
-    for (int i = 0; i < M; ++i) held[i] += entry<NARROW>(entries, i) * gradient;
+      for (int i = 0; i < M; ++i) held[i] += entry<NARROW>(from, i) * gradient;
+    }
   }
 #pragma GCC unroll 12
   for (int i = 0; i < M; ++i) store(sums + i * LANES, held[i]);
 }
 
 template <bool NARROW, int M = 12>
-inline void weights_tile_of(int entries_count, const float* entries, long step,
-                            const float* outputs, long outputs_step, int count, float* sums) {
-  if (entries_count == M)
-    return weights_tile<NARROW, M>(entries, step, outputs, outputs_step, count, sums);
-  if constexpr (M > 1)
-    weights_tile_of<NARROW, M - 1>(entries_count, entries, step, outputs, outputs_step, count,
-                                   sums);
+inline void weights_tile_of(int count, Field entries, Field outputs, int high, int wide,
+                            float* sums) {
+  if (count == M) return weights_tile<NARROW, M>(entries, outputs, high, wide, sums);
+  if constexpr (M > 1) weights_tile_of<NARROW, M - 1>(count, entries, outputs, high, wide, sums);
 }
 
 }  // namespace densepath

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../winograd.hpp"
+#include "scratch.hpp"
 #include "shape.hpp"
 #include "team.hpp"
 
@@ -50,14 +51,14 @@ inline __attribute__((always_inline)) void spread_output(const Vector y[TILE], V
 struct TileWeights {
   int rows, columns;
   long padded, between;  // floats between two rows and between two points
-  Floats data;
+  Scratch data;
 
   TileWeights(const Shape& shape, bool turned)
       : rows(turned ? shape.outputs : shape.inputs),
         columns(turned ? shape.inputs : shape.outputs),
         padded(round_up(columns, LANES)),
         between(rows * padded + 16),
-        data(unset(POINTS * between)),
+        data(POINTS * between),
         turned_(turned) {}
 
   const float* point(int number) const { return data.get() + number * between; }
@@ -103,32 +104,37 @@ struct TileWeights {
   bool turned_;
 };
 
-// A thread's Σ V ⊙ (A dy Aᵀ): for each point a matrix [inputs, outputs].
+// Every thread's Σ V ⊙ (A dy Aᵀ): for each point a matrix [inputs, outputs].
 struct TileSums {
-  long padded = 0, between = 0;
-  Floats data;
+  int threads;
+  long padded, between, apart;  // floats between two rows, two points, two threads
+  Scratch data;
 
-  TileSums() = default;
-  explicit TileSums(const Shape& shape)
-      : padded(round_up(shape.outputs, LANES)),
+  TileSums(const Shape& shape, int threads_)
+      : threads(threads_),
+        padded(round_up(shape.outputs, LANES)),
         between(shape.inputs * padded + 16),
-        data(floats(POINTS * between)) {}
-  float* point(int number) const { return data.get() + number * between; }
+        apart(POINTS * between),
+        data(threads * apart) {}
+  void clear(int thread) const {
+    std::memset(data.get() + thread * apart, 0, sizeof(float) * apart);
+  }
+  float* point(int thread, int number) const {
+    return data.get() + thread * apart + number * between;
+  }
 };
 
 // The weights' gradients [outputs, inputs, 3, 3] of all threads' sums, in their order; the part of
 // these inputs.
-inline void return_weights(const Shape& shape, const std::vector<TileSums>& threads, Share inputs,
-                           float* to) {
-  const long padded = threads[0].padded, between = threads[0].between;
+inline void return_weights(const Shape& shape, const TileSums& sums, Share inputs, float* to) {
   for (long i = inputs.low; i < inputs.high; ++i)
     for (int o = 0; o < shape.outputs; o += LANES) {
       Vector half[3][REACH];
       for (int x = 0; x < REACH; ++x) {
         Vector m[REACH] = {}, out[3];
-        for (const TileSums& sums : threads)
+        for (int thread = 0; thread < sums.threads; ++thread)
           for (int y = 0; y < REACH; ++y)
-            m[y] += load(sums.data.get() + (y * REACH + x) * between + i * padded + o);
+            m[y] += load(sums.point(thread, y * REACH + x) + i * sums.padded + o);
         return_taps(m, out);
         for (int y = 0; y < 3; ++y) half[y][x] = out[y];
       }

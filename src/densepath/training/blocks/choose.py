@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from densepath.errors import EngineError, OutputError
 from densepath.models.densenet import DenseBlock, Transition
 from densepath.models.dpn import DualPathStage
-from densepath.models.stages import Stages
+from densepath.models.stages import Stages, StemStage
 from densepath.training.blocks.dense import DENSE_BLOCK
 from densepath.training.blocks.dual import DUAL_STAGE
 from densepath.training.blocks.obstacles import Kind, find_obstacle, is_degenerate, is_recorded
 from densepath.training.blocks.operations import Operations
 from densepath.training.blocks.portable import PortableOperations
+from densepath.training.blocks.stem import STEM
 from densepath.training.blocks.transition import TRANSITION
 from densepath.training.recipe import Recipe
 
@@ -32,6 +33,7 @@ KINDS: dict[type[nn.Module], Kind] = {
     DenseBlock: DENSE_BLOCK,
     Transition: TRANSITION,
     DualPathStage: DUAL_STAGE,
+    StemStage: STEM,
 }
 
 

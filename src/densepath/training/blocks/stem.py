@@ -12,9 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from densepath.models.dpn import ConvNormRelu
+from densepath.models.layers import StemMaxPool
 from densepath.models.spec import StemPool
+from densepath.models.stages import StemStage
 from densepath.training.blocks.maps import as_images, to_map
 from densepath.training.blocks.norms import NormOfStep
+from densepath.training.blocks.obstacles import Kind
 from densepath.training.blocks.operations import Operations
 
 Start = tuple[int, int]
@@ -81,3 +85,18 @@ class FusedPool(torch.autograd.Function):
         found = ctx.norm.gradients(sums)
         given = [part if need else None for part, need in zip(found, needed, strict=True)]
         return as_images(into).to(ctx.kind) if of_x else None, None, None, None, *given
+
+
+def _compute(stage: StemStage, x: Tensor, operations: Operations) -> Tensor:
+    """The pooled map; a DPN's first convolution is computed by its module."""
+    first, pool = stage[0], stage[-1]
+    assert isinstance(pool, StemMaxPool)
+    if isinstance(first, ConvNormRelu):
+        return norm_relu_pool(first.bn, first.conv(x), pool.padding, operations)
+    assert isinstance(first, nn.BatchNorm2d)
+    return norm_relu_pool(first, x, pool.padding, operations)
+
+
+STEM = Kind(
+    "stem", _compute, frozenset({ConvNormRelu, nn.ReLU, StemMaxPool}), lambda stage, width: iter(())
+)

@@ -135,13 +135,13 @@ def describe_place(options: argparse.Namespace) -> dict[str, Any]:
     """The machine, the command and the versions of our own environment."""
     return {
         "date": datetime.date.today().isoformat(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "system": platform.system(),
         "load": round(os.getloadavg()[0], 2),
         "threads": options.threads,
         "command": command_line(),
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
     }
@@ -153,7 +153,7 @@ def command_line() -> str:
     return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """The processor's own name."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -161,7 +161,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def _commit() -> str:
+def commit() -> str:
     """The short hash of the sources, `changed` where they are not as committed."""
     ours = ["--", "src", "benchmarks"]
     try:

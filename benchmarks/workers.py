@@ -77,18 +77,26 @@ class Worker:
         Raises:
             WorkerError: it failed.
         """
+        said, share = self.ask(f"{batch} {seconds}")
+        return Turn(said["ms"], said["difference"], share)
+
+    def ask(self, line: str) -> tuple[dict[str, Any], float]:
+        """What the worker answers to the line, and the share of all cores that others used.
+
+        Raises:
+            WorkerError: it failed.
+        """
         assert self._process.stdin is not None
         with self._continued():
             busy, own, start = busy_ticks(), self._ticks(), time.monotonic()
             try:
-                self._process.stdin.write(f"{batch} {seconds}\n")
+                self._process.stdin.write(f"{line}\n")
                 self._process.stdin.flush()
             except BrokenPipeError:
                 raise WorkerError(self._last_words()) from None
             said = self._read()
             wall, others = time.monotonic() - start, busy_ticks() - busy - self._ticks() + own
-        share = max(others, 0) / TICKS_A_SECOND / wall / (os.cpu_count() or 1)
-        return Turn(said["ms"], said["difference"], share)
+        return said, max(others, 0) / TICKS_A_SECOND / wall / (os.cpu_count() or 1)
 
     def close(self) -> None:
         """The process and what it started have ended."""

@@ -14,6 +14,21 @@ class Stage(nn.Sequential):
 
     fused: Fused | None = None
 
+    def of_all(
+        self, children: list[tuple[str, nn.Module]], x: Tensor, shown: Collection[str]
+    ) -> Tensor | None:
+        """The output of all its blocks at once; None where they have to compute it.
+
+        They do, too, where one of them has been replaced since: they would lead these `children`;
+        and where the output of one before the last is to be `shown`.
+        """
+        own = list(self.named_children())
+        if self.fused is None or children[: len(own)] != own:
+            return None
+        if any(name in shown for name, _ in own[:-1]):
+            return None
+        return self.fused(self, x)
+
 
 class StemStage(Stage):
     """What follows the first convolution, or that and it, up to the max-pool."""
@@ -44,19 +59,14 @@ class Stages(nn.Sequential):
 
         No stage is computed as one of which another output is to be `shown`.
         """
-        left_out = 0
-        for name, module in self.named_children():
-            if left_out:
-                left_out -= 1
-                continue
+        children = list(self.named_children())
+        while children:
+            name, module = children[0]
             stage = self.stages.get(name)
-            out = None
-            if stage is not None and stage.fused is not None:
-                inside = list(stage._modules)[:-1]
-                out = None if set(inside) & set(shown) else stage.fused(stage, x)
+            out = stage.of_all(children, x, shown) if stage is not None else None
             if stage is None or out is None:
-                x = module(x)
-                yield name, x
-                continue
-            x, left_out = out, len(stage) - 1
-            yield list(stage._modules)[-1], x
+                x, done = module(x), 1
+            else:
+                x, done = out, len(stage)
+            yield children[done - 1][0], x
+            del children[:done]

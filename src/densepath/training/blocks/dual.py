@@ -4,7 +4,7 @@ The state is [residual path | dense path], as `DualPathBlock` has it. The dense 
 that every block appends to; the residual path that the last block leaves stands in front of it, so
 that the buffer is the stage's output. Kept for the backward pass are besides the residual path
 before each block, of whose values the ReLU's mask is made, and the outputs of `c1x1_a` and
-`c3x3_b`. Nothing that is normalised or concatenated is kept, or ever written in full.
+`c3x3_b`. Nothing that is normalised or concatenated is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from densepath.models.dpn import DualPathBlock, NormReluConv
 from densepath.training.blocks.dual_backward import Backward
 from densepath.training.blocks.dual_forward import Forward
-from densepath.training.blocks.dual_parts import Maps, Stage
+from densepath.training.blocks.dual_parts import Maps, StageLayout
 from densepath.training.blocks.maps import as_images, as_map, to_map
 from densepath.training.blocks.obstacles import Kind, Shape
 from densepath.training.blocks.operations import Operations
@@ -27,7 +27,7 @@ from densepath.training.blocks.operations import Operations
 
 def dual_stage(blocks: Sequence[DualPathBlock], x: Tensor, operations: Operations) -> Tensor:
     """What the `blocks` of a stage compute of `x` [N, C, H, W], channels last in memory."""
-    stage = Stage(blocks)
+    stage = StageLayout(blocks)
     parameters = stage.parameters()
     with torch.autocast(x.device.type, enabled=False):
         if torch.is_grad_enabled() and any(one.requires_grad for one in (x, *parameters)):
@@ -44,7 +44,7 @@ class FusedDualStage(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, stage: Stage, operations: Operations, *parameters: Tensor
+        ctx: Any, x: Tensor, stage: StageLayout, operations: Operations, *parameters: Tensor
     ) -> Tensor:
         """The output [N, width, ⌈H/stride⌉, ⌈W/stride⌉], which is also what is kept."""
         weights = parameters[2::3]

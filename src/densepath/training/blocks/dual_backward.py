@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from densepath.training.blocks.dual_parts import Maps, Stage, in_segments
+from densepath.training.blocks.dual_parts import Maps, StageLayout, in_segments
 from densepath.training.blocks.norms import NormOfStep
 from densepath.training.blocks.operations import Correction, Gradient, Operations, Sums
 
@@ -26,7 +26,7 @@ class Backward:
 
     def __init__(
         self,
-        stage: Stage,
+        stage: StageLayout,
         maps: Maps,
         weights: Sequence[Tensor],
         norms: Sequence[NormOfStep],

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from densepath.models.dpn import DualPathBlock
 from densepath.models.layers import DropPath
-from densepath.training.blocks.dual_parts import Maps, Stage, in_segments
+from densepath.training.blocks.dual_parts import Maps, StageLayout, in_segments
 from densepath.training.blocks.norms import NormOfStep
 from densepath.training.blocks.operations import Moments, Norm, Operations
 
@@ -23,7 +23,7 @@ class Forward:
     """
 
     def __init__(
-        self, stage: Stage, x: Tensor, weights: Sequence[Tensor], operations: Operations
+        self, stage: StageLayout, x: Tensor, weights: Sequence[Tensor], operations: Operations
     ) -> None:
         """`x` is a map; `weights` are those of the units' convolutions."""
         self._stage, self._operations = stage, operations

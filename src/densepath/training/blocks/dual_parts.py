@@ -12,7 +12,7 @@ from densepath.models.dpn import DualPathBlock, NormReluConv
 from densepath.training.blocks.operations import Norm, Reading
 
 
-class Stage:
+class StageLayout:
     """The blocks of a stage, and which columns of its state they read and make.
 
     Attributes:

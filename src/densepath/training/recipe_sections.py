@@ -289,8 +289,8 @@ class ComputeSection(Section):
     compile: bool = False
     """torch.compile, for GPUs; needs a C compiler."""
     block: Literal["auto", "plain", "fused"] = "plain"
-    """`fused`: a dense block or transition is one operation, in memory that grows linearly with its
-    layers; `plain`: its modules one by one; `auto`: fused where that can be."""
+    """`fused`: a dense block, a transition or a DPN's stage is one operation, in memory that grows
+    linearly with its layers; `plain`: its modules one by one; `auto`: fused where that can be."""
 
 
 class DistributedSection(Section):

@@ -6,6 +6,8 @@ normalised copy outlives the call that needs it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +24,8 @@ from densepath.training.blocks.operations import (
 )
 
 _PIXELS = (0, 1, 2)
+# Elements of a map that a CPU computes at a time: 4 MB in float32.
+_PART = 2**20
 
 
 class PortableOperations:
@@ -63,12 +67,14 @@ class PortableOperations:
         statistics: bool = False,
     ) -> Moments | None:
         """BN-ReLU-1×1 of `x` into `out`, or added to it."""
-        operand = self._rounded(_averaged(_activated(_read(x, reading), norm), reading))
-        product = operand @ self._rounded(weight.flatten(1)).T
-        if add:
-            out.add_(product)
-        else:
-            out.copy_(product)
+        columns = self._rounded(weight.flatten(1)).T
+        for part in self._parts(x):
+            active = _activated(_read(x[part], reading), norm)
+            product = self._rounded(_averaged(active, reading)) @ columns
+            if add:
+                out[part].add_(product)
+            else:
+                out[part].copy_(product)
         return self.moments(out) if statistics else None
 
     def pointwise_backward(
@@ -85,17 +91,21 @@ class PortableOperations:
         """Of `pointwise`: scale · g into `into`, or added to it."""
         if not add and reading != "all":
             into.zero_()
-        seen = _read(x, reading)
-        active = _activated(seen, norm)
-        outputs = self._rounded(_corrected(gradient))
-        operand = self._rounded(_averaged(active, reading))
-        of_weight = outputs.flatten(0, 2).T @ operand.flatten(0, 2)
-        of_operand = (outputs @ self._rounded(weight.flatten(1))).to(self.dtype)
-        if reading == "average":
-            of_operand = of_operand.mul_(0.25).repeat_interleave(2, 1).repeat_interleave(2, 2)
-        add = add or reading != "all"
-        sums = _through_norm(seen, active, norm, of_operand, _read(into, reading), add=add)
-        return Sums(of_weight.view_as(weight).to(self.dtype), *sums)
+        rows, add = self._rounded(weight.flatten(1)), add or reading != "all"
+        found: list[Sums] = []
+        for part in self._parts(x):
+            seen = _read(x[part], reading)
+            active = _activated(seen, norm)
+            outputs = self._rounded(_corrected(gradient, part))
+            operand = self._rounded(_averaged(active, reading))
+            of_weight = outputs.flatten(0, 2).T @ operand.flatten(0, 2)
+            of_operand = (outputs @ rows).to(self.dtype)
+            if reading == "average":
+                of_operand = of_operand.mul_(0.25).repeat_interleave(2, 1).repeat_interleave(2, 2)
+            within = _read(into[part], reading)
+            sums = _through_norm(seen, active, norm, of_operand, within, add=add)
+            found.append(Sums(of_weight.view_as(weight).to(self.dtype), *sums))
+        return _sum(found)
 
     def convolve(
         self,
@@ -109,11 +119,11 @@ class PortableOperations:
         statistics: bool = False,
     ) -> Moments | None:
         """BN-ReLU-3×3 of `x` into `out`."""
-        operand = as_images(self._rounded(_activated(x, norm)))
-        convolved = F.conv2d(
-            operand, self._rounded(weight), stride=stride, padding=1, groups=groups
-        )
-        out.copy_(as_map(convolved))
+        kernel = self._rounded(weight)
+        for part in self._parts(x):
+            operand = as_images(self._rounded(_activated(x[part], norm)))
+            convolved = F.conv2d(operand, kernel, stride=stride, padding=1, groups=groups)
+            out[part].copy_(as_map(convolved))
         return self.moments(out) if statistics else None
 
     def convolve_backward(
@@ -129,23 +139,27 @@ class PortableOperations:
         add: bool = False,
     ) -> Sums:
         """Of `convolve`: scale · g into `into`, or added to it."""
-        active = _activated(x, norm)
-        of_operand, of_weight, _ = torch.ops.aten.convolution_backward(
-            as_images(self._rounded(_corrected(gradient))),
-            as_images(self._rounded(active)),
-            self._rounded(weight),
-            None,
-            [stride, stride],
-            [1, 1],
-            [1, 1],
-            False,
-            [0, 0],
-            groups,
-            [True, True, False],
-        )
-        of_map = as_map(of_operand.to(self.dtype))
-        sums = _through_norm(x, active, norm, of_map, into, add=add)
-        return Sums(of_weight.to(self.dtype), *sums)
+        kernel = self._rounded(weight)
+        found: list[Sums] = []
+        for part in self._parts(x):
+            active = _activated(x[part], norm)
+            of_operand, of_weight, _ = torch.ops.aten.convolution_backward(
+                as_images(self._rounded(_corrected(gradient, part))),
+                as_images(self._rounded(active)),
+                kernel,
+                None,
+                [stride, stride],
+                [1, 1],
+                [1, 1],
+                False,
+                [0, 0],
+                groups,
+                [True, True, False],
+            )
+            of_map = as_map(of_operand.to(self.dtype))
+            sums = _through_norm(x[part], active, norm, of_map, into[part], add=add)
+            found.append(Sums(of_weight.to(self.dtype), *sums))
+        return _sum(found)
 
     def pool(self, x: Tensor, norm: Norm, out: Tensor, *, start: tuple[int, int]) -> Tensor:
         """BN-ReLU and the largest of 3×3 pixels at stride 2, into `out`; which each took."""
@@ -183,6 +197,12 @@ class PortableOperations:
         """Add constant + slope · x to `data`, in place."""
         constant, slope = (part.to(self.dtype) for part in correction)
         data.addcmul_(x, slope).add_(constant)
+
+    def _parts(self, x: Tensor) -> Iterator[slice]:
+        """Images whose maps stay in a CPU's caches from one pass over them to the next."""
+        images = len(x)
+        step = max(1, _PART * images // x.numel()) if self.device.type == "cpu" else images
+        return (slice(start, start + step) for start in range(0, images, step))
 
     def _rounded(self, operand: Tensor) -> Tensor:
         """An operand of a product, in the type that products are computed in."""
@@ -225,13 +245,19 @@ def _averaged(active: Tensor, reading: Reading) -> Tensor:
     return as_map(F.avg_pool2d(as_images(active), 2)) if reading == "average" else active
 
 
-def _corrected(gradient: Gradient) -> Tensor:
-    """The gradient with its correction; its own data where there is none."""
+def _corrected(gradient: Gradient, part: slice) -> Tensor:
+    """The gradient of some images with its correction; its own data where there is none."""
+    data = gradient.data[part]
     if gradient.correction is None:
-        return gradient.data
+        return data
     assert gradient.outputs is not None
-    constant, slope = (part.to(gradient.data.dtype) for part in gradient.correction)
-    return torch.addcmul(gradient.data, gradient.outputs, slope).add_(constant)
+    constant, slope = (values.to(data.dtype) for values in gradient.correction)
+    return torch.addcmul(data, gradient.outputs[part], slope).add_(constant)
+
+
+def _sum(found: list[Sums]) -> Sums:
+    """The sums over all images."""
+    return Sums(*(torch.stack(parts).sum(0) for parts in zip(*found, strict=True)))
 
 
 def _through_norm(

@@ -71,10 +71,10 @@ class Moments {
     const int channels = static_cast<int>(mean_.size());
     for (int c = 0; c < channels; c += LANES) {
       Vector sum{}, squares{};
-      for (int r = 0; r < count; ++r) sum += load(rows + r * ld + c);
+      for (int r = 0; r < count; ++r) sum += load_some(rows + r * ld + c, channels - c);
       const Vector mean = sum / static_cast<float>(count);
       for (int r = 0; r < count; ++r) {
-        const Vector from = load(rows + r * ld + c) - mean;
+        const Vector from = load_some(rows + r * ld + c, channels - c) - mean;
         squares += from * from;
       }
       for (int lane = 0; lane < LANES && c + lane < channels; ++lane)

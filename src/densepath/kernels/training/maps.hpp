@@ -70,13 +70,11 @@ class Moments {
   void add(const float* rows, int64_t ld, int count) {
     const int channels = static_cast<int>(mean_.size());
     for (int c = 0; c < channels; c += LANES) {
-      // Beyond the last channel another thread may be writing.
-      const int wanted = channels - c;
       Vector sum{}, squares{};
-      for (int r = 0; r < count; ++r) sum += load_some(rows + r * ld + c, wanted);
+      for (int r = 0; r < count; ++r) sum += load_some(rows + r * ld + c, channels - c);
       const Vector mean = sum / static_cast<float>(count);
       for (int r = 0; r < count; ++r) {
-        const Vector from = load_some(rows + r * ld + c, wanted) - mean;
+        const Vector from = load_some(rows + r * ld + c, channels - c) - mean;
         squares += from * from;
       }
       for (int lane = 0; lane < LANES && c + lane < channels; ++lane)

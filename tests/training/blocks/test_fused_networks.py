@@ -312,3 +312,16 @@ def test_a_fused_block_keeps_a_third_of_what_its_modules_keep_and_twice_for_twic
     assert kept["fused", 12] <= kept["plain", 12] / 3
     assert kept["fused", 24] <= 2.1 * kept["fused", 12]
     assert kept["plain", 24] >= 2.5 * kept["plain", 12]
+
+
+@pytest.mark.parametrize("build", [new_block, new_transition])
+def test_a_backward_pass_within_autocast_is_that_outside(build):
+    module = build().float()
+    fused_by(SINGLE, module)
+    x = images(2, WIDTH, 5, 7).float()
+    out = module(x)
+    inputs = tuple(module.parameters())
+    wanted = torch.autograd.grad(out.sum(), inputs, retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(out.sum(), inputs)
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))

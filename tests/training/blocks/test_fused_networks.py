@@ -165,6 +165,13 @@ def test_a_block_that_is_not_as_it_was_made_is_left_to_its_modules(change, reaso
     assert reason in said[0]
 
 
+def test_a_block_of_another_type_is_left_to_its_modules():
+    block = new_block().float()
+    said = fused_by(DOUBLE, block)
+    assert block(images(2, WIDTH, 4, 4).float()).dtype == SINGLE
+    assert "is in torch.float32, and blocks are computed in torch.float64" in said[0]
+
+
 def test_hooks_on_all_modules_are_heard():
     block, names = new_block(), []
     said = fused_by(DOUBLE, block)
@@ -188,6 +195,11 @@ def test_what_the_modules_refuse_is_refused_in_their_words():
         transition(images(3, WIDTH, 1, 5))
     with pytest.raises(RuntimeError, match="should contain 7 elements"):
         block(images(2, WIDTH + 1, 4, 4))
+    narrow = new_block()
+    narrow.denselayer2.norm1 = nn.BatchNorm2d(WIDTH).double()
+    assert fused_by(DOUBLE, narrow) == []
+    with pytest.raises(RuntimeError, match="should contain 10 elements"):
+        narrow(images(2, WIDTH, 4, 4))
     assert block.eval()(images(0, WIDTH, 4, 4)).shape == (0, WIDTH + 12, 4, 4)
     assert [line for line in said if "another shape" not in line] == []
 

@@ -4,134 +4,9 @@
 
 #include <vector>
 
-#include "pixels.hpp"
-#include "scratch.hpp"
-#include "slices.hpp"
+#include "band_entries.hpp"
 
 namespace densepath {
-
-// Rows [low, high) of an image's outputs.
-struct Band {
-  int image, low, high;
-};
-
-// Bands small enough that what a pass reads and writes of them stays in the second-level cache.
-class Banding {
- public:
-  // `maps`: how many a pass reads and writes.
-  Banding(const Shape& shape, int images, int maps) : images_(images), high_(shape.high) {
-    const long row = static_cast<long>(shape.stride) * shape.width * shape.inputs * maps;
-    const long rows = std::max(4L, FLOATS / row);
-    bands_ = static_cast<int>((high_ + rows - 1) / rows);
-    rows_ = (high_ + bands_ - 1) / bands_;
-    together_ = static_cast<int>(std::max(1L, FLOATS / (row * rows_)));
-  }
-  int64_t count() const { return static_cast<int64_t>(images_) * bands_; }
-  int rows() const { return rows_; }
-
-  // prepare(band), and visit(slice, band), slice by slice of some bands at a time, so that a
-  // slice's weights are fetched once for them all.
-  template <class Prepare, class Visit>
-  void each(Share share, int slices, const Prepare& prepare, const Visit& visit) const {
-    for (int64_t first = share.low; first < share.high; first += together_) {
-      const int64_t end = std::min(share.high, first + together_);
-      for (int64_t b = first; b < end; ++b) prepare(band(b));
-      for (int slice = 0; slice < slices; ++slice)
-        for (int64_t b = first; b < end; ++b) visit(slice, band(b));
-    }
-  }
-
- private:
-  static constexpr long FLOATS = 80000;
-  Band band(int64_t number) const {
-    const int low = static_cast<int>(number % bands_) * rows_;
-    return {static_cast<int>(number / bands_), std::min(low, high_), std::min(low + rows_, high_)};
-  }
-
-  int images_, high_, bands_, rows_, together_;
-};
-
-// Asks for rows of a map in their order: slices read them in steps that no cache foresees.
-inline void fetch_rows(const Maps& maps, int image, int low, int high) {
-  const int64_t first = (static_cast<int64_t>(image) * maps.height + std::max(0, low)) * maps.width;
-  const int64_t rows = std::min(high, maps.height) - std::max(0, low);
-  for (int64_t pixel = first; pixel < first + rows * maps.width; ++pixel)
-    for (int c = 0; c < maps.channels; c += 16) __builtin_prefetch(maps.at(pixel) + c);
-}
-
-// The entries of a slice's pixels: rows and columns of a map, with zeros outside.
-struct Entries {
-  const Slices& slices;
-  int columns;
-  Scratch data, plain;  // plain: of narrow slices, what the entries were made of
-
-  Entries(const Slices& slices_, int rows, int columns_)
-      : slices(slices_),
-        columns(columns_),
-        data(rows * columns * slices.apart()),
-        plain(slices.narrow ? static_cast<size_t>(rows) * columns * LANES : 0) {}
-  const float* at(int row, int column) const {
-    return data.get() + (static_cast<long>(row) * columns + column) * slices.apart();
-  }
-  // Vectors of the slice's numbers, `plain_apart` between two pixels.
-  const float* plain_at(int row, int column) const {
-    return slices.narrow ? plain.get() + (static_cast<long>(row) * columns + column) * LANES
-                         : at(row, column);
-  }
-  long plain_apart() const { return slices.narrow ? LANES : slices.apart(); }
-
-  // Rows from `y` on, columns from −1 on.
-  template <class Source>
-  void fill(const Source& source, int slice, int image, int y, int rows) const {
-    const Maps& maps = source.maps;
-    for (int r = 0; r < rows; ++r) {
-      const bool outside = y + r < 0 || y + r >= maps.height;
-      const int inside = outside ? 0 : maps.width;
-      zero(r, 0, 1);
-      if (!outside) {
-        const int64_t pixel = (static_cast<int64_t>(image) * maps.height + y + r) * maps.width;
-        if (slices.narrow)
-          fill_vectors(source, slice, pixel, r);
-        else
-          fill_numbers(source, slice, pixel, r);
-      }
-      zero(r, 1 + inside, columns);
-    }
-  }
-
- private:
-  void zero(int row, int low, int high) const {
-    std::memset(data.get() + (static_cast<long>(row) * columns + low) * slices.apart(), 0,
-                sizeof(float) * (high - low) * slices.apart());
-    if (slices.narrow)
-      std::memset(plain.get() + (static_cast<long>(row) * columns + low) * LANES, 0,
-                  sizeof(float) * (high - low) * LANES);
-  }
-
-  template <class Source>
-  void fill_vectors(const Source& source, int slice, int64_t pixel, int row) const {
-    const int c = slices.first(slice), left = slices.channels - c;
-    float* to = data.get() + (static_cast<long>(row) * columns + 1) * slices.apart();
-    float* vector = plain.get() + (static_cast<long>(row) * columns + 1) * LANES;
-    for (int x = 0; x < source.maps.width; ++x, vector += LANES) {
-      const Vector numbers = source.read(pixel + x, c, left);
-      store(vector, numbers);
-      for (int i = 0; i < slices.width; ++i, to += LANES)
-        store(to, spread_lanes(numbers, slices.places.data() + i * LANES));
-    }
-  }
-
-  // The last vectors first: what they write beyond their pixel, the others overwrite.
-  template <class Source>
-  void fill_numbers(const Source& source, int slice, int64_t pixel, int row) const {
-    for (int v = slices.vectors - 1; v >= 0; --v) {
-      const int c = slices.first(slice) + v * LANES, left = slices.channels - c;
-      float* to = data.get() + (static_cast<long>(row) * columns + 1) * slices.apart() + v * LANES;
-      for (int x = 0; x < source.maps.width; ++x, to += slices.width)
-        store(to, source.read(pixel + x, c, left));
-    }
-  }
-};
 
 // The largest step of at most M that takes `total` in as few.
 inline int even_step(int total, int most) {
@@ -155,7 +30,7 @@ inline void taps_of(const Slices& slices, int pixels, const Taps& taps, long ste
     taps_tile<false>(taps, step, slices.vector_weights(), sums);
 #pragma GCC unroll 8
   for (int r = 0; r < M; ++r)
-#pragma GCC unroll 3
+#pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) write(r, v, sums[r][v]);
 }
 
@@ -163,13 +38,11 @@ inline void taps_of(const Slices& slices, int pixels, const Taps& taps, long ste
 template <class Visit>
 inline void each_vectors(const Slices& slices, const Visit& visit) {
   for (int v = 0; v < slices.vectors;) {
-    const int count = Slices::abreast(slices.vectors - v);
+    const int count = std::min(2, slices.vectors - v);
     if (count == 1)
       visit(std::integral_constant<int, 1>(), v);
-    else if (count == 2)
-      visit(std::integral_constant<int, 2>(), v);
     else
-      visit(std::integral_constant<int, 3>(), v);
+      visit(std::integral_constant<int, 2>(), v);
     v += count;
   }
 }
@@ -189,7 +62,7 @@ struct Piece {
 
   // All nine taps, where a tile's first pixel reads from these entries on.
   Taps whole_rows(int vector, const Entries& entries, int row, int column) const {
-    Taps taps{{}, {}, 3 * slices.width};
+    Taps taps(3 * slices.width);
     for (int down = 0; down < 3; ++down)
       taps.add(entries.at(row + down, column), tap(vector, 3 * down));
     return taps;
@@ -199,7 +72,7 @@ struct Piece {
   Taps leading_to(int vector, const Entries& entries, int y, int x, int column) const {
     const int s = shape.stride;
     if (s == 1) return whole_rows(vector, entries, y - band.low, x);
-    Taps taps{{}, {}, slices.width};
+    Taps taps(slices.width);
     for (int number = 0; number < 9; ++number) {
       const int down = y + 1 - number / 3, across = column + 1 - number % 3;
       if (down % s == 0 && across % s == 0)
@@ -265,8 +138,8 @@ inline void band_inputs(const Piece& of, int first, const Entries& entries, cons
   const int s = shape.stride, step = even_step(shape.wide, most_pixels(NV));
   const int pixels[] = {shape.wide, shape.width / 2};  // of even and of odd columns
   const int c = of.channel(first), wanted = of.slices.outputs(of.slice) - first * LANES;
-  Places lanes[NV];
-  for (int v = 0; v < NV; ++v) lanes[v] = first_lanes(wanted - v * LANES);
+  const auto write_first = masked.writer(c, first_lanes(wanted));
+  const auto write_second = masked.writer(NV > 1 ? c + LANES : c, first_lanes(wanted - LANES));
   Vector gradient[NV] = {}, product[NV] = {};
   for (int y = of.band.low * s; y < std::min(of.band.high * s, shape.height); ++y)
     for (int column = 0; column < std::min(s, shape.width); ++column)
@@ -276,8 +149,8 @@ inline void band_inputs(const Piece& of, int first, const Entries& entries, cons
         const int64_t pixel = row * shape.width + x * s + column;
         taps_of<NV>(of.slices, std::min(step, pixels[column] - x), taps, of.slices.apart(),
                     [&](int r, int v, Vector behind) {
-                      masked.write(pixel + r * s, c + v * LANES, lanes[v], behind, gradient[v],
-                                   product[v]);
+                      (v ? write_second : write_first)(pixel + r * s, behind, gradient[v],
+                                                       product[v]);
                     });
       }
   for (int v = 0; v < NV; ++v)

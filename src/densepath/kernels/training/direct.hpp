@@ -133,11 +133,10 @@ inline void direct_inputs(const Shape& shape, const Corrected& gradient, const G
         multiply({left.get(), apart}, {weights.group(g), padded}, rows, weights.rows,
                  static_cast<int>(padded), {results.get(), padded, false});
       for (int k = 0; k < in; k += LANES) {
-        const Places lanes = first_lanes(in - k);
+        const auto write = masked.writer(g * in + k, first_lanes(in - k));
         Vector sum{}, product{};
         for (int r = 0; r < rows; ++r)
-          masked.write(grid.pixel(row + r, masked.x), g * in + k, lanes,
-                       load(results.get() + r * padded + k), sum, product);
+          write(grid.pixel(row + r, masked.x), load(results.get() + r * padded + k), sum, product);
         totals.add(g * in + k, in - k, sum, product);
       }
     }
@@ -157,7 +156,7 @@ inline void direct_weights(const Shape& shape, const Activations& input, const C
       lay_out(input, grid, row, rows, g * in, in, left.get(), apart);
       for (int r = 0; r < rows; ++r)
         for (int k = 0; k < out; k += LANES)
-          store(right.get() + r * padded + k, gradient.read(row + r, g * out + k, out - k));
+          store(right.get() + r * padded + k, gradient.reader(g * out + k, out - k)(row + r));
       multiply({left.get(), apart, true}, {right.get(), padded}, 9 * in, rows, padded,
                {sums + static_cast<size_t>(g) * 9 * in * padded, padded, true});
     }

@@ -16,8 +16,13 @@ inline Vector load_own(const float* pixel, int c, int left) { return load_some(p
 struct Activations {
   const Maps& maps;
   const PaddedNorm& norm;
-  Vector read(int64_t pixel, int c, int left) const {
-    return norm.apply(load_own(maps.at(pixel), c, left), c);
+  // Of a pixel, the channels from `c` on, of which `left` are the map's.
+  auto reader(int c, int left) const {
+    const Vector scale = load(norm.scale.get() + c), shift = load(norm.shift.get() + c);
+    const float* data = maps.data;
+    return [=, ld = maps.ld](int64_t pixel) {
+      return relu(load_own(data + pixel * ld, c, left) * scale + shift);
+    };
   }
 };
 
@@ -31,10 +36,16 @@ struct Corrected {
         y(gradient.y),
         constant(gradient.constant ? padded(gradient.constant, maps.channels) : nullptr),
         slope(gradient.constant ? padded(gradient.slope, maps.channels) : nullptr) {}
-  Vector read(int64_t pixel, int c, int left) const {
-    const Vector data = load_own(maps.at(pixel), c, left);
-    if (!constant) return data;
-    return data + load(constant.get() + c) + load(slope.get() + c) * load_own(y.at(pixel), c, left);
+  auto reader(int c, int left) const {
+    const bool whole = !constant;
+    const Vector constants = whole ? Vector{} : load(constant.get() + c);
+    const Vector slopes = whole ? Vector{} : load(slope.get() + c);
+    const float *from = maps.data, *output = y.data;
+    return [=, ld = maps.ld, y_ld = y.ld](int64_t pixel) {
+      const Vector data = load_own(from + pixel * ld, c, left);
+      if (whole) return data;
+      return data + constants + slopes * load_own(output + pixel * y_ld, c, left);
+    };
   }
 };
 
@@ -50,7 +61,7 @@ inline void read_pixel(const Source& source, int image, int y, int x, int first,
   }
   const int64_t pixel = (static_cast<int64_t>(image) * maps.height + y) * maps.width + x;
   for (int k = 0; k < count; k += LANES)
-    store(to + k, source.read(pixel, first + k, maps.channels - first - k));
+    store(to + k, source.reader(first + k, maps.channels - first - k)(pixel));
 }
 
 // A thread's sums over pixels: some of them in float, and then in double.
@@ -102,18 +113,24 @@ struct Masked {
   const Maps& into;
   bool add;
 
-  // Channels of a pixel from `c` on, those of `lanes`; of the others zeros.
-  inline __attribute__((always_inline)) void write(int64_t pixel, int c, Places lanes,
-                                                   Vector behind, Vector& gradient,
-                                                   Vector& product) const {
+  // write(pixel, behind, gradient, product): of a pixel's channels from `c` on those of `lanes`; of
+  // the others zeros. The last two are the sums.
+  auto writer(int c, Places lanes) const {
     const int left = x.channels - c;
-    const Vector value = load_own(x.at(pixel), c, left), scale = load(norm.scale.get() + c);
-    const Vector before = value * scale + load(norm.shift.get() + c);
-    const Vector g = (Vector)((Places)behind & (before > 0.0f) & lanes);
-    gradient += g;
-    product += g * (value - load(norm.centre.get() + c));
-    float* to = into.at(pixel) + c;
-    store_some(to, add ? g * scale + load_some(to, left) : g * scale, left);
+    const float* from = x.data + c;
+    float* to = into.data + c;
+    const Vector scale = load(norm.scale.get() + c), shift = load(norm.shift.get() + c);
+    const Vector centre = load(norm.centre.get() + c);
+    return [=, from_ld = x.ld, to_ld = into.ld, add = add](int64_t pixel, Vector behind,
+                                                           Vector& gradient, Vector& product) {
+      const Vector value = load_own(from + pixel * from_ld, 0, left);
+      const Vector before = value * scale + shift;
+      const Vector g = (Vector)((Places)behind & (before > 0.0f) & lanes);
+      gradient += g;
+      product += g * (value - centre);
+      float* here = to + pixel * to_ld;
+      store_some(here, add ? g * scale + load_some(here, left) : g * scale, left);
+    };
   }
 };
 

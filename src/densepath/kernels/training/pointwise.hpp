@@ -17,7 +17,7 @@ namespace densepath {
 
 enum class Taking { all, second, average };  // of the pixels of a map: `operations.py:Reading`
 
-constexpr int PIECE = 64 / MR * MR;      // pixels of a backward piece: whole tiles
+constexpr int PIECE = 96 / MR * MR;      // pixels of a backward piece: whole tiles
 constexpr int FORWARD = ROWS / MR * MR;  // and of a forward one
 constexpr int BREADTH = 4 * PANEL;       // channels of a backward piece
 constexpr float QUARTER = 0.25f;         // of an average of 2×2

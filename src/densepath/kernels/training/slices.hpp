@@ -56,8 +56,6 @@ struct Slices {
   // Floats of a slice's weights, [vectors, 9, width, LANES], and of one vector's.
   long weights() const { return vector_weights() * vectors; }
   long vector_weights() const { return 9L * width * LANES; }
-  // Vectors that are computed together where `left` are left.
-  static int abreast(int left) { return std::min(left, 2); }
 };
 
 // visit(slice, vector, lane, output, place of a lane's first weight): for all lanes in use.
@@ -105,6 +103,7 @@ inline void return_slices(const Slices& slices, const std::vector<Floats>& sums,
 struct Taps {
   const float *sources[9], *weights[9];
   int entries, count = 0;
+  explicit Taps(int entries_) : entries(entries_) {}
   void add(const float* source, const float* weight) {
     sources[count] = source;
     weights[count++] = weight;
@@ -116,26 +115,33 @@ inline __attribute__((always_inline)) Vector entry(const float* pixel, int numbe
   return NARROW ? load(pixel + number * LANES) : splat(pixel[number]);
 }
 
+// `v`, loaded once: a compiler else reads it from memory again at each use.
+inline Vector in_register(Vector v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__x86_64__)
+  asm("" : "+x"(v));
+#endif
+  return v;
+}
+
 // sums[M, NV] = NV vectors of outputs of M pixels, `step` apart; their weights `apart`.
 template <bool NARROW, int M, int NV>
 inline void taps_tile(const Taps& taps, long step, long apart, Vector (&sums)[M][NV]) {
 #pragma GCC unroll 8
   for (int r = 0; r < M; ++r)
-#pragma GCC unroll 3
+#pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) sums[r][v] = Vector{};
   for (int t = 0; t < taps.count; ++t) {
     const float *from = taps.sources[t], *weights = taps.weights[t];
     for (int i = 0; i < taps.entries; ++i, from += NARROW ? LANES : 1, weights += LANES) {
       Vector right[NV];
-#pragma GCC unroll 3
-      for (int v = 0; v < NV; ++v) {
-        right[v] = load(weights + v * apart);
-        asm("" : "+x"(right[v]));
-      }
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) right[v] = in_register(load(weights + v * apart));
 #pragma GCC unroll 8
       for (int r = 0; r < M; ++r) {
         const Vector left = entry<NARROW>(from + r * step, 0);
-#pragma GCC unroll 3
+#pragma GCC unroll 2
         for (int v = 0; v < NV; ++v) sums[r][v] += left * right[v];
       }
     }

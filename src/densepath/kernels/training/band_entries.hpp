@@ -1,0 +1,140 @@
+// Bands of the grouped 3×3 convolutions of a training step: some rows of an image, of which a slice
+// at a time is laid out as entries (see slices.hpp).
+#pragma once
+
+#include <vector>
+
+#include "pixels.hpp"
+#include "scratch.hpp"
+#include "slices.hpp"
+
+namespace densepath {
+
+// Rows [low, high) of an image's outputs.
+struct Band {
+  int image, low, high;
+};
+
+// Bands small enough that what a pass reads and writes of them stays in the second-level cache.
+class Banding {
+ public:
+  // `maps`: how many a pass reads and writes.
+  Banding(const Shape& shape, int images, int maps) : images_(images), high_(shape.high) {
+    const long row = static_cast<long>(shape.stride) * shape.width * shape.inputs * maps;
+    const long rows = std::max(4L, FLOATS / row);
+    bands_ = static_cast<int>((high_ + rows - 1) / rows);
+    rows_ = (high_ + bands_ - 1) / bands_;
+    together_ = static_cast<int>(std::max(1L, FLOATS / (row * rows_)));
+  }
+  int64_t count() const { return static_cast<int64_t>(images_) * bands_; }
+  int rows() const { return rows_; }
+
+  // prepare(band), and visit(slice, band), slice by slice of some bands at a time, so that a
+  // slice's weights are fetched once for them all.
+  template <class Prepare, class Visit>
+  void each(Share share, int slices, const Prepare& prepare, const Visit& visit) const {
+    for (int64_t first = share.low; first < share.high; first += together_) {
+      const int64_t end = std::min(share.high, first + together_);
+      for (int64_t b = first; b < end; ++b) prepare(band(b));
+      for (int slice = 0; slice < slices; ++slice)
+        for (int64_t b = first; b < end; ++b) visit(slice, band(b));
+    }
+  }
+
+ private:
+  static constexpr long FLOATS = 80000;
+  Band band(int64_t number) const {
+    const int low = static_cast<int>(number % bands_) * rows_;
+    return {static_cast<int>(number / bands_), std::min(low, high_), std::min(low + rows_, high_)};
+  }
+
+  int images_, high_, bands_, rows_, together_;
+};
+
+// Asks for rows of a map in their order: slices read them in steps that no cache foresees.
+inline void fetch_rows(const Maps& maps, int image, int low, int high) {
+  const int64_t first = (static_cast<int64_t>(image) * maps.height + std::max(0, low)) * maps.width;
+  const int64_t rows = std::min(high, maps.height) - std::max(0, low);
+  for (int64_t pixel = first; pixel < first + rows * maps.width; ++pixel)
+    for (int c = 0; c < maps.channels; c += 16) __builtin_prefetch(maps.at(pixel) + c);
+}
+
+// The entries of a slice's pixels: rows and columns of a map, with zeros outside.
+struct Entries {
+  const Slices& slices;
+  int columns;
+  Scratch data, plain;  // plain: of narrow slices, what the entries were made of
+
+  Entries(const Slices& slices_, int rows, int columns_)
+      : slices(slices_),
+        columns(columns_),
+        data(rows * columns * slices.apart()),
+        plain(slices.narrow ? static_cast<size_t>(rows) * columns * LANES : 0) {}
+  const float* at(int row, int column) const {
+    return data.get() + (static_cast<long>(row) * columns + column) * slices.apart();
+  }
+  // Vectors of the slice's numbers, `plain_apart` between two pixels.
+  const float* plain_at(int row, int column) const {
+    return slices.narrow ? plain.get() + (static_cast<long>(row) * columns + column) * LANES
+                         : at(row, column);
+  }
+  long plain_apart() const { return slices.narrow ? LANES : slices.apart(); }
+
+  // Rows from `y` on, columns from −1 on.
+  template <class Source>
+  void fill(const Source& source, int slice, int image, int y, int rows) const {
+    const Maps& maps = source.maps;
+    for (int r = 0; r < rows; ++r) {
+      const bool outside = y + r < 0 || y + r >= maps.height;
+      const int inside = outside ? 0 : maps.width;
+      zero(r, 0, 1);
+      if (!outside) {
+        const int64_t pixel = (static_cast<int64_t>(image) * maps.height + y + r) * maps.width;
+        if (slices.narrow)
+          fill_vectors(source, slice, pixel, r);
+        else
+          fill_numbers(source, slice, pixel, r);
+      }
+      zero(r, 1 + inside, columns);
+    }
+  }
+
+ private:
+  void zero(int row, int low, int high) const {
+    std::memset(data.get() + (static_cast<long>(row) * columns + low) * slices.apart(), 0,
+                sizeof(float) * (high - low) * slices.apart());
+    if (slices.narrow)
+      std::memset(plain.get() + (static_cast<long>(row) * columns + low) * LANES, 0,
+                  sizeof(float) * (high - low) * LANES);
+  }
+
+  template <class Source>
+  void fill_vectors(const Source& source, int slice, int64_t pixel, int row) const {
+    const int c = slices.first(slice), left = slices.channels - c;
+    float* to = data.get() + (static_cast<long>(row) * columns + 1) * slices.apart();
+    float* vector = plain.get() + (static_cast<long>(row) * columns + 1) * LANES;
+    const auto read = source.reader(c, left);
+    const int wide = source.maps.width, width = slices.width;
+    const int32_t* places = slices.places.data();
+    for (int x = 0; x < wide; ++x, vector += LANES) {
+      const Vector numbers = read(pixel + x);
+      store(vector, numbers);
+      for (int i = 0; i < width; ++i, to += LANES)
+        store(to, spread_lanes(numbers, places + i * LANES));
+    }
+  }
+
+  // The last vectors first: what they write beyond their pixel, the others overwrite.
+  template <class Source>
+  void fill_numbers(const Source& source, int slice, int64_t pixel, int row) const {
+    for (int v = slices.vectors - 1; v >= 0; --v) {
+      const int c = slices.first(slice) + v * LANES, left = slices.channels - c;
+      float* to = data.get() + (static_cast<long>(row) * columns + 1) * slices.apart() + v * LANES;
+      const auto read = source.reader(c, left);
+      const int wide = source.maps.width, width = slices.width;
+      for (int x = 0; x < wide; ++x, to += width) store(to, read(pixel + x));
+    }
+  }
+};
+
+}  // namespace densepath

@@ -41,9 +41,9 @@ def step_of(network: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
     [
         (TINY, 9),
         (TINY_DUAL, 12),
-        pytest.param(SMALL, 8, marks=pytest.mark.slow),
-        pytest.param("densenet121", 64, marks=pytest.mark.slow),
-        pytest.param("dpn68", 64, marks=pytest.mark.slow),
+        (SMALL, 8),
+        ("densenet121", 64),
+        ("dpn68", 64),
     ],
 )
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)

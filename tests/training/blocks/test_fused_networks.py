@@ -41,9 +41,9 @@ def step_of(network: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
     [
         (TINY, 9),
         (TINY_DUAL, 12),
-        pytest.param(SMALL, 8, marks=pytest.mark.slow),
-        pytest.param("densenet121", 64, marks=pytest.mark.slow),
-        pytest.param("dpn68", 64, marks=pytest.mark.slow),
+        (SMALL, 8),
+        ("densenet121", 64),
+        ("dpn68", 64),
     ],
 )
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
@@ -165,6 +165,13 @@ def test_a_block_that_is_not_as_it_was_made_is_left_to_its_modules(change, reaso
     assert reason in said[0]
 
 
+def test_a_block_of_another_type_is_left_to_its_modules():
+    block = new_block().float()
+    said = fused_by(DOUBLE, block)
+    assert block(images(2, WIDTH, 4, 4).float()).dtype == SINGLE
+    assert "is in torch.float32, and blocks are computed in torch.float64" in said[0]
+
+
 def test_hooks_on_all_modules_are_heard():
     block, names = new_block(), []
     said = fused_by(DOUBLE, block)
@@ -188,6 +195,11 @@ def test_what_the_modules_refuse_is_refused_in_their_words():
         transition(images(3, WIDTH, 1, 5))
     with pytest.raises(RuntimeError, match="should contain 7 elements"):
         block(images(2, WIDTH + 1, 4, 4))
+    narrow = new_block()
+    narrow.denselayer2.norm1 = nn.BatchNorm2d(WIDTH).double()
+    assert fused_by(DOUBLE, narrow) == []
+    with pytest.raises(RuntimeError, match="should contain 10 elements"):
+        narrow(images(2, WIDTH, 4, 4))
     assert block.eval()(images(0, WIDTH, 4, 4)).shape == (0, WIDTH + 12, 4, 4)
     assert [line for line in said if "another shape" not in line] == []
 
@@ -312,3 +324,16 @@ def test_a_fused_block_keeps_a_third_of_what_its_modules_keep_and_twice_for_twic
     assert kept["fused", 12] <= kept["plain", 12] / 3
     assert kept["fused", 24] <= 2.1 * kept["fused", 12]
     assert kept["plain", 24] >= 2.5 * kept["plain", 12]
+
+
+@pytest.mark.parametrize("build", [new_block, new_transition])
+def test_a_backward_pass_within_autocast_is_that_outside(build):
+    module = build().float()
+    fused_by(SINGLE, module)
+    x = images(2, WIDTH, 5, 7).float()
+    out = module(x)
+    inputs = tuple(module.parameters())
+    wanted = torch.autograd.grad(out.sum(), inputs, retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(out.sum(), inputs)
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))

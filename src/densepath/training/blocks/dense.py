@@ -23,6 +23,7 @@ from densepath.training.blocks.maps import as_images, as_map
 from densepath.training.blocks.norms import NormOfStep
 from densepath.training.blocks.obstacles import Kind, Shape
 from densepath.training.blocks.operations import Correction, Gradient, Moments, Operations
+from densepath.training.blocks.precision import without_autocast
 
 DenseLayer = BottleneckLayer | PlainLayer
 
@@ -168,6 +169,7 @@ class FusedDenseBlock(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         """The gradients of x and of the parameters."""
         out, *tensors = ctx.saved_tensors

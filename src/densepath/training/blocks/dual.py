@@ -23,6 +23,7 @@ from densepath.training.blocks.dual_parts import Maps, StageLayout
 from densepath.training.blocks.maps import as_images, as_map, to_map
 from densepath.training.blocks.obstacles import Kind, Shape
 from densepath.training.blocks.operations import Operations
+from densepath.training.blocks.precision import without_autocast
 
 
 def dual_stage(blocks: Sequence[DualPathBlock], x: Tensor, operations: Operations) -> Tensor:
@@ -56,6 +57,7 @@ class FusedDualStage(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         """The gradients of x and of the parameters."""
         stage, kept = ctx.stage, ctx.saved_tensors

@@ -15,7 +15,7 @@ from densepath.training.blocks.operations import Operations
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = [f"_global{kind}" for kind in _HOOKS]
 # What layers are made of; another class, as of a parametrised module, may compute anything.
-_PARTS = {nn.BatchNorm2d, nn.Conv2d, nn.Dropout, DropPath}
+_PARTS = frozenset({nn.BatchNorm2d, nn.Conv2d, nn.Dropout, DropPath})
 
 
 class Kind(NamedTuple):
@@ -74,25 +74,26 @@ def find_obstacle(kind: Kind, module: nn.Module, x: Tensor, dtype: torch.dtype) 
     """
     if any(getattr(module_hooks, hooks) for hooks in _GLOBAL_HOOKS):
         return "there are hooks on all modules"
+    classes, width = _PARTS | kind.parts, None
     for name, part in module.named_modules():
-        if part is not module and (said := _of_part(part, kind)):
+        said = None if part is module else _of_part(part, classes) or _of_tensors(part, x, dtype)
+        if said is not None:
             return f"{name} {said}"
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if tensor.is_floating_point() and tensor.dtype != dtype:
-            return f"{name} is {tensor.dtype}, and it is computed in {dtype}"
-        if tensor.device != x.device:
-            return f"{name} is on {tensor.device}, its input on {x.device}"
+        if isinstance(part, nn.BatchNorm2d):
+            width = part.num_features
+        if isinstance(part, nn.Conv2d) and width not in (None, part.in_channels):
+            return f"{name} has other channels than the BatchNorm before it"
     for name, conv, shape in kind.shapes(module, x.shape[1]):
         if _shape_of(conv) != (shape, (shape.kernel // 2,) * 2):
             return f"{name} has another shape than densepath's"
     return _of_precision(x, dtype)
 
 
-def _of_part(part: nn.Module, kind: Kind) -> str | None:
-    """What is unusual about a module inside a block."""
-    if type(part) not in _PARTS | kind.parts or "forward" in vars(part):
+def _of_part(part: nn.Module, classes: frozenset[type[nn.Module]]) -> str | None:
+    """What is unusual about a module inside a block, whose modules are of these classes."""
+    if type(part) not in classes or "forward" in vars(part):
         return f"is another {type(part).__name__} than densepath's"
-    if any(getattr(part, kind) for kind in _HOOKS):
+    if any(getattr(part, hooks) for hooks in _HOOKS):
         return "has hooks"
     if isinstance(part, nn.BatchNorm2d) and (part.running_mean is None or not part.affine):
         return "has no running statistics or no parameters"
@@ -103,11 +104,30 @@ def _of_part(part: nn.Module, kind: Kind) -> str | None:
     return None
 
 
+def _of_tensors(part: nn.Module, x: Tensor, dtype: torch.dtype) -> str | None:
+    """What is unusual about the parameters and statistics of a module."""
+    for tensor in (*part._parameters.values(), *part._buffers.values()):
+        if tensor is None:
+            continue
+        if tensor.device != x.device:
+            return f"is on {tensor.device}, and what it reads on {x.device}"
+        if not tensor.is_floating_point():
+            continue
+        if tensor.dtype != dtype:
+            return f"is in {tensor.dtype}, and blocks are computed in {dtype}"
+        if isinstance(part, nn.BatchNorm2d) and tensor.shape != (part.num_features,):
+            return "has values of another number than it says"
+    return None
+
+
 def _shape_of(conv: nn.Conv2d) -> tuple[Shape, tuple[int, ...]] | None:
     """A convolution's shape and padding; None if it is not the same in both directions."""
-    (kernel, other), (stride, across) = conv.kernel_size, conv.stride
+    outputs, inputs, kernel, other = conv.weight.shape
+    stride, across = conv.stride
     if kernel != other or stride != across or isinstance(conv.padding, str):
         return None
+    if (outputs, inputs * conv.groups) != (conv.out_channels, conv.in_channels):
+        return None  # somebody has given it other weights
     return Shape(conv.in_channels, kernel, stride, conv.groups), conv.padding
 
 

@@ -20,6 +20,7 @@ from densepath.training.blocks.maps import as_images, to_map
 from densepath.training.blocks.norms import NormOfStep
 from densepath.training.blocks.obstacles import Kind
 from densepath.training.blocks.operations import Operations
+from densepath.training.blocks.precision import without_autocast
 
 Start = tuple[int, int]
 
@@ -71,6 +72,7 @@ class FusedPool(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         """The gradients of x and of the parameters."""
         grid, taken = ctx.saved_tensors

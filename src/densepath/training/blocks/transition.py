@@ -18,6 +18,7 @@ from densepath.training.blocks.maps import as_images, to_map
 from densepath.training.blocks.norms import NormOfStep
 from densepath.training.blocks.obstacles import Kind, Shape
 from densepath.training.blocks.operations import Gradient, Operations
+from densepath.training.blocks.precision import without_autocast
 
 
 def transition(module: Transition, x: Tensor, operations: Operations) -> Tensor:
@@ -59,6 +60,7 @@ class FusedTransition(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         """The gradients of x and of the parameters."""
         grid, weight = ctx.saved_tensors

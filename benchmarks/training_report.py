@@ -151,7 +151,7 @@ def _layers(part: dict) -> list[str]:
         f"{part['step_ms']:.0f} ms, of which the products alone would take {least:.0f} ms at the "
         f"{part['matrix_gflops']:.0f} GFLOP/s of `torch.mm` ({part['matrix_shape']}, "
         f"{part['matrix_precision']}) in the same process. What is timed is each call of the "
-        "block's operations; all else (stem, last BatchNorm, classifier, optimiser, Python) is "
+        "block's operations; all else (layers outside of blocks, optimiser, Python) is "
         "`the rest`."
     )
     return [title, "", said, "", table(head, rows, names=2)]

@@ -154,7 +154,7 @@ def test_when_the_time_is_over_what_is_left_is_said(check, tmp_path):
     options = gpu_check.parse(["--seconds", "0", "--out", str(tmp_path / "found.md")])
     place = {
         "date": "x", "kind": "cuda", "device": {"name": "x"}, "processor": "x", "cores": 1,
-        "python": "3", "torch": "2", "cuda": "13", "cudnn": 9, "packages": {}, "command": "x",
+        "python": "3", "torch": "2", "packages": {}, "command": "x",
         "commit": "x",
     }  # fmt: skip
     run = gpu_check.Run(options, place)

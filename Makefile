@@ -12,7 +12,8 @@ PYTEST := $(BIN)/python -m pytest
 # Files of fast tests at a time; each takes 1.5 GB. Slow ones share what they build, and take turns.
 JOBS ?= 2
 # All C++ of the package and of the C++ program.
-CPP := $(wildcard src/densepath/kernels/*.?pp src/densepath/npu/firmware/*.cc \
+CPP := $(wildcard src/densepath/kernels/*.?pp src/densepath/kernels/training/*.?pp \
+	tests/kernels/*.?pp src/densepath/npu/firmware/*.cc \
 	deploy/cpp/*/*.?pp deploy/cpp/*/*/*.?pp)
 # Nobody is asked for news of the tools themselves: docs/dependencies.md, "Telemetry".
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -13,6 +13,7 @@ from densepath.engines.native import NativeEngine, read_tensors
 from densepath.errors import CheckpointError, EngineError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.kernels import compile as compiling
+from densepath.kernels import load
 from densepath.models.build import build_model
 from densepath.models.plan import plan, serialise
 from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
@@ -257,15 +258,15 @@ def test_kernels_of_another_processor_are_compiled_anew_under_a_name_of_their_ow
     said = iter(["avx512f, avx2", ""])
     opened = []
     monkeypatch.setattr(native, "_loaded", {})
-    monkeypatch.setattr(native, "_lacking", lambda library: next(said))
+    monkeypatch.setattr(load, "_lacking", lambda library: next(said))
     monkeypatch.setattr(
-        native, "compile_library", lambda lacking="": opened.append(lacking) or ours
+        load, "compile_library", lambda library, lacking="": opened.append(lacking) or ours
     )
     ours = compiling.compile_library()
     native.load_library()
     assert opened == ["", "avx512f, avx2"]
     compiler = compiling.find_compiler()
-    assert compiling.library_path(compiler, "avx2") != compiling.library_path(compiler)
+    assert compiling.library_path(compiler, lacking="avx2") != compiling.library_path(compiler)
 
 
 def test_where_the_compiler_makes_no_kernels_for_this_processor_the_error_says_what_it_lacks(
@@ -273,14 +274,14 @@ def test_where_the_compiler_makes_no_kernels_for_this_processor_the_error_says_w
 ):
     ours = compiling.compile_library()
     monkeypatch.setattr(native, "_loaded", {})
-    monkeypatch.setattr(native, "_lacking", lambda library: "avx512f, avx2")
-    monkeypatch.setattr(native, "compile_library", lambda lacking="": ours)
+    monkeypatch.setattr(load, "_lacking", lambda library: "avx512f, avx2")
+    monkeypatch.setattr(load, "compile_library", lambda library, lacking="": ours)
     with pytest.raises(EngineError, match=r"this one lacks avx512f, avx2\. Choose another engine"):
         native.load_library()
 
 
 def test_this_processor_lacks_nothing_that_was_compiled_for_it():
-    assert native._lacking(native.load_library()) == ""
+    assert load._lacking(native.load_library()) == ""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux keeps them")

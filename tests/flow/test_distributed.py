@@ -116,6 +116,18 @@ def test_two_processes_have_the_curve_of_one_at_the_same_batch(launcher, one_pro
     assert_same_curve(tmp_path / "two", one_process)
 
 
+def test_two_processes_have_the_same_curve_with_fused_blocks(tmp_path):
+    """Each with the statistics of its own images; what differs is rounding alone."""
+    for block in ("plain", "fused"):
+        chosen = ["--set", f"compute.block={block}", "--output", str(tmp_path / block)]
+        run = launch(TORCHRUN, *TRAINING, *chosen)
+        assert run.returncode == 0, run.stderr
+    plain, fused = curve(tmp_path / "plain"), curve(tmp_path / "fused")
+    for name in ("train_loss", "loss"):
+        found = [row[name] for row in fused]
+        assert found == pytest.approx([row[name] for row in plain], rel=1e-4)
+
+
 @pytest.fixture
 def images_with_one_broken(tmp_path) -> Path:
     """Two classes; of 26 training images number 20 is no image, of 13 test images one."""

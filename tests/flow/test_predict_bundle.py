@@ -85,7 +85,7 @@ def compiled(monkeypatch):
     from densepath.kernels import compile
 
     monkeypatch.setattr(compile, "find_compiler", lambda: ["c++"])
-    monkeypatch.setattr(compile, "library_path", lambda compiler: compile.MAIN)
+    monkeypatch.setattr(compile, "library_path", lambda compiler: Path(compile.__file__))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from densepath import train
 from densepath.training import loop, state
 from densepath.weights import checkpoint
 
-folder, die_at, die_in = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+folder, die_at, die_in, block = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 step, replace = loop.take_step, os.replace
 
 def die():
@@ -56,7 +56,7 @@ train(
         "data.channels": 1, "data.batch_size": 128, "preprocess.size": 8, "augment.padding": 1,
         "augment.mixup": 0.2, "model.drop_rate": 0.1, "model.drop_path_rate": 0.1,
         "ema.decay": 0.9, "checkpoint.every_steps": 4, "compute.channels_last": True,
-        "data.evaluate_on": "test",
+        "data.evaluate_on": "test", "compute.block": block,
     },
 )
 """
@@ -64,9 +64,9 @@ STEPS = 36
 TIMEOUT_SECONDS = 300
 
 
-def train_until(folder: Path, die_at: int = 0, die_in: str = "never") -> int:
+def train_until(folder: Path, die_at: int = 0, die_in: str = "never", block: str = "plain") -> int:
     """The exit status of a training in `folder` that kills itself at step `die_at`."""
-    command = [sys.executable, "-c", TRAINING, str(folder), str(die_at), die_in]
+    command = [sys.executable, "-c", TRAINING, str(folder), str(die_at), die_in, block]
     return subprocess.run(command, check=False, timeout=TIMEOUT_SECONDS).returncode
 
 
@@ -101,3 +101,11 @@ def test_killed_while_it_writes_its_state_it_ends_with_the_same_bits(never_kille
         assert train_until(tmp_path / "run", step, "write") == -signal.SIGKILL
     assert train_until(tmp_path / "run") == 0
     assert_same(tmp_path / "run", never_killed)
+
+
+def test_killed_with_fused_blocks_it_ends_with_the_same_bits(tmp_path):
+    assert train_until(tmp_path / "straight", block="fused") == 0
+    for step in (6, 29):
+        assert train_until(tmp_path / "run", step, "step", "fused") == -signal.SIGKILL
+    assert train_until(tmp_path / "run", block="fused") == 0
+    assert_same(tmp_path / "run", tmp_path / "straight")

@@ -33,7 +33,8 @@ from densepath.engines.pixels import as_tensor
 from densepath.errors import EngineError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.images.resize import Fit, fast_fit
-from densepath.kernels.compile import compile_library
+from densepath.kernels.compile import INFERENCE, compile_library
+from densepath.kernels.load import open_library
 from densepath.models.plan import plan, serialise
 from densepath.models.spec import ModelSpec
 from densepath.weights.checkpoint_file import FORMAT, INT8_FORMAT, read_checkpoint
@@ -237,33 +238,6 @@ def read_tensors(path: Path) -> tuple[ModelSpec, int, dict[str, NDArray[Any]]]:
 _loaded: dict[Path, ctypes.CDLL] = {}
 
 
-def _open_for_this_processor(path: Path) -> ctypes.CDLL:
-    """The library at `path`, or one of its own for a processor that cannot run it.
-
-    The cache's name says which processor it is for, as far as the system tells; an emulator or a
-    container can make that wrong, and the first instruction would end the process.
-
-    Raises:
-        EngineError: what the compiler makes here is not for this processor, either.
-    """
-    library = ctypes.CDLL(str(path))
-    if missing := _lacking(library):
-        library = ctypes.CDLL(str(compile_library(missing)))
-    if missing := _lacking(library):
-        raise EngineError(
-            f"the C++ compiler makes the kernels for another processor: this one lacks {missing}. "
-            "Choose another engine."
-        )
-    return library
-
-
-def _lacking(library: ctypes.CDLL) -> str:
-    """What the library needs of the processor that it lacks."""
-    library.densepath_lacking.restype = ctypes.c_char_p
-    said: bytes = library.densepath_lacking()
-    return said.decode()
-
-
 def load_library() -> ctypes.CDLL:
     """The library, with the types of its functions.
 
@@ -273,7 +247,7 @@ def load_library() -> ctypes.CDLL:
     """
     path = compile_library()
     if path not in _loaded:
-        library = _open_for_this_processor(path)
+        library = open_library(INFERENCE)
         pointer, integer = ctypes.c_void_p, ctypes.c_int32
         library.densepath_failure.restype = ctypes.c_char_p
         library.densepath_open.restype = pointer

@@ -15,12 +15,24 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from densepath.errors import EngineError
 from densepath.files import find_cached, write_atomically
 
 SOURCES = Path(__file__).parent
-MAIN = SOURCES / "library.cpp"
+
+
+class Library(NamedTuple):
+    """A library that is made of the sources: its main file, who needs it, what to do without."""
+
+    main: str
+    needed_by: str
+    instead: str
+
+
+INFERENCE = Library("library.cpp", "the engine 'native'", "choose another engine")
+TRAINING = Library("training/library.cpp", "compute.block 'fused'", "choose compute.block 'plain'")
 # Asks the processor what it has: for every processor of its kind, and so without -march.
 CHECK = SOURCES / "processor.cpp"
 CHECK_OPTIONS = ("-std=c++17", "-O2", "-fPIC")
@@ -42,7 +54,7 @@ COMPILERS = ("g++", "clang++", "c++")
 SECONDS = 600
 
 
-def compile_library(lacking: str = "") -> Path:
+def compile_library(library: Library = INFERENCE, lacking: str = "") -> Path:
     """The path of the compiled library; it is made when the cache has none.
 
     `lacking`: what the library that would be found by this CPU's name needs and the CPU has not.
@@ -54,17 +66,18 @@ def compile_library(lacking: str = "") -> Path:
     compiler = find_compiler()
     if compiler is None:
         raise EngineError(
-            "the engine 'native' needs a C++ compiler, and none of "
+            f"{library.needed_by} needs a C++ compiler, and none of "
             f"{', '.join(COMPILERS)} is on the PATH. Install g++ (Debian: apt-get install g++), "
-            "name one in $CXX, or choose another engine."
+            f"name one in $CXX, or {library.instead}."
         )
-    path = library_path(compiler, lacking)
+    path = library_path(compiler, library, lacking)
     if not path.is_file():
         with tempfile.TemporaryDirectory() as folder, write_atomically(path) as temporary:
             check = str(Path(folder) / "processor.o")
             _run([*compiler, *CHECK_OPTIONS, "-c", str(CHECK), "-o", check])
             # The check first: of functions that both have, the linker keeps the first one's.
-            _run([*compiler, check, *OPTIONS, str(MAIN), "-o", str(temporary)])
+            main = str(SOURCES / library.main)
+            _run([*compiler, check, *OPTIONS, main, "-o", str(temporary)])
     return path
 
 
@@ -78,10 +91,10 @@ def find_compiler() -> list[str] | None:
     return None
 
 
-def library_path(compiler: list[str], lacking: str = "") -> Path:
+def library_path(compiler: list[str], library: Library = INFERENCE, lacking: str = "") -> Path:
     """Where the cache keeps the library for these sources, this compiler and this CPU."""
-    digest = hashlib.sha256()
-    for source in sorted(SOURCES.glob("*.[ch]pp")):
+    digest = hashlib.sha256(library.main.encode())
+    for source in _sources(library):
         digest.update(source.name.encode() + source.read_bytes())
     binary = Path(compiler[0]).resolve().stat()
     known = (
@@ -96,6 +109,12 @@ def library_path(compiler: list[str], lacking: str = "") -> Path:
     known += (lacking,) if lacking else ()
     digest.update(repr(known).encode())
     return find_cached("kernels", f"{digest.hexdigest()[:32]}.so")
+
+
+def _sources(library: Library) -> list[Path]:
+    """What the library may be made of: the files beside its main file, and all above them."""
+    folders = {SOURCES, (SOURCES / library.main).parent}
+    return [file for folder in sorted(folders) for file in sorted(folder.glob("*.[ch]pp"))]
 
 
 def _cpu() -> str:

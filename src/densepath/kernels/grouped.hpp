@@ -11,10 +11,6 @@
 
 #include "matrix.hpp"
 
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
-
 namespace densepath {
 
 typedef int32_t Places __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));

@@ -13,6 +13,10 @@
 #include <memory>
 #include <new>
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 namespace densepath {
 
 // The widest vectors of the CPU, and the rows of a tile: MR × 2 accumulators and three more fill
@@ -42,18 +46,40 @@ inline Vector relu(Vector x) { return x < 0.0f ? Vector{} : x; }  // keeps NaN
 
 inline int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 
+// The first `count` lanes, or all.
 inline void store_some(float* p, Vector v, int count) {
   if (count >= LANES) return store(p, v);
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1 << count) - 1), (__m512)v);
+#else
   float values[LANES];
   store(values, v);
-  std::memcpy(p, values, sizeof(float) * count);
+  for (int size = LANES / 2, done = 0; size > 0; size /= 2)
+    if (count & size) {
+      std::memcpy(p + done, values + done, sizeof(float) * size);
+      done += size;
+    }
+#endif
 }
 
+// The first `count` lanes, and zeros, or all.
 inline Vector load_some(const float* p, int count) {
   if (count >= LANES) return load(p);
+#if defined(__AVX512F__)
+  return (Vector)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), p);
+#elif defined(__AVX__)
+  static const int32_t lanes[2 * LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  const float* at = reinterpret_cast<const float*>(lanes + LANES - std::max(count, 0));
+  return (Vector)_mm256_maskload_ps(p, _mm256_castps_si256(_mm256_loadu_ps(at)));
+#else
   float values[LANES] = {};
-  std::memcpy(values, p, sizeof(float) * count);
+  for (int size = LANES / 2, done = 0; size > 0; size /= 2)
+    if (count & size) {
+      std::memcpy(values + done, p + done, sizeof(float) * size);
+      done += size;
+    }
   return load(values);
+#endif
 }
 
 // At least `count` floats; up to a vector's width more are read and written.
@@ -65,15 +91,22 @@ struct Free {
   void operator()(float* p) const { std::free(p); }
 };
 
-// Zeroed floats, aligned to a cache line, with a vector to spare behind the last.
+// Floats, aligned to a cache line, with a vector to spare behind the last.
 using Floats = std::unique_ptr<float[], Free>;
 
-inline Floats floats(size_t count) {
-  const size_t bytes = (count + LANES) * sizeof(float) / 64 * 64 + 64;
-  void* p = std::aligned_alloc(64, bytes);
+inline size_t bytes_of(size_t count) { return (count + LANES) * sizeof(float) / 64 * 64 + 64; }
+
+inline Floats unset(size_t count) {
+  void* p = std::aligned_alloc(64, bytes_of(count));
   if (!p) throw std::bad_alloc();
-  std::memset(p, 0, bytes);
   return Floats(static_cast<float*>(p));
+}
+
+// Zeros.
+inline Floats floats(size_t count) {
+  Floats made = unset(count);
+  std::memset(made.get(), 0, bytes_of(count));
+  return made;
 }
 
 // Weights [inputs, outputs] as panels of two vectors of outputs (one in the last if that will do).
@@ -156,9 +189,15 @@ inline void tile_of(int rows, const float* a, const float* b, int count, float* 
   if constexpr (M > 1) tile_of<NV, ROW, STEP, M - 1>(rows, a, b, count, c, ldc, ending, columns);
 }
 
-// One piece of a product: c[rows, columns of w] from `packed` [rows, count], LDA apart.
+struct Nothing {
+  void operator()() const {}
+};
+
+// One piece of a product: c[rows, columns of w] from `packed` [rows, count], LDA apart. `between`
+// is done after each tile: what waits for memory may hide there.
+template <class Between = Nothing>
 inline void multiply(const Packed& w, int first_input, int count, const float* packed, int rows,
-                     float* c, long ldc, Ending ending) {
+                     float* c, long ldc, Ending ending, const Between& between = {}) {
   for (int j = 0; j < w.padded; j += PANEL) {
     const int width = w.panel_width(j), columns = std::min(width, w.outputs - j);
     const float* b = w.panel(j, first_input);
@@ -172,21 +211,22 @@ inline void multiply(const Packed& w, int first_input, int count, const float* p
         tile_of<2>(m, a, b, count, to, ldc, here, columns);
       else
         tile_of<1>(m, a, b, count, to, ldc, here, columns);
+      between();
     }
   }
 }
 
 // c[rows, w.outputs] = ending(A · w); pack(first, count, to) lays columns of A out, LDA apart.
-template <class Pack>
+template <class Pack, class Between = Nothing>
 void product(const Packed& w, int rows, const Pack& pack, float* c, long ldc, Ending ending,
-             float* scratch) {
+             float* scratch, const Between& between = {}) {
   for (int first = 0; first < w.inputs; first += KC) {
     const int count = std::min(KC, w.inputs - first);
     pack(first, count, scratch);
     Ending here = ending;
     if (first > 0) here = {nullptr, true, ending.relu};
     if (first + count < w.inputs) here.relu = false;
-    multiply(w, first, count, scratch, rows, c, ldc, here);
+    multiply(w, first, count, scratch, rows, c, ldc, here, between);
   }
 }
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from densepath.models.intermediates import Backbone
 from densepath.models.layers import (
     DropPath,
+    Fused,
     StemMaxPool,
     TestPooling,
     check_images,
@@ -23,6 +24,7 @@ from densepath.models.layers import (
     pool_and_classify,
 )
 from densepath.models.spec import DenseNetArch, ModelSpec
+from densepath.models.stages import Stages, StemStage
 
 
 class BottleneckLayer(nn.Module):
@@ -72,9 +74,12 @@ class DenseBlock(nn.Module):
         for j, drop_path in enumerate(drop_paths):
             inputs = width + j * arch.growth_rate
             self.add_module(f"denselayer{j + 1}", layer(arch, inputs, drop_rate, drop_path))
+        self.fused: Fused | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, C + layers · k, H, W]."""
+        if self.fused is not None and (out := self.fused(self, x)) is not None:
+            return out
         for layer in self.children():
             x = torch.cat([x, layer(x)], 1)
         return x
@@ -87,9 +92,12 @@ class Transition(nn.Module):
         super().__init__()
         self.norm = nn.BatchNorm2d(width, eps=bn_eps)
         self.conv = nn.Conv2d(width, outputs, 1, bias=False)
+        self.fused: Fused | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, θC, ⌊H/2⌋, ⌊W/2⌋]."""
+        if self.fused is not None and (out := self.fused(self, x)) is not None:
+            return out
         return F.avg_pool2d(self.conv(F.relu(self.norm(x), inplace=True)), 2)
 
 
@@ -113,7 +121,10 @@ class DenseNet(Backbone):
         assert isinstance(arch, DenseNetArch)
         self.spec, self.num_classes, self.in_channels = spec, num_classes, in_channels
         self.test_pooling: TestPooling = "mean"
-        self.features = nn.Sequential(_stem(arch, in_channels))
+        self.features = Stages(_stem(arch, in_channels))
+        if "pool0" in self.features._modules:
+            behind = [(name, part) for name, part in self.features.named_children()][1:]
+            self.features.stages["norm0"] = StemStage(OrderedDict(behind))
         rates = drop_path_rates(drop_path_rate, sum(arch.blocks))
         width = arch.stem_width
         for i, num_layers in enumerate(arch.blocks, start=1):

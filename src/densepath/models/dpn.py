@@ -23,6 +23,7 @@ from densepath.models.layers import (
     pool_and_classify,
 )
 from densepath.models.spec import DPNArch, ModelSpec
+from densepath.models.stages import Stage, Stages, StemStage
 
 # MindCV and PaddleClas draw the classifier of every DPN from U(±0.01).
 CLASSIFIER_BOUND = 0.01
@@ -114,6 +115,10 @@ class DualPathBlock(nn.Module):
         return torch.cat([residual, state[:, base:], new[:, base:]], 1)
 
 
+class DualPathStage(Stage):
+    """The blocks of a stage: the first projects the state and may halve its sides."""
+
+
 class DPN(Backbone):
     """A DPN of `spec.arch`; images [N, in_channels, H, W] → logits [N, num_classes].
 
@@ -147,7 +152,14 @@ class DPN(Backbone):
                 modules[f"conv{stage + 2}_{b + 1}"] = block
                 width = block.base + 3 * increment if b == 0 else width + increment
         modules["conv5_bn_ac"] = LastNormRelu(width, arch.bn_eps)
-        self.features = nn.Sequential(modules)
+        self.features = Stages(modules)
+        if arch.stem == "imagenet":
+            stem = OrderedDict((name, modules[name]) for name in ("conv1_1", "conv1_pool"))
+            self.features.stages["conv1_1"] = StemStage(stem)
+        for stage, num_blocks in enumerate(arch.blocks):
+            names = [f"conv{stage + 2}_{b + 1}" for b in range(num_blocks)]
+            blocks = OrderedDict((name, modules[name]) for name in names)
+            self.features.stages[names[0]] = DualPathStage(blocks)
         self.num_features = width
         self.dropout = nn.Dropout(drop_rate)
         self.classifier = nn.Linear(width, num_classes)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from densepath.errors import UnknownNameError, UsageError
 from densepath.models.feature_info import FeatureInfo, Indices, feature_points, take_indices
 from densepath.models.layers import check_images
+from densepath.models.stages import Stages
 
 if TYPE_CHECKING:
     from densepath.models.build import Model
@@ -30,7 +31,7 @@ class Backbone(nn.Module):
 
     spec: ModelSpec
     in_channels: int
-    features: nn.Sequential
+    features: Stages
 
     def forward_intermediates(
         self,
@@ -96,8 +97,8 @@ def forward_intermediates(
     wanted = take_indices(len(names), indices)
     last = len(names) - 1
     maps: dict[int, Tensor] = {}
-    for name, module in model.features.named_children():
-        x = module(x)
+    for name, out in model.features.walk(x, names):
+        x = out
         if name in names:
             maps[names.index(name)] = x
         if stop_early and wanted and len(maps) > wanted[-1] and not (norm and wanted[-1] == last):
@@ -135,7 +136,7 @@ class FeatureNet(nn.Module):
         self.feature_info = FeatureInfo(points, taken)
         self.spec, self.in_channels = model.spec, model.in_channels
         self.norm = model.spec.family == "densenet" and taken[-1] == len(points) - 1
-        self.features = nn.Sequential()
+        self.features = Stages()
         end = points[taken[-1]].module.removeprefix("features.")
         for name, module in model.features.named_children():
             self.features.add_module(name, module)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Callable
+from typing import TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,10 @@ from densepath.errors import UsageError
 from densepath.models.fold import scale_and_shift
 from densepath.models.plan import Layer
 from densepath.models.spec import StemPool
+
+# What a training may give a block: its output computed as one operation, or None where the modules
+# have to compute it (`training/blocks/choose.py`).
+Fused: TypeAlias = Callable[[nn.Module, Tensor], Tensor | None]
 
 
 class StemMaxPool(nn.Module):

@@ -18,6 +18,7 @@ from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.mixing import Mixing
 from densepath.errors import LabelMismatchError, RecipeError
 from densepath.images.preprocess import Preprocess
+from densepath.training.blocks.choose import fuse_blocks
 from densepath.training.distributed import Ranks
 from densepath.training.ema import Ema
 from densepath.training.event_file import import_package
@@ -130,6 +131,8 @@ def assemble(
         stop=stop,
         position=position,
     )
+    if not training.is_finished:
+        _in_turn(place, lambda: _fuse(training))
     with ranks.together(device):
         if recipe.logging.tensorboard and ranks.leads and folder and not training.is_finished:
             training.board = open_board(training)
@@ -173,6 +176,25 @@ def _begin(run_folder: RunFolder, position: Position, progress: Progress, *, res
     said = "" if memory is None else memory.text if trains else "\n".join(memory.notes)
     if said:
         progress.say(said)
+
+
+def _fuse(training: Training) -> None:
+    """Let blocks be computed as the recipe asks, of the average of the network, too.
+
+    Raises:
+        OutputError: the log cannot be written.
+    """
+    leads, folder = training.ranks.leads, training.folder
+
+    def say(line: str) -> None:
+        """Say a line once for all processes, and in the log, if the training has one."""
+        if leads:
+            training.progress.say(line)
+            if folder.path != NO_FOLDER:
+                folder.log(line)
+
+    networks = [training.network, *([training.ema.model] if training.ema is not None else [])]
+    fuse_blocks(networks, training.recipe, training.device, say)
 
 
 def _sharing(recipe: Recipe, place: Placement) -> dict[str, Any]:

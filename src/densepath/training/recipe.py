@@ -72,6 +72,7 @@ YOUNGER = (
     *(("loss", field) for field in ("kind", "focal_gamma", "class_weights", "pos_weight")),
     ("loss", "one_vs_rest"),
     *(("checkpoint", field) for field in ("monitor", "patience")),
+    ("compute", "block"),
     ("logging", "tensorboard"),
 )
 
@@ -146,7 +147,21 @@ class Recipe(Section):
                 raise ValueError(f"augment.{name} is ({low:g}, {high:g}); the first is the lower")
         if self.quantization.target != "none":
             self._check_quantization()
+        if self.compute.block == "fused" and (reason := self.why_plain_blocks()):
+            raise ValueError(
+                f"compute.block is fused, but {reason}; set compute.block=auto, or leave that out"
+            )
         return self
+
+    def why_plain_blocks(self) -> str | None:
+        """What keeps blocks from being one operation: a half-sentence; None: nothing does."""
+        if self.quantization.target != "none":
+            return "quantization.target rounds the maps between their modules"
+        if self.distributed.sync_bn:
+            return "distributed.sync_bn exchanges the statistics of each module"
+        if self.compute.compile:
+            return "compute.compile compiles their modules"
+        return None
 
     def _check_quantization(self) -> None:
         """Raise ValueError unless a training for INT8 has what it needs, and nothing it ignores."""

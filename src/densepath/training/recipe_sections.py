@@ -288,6 +288,9 @@ class ComputeSection(Section):
     """NHWC in memory, which CPUs and GPUs convolve faster."""
     compile: bool = False
     """torch.compile, for GPUs; needs a C compiler."""
+    block: Literal["auto", "plain", "fused"] = "plain"
+    """`fused`: a dense block or transition is one operation, in memory that grows linearly with its
+    layers; `plain`: its modules one by one; `auto`: fused where that can be."""
 
 
 class DistributedSection(Section):

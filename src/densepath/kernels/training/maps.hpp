@@ -70,11 +70,13 @@ class Moments {
   void add(const float* rows, int64_t ld, int count) {
     const int channels = static_cast<int>(mean_.size());
     for (int c = 0; c < channels; c += LANES) {
+      // Beyond the last channel another thread may be writing.
+      const int wanted = channels - c;
       Vector sum{}, squares{};
-      for (int r = 0; r < count; ++r) sum += load(rows + r * ld + c);
+      for (int r = 0; r < count; ++r) sum += load_some(rows + r * ld + c, wanted);
       const Vector mean = sum / static_cast<float>(count);
       for (int r = 0; r < count; ++r) {
-        const Vector from = load(rows + r * ld + c) - mean;
+        const Vector from = load_some(rows + r * ld + c, wanted) - mean;
         squares += from * from;
       }
       for (int lane = 0; lane < LANES && c + lane < channels; ++lane)

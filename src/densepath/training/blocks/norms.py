@@ -17,19 +17,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from densepath.training.blocks.operations import Correction, Moments, Norm, Sums
+from densepath.training.blocks.operations import (
+    Correction,
+    Moments,
+    Norm,
+    NormSums,
+    Sums,
+)
 
 
 class NormOfStep:
     """One BatchNorm in one step: its factors, and its gradients of the backward sums."""
 
-    def __init__(self, module: nn.BatchNorm2d, moments: Moments, *, pixels: int, like: Tensor) -> None:
+    def __init__(
+        self, module: nn.BatchNorm2d, moments: Moments | None, *, pixels: int, like: Tensor
+    ) -> None:
         """Move the running statistics once, if the module trains.
 
-        `moments` of the map's `pixels`; `like` has the type that the factors are given in.
+        `moments` of the map's `pixels`, which a module that trains needs; `like` has the type that
+        the factors are given in.
         """
         self._pixels, self._trains = pixels, module.training
         if self._trains:
+            assert moments is not None
             mean, variance = moments
             with torch.no_grad():
                 _follow(module, mean, variance * (pixels / max(pixels - 1, 1)))
@@ -43,12 +53,12 @@ class NormOfStep:
         shift = module.bias.detach().double() - mean * self._scale
         self.norm = Norm(*(part.to(like.dtype) for part in (self._scale, shift, mean)))
 
-    def gradients(self, sums: Sums) -> tuple[Tensor, Tensor]:
+    def gradients(self, sums: Sums | NormSums) -> tuple[Tensor, Tensor]:
         """The gradients of weight and bias [C], in the factors' type."""
         kind = self.norm.scale.dtype
         return (sums.product * self._inverse).to(kind), sums.gradient.to(kind)
 
-    def correction(self, sums: Sums) -> Correction | None:
+    def correction(self, sums: Sums | NormSums) -> Correction | None:
         """This consumer's summand of the correction, float64 [C]; None without batch statistics."""
         if not self._trains:
             return None

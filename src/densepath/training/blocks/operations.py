@@ -68,6 +68,13 @@ class Sums(NamedTuple):
     product: Tensor
 
 
+class NormSums(NamedTuple):
+    """`gradient` and `product` of `Sums`, where there is no convolution."""
+
+    gradient: Tensor
+    product: Tensor
+
+
 class Operations(Protocol):
     """The arithmetic of blocks on one kind of device.
 
@@ -146,6 +153,28 @@ class Operations(Protocol):
         add: bool = False,
     ) -> Sums:
         """Of `convolve`: scale · g into `into`, of the shape of `x`, or added to it."""
+        ...
+
+    def pool(self, x: Tensor, norm: Norm, out: Tensor, *, start: tuple[int, int]) -> Tensor:
+        """BN-ReLU and the largest of 3×3 pixels at stride 2, into `out` [N, ⌈H/2⌉, ⌈W/2⌉, C].
+
+        `start` is where the first window begins: −1 or 0, down and across. What is outside the map
+        counts for nothing. Given back is which of its nine pixels each window took, uint8 in the
+        shape of `out`: the first of equals.
+        """
+        ...
+
+    def pool_backward(
+        self,
+        x: Tensor,
+        norm: Norm,
+        taken: Tensor,
+        gradient: Tensor,
+        into: Tensor,
+        *,
+        start: tuple[int, int],
+    ) -> NormSums:
+        """Of `pool`: scale · g into `into`, of the shape of `x`."""
         ...
 
     def correct(self, data: Tensor, correction: Correction, x: Tensor) -> None:

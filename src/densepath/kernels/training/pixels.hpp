@@ -1,0 +1,127 @@
+// What a convolution of a training step reads at a pixel, and what its backward pass leaves there.
+#pragma once
+
+#include <vector>
+
+#include "../grouped.hpp"
+#include "maps.hpp"
+
+namespace densepath {
+
+// A pixel's channels from `c` on, of which `left` are the map's: what stands beside them is others'
+// and may be written at the same time.
+inline Vector load_own(const float* pixel, int c, int left) { return load_some(pixel + c, left); }
+
+// relu(x · scale + shift) of a map's pixels.
+struct Activations {
+  const Maps& maps;
+  const PaddedNorm& norm;
+  Vector read(int64_t pixel, int c, int left) const {
+    return norm.apply(load_own(maps.at(pixel), c, left), c);
+  }
+};
+
+// A gradient with its correction, if it lacks one.
+struct Corrected {
+  const Maps& maps;
+  const Maps& y;
+  Floats constant, slope;
+  explicit Corrected(const Gradients& gradient)
+      : maps(gradient.data),
+        y(gradient.y),
+        constant(gradient.constant ? padded(gradient.constant, maps.channels) : nullptr),
+        slope(gradient.constant ? padded(gradient.slope, maps.channels) : nullptr) {}
+  Vector read(int64_t pixel, int c, int left) const {
+    const Vector data = load_own(maps.at(pixel), c, left);
+    if (!constant) return data;
+    return data + load(constant.get() + c) + load(slope.get() + c) * load_own(y.at(pixel), c, left);
+  }
+};
+
+// One pixel's channels [first, first + count), or zeros outside of the map. Up to a vector's width
+// more is written.
+template <class Source>
+inline void read_pixel(const Source& source, int image, int y, int x, int first, int count,
+                       float* to) {
+  const Maps& maps = source.maps;
+  if (y < 0 || y >= maps.height || x < 0 || x >= maps.width) {
+    for (int k = 0; k < count; k += LANES) store(to + k, Vector{});
+    return;
+  }
+  const int64_t pixel = (static_cast<int64_t>(image) * maps.height + y) * maps.width + x;
+  for (int k = 0; k < count; k += LANES)
+    store(to + k, source.read(pixel, first + k, maps.channels - first - k));
+}
+
+// A thread's sums over pixels: some of them in float, and then in double.
+class Totals {
+ public:
+  explicit Totals(int channels = 0)
+      : apart_(round_up(channels, LANES)), recent_(2 * apart_ + LANES), whole_(2 * apart_) {}
+
+  // Of channels from `c` on, of which `left` are wanted.
+  void add(int c, int left, Vector gradient, Vector product) {
+    float *one = recent_.data() + c, *other = one + apart_;
+    store_some(one, load(one) + gradient, left);
+    store_some(other, load(other) + product, left);
+  }
+
+  // Once in some hundred pixels.
+  void fold() {
+    for (size_t k = 0; k < whole_.size(); ++k) {
+      whole_[k] += recent_[k];
+      recent_[k] = 0;
+    }
+  }
+
+  void add_to(const Sums& sums, int channels) const {
+    for (int c = 0; c < channels; ++c) {
+      sums.gradient[c] += whole_[c];
+      sums.product[c] += whole_[apart_ + c];
+    }
+  }
+
+ private:
+  int apart_;
+  std::vector<float> recent_;
+  std::vector<double> whole_;
+};
+
+// All bits of the lanes below `count`, none of the others.
+inline Places first_lanes(int count) {
+  Places lanes{};
+  for (int lane = 0; lane < LANES; ++lane) lanes[lane] = lane < count ? -1 : 0;
+  return lanes;
+}
+
+// Where the gradient behind a ReLU goes: where the ReLU let something through, times the norm's
+// scale, it is written to `into` or added; and summed up.
+struct Masked {
+  const Maps& x;
+  const PaddedNorm& norm;
+  const Maps& into;
+  bool add;
+
+  // Channels of a pixel from `c` on, those of `lanes`; of the others zeros.
+  inline __attribute__((always_inline)) void write(int64_t pixel, int c, Places lanes,
+                                                   Vector behind, Vector& gradient,
+                                                   Vector& product) const {
+    const int left = x.channels - c;
+    const Vector value = load_own(x.at(pixel), c, left), scale = load(norm.scale.get() + c);
+    const Vector before = value * scale + load(norm.shift.get() + c);
+    const Vector g = (Vector)((Places)behind & (before > 0.0f) & lanes);
+    gradient += g;
+    product += g * (value - load(norm.centre.get() + c));
+    float* to = into.at(pixel) + c;
+    store_some(to, add ? g * scale + load_some(to, left) : g * scale, left);
+  }
+};
+
+// `sums` of all threads, in their order.
+inline void combine(const std::vector<Totals>& threads, const Sums& sums, int channels) {
+  std::fill_n(sums.gradient, channels, 0.0);
+  std::fill_n(sums.product, channels, 0.0);
+  for (const Totals& totals : threads) totals.add_to(sums, channels);
+}
+
+}  // namespace densepath

@@ -1,0 +1,178 @@
+"""The backward pass of a stage of a Dual Path Network: one gradient of the state, gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from densepath.training.blocks.dual_parts import Maps, StageLayout, in_segments
+from densepath.training.blocks.norms import NormOfStep
+from densepath.training.blocks.operations import Correction, Gradient, Operations, Sums
+
+
+class Backward:
+    """One backward pass through a stage, from the last block to the first.
+
+    Of the gradient of a value is first gathered what its readers' products give. What their
+    BatchNorms lack is added once: to the residual path when its one reader is through, to columns
+    of the dense path when the turn of the block comes that made them.
+
+    Attributes:
+        sums: of each unit that has had its turn.
+        of_x: the gradient of what entered the stage, if it is needed.
+    """
+
+    def __init__(
+        self,
+        stage: StageLayout,
+        maps: Maps,
+        weights: Sequence[Tensor],
+        norms: Sequence[NormOfStep],
+        operations: Operations,
+    ) -> None:
+        """`weights` and `norms` are those of the units."""
+        self._stage, self._maps, self._operations = stage, maps, operations
+        self._weights, self._norms = weights, norms
+        self._gradient = operations.new_map(*maps.state.shape)
+        self._pending = torch.zeros((2, stage.width), dtype=torch.float64, device=maps.state.device)
+        self._corrects = False
+        self.sums: dict[int, Sums] = {}
+        self.of_x: Tensor | None = None
+
+    def run(self, gradient: Tensor, *, of_x: bool, of_units: Sequence[bool]) -> None:
+        """Pass on `gradient`, of the state, as a map; no further than somebody needs it.
+
+        `of_x`: x does; `of_units`: some parameter of each unit does.
+        """
+        self._gradient.copy_(gradient)
+        # Whether a unit, or what stands before it, needs its gradient.
+        works = [of_x or any(of_units[: unit + 1]) for unit in range(len(of_units))]
+        for index in reversed(range(len(self._stage.blocks))):
+            a, b, c = range(3 * index + 1, 3 * index + 4)
+            if works[c]:
+                self._settle(index)
+                spatial = self._append_backward(index, c)
+            if works[b]:
+                middle = self._convolve_backward(index, b, spatial)
+            if works[a]:
+                self._read_backward(index, a, middle)
+        if works[0]:
+            self._project_backward()
+        if of_x:
+            self._correct_x()
+
+    def _settle(self, index: int) -> None:
+        """Correct the gradient of the columns that were made at block `index`."""
+        columns = self._stage.made_by(index)
+        if index == 0:
+            columns = slice(self._stage.base, columns.stop)
+        if self._corrects:
+            own = Correction(*self._pending[:, columns])
+            data, made = self._gradient[..., columns], self._maps.state[..., columns]
+            self._operations.correct(data, own, made)
+
+    def _append_backward(self, index: int, unit: int) -> Gradient:
+        """Through `c1x1_c`: the gradient of what it has read."""
+        base, mask = self._stage.base, self._maps.masks[index]
+        spatial, weight = self._maps.spatials[index], self._weights[unit]
+        outputs = [self._gradient[..., :base], self._gradient[..., self._stage.made_by(index)]]
+        rows = [weight[:base], weight[base:]]
+        if mask is not None:
+            images, height, width, _ = spatial.shape
+            both = self._operations.new_map(images, height, width, weight.shape[0])
+            torch.mul(outputs[0], mask, out=both[..., :base])
+            torch.mul(outputs[1], mask, out=both[..., base:])
+            outputs, rows = [both], [weight]
+        into, norm = self._operations.new_map(*spatial.shape), self._norms[unit].norm
+        found = [
+            self._operations.pointwise_backward(
+                spatial, norm, own, Gradient(data), into, add=own is not rows[0]
+            )
+            for data, own in zip(outputs, rows, strict=True)
+        ]
+        sums = Sums(
+            torch.cat([part.weight for part in found]),
+            torch.stack([part.gradient for part in found]).sum(0),
+            torch.stack([part.product for part in found]).sum(0),
+        )
+        return self._passed_on(unit, sums, into, spatial)
+
+    def _convolve_backward(self, index: int, unit: int, outputs: Gradient) -> Gradient:
+        """Through `c3x3_b`: the gradient of what it has read."""
+        middle, conv = self._maps.middles[index], self._stage.units[unit].conv
+        into = self._operations.new_map(*middle.shape)
+        sums = self._operations.convolve_backward(
+            middle,
+            self._norms[unit].norm,
+            self._weights[unit],
+            outputs,
+            into,
+            stride=conv.stride[0],
+            groups=conv.groups,
+        )
+        return self._passed_on(unit, sums, into, middle)
+
+    def _passed_on(self, unit: int, sums: Sums, into: Tensor, read: Tensor) -> Gradient:
+        """The gradient of `read`, which `unit` alone has read: corrected by whom reads it next."""
+        self.sums[unit] = sums
+        return Gradient(into, self._norms[unit].correction(sums), read)
+
+    def _read_backward(self, index: int, unit: int, outputs: Gradient) -> None:
+        """Through `c1x1_a`, into the gradient of the state or, of the first block, of x."""
+        if index == 0:
+            self.of_x = self._operations.new_map(*self._maps.x.shape)
+            maps, into = [self._maps.x], [self.of_x]
+        else:
+            base, dense = self._stage.base, self._stage.read_by(index)
+            maps = [self._maps.paths[index - 1], self._maps.state[..., dense]]
+            into = [self._gradient[..., :base], self._gradient[..., dense]]
+        parts = in_segments(maps, self._norms[unit].norm, self._weights[unit])
+        found = [
+            self._operations.pointwise_backward(*part, outputs, data, add=index > 0)
+            for part, data in zip(parts, into, strict=True)
+        ]
+        sums = Sums(
+            torch.cat([part.weight for part in found], 1),
+            torch.cat([part.gradient for part in found]),
+            torch.cat([part.product for part in found]),
+        )
+        self.sums[unit] = sums
+        correction = self._norms[unit].correction(sums)
+        if index > 0 and correction is not None:
+            self._correct_state(correction, maps[0])
+
+    def _correct_state(self, correction: Correction, path: Tensor) -> None:
+        """Correct the gradient of the residual path at once, that of the dense path later."""
+        base, num_read = self._stage.base, len(correction.constant)
+        own = Correction(*(part[:base] for part in correction))
+        self._operations.correct(self._gradient[..., :base], own, path)
+        for row, part in zip(self._pending, correction, strict=True):
+            row[base:num_read] += part[base:]
+        self._corrects = True
+
+    def _project_backward(self) -> None:
+        """Through `c1x1_w`, into the gradient of x."""
+        assert self.of_x is not None
+        outputs = self._gradient[..., : self._stage.read_by(0).stop]
+        self.sums[0] = self._operations.pointwise_backward(
+            self._maps.x,
+            self._norms[0].norm,
+            self._weights[0],
+            Gradient(outputs),
+            self.of_x,
+            reading=self._stage.reading,
+            add=True,
+        )
+
+    def _correct_x(self) -> None:
+        """Correct the gradient of x for its two readers."""
+        assert self.of_x is not None
+        both = [self._norms[unit].correction(self.sums[unit]) for unit in (0, 1)]
+        corrections = [one for one in both if one is not None]
+        if corrections:
+            total = Correction(
+                *(torch.stack(parts).sum(0) for parts in zip(*corrections, strict=True))
+            )
+            self._operations.correct(self.of_x, total, self._maps.x)

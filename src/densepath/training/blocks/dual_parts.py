@@ -1,0 +1,96 @@
+"""A stage of a Dual Path Network: its blocks and columns, and the maps that a step keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from densepath.models.dpn import DualPathBlock, NormReluConv
+from densepath.training.blocks.operations import Norm, Reading
+
+
+class StageLayout:
+    """The blocks of a stage, and which columns of its state they read and make.
+
+    Attributes:
+        base: the channels of the residual path.
+        increment: the channels that a block adds to the dense path.
+        width: the channels of the state behind the last block.
+        stride: of the first block; the other blocks have 1.
+        reading: the pixels that `c1x1_w` reads.
+        units: every BN-ReLU-convolution: `c1x1_w`, then `c1x1_a`, `c3x3_b`, `c1x1_c` of each block.
+    """
+
+    def __init__(self, blocks: Sequence[DualPathBlock]) -> None:
+        first = blocks[0]
+        self.blocks = tuple(blocks)
+        self.base, self.stride = first.base, first.c3x3_b.conv.stride[0]
+        self.increment = first.c1x1_c.conv.out_channels - self.base
+        self.width = self.read_by(len(blocks)).stop
+        self.reading: Reading = "second" if self.stride == 2 else "all"
+        threes = ((block.c1x1_a, block.c3x3_b, block.c1x1_c) for block in blocks)
+        self.units: list[NormReluConv] = [
+            first.c1x1_w,
+            *(unit for three in threes for unit in three),
+        ]
+
+    def parameters(self) -> list[Tensor]:
+        """Scale, shift and weight of each unit."""
+        threes = ((unit.bn.weight, unit.bn.bias, unit.conv.weight) for unit in self.units)
+        return [parameter for three in threes for parameter in three]
+
+    def read_by(self, index: int) -> slice:
+        """The columns of the dense path that stand in the state before block `index` appends."""
+        return slice(self.base, self.base + (index + 2) * self.increment)
+
+    def made_by(self, index: int) -> slice:
+        """The columns of the state that block `index` appends."""
+        start = self.read_by(index).stop
+        return slice(start, start + self.increment)
+
+
+class Maps(NamedTuple):
+    """What a backward pass reads besides the weights.
+
+    Attributes:
+        x: what enters the stage.
+        state: what leaves it.
+        paths: the residual path behind each block but the last.
+        middles: what each `c1x1_a` makes.
+        spatials: what each `c3x3_b` makes.
+        masks: what drop-path multiplies each block's new features by, [N, 1, 1, 1] or None.
+    """
+
+    x: Tensor
+    state: Tensor
+    paths: list[Tensor]
+    middles: list[Tensor]
+    spatials: list[Tensor]
+    masks: list[Tensor | None]
+
+    def to_list(self) -> list[Tensor | None]:
+        """All of them, in an order that `from_list` knows."""
+        return [self.x, self.state, *self.paths, *self.middles, *self.spatials, *self.masks]
+
+    @classmethod
+    def from_list(cls, maps: Sequence[Any], num_blocks: int) -> Maps:
+        """The maps that `to_list` gave, of a stage of so many blocks."""
+        x, state, *others = maps
+        ends = list(accumulate([num_blocks - 1, *[num_blocks] * 3], initial=0))
+        parts = [others[start:end] for start, end in pairwise(ends)]
+        return cls(x, state, *parts)
+
+
+def in_segments(
+    maps: Sequence[Tensor], norm: Norm, weight: Tensor
+) -> Iterator[tuple[Tensor, Norm, Tensor]]:
+    """Each map of those that lie side by side, with its channels' part of a 1×1 that reads them."""
+    start = 0
+    for part in maps:
+        end = start + part.shape[3]
+        own = Norm(*(factor[start:end] for factor in norm))
+        yield part, own, weight[:, start:end].contiguous()
+        start = end

@@ -1,0 +1,124 @@
+"""Trainings with `compute.block`: the curve of the modules, and what is said."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from densepath.errors import EngineError, RecipeError
+from densepath.training.blocks import native
+from densepath.training.recipe import Recipe
+from densepath.training.recipe_file import make_recipe
+from fixtures.networks import SMALL
+from fixtures.runs import DIGITS, train_quietly
+
+# A low rate, so that rounding is not blown up from step to step.
+FIELDS = DIGITS | {"optimizer.lr": 0.003, "data.evaluate_on": "test"}
+RICH = {
+    "distributed.accumulate": 2,
+    "ema.decay": 0.9,
+    "augment.mixup": 0.2,
+    "model.drop_rate": 0.1,
+    "model.drop_path_rate": 0.1,
+    "compute.channels_last": True,
+}
+
+
+def losses(folder: Path) -> list[float]:
+    """Of training and evaluation, of every epoch."""
+    rows = csv.DictReader((folder / "metrics.csv").read_text().splitlines())
+    return [float(row[name]) for row in rows for name in ("train_loss", "loss")]
+
+
+def said(folder: Path) -> list[str]:
+    """What the log says of blocks."""
+    lines = (folder / "train.log").read_text().splitlines()
+    return [line.split(maxsplit=2)[2] for line in lines if "compute." in line]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "plain"
+    train_quietly("digits", folder, FIELDS | RICH)
+    return folder
+
+
+def test_a_training_with_fused_blocks_has_the_curve_of_one_with_modules(plain, tmp_path):
+    """With accumulation, an average, mixed images, dropout and drop-path, on our own kernels."""
+    train_quietly("digits", tmp_path / "fused", FIELDS | RICH, compute__block="fused")
+    assert losses(tmp_path / "fused") == pytest.approx(losses(plain), rel=2e-5)
+    assert said(tmp_path / "fused") == [
+        "compute.block fused: blocks are one operation each, on densepath's own kernels."
+    ]
+    assert said(plain) == []
+
+
+def test_without_a_compiler_pytorch_computes_the_blocks(plain, tmp_path, monkeypatch):
+    def fail():
+        raise EngineError("no C++ compiler is here.")
+
+    monkeypatch.setattr(native, "load_library", fail)
+    train_quietly("digits", tmp_path / "fused", FIELDS | RICH, compute__block="auto")
+    assert losses(tmp_path / "fused") == pytest.approx(losses(plain), rel=2e-5)
+    assert said(tmp_path / "fused") == [
+        "compute.block auto: blocks are one operation each, without densepath's own kernels "
+        "(no C++ compiler is here), on PyTorch's."
+    ]
+
+
+def test_a_training_that_is_gone_on_with_says_again_what_computes(tmp_path):
+    frozen = {"model.freeze": "stem", "schedule.name": "constant"}
+    fields = FIELDS | frozen | {"compute.block": "fused"}
+    train_quietly("digits", tmp_path / "run", fields)
+    train_quietly(None, tmp_path / "run", subject=tmp_path / "run", epochs=2)
+    assert len(losses(tmp_path / "run")) == 4
+    assert len(said(tmp_path / "run")) == 2
+
+
+def test_bfloat16_is_said_to_be_left_out_where_kernels_have_none(tmp_path):
+    fields = FIELDS | {"compute.block": "fused", "compute.precision": "bfloat16"}
+    train_quietly("digits", tmp_path / "run", fields)
+    assert said(tmp_path / "run")[1:] == [
+        "compute.precision bfloat16: not in blocks, which are in float32."
+    ]
+
+
+QAT = {"model": {"weights": f"cifar10/{SMALL}"}, "quantization": {"target": "int8"}}
+SYNCED = {"distributed": {"sync_bn": True}}
+COMPILED = {"compute": {"compile": True}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        (QAT, "quantization.target"),
+        (SYNCED, "distributed.sync_bn"),
+        (COMPILED, "compute.compile"),
+    ],
+)
+def test_a_recipe_whose_modules_are_needed_one_by_one_cannot_ask_for_fused_blocks(fields, reason):
+    compute = fields.get("compute", {})
+    with pytest.raises(RecipeError, match=f"{reason}.*set compute.block=auto"):
+        make_recipe(fields | {"compute": compute | {"block": "fused"}})
+    recipe = make_recipe(fields | {"compute": compute | {"block": "auto"}})
+    assert reason in str(recipe.why_plain_blocks())
+
+
+def test_auto_says_why_it_takes_the_modules(tmp_path):
+    train_quietly(
+        "digits",
+        tmp_path / "run",
+        FIELDS | {"compute.block": "auto"},
+        **{"distributed.sync_bn": True},
+    )
+    assert said(tmp_path / "run") == [
+        "compute.block auto: blocks are computed by the plain modules, because "
+        "distributed.sync_bn exchanges the statistics of each module."
+    ]
+
+
+def test_recipes_of_plain_blocks_are_written_as_ever():
+    assert "block" not in Recipe().to_dict()["compute"]
+    assert make_recipe({"compute": {"block": "auto"}}).to_dict()["compute"]["block"] == "auto"

@@ -84,8 +84,7 @@ def test_with_pytorch_alone_it_trains_resumes_and_writes_what_it_found(tmp_path)
     assert losses["bfloat16"]["losses"] != losses["plain"]["losses"]
     assert resumed["plain"]["same_bits"]
     assert " 0 failed, " in page
-    skipped = re.findall(r"- skipped: .*: (.*)", page)
-    assert {*skipped} <= {"densepath.training.blocks.choose is not there"}
+    assert re.findall(r"- skipped: .*", page) == []
 
 
 @pytest.mark.slow

@@ -54,6 +54,8 @@ from gpu_check_training import (
 )
 from harness import command_line, commit, processor_name
 
+from densepath.errors import OutputError
+
 MODELS = ("densenet121", "dpn68", "densenet_bc_100_12")
 # Of a step that is compared, and of one that is timed; on a CPU few of both.
 FEW, FEW_ON_CPU, MANY_ON_CPU = 8, 4, 4
@@ -203,7 +205,7 @@ def _work(work: Any, words: tuple[Any, ...], pipe: Any) -> None:
 def look(device: str, say: Say) -> None:
     """What the device is; looking at a GPU would keep it from processes that are forked later."""
     if device == "cpu":
-        say("device", {"name": processor_name(), "cores": os.cpu_count()})
+        say("device", {"name": processor_name()})
         return
     if not torch.cuda.is_available():
         why = (
@@ -213,9 +215,16 @@ def look(device: str, say: Say) -> None:
         )
         raise MissingError(f"PyTorch {torch.__version__} sees no GPU here: {why}.")
     found = torch.cuda.get_device_properties(0)
-    memory = round(found.total_memory / 1e9, 1)
-    capability = f"{found.major}.{found.minor}"
-    say("device", {"name": found.name, "memory_gb": memory, "capability": capability})
+    say(
+        "device",
+        {
+            "name": found.name,
+            "memory_gb": round(found.total_memory / 1e9, 1),
+            "capability": f"{found.major}.{found.minor}",
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        },
+    )
 
 
 def describe(device: str) -> dict:
@@ -237,8 +246,6 @@ def describe(device: str) -> dict:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version() if torch.version.cuda else None,
         "packages": {name: is_installed(name) for name in PACKAGES},
         "command": command_line(),
         "commit": commit(),
@@ -277,6 +284,10 @@ def main() -> None:
     if not on_cpu:
         sizes = Sizes("cuda", FEW, options.batch, 1.5)
     run = Run(options, describe(options.device))
+    try:
+        run.write()
+    except OutputError as error:
+        sys.exit(str(error))
     for part in PARTS:
         for model in options.models[WHICH[part.which]]:
             if part.name in options.parts:

@@ -30,6 +30,7 @@ from training_ours import build
 from densepath.engines.compiled import CompiledEngine
 from densepath.engines.eager import EagerEngine
 from densepath.engines.fused import fuse
+from densepath.errors import EngineError, MissingPackageError
 from densepath.images.preprocess import Preprocess
 from densepath.metrics.accuracy import Summary, count_batches, summarise
 from densepath.weights.formula import formula_images
@@ -147,29 +148,41 @@ def check_compiled(model: str, sizes: Sizes, say: Say) -> None:
 
 def check_bundle(model: str, sizes: Sizes, say: Say) -> None:
     """What ONNX Runtime answers on the device from an exported bundle, where all is installed."""
-    try:
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-
-        from densepath import Checkpoint, export, load
-    except ImportError as error:
-        raise MissingError(f"{error.name} is not installed") from error
     side = sizes.side(model)
     tensor = formula_images(8, side, side)
     with torch.inference_mode():
         expected = trained(model)(torch.from_numpy(tensor)).numpy()
+
+    def answer(place: Path, name: str) -> dict:
+        from densepath import load
+
+        try:
+            predictor = load(place, engine=name)
+        except EngineError as error:  # its build of ONNX Runtime lacks the provider
+            raise MissingError(str(error)) from error
+        with predictor:
+            return compare_logits(predictor.engine.run_tensor(tensor), expected, "float32")
+
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Checkpoint.of(trained(model), preprocess=Preprocess((side, side)))
         place = Path(folder) / "bundle"
-        export(checkpoint, place, to=["onnx", "torch"], num_images=2, batch_sizes=(1,))
+        write_bundle(model, place, side)
         for name in GRAPH_ENGINES[sizes.device]:
+            guarded(say, name, lambda name=name: answer(place, name))
 
-            def answer(name: str = name) -> dict:
-                with load(place, engine=name) as predictor:
-                    found = predictor.engine.run_tensor(tensor)
-                return compare_logits(found, expected, "float32")
 
-            guarded(say, name, answer)
+def write_bundle(model: str, place: Path, side: int) -> None:
+    """Export the network.
+
+    Raises:
+        MissingError: a package that this takes is not installed.
+    """
+    try:
+        from densepath import Checkpoint, export
+
+        checkpoint = Checkpoint.of(trained(model), preprocess=Preprocess((side, side)))
+        export(checkpoint, place, to=["onnx", "torch"], num_images=2, batch_sizes=(1,))
+    except (ModuleNotFoundError, MissingPackageError) as error:
+        raise MissingError(str(error)) from error
 
 
 def time_inference(model: str, sizes: Sizes, say: Say) -> None:

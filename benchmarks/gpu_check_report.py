@@ -21,7 +21,7 @@ def write_result(path: Path, place: dict, parts: Parts, seconds: float) -> None:
 
 def summary(place: dict, parts: Parts, seconds: float) -> str:
     """The page without the values."""
-    device = ", ".join(str(value) for value in place["device"].values())
+    device = ", ".join(f"{key} {value}" for key, value in place["device"].items())
     packages = "; ".join(
         f"{said}: {', '.join(names) or 'nothing'}"
         for said, there in (("installed", True), ("not installed", False))
@@ -31,11 +31,11 @@ def summary(place: dict, parts: Parts, seconds: float) -> str:
     for _, one in results(parts):
         counts[one["state"]] += 1
     lines = [
-        f"# densepath on {device}",
+        f"# densepath on {place['device']['name']}",
         "",
-        f"{place['date']}; {place['kind']}; {place['processor']}, {place['cores']} cores; Python "
-        f"{place['python']}, PyTorch {place['torch']}, CUDA {place['cuda']}, cuDNN "
-        f"{place['cudnn']}; {packages}; commit {place['commit']}.",
+        f"{place['date']}; {place['kind']}: {device}; {place['processor']}, {place['cores']} "
+        f"cores; Python {place['python']}, PyTorch {place['torch']}; {packages}; commit "
+        f"{place['commit']}.",
         f"`{place['command']}`, {seconds:.0f} s.",
         "",
         f"**{counts['ok']} ok, {counts['failed']} failed, {counts['skipped']} skipped.**",

@@ -16,7 +16,7 @@ STEPS, LOW_RATE = 3, 0.002
 # How far the losses of these steps may be from those expected, relative.
 BOUNDS = {"float32": (1e-4, 0.005, 0.02), "bfloat16": (0.03, 0.06, 0.12)}
 RESUMED_STEPS, SAME = 3, 1e-6
-WARM_UP, LEAST_STEPS = 2, 3
+LEAST_STEPS = 3
 PLAIN = Form("plain")
 PORTABLE = Form("portable block", channels_last=True, portable=True)
 BFLOAT16 = Form("bfloat16", "bfloat16", channels_last=True)
@@ -105,7 +105,7 @@ def time_at(form: Form, model: str, batch: int, sizes: Sizes) -> dict:
     memory, start = Memory(sizes.device), time.perf_counter()
     losses = [step()]
     first = time.perf_counter() - start
-    losses += [step() for _ in range(WARM_UP)]
+    losses += [step() for _ in range(STEPS - 1)]
     times = time_for(step, sizes.seconds)
     return {
         "batch": batch,

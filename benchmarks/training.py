@@ -18,8 +18,8 @@ Writes `benchmarks/results/DATE-training.json` after each part, from which the s
 on, and `.md`.
 
 Run: .venv/bin/python benchmarks/training.py [--models densenet121,dpn92] [--batch 16] [--size 224]
-     [--systems timm,"densepath fused"] [--steps 3] [--rounds 3] [--threads 2] [--compile]
-     [--largest-batch 16] [--layers] [--results-name NAME]
+     [--systems timm,"densepath fused"] [--steps 3] [--rounds 3] [--seconds 20] [--threads 2]
+     [--compile] [--largest-batch 16] [--layers] [--no-steps] [--results-name NAME]
      the peers' environments first: benchmarks/peers/install.sh timm|paddleclas|mindcv
 """
 
@@ -119,6 +119,9 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--systems", default="", help="by their names; all by default")
     parser.add_argument("--steps", type=int, default=3, help="of a turn")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="of a turn, after which no step begins"
+    )
     parser.add_argument("--compile", action="store_true", help="with timm compiled: minutes each")
     parser.add_argument("--largest-batch", type=float, metavar="GB", help="in so much memory")
     parser.add_argument("--layers", action="store_true", help="where our time goes")

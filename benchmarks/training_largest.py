@@ -48,7 +48,7 @@ def growth_gb(system: TrainingSystem, model: str, options: argparse.Namespace, b
     """
     worker = open_worker(system, model, options, batch=batch)
     try:
-        growth = worker.ask(f"{WARM_UP} 1")[0]["growth_bytes"] / 1e9
+        growth = worker.ask(f"{WARM_UP} 1 inf")[0]["growth_bytes"] / 1e9
     finally:
         worker.close()
     print(f"  {system.label}, {batch} images: {growth:.2f} GB", flush=True)

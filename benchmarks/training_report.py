@@ -42,30 +42,10 @@ def _intro(threads: int) -> str:
 
 def _network(part: dict, order: Sequence[str]) -> list[str]:
     """The section of a network."""
-    head = ["system", "precision", "images/s", "ms a step", "80 % of the steps", "time ÷ timm"]
-    head += ["÷ best peer", "memory, MB", "÷ timm"]
     systems = {label: part["systems"][label] for label in order if label in part["systems"]}
-    timm, best = systems.get(TIMM), best_peer(systems)
-    rows = []
-    for label, one in systems.items():
-        name, _, precision = label.rpartition(", ")
-        ms, growth = one["ms"], one["growth_mb"]
-        rows.append(
-            [
-                f"**{name}**" if label in (TIMM, best) else name,
-                precision,
-                f"{part['batch'] / ms['median'] * 1e3:.2f}",
-                f"{ms['median']:.0f}",
-                f"{ms['low']:.0f}–{ms['high']:.0f}",
-                _ratio(ms["median"], timm and timm["ms"]["median"]),
-                _ratio(ms["median"], best and systems[best]["ms"]["median"]),
-                f"{growth:.0f}",
-                _ratio(growth, timm and timm["growth_mb"], digits=3),
-            ]
-        )
+    best = best_peer(systems)
     title = f"## {part['model']}, {part['batch']} images of {part['side']} × {part['side']}"
-    lines = [title, "", table(head, rows, names=2)]
-    lines += goals(systems, best)
+    lines = [title, "", _steps(systems, best, part["batch"]), *goals(systems, best)]
     lines += [
         f"- {label}: its first step took {one['first_s']:.0f} s, compilation included."
         for label, one in systems.items()
@@ -76,6 +56,30 @@ def _network(part: dict, order: Sequence[str]) -> list[str]:
         reasons.setdefault(why, []).append(label)
     lines += [f"- Not measured: {'; '.join(names)}: {why}." for why, names in reasons.items()]
     return [*lines, ""]
+
+
+def _steps(systems: Mapping[str, dict], best: str | None, batch: int) -> str:
+    """The table of a network; in bold what others are compared with."""
+    head = ["system", "precision", "images/s", "ms a step", "80 % of the steps", "time ÷ timm"]
+    head += ["÷ best peer", "memory, MB", "÷ timm"]
+    timm, rows = systems.get(TIMM), []
+    for label, one in systems.items():
+        name, _, precision = label.rpartition(", ")
+        ms, growth = one["ms"], one["growth_mb"]
+        rows.append(
+            [
+                f"**{name}**" if label in (TIMM, best) else name,
+                precision,
+                f"{batch / ms['median'] * 1e3:.2f}",
+                f"{ms['median']:.0f}",
+                f"{ms['low']:.0f}–{ms['high']:.0f}",
+                _ratio(ms["median"], timm and timm["ms"]["median"]),
+                _ratio(ms["median"], best and systems[best]["ms"]["median"]),
+                f"{growth:.0f}",
+                _ratio(growth, timm and timm["growth_mb"], digits=3),
+            ]
+        )
+    return table(head, rows, names=2)
 
 
 def best_peer(systems: Mapping[str, dict]) -> str | None:
@@ -151,7 +155,7 @@ def _layers(part: dict) -> list[str]:
         f"{part['step_ms']:.0f} ms, of which the products alone would take {least:.0f} ms at the "
         f"{part['matrix_gflops']:.0f} GFLOP/s of `torch.mm` ({part['matrix_shape']}, "
         f"{part['matrix_precision']}) in the same process. What is timed is each call of the "
-        "block's operations; all else (stem, last BatchNorm, classifier, optimiser, Python) is "
+        "block's operations; all else (layers outside of blocks, optimiser, Python) is "
         "`the rest`."
     )
     return [title, "", said, "", table(head, rows, names=2)]
@@ -177,7 +181,7 @@ def _how(parts: Sequence[dict]) -> list[str]:
     versions = {k: v for one in found for k, v in one["versions"].items()}
     return [
         *lines,
-        f"- {min(counts)} to {max(counts)} steps of each system.",
+        f"- {min(counts)} to {max(counts)} counted steps of each system.",
         f"- Other programs used {spread.median:.0%} of the cores while a system ran (median; in "
         f"the busiest tenth of the turns {spread.high:.0%}).",
         "- DenseNet-BC (L = 100, k = 12): timm's and torchvision's own DenseNet of that size with "

@@ -58,7 +58,7 @@ def reference_losses(model: str, switches: str, options: argparse.Namespace) -> 
     plain = next(system for system in SYSTEMS if system.mode == "plain")
     worker = open_worker(plain, model, options, switches=switches)
     try:
-        return worker.ask("0 2")[0]["losses"]
+        return worker.ask("0 2 inf")[0]["losses"]
     finally:
         worker.close()
 
@@ -114,7 +114,9 @@ class Field:
         label = system.label
         if label not in self._workers:
             self._open(system)
-        said, others = self._workers[label].ask(f"{WARM_UP} {self._options.steps}")
+        said, others = self._workers[label].ask(
+            f"{WARM_UP} {self._options.steps} {self._options.seconds}"
+        )
         found = self.found[label]
         if not found["rounds"]:
             found["first_s"] = round(said["warm_up_ms"][0] / 1e3, 2)

@@ -1,15 +1,17 @@
 """A training step that waits to be timed: what ours and the peers' scripts for training share.
 
 The process builds its network and optimiser, notes its resident memory and says that it is ready.
-Then, for each line `WARM_UP STEPS` on its standard input, it takes so many steps that are not
-counted and so many that are, and prints the milliseconds of each, the losses, and how far the
-resident memory rose above what it was before the first step.
+Then, for each line `WARM_UP STEPS SECONDS` on its standard input, it takes so many steps that are
+not counted and so many that are, none of which but the first begins after so many seconds, and
+prints the milliseconds of each, the losses, and how far the resident memory rose above what it was
+before the first step.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import signal
 import sys
 import time
@@ -82,19 +84,23 @@ def serve_steps(job: Job, begin: Begin, versions: dict[str, str]) -> None:
     step = begin(*job.random_batch())
     say({"versions": versions, "start_bytes": start_bytes})
     for line in sys.stdin:
-        warm_up, steps = (int(word) for word in line.split())
-        before, losses = time_steps(step, warm_up)
+        warm_up, steps, seconds = line.split()
+        before, losses = time_steps(step, int(warm_up))
         restart_peak()
-        ms, counted = time_steps(step, steps)
+        ms, counted = time_steps(step, int(steps), float(seconds))
         growth = peak_bytes() - start_bytes
         say({"warm_up_ms": before, "ms": ms, "losses": losses + counted, "growth_bytes": growth})
         give_back()
 
 
-def time_steps(step: Step, count: int) -> tuple[list[float], list[float]]:
-    """The milliseconds and the losses of so many steps."""
+def time_steps(
+    step: Step, count: int, seconds: float = math.inf
+) -> tuple[list[float], list[float]]:
+    """The milliseconds and losses of so many steps, or of what begins in so many seconds."""
     milliseconds, losses = [], []
     for _ in range(count):
+        if sum(milliseconds) > 1e3 * seconds:
+            break
         start = time.perf_counter()
         losses.append(step())
         milliseconds.append(round((time.perf_counter() - start) * 1e3, 3))

@@ -84,8 +84,7 @@ def test_with_pytorch_alone_it_trains_resumes_and_writes_what_it_found(tmp_path)
     assert losses["bfloat16"]["losses"] != losses["plain"]["losses"]
     assert resumed["plain"]["same_bits"]
     assert " 0 failed, " in page
-    skipped = re.findall(r"- skipped: .*: (.*)", page)
-    assert {*skipped} <= {"densepath.training.blocks.choose is not there"}
+    assert re.findall(r"- skipped: .*", page) == []
 
 
 @pytest.mark.slow
@@ -154,7 +153,7 @@ def test_when_the_time_is_over_what_is_left_is_said(check, tmp_path):
     options = gpu_check.parse(["--seconds", "0", "--out", str(tmp_path / "found.md")])
     place = {
         "date": "x", "kind": "cuda", "device": {"name": "x"}, "processor": "x", "cores": 1,
-        "python": "3", "torch": "2", "cuda": "13", "cudnn": 9, "packages": {}, "command": "x",
+        "python": "3", "torch": "2", "packages": {}, "command": "x",
         "commit": "x",
     }  # fmt: skip
     run = gpu_check.Run(options, place)

@@ -45,7 +45,7 @@ def turns(benchmark_module):
 
 
 def options_of(**changes):
-    usual = {"rounds": 2, "steps": 1, "threads": 1, "batch": 2, "size": 32}
+    usual = {"rounds": 2, "steps": 1, "seconds": 9, "threads": 1, "batch": 2, "size": 32}
     return argparse.Namespace(**usual, **changes)
 
 
@@ -218,17 +218,18 @@ def test_a_worker_takes_the_steps_that_it_is_asked_for(benchmark_module):
     )
     run = subprocess.run(
         [sys.executable, BENCHMARKS / "training_ours.py", *job.to_words()],
-        input="0 1\n1 2\n",
+        input="0 1 9\n1 2 9\n1 5 0\n",
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert run.returncode == 0, run.stderr
     said = [json.loads(line[1:]) for line in run.stdout.splitlines() if line.startswith("@")]
-    ready, first, second = said
+    ready, first, second, third = said
     assert ready["start_bytes"] > 50e6
     assert (len(first["warm_up_ms"]), len(first["ms"])) == (0, 1)
     assert (len(second["warm_up_ms"]), len(second["ms"])) == (1, 2)
+    assert (len(third["warm_up_ms"]), len(third["ms"])) == (1, 1)  # no second one after 0 seconds
     losses = [*first["losses"], *second["losses"]]
     assert losses == sorted(losses, reverse=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,9 @@ from densepath.training.blocks.operations import Operations
 from densepath.training.blocks.portable import PortableOperations
 from densepath.training.blocks.stem import STEM
 from densepath.training.blocks.transition import TRANSITION
-from densepath.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from densepath.training.recipe import Recipe
 
 Say = Callable[[str], None]
 

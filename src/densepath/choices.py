@@ -26,6 +26,7 @@ Monitor = Literal[
 
 # How a network is run, and its answers written.
 FloatPrecision = Literal["float32", "bfloat16"]
+PrecisionRequest = Literal["auto", "float32", "bfloat16"]
 Mode = Literal["auto", "latency", "throughput"]
 TestPooling = Literal["mean", "mean_max"]
 TestAugmentation = Literal["none", "flip", "five-crop", "flip+five-crop"]

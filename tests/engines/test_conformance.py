@@ -22,7 +22,7 @@ from densepath.engines.native import NativeEngine
 from densepath.engines.null import NullEngine
 from densepath.engines.onnxruntime import OnnxRuntimeEngine
 from densepath.engines.openvino import OpenVinoEngine
-from densepath.errors import UsageError
+from densepath.errors import EngineError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.quantize.executorch import write_executorch
 from densepath.quantize.litert import write_litert
@@ -169,6 +169,8 @@ ENGINES = {
     "native, latency": lambda _: native(TINY, mode="latency", threads=2),
     "native, 3 streams": lambda _: native(TINY, threads=3),
     "native, DPN": lambda _: native(TINY_DUAL, threads=2),
+    "native, bfloat16": lambda _: native(TINY, threads=2, precision="bfloat16"),
+    "native, bfloat16, DPN": lambda _: native(TINY_DUAL, threads=2, precision="bfloat16"),
 }
 
 MARKS = {
@@ -237,8 +239,9 @@ def test_the_logits_are_those_of_the_plain_network(engine, request):
     batch = tensor(5)
     wanted = plain(TINY_DUAL if "DPN" in request.node.callspec.params["engine"] else TINY, batch)
     assert 1 < np.abs(wanted).max() < 100
-    np.testing.assert_allclose(engine.run_tensor(batch), wanted, atol=1e-4)
-    np.testing.assert_allclose(engine.run_tensor_share(batch), wanted, atol=1e-4)
+    near = 0.02 * np.abs(wanted).max() if engine.info.precision == "bfloat16" else 1e-4
+    np.testing.assert_allclose(engine.run_tensor(batch), wanted, atol=near)
+    np.testing.assert_allclose(engine.run_tensor_share(batch), wanted, atol=near)
 
 
 @pytest.mark.parametrize("count", [1, 5, 17])
@@ -447,14 +450,24 @@ def test_a_closed_engine_ends_its_threads_and_says_that_it_is_closed(name, files
         engine.run(images(1))
 
 
-def test_bfloat16_answers_are_near_those_of_float32(files):
+IN_BFLOAT16 = {
+    "eager": lambda _: EagerEngine(copy.deepcopy(network()), PREPROCESS, precision="bfloat16"),
+    "native": lambda _: native(TINY, precision="bfloat16"),
+    "openvino": lambda files: openvino(files, precision="bfloat16"),
+}
+
+
+@pytest.mark.parametrize("name", IN_BFLOAT16)
+def test_bfloat16_answers_are_near_those_of_float32(name, files):
     batch = tensor(4)
     full = plain(TINY, batch)
-    for half in (
-        EagerEngine(copy.deepcopy(network()), PREPROCESS, precision="bfloat16"),
-        OpenVinoEngine(files("xml"), PREPROCESS, precision="bfloat16"),
-    ):
-        found = half.run_tensor(batch)
-        half.close()
-        assert half.info.precision == "bfloat16"
-        assert 0 < np.abs(found - full).max() < 0.05 * np.abs(full).max()
+    try:
+        half = IN_BFLOAT16[name](files)
+    except EngineError as error:  # OpenVINO's, on a processor without
+        if name != "openvino" or "this processor has no bfloat16 arithmetic" not in str(error):
+            raise
+        pytest.skip(str(error))
+    found = half.run_tensor(batch)
+    half.close()
+    assert half.info.precision == "bfloat16"
+    assert 0 < np.abs(found - full).max() < 0.05 * np.abs(full).max()

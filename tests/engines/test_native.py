@@ -14,54 +14,9 @@ from densepath.errors import CheckpointError, EngineError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.kernels import compile as compiling
 from densepath.kernels import load
-from densepath.models.build import build_model
 from densepath.models.plan import plan, serialise
-from densepath.models.spec import DenseNetArch, DPNArch, ModelSpec
 from densepath.weights.checkpoint import Checkpoint
-
-# What the catalogue's rows differ in: stems, poolings, bottlenecks, compression, widths that are
-# no multiple of a vector, group widths of 1, 3, 8 and 32 channels, strides.
-SPECS = {
-    "dense, ImageNet stem": DenseNetArch(32, (2, 2, 2), 64),
-    "dense, pooled as MindSpore does": DenseNetArch(12, (2, 1), 24, stem_pool="same"),
-    "dense, wide": DenseNetArch(48, (2, 1), 96, bottleneck=4),
-    "dense, small stem": DenseNetArch(12, (3, 2), 24, stem="small"),
-    "dense, plain layers": DenseNetArch(12, (2, 3), 16, bottleneck=0, compression=1, stem="small"),
-    "dual, 3 channels a group": DPNArch(64, 7, 96, 32, (2, 1), (16, 32), 1),
-    "dual, 8 channels a group": DPNArch(10, 3, 32, 4, (1, 2), (20, 24), 1),
-    "dual, 32 channels a group": DPNArch(16, 3, 64, 2, (1, 1), (16, 16), 1, stem_pool="same"),
-    "dual, a group a channel": DPNArch(16, 3, 16, 16, (2, 2, 1), (8, 8, 8), 1, stem="small"),
-}
-
-
-def network(arch, in_channels=3):
-    """A network with statistics as training leaves them."""
-    torch.manual_seed(5)
-    spec = ModelSpec("tested", arch, 64, "none")
-    model = build_model(spec, num_classes=21, in_channels=in_channels)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.5, 0.5)
-            module.running_var.uniform_(0.5, 1.5)
-            torch.nn.init.uniform_(module.weight, -0.5, 1.5)
-            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
-    torch.nn.init.normal_(model.classifier.weight, 0, 0.5)
-    return model.eval()
-
-
-def tensors_of(model):
-    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-
-
-def open_engine(model, size=(64, 64), **options):
-    return NativeEngine(
-        model.spec,
-        tensors_of(model),
-        Preprocess(size),
-        num_classes=model.num_classes,
-        in_channels=model.in_channels,
-        **options,
-    )
+from fixtures.on_kernels import SPECS, network, open_engine, tensors_of
 
 
 def check(engine, model, images):

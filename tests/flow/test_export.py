@@ -23,6 +23,7 @@ from torch import nn
 
 import densepath
 from densepath import extras
+from densepath.bundle.bfloat16 import BFloat16Report
 from densepath.bundle.bundle import Bundle
 from densepath.engines.openvino import shared_core
 from densepath.errors import (
@@ -164,6 +165,16 @@ def test_the_report_has_every_engine_preprocessing_and_batch_size(bundle, few):
     text = (bundle.folder / "parity.md").read_text(encoding="utf-8")
     assert "All bounds hold." in text
     assert "8 images: " in text
+
+
+def test_the_report_has_bfloat16_beside_them(bundle):
+    report = json.loads((bundle.folder / "parity.json").read_text(encoding="utf-8"))["bfloat16"]
+    kept = BFloat16Report.of(bundle.manifest.parity)
+    assert kept.to_dict() == report
+    assert kept.num_images == 8
+    assert 1e-5 < kept.relative < 2e-2  # it was rounded, and is near
+    text = " ".join((bundle.folder / "parity.md").read_text(encoding="utf-8").split())
+    assert f"In bfloat16, on our kernels: {kept}" in text
 
 
 def test_nothing_in_the_bundle_says_where_it_was_made(bundle):

@@ -235,14 +235,16 @@ def test_kernels_are_compiled_for_many_images_only(opened, compiled, no_gpu, mon
 
 def test_a_checkpoint_is_answered_by_our_kernels_or_by_torch(compiled, no_gpu, monkeypatch):
     assert choose(EngineRequest(), None).engine == "native"
-    assert choose(EngineRequest(precision="bfloat16"), None).engine == "eager"
+    assert choose(EngineRequest(precision="bfloat16"), None).engine == "native"
     assert choose(EngineRequest(explains=True), None).engine == "eager"
     assert choose(EngineRequest(mean_max=True), None).engine == "eager"
 
 
 def test_bfloat16_takes_an_engine_that_computes_in_it(opened, compiled, no_gpu):
-    assert choose(EngineRequest(precision="bfloat16"), opened).engine == "openvino"
-    assert choose(EngineRequest(precision="bfloat16"), only(opened, "torch")).engine == "eager"
+    half = EngineRequest(precision="bfloat16")
+    assert choose(half, opened).engine == "native"
+    assert choose(half, only(opened, "openvino")).engine == "openvino"
+    assert choose(dataclasses.replace(half, mean_max=True), opened).engine == "eager"
     with pytest.raises(EngineError, match="no engine can answer this"):
         choose(EngineRequest(precision="bfloat16"), only(opened, "onnx"))
 
@@ -317,9 +319,12 @@ def test_an_engine_for_gpus_says_when_there_is_none(opened, no_gpu, engine):
     [
         (
             EngineRequest(engine="onnxruntime", precision="bfloat16"),
-            r"Engines that do: openvino, eager",
+            r"Engines that do: native, openvino, eager",
         ),
-        (EngineRequest(engine="native", precision="bfloat16"), r"not in bfloat16"),
+        (
+            EngineRequest(engine="aoti", precision="bfloat16"),
+            r"computes in float32, not in bfloat16",
+        ),
         (EngineRequest(engine="openvino", explains=True), r"'eager' can"),
         (EngineRequest(engine="openvino", mean_max=True), r"pools by the mean"),
         (EngineRequest(engine="native", mean_max=True), r"pools by the mean"),

@@ -27,6 +27,7 @@ add_library(densepath-parts OBJECT
   src/options.cpp
   src/png_notes.cpp
   src/png_pixels.cpp
+  src/precision.cpp
   src/predictions.cpp
   src/predictor.cpp
   src/preprocess.cpp

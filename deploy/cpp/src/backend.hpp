@@ -58,6 +58,10 @@ std::unique_ptr<Backend> make_native(const Bundle& bundle, const Settings& setti
 std::unique_ptr<Backend> make_openvino(const Bundle& bundle, const Settings& settings);
 std::unique_ptr<Backend> make_onnxruntime(const Bundle& bundle, const Settings& settings);
 
+// Why our kernels are not quick, or not right, in bfloat16 here, or an empty text. Only where
+// `processor_obstacle` is empty.
+std::string native_bfloat16_obstacle();
+
 // Threads of the network: as asked, or as many as the machine has cores.
 size_t num_threads(const Settings& settings);
 

@@ -42,18 +42,25 @@ class NativeFitter : public Fitter {
   Preprocess preprocess_;
 };
 
-Network build(const Bundle& bundle) {
+constexpr char WRONG_BFLOAT16[] =
+    "this processor's bfloat16 instructions do not give the product of the numbers; use "
+    "--precision float32.";
+
+Network build(const Bundle& bundle, const Settings& settings) {
   const std::string format = bundle.is_quantised() ? "native" : "torch";
   const auto contents = bundle.read(format);
   const std::string& name = bundle.formats.at(format).model;
   const Checkpoint checkpoint = read_checkpoint(contents.at(name), bundle.folder + ": " + name);
   const InputSize& size = bundle.input_size;
+  const bool in_bfloat16 = settings.precision == "bfloat16";
+  if (in_bfloat16 && !bfloat16_is_right()) throw UsageError(WRONG_BFLOAT16);
   try {
     Plan plan = plan_of(checkpoint.arch);
     plan.channels = checkpoint.channels;
     plan.height = static_cast<int>(size.height);
     plan.width = static_cast<int>(size.width);
-    Network network = Builder(plan, checkpoint.tensors).build();
+    const Arithmetic arithmetic = in_bfloat16 ? Arithmetic::bfloat16 : Arithmetic::float32;
+    Network network = Builder(plan, checkpoint.tensors, arithmetic).build();
     const auto least = static_cast<size_t>(plan.least_side());
     if (std::min(size.height, size.width) < least) {
       throw std::runtime_error("it needs images of at least " + std::to_string(least) + " × " +
@@ -76,7 +83,7 @@ class Native : public Backend {
         size_(bundle.input_size),
         num_classes_(bundle.labels.size()),
         threads_(static_cast<int>(num_threads(settings))),
-        session_(build(bundle)) {
+        session_(build(bundle, settings)) {
     const auto found = static_cast<size_t>(session_.network().classes());
     if (found != num_classes_) {
       throw BundleError(bundle.folder + ": the model gives " + std::to_string(found) +
@@ -116,6 +123,14 @@ class Native : public Backend {
 };
 
 }  // namespace
+
+std::string native_bfloat16_obstacle() {
+  if (!HAS_BFLOAT16) return "this program was compiled without instructions for bfloat16";
+  if (!bfloat16_is_right()) {
+    return "this processor's bfloat16 does not give the product of the numbers";
+  }
+  return {};
+}
 
 std::unique_ptr<Backend> make_native(const Bundle& bundle, const Settings& settings) {
   return std::make_unique<Native>(bundle, settings);

@@ -36,7 +36,7 @@ struct Entry {
 const std::vector<Entry>& entries() {
   static const std::vector<Entry> built = {
 #ifdef DENSEPATH_NATIVE
-      {"native", "torch", "native", false, make_native},
+      {"native", "torch", "native", true, make_native},
 #endif
 #ifdef DENSEPATH_OPENVINO
       {"openvino", "openvino", "openvino", true, make_openvino},
@@ -97,7 +97,7 @@ std::string choose_backend(const Settings& settings, const Bundle& bundle) {
     if (entry == nullptr) refuse_name(name);
     if (bfloat16 && !entry->bfloat16) {
       throw UsageError("the back end '" + name +
-                       "' computes in float32; the back end openvino "
+                       "' computes in float32; the back ends native and openvino "
                        "can compute in bfloat16.");
     }
     if (const std::string why = entry->obstacle(); !why.empty()) throw UsageError(why);

@@ -305,6 +305,14 @@ Decisions read_decisions(const Reader& manifest, size_t num_classes, bool multi_
   return made;
 }
 
+// Of `parity`, whose other members are for people.
+std::optional<BFloat16Report> read_bfloat16(const Reader& parity) {
+  if (!parity.has("bfloat16")) return std::nullopt;
+  const Reader report = parity["bfloat16"];
+  return BFloat16Report{report["num_images"].count(), report["ties"].count(),
+                        report["top1"].number(), report["top5"].number()};
+}
+
 // Fills what is read of the manifest; its other fields only have to be there.
 void read_fields(const Reader& manifest, Bundle& bundle) {
   manifest.each_field([](const std::string& key, const Reader& value) {
@@ -318,6 +326,7 @@ void read_fields(const Reader& manifest, Bundle& bundle) {
   bundle.labels = texts(manifest["labels"]);
   bundle.multi_label = manifest["multi_label"].flag();
   bundle.decisions = read_decisions(manifest, bundle.labels.size(), bundle.multi_label);
+  bundle.bfloat16 = read_bfloat16(manifest["parity"]);
   bundle.input_name = manifest["input"]["name"].text();
   bundle.output_name = manifest["output"]["name"].text();
   bundle.preprocess = read_preprocess(manifest["preprocess"]);

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,12 @@ struct BundleFile {
   std::vector<std::string> formats;
 };
 
+// What the export measured of our kernels in bfloat16: Python's bundle/bfloat16.py.
+struct BFloat16Report {
+  uint64_t num_images = 0, ties = 0;
+  double top1 = 0, top5 = 0;
+};
+
 using Contents = std::vector<uint8_t>;
 
 struct Bundle {
@@ -38,6 +45,7 @@ struct Bundle {
   std::vector<std::string> labels;
   bool multi_label = false;
   Decisions decisions;
+  std::optional<BFloat16Report> bfloat16;  // older Bundles have none
   std::string input_name, output_name;
   InputSize input_size;
   Preprocess preprocess;

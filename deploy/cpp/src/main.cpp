@@ -107,6 +107,10 @@ int run(densepath::Options options) {
   if (const std::string why = densepath::processor_obstacle(); !why.empty()) {
     note("the back end " + predictor.settings().backend + " answers: " + why);
   }
+  if (const std::string& why = predictor.precision_reason(); !why.empty()) {
+    const densepath::Settings& used = predictor.settings();
+    note("the back end " + used.backend + " answers in " + used.precision + ": " + why);
+  }
   const auto next = [&]() { return interrupted ? std::nullopt : paths.next(); };
   const bool is_live =
       std::find(options.paths.begin(), options.paths.end(), "-") != options.paths.end();

@@ -23,7 +23,9 @@ Names what is in images: one JSON line an image, in order, as `densepath predict
   --top-k N            classes in each answer (5)
   --backend NAME       auto, native, openvino or onnxruntime (auto: the first of them that was
                        built in, whose format the bundle has, and that has the precision)
-  --precision NAME     float32 or bfloat16, the type of openvino's arithmetic (float32)
+  --precision NAME     auto, float32 or bfloat16, the type of the arithmetic (auto: bfloat16 by
+                       native where the processor has it and the bundle's report shows the same
+                       answers, and says so; else float32)
   --batch-size N       images of one run (2 for each of several threads, else 8)
   --threads N          threads of the network (one a core)
   --benchmark          print latency and images a second instead of the answers

@@ -10,6 +10,7 @@
 #include "decode.hpp"
 #include "flow.hpp"
 #include "inside.hpp"
+#include "precision.hpp"
 #include "predictions.hpp"
 
 namespace densepath {
@@ -19,8 +20,9 @@ constexpr char UNNAMED[] = "image";
 constexpr size_t MOST_CHANNELS = 16;  // As files are read with.
 
 void check_settings(const Settings& settings) {
-  if (settings.precision != "float32" && settings.precision != "bfloat16") {
-    throw UsageError("unknown precision '" + settings.precision + "'. Choices: bfloat16, float32.");
+  const std::string& precision = settings.precision;
+  if (precision != "auto" && precision != "float32" && precision != "bfloat16") {
+    throw UsageError("unknown precision '" + precision + "'. Choices: auto, bfloat16, float32.");
   }
 }
 
@@ -33,6 +35,7 @@ void check_top_k(size_t top_k) {
 struct Predictor::Parts {
   Bundle bundle;
   Settings settings;
+  std::string precision_reason;
   std::unique_ptr<Backend> backend;
   std::mutex running;  // Only one single image at a time has all of the network's threads.
   std::mutex mutex;    // Of `idle`: a caller's thread takes one for single images.
@@ -126,8 +129,10 @@ Predictor::Predictor(const std::string& bundle, const Settings& settings)
                       " channels; files are read with 1 to 16.");
   }
   parts_->settings = settings;
-  if (parts_->bundle.is_quantised()) parts_->settings.precision = parts_->bundle.precision;
-  parts_->settings.backend = choose_backend(settings, parts_->bundle);
+  Chosen chosen = choose(settings, parts_->bundle);
+  parts_->settings.backend = std::move(chosen.backend);
+  parts_->settings.precision = std::move(chosen.precision);
+  parts_->precision_reason = std::move(chosen.precision_reason);
   parts_->settings.threads = num_threads(settings);
   parts_->settings.batch_size = batch_size(settings);
   parts_->backend = make_backend(parts_->bundle, parts_->settings);
@@ -204,6 +209,7 @@ bool Predictor::reads_values() const noexcept {
 }
 bool Predictor::is_multi_label() const noexcept { return parts_->bundle.multi_label; }
 const Settings& Predictor::settings() const noexcept { return parts_->settings; }
+const std::string& Predictor::precision_reason() const noexcept { return parts_->precision_reason; }
 
 Backend& Inside::backend(Predictor& predictor) { return *predictor.parts_->backend; }
 ReadAs Inside::read_as(const Predictor& predictor) {

@@ -258,6 +258,7 @@ RUNTIMES: dict[str, Runtime] = {
             "native",
             why="the fastest on a CPU",
             needs="a C++ compiler, once",
+            precisions=_BOTH,
             check="densepath.engines.machine:missing_kernels",
             free_size=True,
             opens=0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from densepath.bundle.bfloat16 import BFloat16Report
 from densepath.cli.console import note, print_json, stdout
 from densepath.wording import percent
 
@@ -28,6 +29,10 @@ def report_bundle(bundle: Bundle, *, json: bool) -> None:
         return
     _print_parity(bundle)
     formats = ", ".join(manifest.formats)
+    report = BFloat16Report.of(manifest.parity)
+    if report is not None:
+        verdict = "takes it" if report.is_enough else "stays in float32"
+        note(f"bfloat16 on our kernels: {report}; --precision auto {verdict}")
     note(
         f"{bundle.folder}: {manifest.model['name']} as {formats}, {size_bytes / 1e6:.1f} MB; "
         f"report in {bundle.folder / 'parity.md'}"

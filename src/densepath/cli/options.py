@@ -9,7 +9,7 @@ import typer
 
 from densepath import choices
 from densepath.bundle.formats import RUNTIMES
-from densepath.choices import FloatPrecision, MissingClasses, Split
+from densepath.choices import MissingClasses, PrecisionRequest, Split
 from densepath.cli import outputs
 from densepath.errors import UsageError
 
@@ -40,7 +40,13 @@ Tta: TypeAlias = Annotated[
 Engine: TypeAlias = Annotated[
     EngineName, typer.Option(help="What runs the network; auto says what it chose and why.")
 ]
-Precision: TypeAlias = Annotated[FloatPrecision, typer.Option(help="The type of the arithmetic.")]
+Precision: TypeAlias = Annotated[
+    PrecisionRequest,
+    typer.Option(
+        help="The type of the arithmetic; auto is bfloat16 where the processor has it and the "
+        "bundle's report shows the same answers, and says so."
+    ),
+]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
 TopK: TypeAlias = Annotated[int, typer.Option(min=1, help="Classes in each answer.")]
 

@@ -125,7 +125,7 @@ def predict(
         typer.Option(help="All cores on an image, or an image on each; auto by their number."),
     ] = "auto",
     device: options.Device = "auto",
-    precision: options.Precision = "float32",
+    precision: options.Precision = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of the network; one a core by default.")
     ] = None,
@@ -194,8 +194,9 @@ def predict(
     _check_channels(predictor)
     if threshold is not None:
         _decide(predictor, threshold)
-    if engine == "auto":
-        note(str(predictor.choice))
+    choice = predictor.choice
+    if choice and (engine == "auto" or choice.precision_reason):
+        note(str(choice))
     if predictor.views is not None:
         note(describe_views(predictor.views))
     found = find(values=predictor.preprocess.read_as.by_value, passed_over=passed_over)

@@ -10,7 +10,7 @@ import typer
 
 from densepath.choices import LogFormat, LogLevel
 from densepath.cli.console import note
-from densepath.cli.options import EngineName
+from densepath.cli.options import EngineName, Precision
 from densepath.serving.core.settings import MEGABYTE, Settings
 
 KEY_VARIABLE = "DENSEPATH_API_KEY"
@@ -41,6 +41,7 @@ def serve(
         int, typer.Option(min=1, help="Processes behind the same ports, each with its network.")
     ] = DEFAULTS.workers,
     engine: Annotated[EngineName, typer.Option(help="What runs the networks.")] = DEFAULTS.engine,
+    precision: Precision = DEFAULTS.precision,
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="Of a network in a worker; the cores by the workers by default."),
@@ -141,6 +142,7 @@ def serve(
         grpc_port=None if no_grpc else grpc_port,
         workers=workers,
         engine=engine,
+        precision=precision,
         threads=threads or max(1, usable_cores() // workers),
         max_batch=max_batch,
         max_delay_s=max_delay_ms / 1000,

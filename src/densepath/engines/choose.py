@@ -2,7 +2,7 @@
 
 `auto` takes the first row of `RUNTIMES` that nothing is in the way of. For few images the
 order is that of `opens`, by how soon an engine is ready; for a large network OpenVINO comes before
-our own kernels.
+our own kernels, but for those in bfloat16, where `precision.py` takes that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 
 from densepath.bundle.bundle import Bundle
 from densepath.bundle.formats import RUNTIMES, Precision, Runtime
+from densepath.engines.machine import missing_bfloat16
 from densepath.engines.obstacles import explain_obstacle, find_runtime, obstacle, way_out
+from densepath.engines.precision import ENGINE as BFLOAT16_ENGINE
+from densepath.engines.precision import judge_bfloat16
 from densepath.engines.request import AUTO, EngineRequest
 from densepath.errors import DensepathError, EngineError, UnknownNameError, UsageError
 from densepath.wording import counted
@@ -25,13 +28,28 @@ LARGE_PARAMETERS = 50_000_000
 
 @dataclass(frozen=True)
 class Choice:
-    """The engine that will answer, and why it does."""
+    """The engine that will answer, and why it does.
+
+    Attributes:
+        engine, reason: its name, and why it was chosen.
+        precision: of its arithmetic.
+        precision_reason: why that, where it was left open and there was a choice.
+    """
 
     engine: str
     reason: str
+    precision: Precision = "float32"
+    precision_reason: str = ""
+
+    @property
+    def why(self) -> str:
+        """Both reasons."""
+        if not self.precision_reason:
+            return self.reason
+        return f"{self.reason}; in {self.precision}: {self.precision_reason}"
 
     def __str__(self) -> str:
-        return f"engine {self.engine}: {self.reason}"
+        return f"engine {self.engine}: {self.why}"
 
 
 def choose(request: EngineRequest, bundle: Bundle | None) -> Choice:
@@ -49,11 +67,38 @@ def choose(request: EngineRequest, bundle: Bundle | None) -> Choice:
     if unexplained is not None:
         raise unexplained
     request = _as_stored(request, bundle)
+    if request.precision != AUTO:
+        choice = _choose_engine(request, bundle)
+        return replace(choice, precision_reason=_slowness(choice))
+    plain = _choose_engine(replace(request, precision="float32"), bundle)
+    verdict = judge_bfloat16(request, bundle, otherwise=plain.engine)
+    if not verdict.taken:
+        return replace(plain, precision_reason=verdict.reason)
+    reason = plain.reason if plain.engine == BFLOAT16_ENGINE else RUNTIMES[BFLOAT16_ENGINE].why
+    return Choice(BFLOAT16_ENGINE, reason, "bfloat16", verdict.reason)
+
+
+def _slowness(choice: Choice) -> str:
+    """What is said of bfloat16 that was asked for where it is no gain; empty where it may be."""
+    if choice.precision != "bfloat16" or choice.engine != BFLOAT16_ENGINE:
+        return ""
+    missing = missing_bfloat16()
+    return missing and f"as asked; {missing}, so that it is slower than float32"
+
+
+def _choose_engine(request: EngineRequest, bundle: Bundle | None) -> Choice:
+    """The engine for a precision that is decided.
+
+    Raises:
+        DensepathError: what `choose` raises.
+    """
+    precision = request.precision
+    assert precision != AUTO
     if request.engine != AUTO:
         error = obstacle(find_runtime(request.engine), request, bundle)
         if error is not None:
             raise error
-        return Choice(request.engine, "as asked")
+        return Choice(request.engine, "as asked", precision)
     passed: list[str] = []
     errors: list[DensepathError] = []
     for row in _by_preference(request, bundle):
@@ -63,7 +108,8 @@ def choose(request: EngineRequest, bundle: Bundle | None) -> Choice:
             reason = (
                 f"ready soonest for {counted(request.num_images or 0, 'image')}" if few else row.why
             )
-            return Choice(row.name, reason + (f" (not {passed[0]})" if passed else ""))
+            reason += f" (not {passed[0]})" if passed else ""
+            return Choice(row.name, reason, precision)
         if not row.gpu:
             passed.append(f"{row.name}: {_first_sentence(error)}")
             errors.append(error)
@@ -77,9 +123,9 @@ def _check_names(request: EngineRequest) -> None:
     Raises:
         UnknownNameError: one does not.
     """
-    choices = list(dict.fromkeys(one for row in RUNTIMES.values() for one in row.precisions))
-    if request.precision not in choices:
-        raise UnknownNameError("precision", request.precision, choices)
+    choices = dict.fromkeys(one for row in RUNTIMES.values() for one in row.precisions)
+    if request.precision not in (AUTO, *choices):
+        raise UnknownNameError("precision", request.precision, (AUTO, *choices))
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", request.device):
         raise UnknownNameError("device", request.device, ("auto", "cpu", "cuda", "cuda:N"))
 
@@ -93,7 +139,7 @@ def _as_stored(request: EngineRequest, bundle: Bundle | None) -> EngineRequest:
     if bundle is None or bundle.manifest.precision == "float32":
         return request
     stored: Precision = bundle.manifest.precision  # type: ignore[assignment]
-    if request.precision != "float32":
+    if request.precision not in (AUTO, "float32"):
         raise UsageError(
             f"{bundle.folder} is quantised to {stored}, and cannot be run in {request.precision}. "
             "Leave the precision out, or name the float bundle that it was made of."
@@ -106,6 +152,8 @@ def _by_preference(request: EngineRequest, bundle: Bundle | None) -> list[Runtim
     rows = [row for row in RUNTIMES.values() if row.by_itself]
     if _is_few(request):
         return sorted(rows, key=lambda row: row.opens)
+    if request.precision == "bfloat16":
+        return rows  # our kernels compute it on every processor
     if bundle is not None and bundle.manifest.model["num_parameters"] >= LARGE_PARAMETERS:
         return sorted(rows, key=lambda row: row.large)
     return rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,8 @@ from densepath.bundle.bundle import Bundle
 from densepath.bundle.formats import Runtime
 from densepath.engines.request import AUTO, MANY_IMAGES, EngineRequest
 from densepath.errors import EngineError
+
+NO_BFLOAT16 = "this processor has no instructions for bfloat16"
 
 
 def has_gpu() -> bool:
@@ -55,6 +58,26 @@ def missing_kernels(
     if request.engine == AUTO and not many and not library_path(compiler).is_file():
         return EngineError("its kernels are not compiled yet. --engine native compiles them, once.")
     return None
+
+
+def missing_bfloat16() -> str:
+    """Why our kernels are not quick, or not right, in bfloat16 here; empty if they are both.
+
+    Where the system does not say, they are compiled for this, if they are not yet.
+    """
+    from densepath.engines import native
+    from densepath.kernels.compile import describe_cpu
+
+    if sys.platform == "linux" and "avx512_bf16" not in describe_cpu():
+        return NO_BFLOAT16
+    try:
+        if not native.has_bfloat16():
+            return NO_BFLOAT16
+        if not native.bfloat16_is_right():
+            return "this processor's bfloat16 does not give the product of the numbers"
+    except EngineError as error:
+        return str(error).split(". ")[0].rstrip(".")
+    return ""
 
 
 def foreign_code(row: Runtime, request: EngineRequest, bundle: Bundle | None) -> EngineError | None:

@@ -1,4 +1,4 @@
-"""Our own kernels as an engine: the fastest in float32 on a CPU, and the quickest to open.
+"""Our own kernels as an engine: the fastest on a CPU, and the quickest to open.
 
 It reads the checkpoint's tensors itself and never imports torch. Three things make it fast: no
 features are ever concatenated or normalised in a pass of their own (`kernels/layers.hpp`), large
@@ -30,7 +30,7 @@ from densepath.engines.engine import (
 from densepath.engines.modes import Mode, count_streams
 from densepath.engines.opening import Opening
 from densepath.engines.pixels import as_tensor
-from densepath.errors import EngineError, UsageError
+from densepath.errors import EngineError, UnknownNameError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.images.resize import Fit, fast_fit
 from densepath.kernels.compile import INFERENCE, compile_library
@@ -43,10 +43,15 @@ Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 
 # Images of one call that share the reading of the weights; more would only delay their answers.
 IMAGES_A_CALL = 4
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+WRONG_BFLOAT16 = (
+    "this processor's bfloat16 instructions do not give the product of the numbers; use "
+    "--precision float32."
+)
 
 
 class NativeEngine:
-    """A network on our own kernels, on the CPU, in float32 or INT8."""
+    """A network on our own kernels, on the CPU, in float32, bfloat16 or INT8."""
 
     lost = False
 
@@ -58,23 +63,39 @@ class NativeEngine:
         *,
         num_classes: int,
         in_channels: int,
+        precision: Precision = "float32",
         threads: int | None = None,
         mode: Mode = "auto",
     ) -> None:
         """`tensors` by the names of `build_model`'s network; `preprocess` of the images to come.
 
+        In `bfloat16` plain products are of rounded numbers, with sums and features in float32; a
+        processor without the instructions computes the same, slower than in float32. The precision
+        of INT8 tensors is theirs.
+
         Raises:
-            EngineError: no C++ compiler.
-            UsageError: less than one thread.
-            UnknownNameError: no such mode.
+            EngineError: no C++ compiler; or this processor's bfloat16 is wrong.
+            UsageError: less than one thread; or bfloat16 of INT8 tensors.
+            UnknownNameError: no such mode or precision.
         """
+        if precision not in PRECISIONS:
+            raise UnknownNameError("precision", precision, PRECISIONS)
+        quantised = any(map(is_quantised, tensors.values()))
+        if quantised and precision == "bfloat16":
+            raise UsageError("the network is quantised to int8; leave the precision out.")
+        if precision != "bfloat16":
+            precision = "int8" if quantised else "float32"
         streams, self._threads = count_streams(mode, threads)
         self._library, self.preprocess = load_library(), preprocess
         self._network: _Network | None = _Network(
-            self._library, spec, tensors, in_channels=in_channels, size=preprocess.size
+            self._library,
+            spec,
+            tensors,
+            in_channels=in_channels,
+            size=preprocess.size,
+            precision=precision,
         )
         self._least_side = spec.least_side
-        precision: Precision = "int8" if any(map(is_quantised, tensors.values())) else "float32"
         self.info = EngineInfo(
             "native", "cpu", precision, in_channels, num_classes, IMAGES_A_CALL, streams
         )
@@ -156,6 +177,7 @@ def open_engine(row: Runtime, opening: Opening) -> NativeEngine:
         opening.preprocess,
         num_classes=len(tensors["classifier.bias"]),
         in_channels=in_channels,
+        precision=opening.precision,
         threads=opening.threads,
         mode=opening.mode,
     )
@@ -172,11 +194,12 @@ class _Network:
         *,
         in_channels: int,
         size: tuple[int, int],
+        precision: Precision,
     ) -> None:
         """The plan's layers, made of the tensors.
 
         Raises:
-            EngineError: the library refused the plan or the tensors.
+            EngineError: the library refused the plan, the tensors or the precision.
         """
         self._close = library.densepath_close
         held = {
@@ -205,7 +228,10 @@ class _Network:
             sizes,
             quantised,
             count,
+            precision == "bfloat16",
         )
+        if self.address is None and precision == "bfloat16" and not bfloat16_is_right():
+            raise EngineError(WRONG_BFLOAT16)
         if self.address is None:
             raise EngineError(f"the kernels refused the network: {_failure(library)}.")
 
@@ -235,6 +261,24 @@ def read_tensors(path: Path) -> tuple[ModelSpec, int, dict[str, NDArray[Any]]]:
     return file.spec, file.in_channels, file.tensors
 
 
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16, for which the library was compiled.
+
+    Raises:
+        EngineError, OutputError: as `load_library`.
+    """
+    return bool(load_library().densepath_has_bfloat16())
+
+
+def bfloat16_is_right() -> bool:
+    """Whether a small product in bfloat16 is that of the same numbers, computed plainly.
+
+    Raises:
+        EngineError, OutputError: as `load_library`.
+    """
+    return bool(load_library().densepath_bfloat16_is_right())
+
+
 _loaded: dict[Path, ctypes.CDLL] = {}
 
 
@@ -252,7 +296,7 @@ def load_library() -> ctypes.CDLL:
         library.densepath_failure.restype = ctypes.c_char_p
         library.densepath_open.restype = pointer
         layers = (pointer, pointer, integer, ctypes.c_double)
-        tensors = (pointer, pointer, pointer, pointer, integer)
+        tensors = (pointer, pointer, pointer, pointer, integer, integer)
         library.densepath_open.argtypes = (*layers, *[integer] * 3, *tensors)
         library.densepath_run.argtypes = (pointer, pointer, *[integer] * 3, pointer, integer)
         library.densepath_close.argtypes = (pointer,)

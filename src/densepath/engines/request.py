@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from densepath.bundle.formats import Precision
 from densepath.engines.modes import Mode
 
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
+# What may be asked for: `auto` is a request, and no type of arithmetic.
+AskedPrecision: TypeAlias = Precision | Literal["auto"]
 # So many are worth compiling our kernels for.
 MANY_IMAGES = 256
 
@@ -20,7 +23,8 @@ class EngineRequest:
         engine: a name of the table, or `auto`.
         mode: see `modes.py`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: the type of the arithmetic.
+        precision: the type of the arithmetic; `auto` is bfloat16 on our kernels where this
+            processor has it and the bundle's report allows it, else float32.
         size: height and width of the images, where they are not the subject's own.
         threads: CPU threads; by default one a usable core.
         mean_max: pooling by `mean_max`.
@@ -31,7 +35,7 @@ class EngineRequest:
     engine: str = AUTO
     mode: Mode = "auto"
     device: str = "auto"
-    precision: Precision = "float32"
+    precision: AskedPrecision = AUTO
     size: tuple[int, int] | None = None
     threads: int | None = None
     mean_max: bool = False

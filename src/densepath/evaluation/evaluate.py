@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from densepath.bundle.bundle import is_bundle
-from densepath.bundle.formats import Precision
 from densepath.choices import (
     EVALUATION_BATCH_SIZE,
     THRESHOLD,
@@ -27,6 +26,7 @@ from densepath.data.dataset import Dataset, Split
 from densepath.data.loader import Batch, EvalLoader
 from densepath.data.sources import LISTS, TABLES
 from densepath.engines.engine import Images, Logits, Normalised
+from densepath.engines.request import AskedPrecision
 from densepath.errors import LabelMismatchError, UsageError
 from densepath.evaluation.forms import Form, is_program, open_form
 from densepath.evaluation.labels import match_labels
@@ -74,7 +74,7 @@ def evaluate(
     batch_size: int = EVALUATION_BATCH_SIZE,
     workers: int = 0,
     engine: str = "auto",
-    precision: Precision = "float32",
+    precision: AskedPrecision = "float32",
     device: str = "auto",
     on_error: OnError = "fail",
     missing_classes: MissingClasses = "refuse",

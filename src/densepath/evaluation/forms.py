@@ -16,9 +16,10 @@ from types import TracebackType
 import numpy as np
 
 from densepath.bundle.bundle import Bundle, is_bundle
-from densepath.bundle.formats import Precision, runtimes_of
+from densepath.bundle.formats import runtimes_of
 from densepath.choices import TestPooling
 from densepath.engines.engine import Images, Logits
+from densepath.engines.request import AskedPrecision
 from densepath.errors import UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.npu.program import DESCRIPTION, Program
@@ -81,7 +82,7 @@ def open_form(
     *,
     name: str,
     engine: str = "auto",
-    precision: Precision = "float32",
+    precision: AskedPrecision = "float32",
     device: str = "auto",
     size: int | tuple[int, int] | None = None,
     crop_share: float | None = None,

@@ -21,6 +21,7 @@ from densepath.engines.engine import Engine, Logits, Normalised
 from densepath.engines.opening import Opening, open_runtime
 from densepath.errors import DataError, EngineError, ImageError, ParityError
 from densepath.exporting.parity import LOGIT_BOUNDS, EngineRow, Parity, PixelRow, Resizer, compare
+from densepath.exporting.parity_bfloat16 import measure_bfloat16
 from densepath.exporting.parity_images import ParityImages
 from densepath.exporting.preprocess_run import Fit
 from densepath.images.decode import open_image
@@ -83,6 +84,11 @@ def measure_parity(
                 rows += _run_all(name, engine, cases, batch_sizes, checkpoint.multi_label)
             finally:
                 engine.close()
+    in_bfloat16 = None
+    if "torch" in parts:
+        say("running torch on native in bfloat16")
+        weights = folder / parts["torch"]["model"]
+        in_bfloat16 = measure_bfloat16(weights, checkpoint, by_pillow[0], expected[0])
     return Parity(
         checkpoint.spec.name,
         _described(images, len(resized.unreadable)),
@@ -91,6 +97,7 @@ def measure_parity(
         rows,
         [graph.row(name) for name, graph in resized.graphs.items()],
         resized.unreadable,
+        in_bfloat16,
     )
 
 

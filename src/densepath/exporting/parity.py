@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from densepath.bundle.bfloat16 import FIELD, BFloat16Report
 from densepath.errors import ParityError
 from densepath.predict.answers import probabilities
 from densepath.wording import first_of, percent
@@ -119,6 +120,7 @@ class Parity:
             says little.
         rows, pixels: the figures.
         unreadable: the images that could not be read, with the reason.
+        bfloat16: our kernels in that precision, where they could be tried.
     """
 
     model: str
@@ -128,6 +130,7 @@ class Parity:
     rows: list[EngineRow]
     pixels: list[PixelRow]
     unreadable: list[str] = field(default_factory=list)
+    bfloat16: BFloat16Report | None = None
 
     def broken(self) -> list[str]:
         """Each bound that does not hold, in a sentence."""
@@ -137,6 +140,7 @@ class Parity:
     def summary(self) -> dict[str, Any]:
         """What a manifest keeps: for each format the worst of its rows."""
         formats = dict.fromkeys(row.format for row in self.rows)
+        in_bfloat16 = {FIELD: self.bfloat16.to_dict()} if self.bfloat16 else {}
         return {
             "images": self.images,
             "num_images": len(self.names),
@@ -147,6 +151,7 @@ class Parity:
                 "beyond_one_share": SHARE_BEYOND_BOUND,
             },
             "formats": {name: self._summarise(name) for name in formats},
+            **in_bfloat16,
         }
 
     def _summarise(self, format: str) -> dict[str, Any]:
@@ -171,6 +176,7 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a figure that is not finite is None."""
         values = {**asdict(self), "broken": self.broken()}
+        values[FIELD] = self.bfloat16 and self.bfloat16.to_dict()
         for row in values["rows"]:
             for name, value in row.items():
                 if isinstance(value, float) and not math.isfinite(value):
@@ -231,6 +237,7 @@ class Parity:
             "than 1 of 255. Top-5 means the same classes in the same order.",
             "",
             f"Images: {first_of(self.names, NAMES_SHOWN)}.",
+            *(self.bfloat16.to_markdown() if self.bfloat16 else ()),
         ]
         if self.unreadable:
             lines += [

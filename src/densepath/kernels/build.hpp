@@ -19,18 +19,20 @@ constexpr int LEAST_WINOGRAD_SIDE = 24;
 
 class Builder {
  public:
-  // Both must live as long as the builder.
-  Builder(const Plan& plan, const Tensors& tensors)
+  // Plan and tensors must live as long as the builder. `arithmetic` is that of layers of floats.
+  Builder(const Plan& plan, const Tensors& tensors, Arithmetic arithmetic = Arithmetic::float32)
       : plan_(plan),
         rows_(plan.layers),
         tensors_(tensors),
-        floats_(tensors, plan.bn_eps),
+        floats_(tensors, plan.bn_eps, arithmetic),
+        arithmetic_(arithmetic),
         bytes_(tensors) {}
 
   // Throws std::runtime_error: a plan that no network has; a tensor that is missing or has another
-  // size.
+  // size; a processor whose bfloat16 is wrong.
   Network build() {
     check_plan(plan_);
+    if (arithmetic_ == Arithmetic::bfloat16) check_bfloat16();
     Network net{stem(), open(0), {}, {}, 0, {}};
     side_ = std::min(plan_.height, plan_.width) / rows_[0].stride / (net.stem.is_pooled() ? 2 : 1);
     for (size_t i = 1; i + 1 < rows_.size(); ++i) {
@@ -155,6 +157,7 @@ class Builder {
   const std::vector<PlanLayer>& rows_;
   const Tensors& tensors_;
   const FloatBuilder floats_;
+  const Arithmetic arithmetic_;
   const ByteBuilder bytes_;
   int width_ = 0, full_ = 0;  // channels of the state: so far, and in the end
   int side_ = 0;              // of the state, where images are as large as planned

@@ -104,7 +104,7 @@ def library_path(compiler: list[str], library: Library = INFERENCE, lacking: str
         binary.st_size,
         binary.st_mtime_ns,
         platform.machine(),
-        _cpu(),
+        describe_cpu(),
     )
     known += (lacking,) if lacking else ()
     digest.update(repr(known).encode())
@@ -117,7 +117,7 @@ def _sources(library: Library) -> list[Path]:
     return [file for folder in sorted(folders) for file in sorted(folder.glob("*.[ch]pp"))]
 
 
-def _cpu() -> str:
+def describe_cpu() -> str:
     """The instructions of the CPU, as the system names them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

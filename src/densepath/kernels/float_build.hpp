@@ -18,7 +18,8 @@ namespace densepath {
 class FloatBuilder {
  public:
   // The tensors must live as long as the builder.
-  FloatBuilder(const Tensors& tensors, double bn_eps) : tensors_(tensors), bn_eps_(bn_eps) {}
+  FloatBuilder(const Tensors& tensors, double bn_eps, Arithmetic arithmetic)
+      : tensors_(tensors), bn_eps_(bn_eps), arithmetic_(arithmetic) {}
 
   Norm norm(const std::string& name, int channels) const {
     const Affine made = affine(name, channels);
@@ -30,7 +31,11 @@ class FloatBuilder {
     Pointwise layer;
     if (!row.before.empty()) layer.norm = norm(row.before, row.inputs);
     Folded folded = fold(row, row.inputs, 1, first, rows);
-    layer.weights = Packed(folded.weights.data(), row.inputs, rows);
+    if (arithmetic_ == Arithmetic::bfloat16)
+      layer.pairs = PackedPairs(folded.weights.data(), row.inputs, rows);
+    else
+      layer.weights = Packed(folded.weights.data(), row.inputs, rows);
+    layer.outputs = rows;
     layer.bias = std::move(folded.bias);
     layer.relu = !row.behind.empty();
     layer.reading = reading_of(row);
@@ -44,7 +49,7 @@ class FloatBuilder {
     layer.stride = row.stride;
     if (!row.before.empty()) layer.norm = norm(row.before, row.inputs);
     Folded folded = fold(row, row.inputs / row.groups, 9, 0, row.outputs);
-    layer.set_weights(folded.weights.data(), row.groups, winograd);
+    layer.set_weights(folded.weights.data(), row.groups, winograd, arithmetic_);
     layer.bias = std::move(folded.bias);
     layer.relu = !row.behind.empty();
     return layer;
@@ -130,6 +135,7 @@ class FloatBuilder {
 
   const Tensors& tensors_;
   const double bn_eps_;
+  const Arithmetic arithmetic_;
 };
 
 }  // namespace densepath

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "bfloat16.hpp"
 #include "grouped.hpp"
 #include "matrix.hpp"
 #include "plan.hpp"
@@ -128,6 +129,9 @@ struct Norm {
   }
 };
 
+// The type of a layer's products; sums are float32.
+enum class Arithmetic { float32, bfloat16 };
+
 enum class Reading { every_pixel, every_second, averages };  // of a map, by a 1×1 convolution
 
 inline Reading reading_of(const PlanLayer& row) {
@@ -139,16 +143,19 @@ inline Reading reading_of(const PlanLayer& row) {
 struct Pointwise {
   Norm norm;
   Packed weights;
+  PackedPairs pairs;  // in place of `weights`, of a layer in bfloat16
+  int outputs = 0;
   Floats bias;
   bool relu = false;
   Reading reading = Reading::every_pixel;
 
   Ending ending(bool add) const { return {bias.get(), add, relu}; }
 
+  template <class Number>
   void lay_out(const Map& in, int width, int first_pixel, int rows, int first, int count,
-               float* to) const {
+               Number* to) const {
     const int step = reading == Reading::every_pixel ? 1 : 2;
-    for (int r = 0; r < rows; ++r, to += LDA) {
+    for (int r = 0; r < rows; ++r, to += APART<Number>) {
       const int p = first_pixel + r;
       const float* from = in.at(step == 1 ? p : p / width * 2 * in.width + p % width * 2) + first;
       if (!norm) {
@@ -168,6 +175,16 @@ struct Pointwise {
     }
   }
 
+  // Pixels from `first_pixel` on, `rows` of them, of an output that is `width` wide.
+  void multiply_rows(const Map& in, int width, int first_pixel, int rows, float* to, long ld,
+                     Ending ending, Scratch& own) const {
+    const auto pack = [&](int first, int count, auto* left) {
+      lay_out(in, width, first_pixel, rows, first, count, left);
+    };
+    if (pairs) return product(pairs, rows, pack, to, ld, ending, own.left.get());
+    product(weights, rows, pack, to, ld, ending, own.left.get());
+  }
+
   // Columns of `out` from `column` on; added to what stands there if `add`.
   void run(const Map& in, const Map& out, int column, bool add, Part part, Scratch& own) const {
     const int step = part.rows(out.pixels());
@@ -175,12 +192,7 @@ struct Pointwise {
     part.share((out.pixels() + step - 1) / step, low, high);
     for (int u = low; u < high; ++u) {
       const int p = u * step, rows = std::min(step, out.pixels() - p);
-      product(
-          weights, rows,
-          [&](int first, int count, float* to) {
-            lay_out(in, out.width, p, rows, first, count, to);
-          },
-          out.at(p) + column, out.ld, ending(add), own.left.get());
+      multiply_rows(in, out.width, p, rows, out.at(p) + column, out.ld, ending(add), own);
     }
   }
 
@@ -192,15 +204,10 @@ struct Pointwise {
     for (int u = low; u < high; ++u) {
       const int p = u * step, rows = std::min(step, total - p);
       float* results = own.result(static_cast<size_t>(rows) * out.ld);
-      product(
-          weights, rows,
-          [&](int first, int count, float* to) {
-            lay_out(in, out.width, p, rows, first, count, to);
-          },
-          results, out.ld, ending(false), own.left.get());
+      multiply_rows(in, out.width, p, rows, results, out.ld, ending(false), own);
       for (int r = 0; r < rows; ++r)
         std::memcpy(out.at((p + r) / out.width, (p + r) % out.width), results + r * out.ld,
-                    sizeof(float) * weights.outputs);
+                    sizeof(float) * outputs);
     }
   }
 };
@@ -210,7 +217,8 @@ struct Convolution {
   // Outputs that are computed together, and the inputs that their groups read.
   struct Slice {
     int first_input, inputs, first_output;
-    Packed weights;  // [9 · inputs, outputs]
+    Packed weights;     // [9 · inputs, outputs]
+    PackedPairs pairs;  // in place of `weights`, in bfloat16
   };
   int inputs = 0, outputs = 0, stride = 1;
   Norm norm;  // of one that reads the state itself
@@ -221,8 +229,9 @@ struct Convolution {
   Floats bias;
   bool relu = false;
 
-  // `taps` [3, 3, inputs / groups, outputs].
-  void set_weights(const float* taps, int groups, bool winograd) {
+  // `taps` [3, 3, inputs / groups, outputs]. Only plain products are in bfloat16: Winograd's way in
+  // float32 is quicker than these, and groups fill no pairs.
+  void set_weights(const float* taps, int groups, bool winograd, Arithmetic arithmetic) {
     if (winograd) points = transform_weights(taps, inputs, outputs);
     const int in = inputs / groups, out = outputs / groups;
     group_width = in;
@@ -242,7 +251,12 @@ struct Convolution {
             dense[static_cast<size_t>(row) * (end - j) + o - j] =
                 taps[(static_cast<size_t>(tap) * in + i) * outputs + o];
           }
-      slices.push_back({first, count, j, Packed(dense.data(), 9 * count, end - j)});
+      Slice slice{first, count, j, {}, {}};
+      if (arithmetic == Arithmetic::bfloat16 && groups == 1)
+        slice.pairs = PackedPairs(dense.data(), 9 * count, end - j);
+      else
+        slice.weights = Packed(dense.data(), 9 * count, end - j);
+      slices.push_back(std::move(slice));
     }
   }
 
@@ -283,12 +297,14 @@ struct Convolution {
         corners[r] = in.at((p + r) / out.width * stride - 1, (p + r) % out.width * stride - 1);
       for (const Slice& slice : slices) {
         const Ending ending{bias ? bias.get() + slice.first_output : nullptr, false, relu};
-        product(
-            slice.weights, rows,
-            [&](int first, int count, float* to) {
-              lay_out(in, corners, slice, rows, first, count, to);
-            },
-            out.at(p) + column + slice.first_output, out.ld, ending, own.left.get());
+        const auto pack = [&](int first, int count, auto* left) {
+          lay_out(in, corners, slice, rows, first, count, left);
+        };
+        float* to = out.at(p) + column + slice.first_output;
+        if (slice.pairs)
+          product(slice.pairs, rows, pack, to, out.ld, ending, own.left.get());
+        else
+          product(slice.weights, rows, pack, to, out.ld, ending, own.left.get());
       }
     }
   }
@@ -309,8 +325,9 @@ struct Convolution {
         }
   }
 
+  template <class Number>
   static void lay_out(const Padded& in, const float* const* corners, const Slice& slice, int rows,
-                      int first, int count, float* to) {
+                      int first, int count, Number* to) {
     for (int done = 0; done < count;) {
       const int tap = (first + done) / slice.inputs, c = (first + done) % slice.inputs;
       const int length = std::min(slice.inputs - c, count - done);
@@ -318,7 +335,7 @@ struct Convolution {
           (static_cast<long>(tap / 3) * in.whole_width + tap % 3) * in.ld + slice.first_input + c;
       // What is copied beyond a tap's channels is overwritten by the next tap.
       for (int r = 0; r < rows; ++r)
-        copy(to + static_cast<long>(r) * LDA + done, corners[r] + offset, length);
+        copy(to + static_cast<long>(r) * APART<Number> + done, corners[r] + offset, length);
       done += length;
     }
   }

@@ -46,11 +46,12 @@ const char* densepath_failure() { return densepath::failure.c_str(); }
 
 // A network of `num_layers` layers, for images of so many channels and this usual size, or null.
 // Its tensors are not needed afterwards. Those that are not `quantised` are floats, the others
-// bytes.
+// bytes. `bfloat16`: the arithmetic of the layers of floats.
 void* densepath_open(const char* const* layer_names, const int32_t* layer_numbers,
                      int32_t num_layers, double bn_eps, int32_t channels, int32_t height,
                      int32_t width, const char* const* names, const void* const* tensors,
-                     const int64_t* sizes, const int32_t* quantised, int32_t num_tensors) {
+                     const int64_t* sizes, const int32_t* quantised, int32_t num_tensors,
+                     int32_t bfloat16) {
   try {
     densepath::Tensors named;
     for (int i = 0; i < num_tensors; ++i) {
@@ -65,7 +66,9 @@ void* densepath_open(const char* const* layer_names, const int32_t* layer_number
     plan.channels = channels;
     plan.height = height;
     plan.width = width;
-    return new densepath::Session(densepath::Builder(plan, named).build());
+    const auto arithmetic =
+        bfloat16 ? densepath::Arithmetic::bfloat16 : densepath::Arithmetic::float32;
+    return new densepath::Session(densepath::Builder(plan, named, arithmetic).build());
   } catch (const std::exception& error) {
     densepath::failure = error.what();
     return nullptr;
@@ -83,6 +86,12 @@ int densepath_run(void* network, const float* images, int32_t count, int32_t hei
     return 1;
   }
 }
+
+// Whether this processor multiplies bfloat16; others compute the same in float32, slower.
+int densepath_has_bfloat16() { return densepath::HAS_BFLOAT16; }
+
+// Whether its product of bfloat16 is right; a network in bfloat16 is refused where it is not.
+int densepath_bfloat16_is_right() { return densepath::bfloat16_is_right(); }
 
 // Whether `densepath_resize` is quicker than Pillow on this CPU.
 int densepath_resizes_quickly() { return densepath::RESIZES_QUICKLY; }

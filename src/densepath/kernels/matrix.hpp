@@ -144,6 +144,25 @@ struct Ending {
   bool relu = false;
 };
 
+// A tile's sums → its results, of which so many columns are wanted.
+template <int M, int NV>
+__attribute__((always_inline)) inline void finish(const Vector (&sums)[M][NV], float* c, long ldc,
+                                                  Ending ending, int columns) {
+#pragma GCC unroll 2
+  for (int j = 0; j < NV; ++j) {
+    const int wanted = columns - j * LANES;
+    if (wanted <= 0) break;
+    const Vector bias = ending.bias ? load(ending.bias + j * LANES) : Vector{};
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r) {
+      float* to = c + r * ldc + j * LANES;
+      Vector sum = sums[r][j] + (ending.add ? load_some(to, wanted) : bias);
+      if (ending.relu) sum = relu(sum);
+      store_some(to, sum, wanted);
+    }
+  }
+}
+
 // c[M, NV vectors] = start + a[M, count] · b[count, NV vectors]; rows of `a` lie ROW apart, its
 // columns STEP: so that a transposed left operand is read where it stands.
 template <int M, int NV, int ROW = LDA, int STEP = 1>
@@ -167,19 +186,7 @@ __attribute__((noinline)) void tile(const float* a, const float* b, int count, f
       for (int j = 0; j < NV; ++j) sums[r][j] += left * right[j];
     }
   }
-#pragma GCC unroll 2
-  for (int j = 0; j < NV; ++j) {
-    const int wanted = columns - j * LANES;
-    if (wanted <= 0) break;
-    const Vector bias = ending.bias ? load(ending.bias + j * LANES) : Vector{};
-#pragma GCC unroll 16
-    for (int r = 0; r < M; ++r) {
-      float* to = c + r * ldc + j * LANES;
-      Vector sum = sums[r][j] + (ending.add ? load_some(to, wanted) : bias);
-      if (ending.relu) sum = relu(sum);
-      store_some(to, sum, wanted);
-    }
-  }
+  finish<M, NV>(sums, c, ldc, ending, columns);
 }
 
 template <int NV, int ROW = LDA, int STEP = 1, int M = MR>

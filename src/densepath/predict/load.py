@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from densepath.bundle.bundle import Bundle, is_bundle
-from densepath.bundle.formats import RUNTIMES, Precision, Runtime
+from densepath.bundle.formats import RUNTIMES, Runtime
 from densepath.choices import TestAugmentation, TestPooling
 from densepath.engines.choose import Choice, choose
 from densepath.engines.engine import Engine, Explainer
 from densepath.engines.modes import Mode, count_streams
 from densepath.engines.obstacles import explain_obstacle
 from densepath.engines.opening import Opening, open_runtime
-from densepath.engines.request import EngineRequest
+from densepath.engines.request import AUTO, AskedPrecision, EngineRequest
 from densepath.errors import UnknownNameError, UsageError, check_count
 from densepath.images.preprocess import Preprocess
 from densepath.images.views import make_views
@@ -37,7 +37,7 @@ def load(
     engine: str = "auto",
     mode: Mode = "auto",
     device: str = "auto",
-    precision: Precision = "float32",
+    precision: AskedPrecision = "auto",
     size: int | tuple[int, int] | None = None,
     crop_share: float | None = None,
     test_pooling: TestPooling = "mean",
@@ -55,7 +55,9 @@ def load(
         mode: `latency` has all cores on an image, `throughput` an image on each core; `auto`
             has whichever suits what is asked of it.
         device: `auto` (a GPU when there is one), `cpu`, `cuda:0`.
-        precision: `float32` or `bfloat16`.
+        precision: `float32`, `bfloat16`, or `auto`: bfloat16 on our kernels where this processor
+            has instructions for it and the bundle's report shows that it answers alike, else
+            float32; `Predictor.choice` says what was taken and why.
         size: side of the input in pixels, or height and width; the subject's by default.
         crop_share: the share of the short side that the centre crop keeps; the subject's.
         test_pooling: `mean`, or `mean_max` at sizes above the training size.
@@ -130,7 +132,7 @@ def open_source(source: Source) -> Predictor:
         source.crop_share,
     )
     make_views(source.tta, preprocess)  # views that cannot be are said before an engine is opened
-    opening = _opening(held, request, preprocess)
+    opening = _opening(held, request, choice, preprocess)
     made = _open_chosen(held, opening, choice)
     about = held.manifest if isinstance(held, Bundle) else held
     return Predictor(
@@ -141,22 +143,22 @@ def open_source(source: Source) -> Predictor:
         temperature=about.temperature,
         choice=choice,
         # A checkpoint's memory is kept for it: its file may be written anew by then.
-        open_explainer=lambda: _open_explainer(held, opening),
+        open_explainer=lambda: _open_explainer(held, _to_explain(opening, request)),
         source=source,
     )
 
 
-def _opening(held: Bundle | Checkpoint, request: EngineRequest, preprocess: Preprocess) -> Opening:
+def _opening(
+    held: Bundle | Checkpoint, request: EngineRequest, choice: Choice, preprocess: Preprocess
+) -> Opening:
     """The network as it is asked for; of a bundle its file is still to be named."""
-    options: dict[str, Any] = {"precision": request.precision, "mode": request.mode}
+    options: dict[str, Any] = {"precision": choice.precision, "mode": request.mode}
     options |= {"threads": request.threads, "device": request.device, "mean_max": request.mean_max}
     if not isinstance(held, Bundle):
         sizes = held.in_channels, held.num_classes
         return Opening(None, preprocess, *sizes, checkpoint=held, **options)
     manifest = held.manifest
     _, channels, height, width = manifest.input.shape
-    if manifest.precision == "int8":
-        options["precision"] = "int8"
     return Opening(
         None,
         preprocess,
@@ -165,6 +167,11 @@ def _opening(held: Bundle | Checkpoint, request: EngineRequest, preprocess: Prep
         size=None if height is None or width is None else (height, width),
         **options,
     )
+
+
+def _to_explain(opening: Opening, request: EngineRequest) -> Opening:
+    """The same for PyTorch: a bundle's report on bfloat16 is not about it."""
+    return replace(opening, precision="float32") if request.precision == AUTO else opening
 
 
 def _open_chosen(held: Bundle | Checkpoint, opening: Opening, choice: Choice) -> Engine:

@@ -58,7 +58,7 @@ class Source:
         held = self.held
         if isinstance(held, Bundle):
             held = _unchanged_bundle(held.folder, fingerprint(held))
-        request = replace(self.request, engine=self.choice.engine)
+        request = replace(self.request, engine=self.choice.engine, precision=self.choice.precision)
         choose(
             request, held if isinstance(held, Bundle) else None
         )  # this process may lack something

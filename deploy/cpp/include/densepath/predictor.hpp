@@ -101,10 +101,12 @@ struct Source {
 
 /// How a Predictor computes.
 struct Settings {
-  std::string backend = "auto";       ///< auto, native, openvino or onnxruntime.
-  std::string precision = "float32";  ///< float32 or bfloat16 (openvino only).
-  std::size_t threads = 0;            ///< Of the network; 0: one a usable core.
-  std::size_t batch_size = 0;         ///< Images of one run; 0: 2 for each of several threads.
+  std::string backend = "auto";  ///< auto, native, openvino or onnxruntime.
+  /// float32; bfloat16 (native and openvino); or auto: bfloat16 by native where the processor has
+  /// instructions for it and the Bundle's report shows that it answers alike, else float32.
+  std::string precision = "auto";
+  std::size_t threads = 0;     ///< Of the network; 0: one a usable core.
+  std::size_t batch_size = 0;  ///< Images of one run; 0: 2 for each of several threads.
 };
 
 /// What preprocessing makes of an image: float32 [channels, height, width].
@@ -185,6 +187,9 @@ class DENSEPATH_API Predictor {
   /// The settings in use: what was left open is decided. `precision` may be int8, which a Bundle
   /// is.
   const Settings& settings() const noexcept;
+
+  /// Why that precision, where it was left open and there was a choice; else empty.
+  const std::string& precision_reason() const noexcept;
 
  private:
   friend struct Inside;

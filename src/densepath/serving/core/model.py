@@ -72,7 +72,12 @@ class ServedModel:
             EngineError, MissingPackageError, UsageError: as `densepath.load`.
         """
         bundle = open_held(held)
-        predictor = load(bundle, engine=settings.engine, threads=settings.threads)
+        predictor = load(
+            bundle,
+            engine=settings.engine,
+            precision=settings.precision,
+            threads=settings.threads,
+        )
         try:
             preprocess, engine = predictor.preprocess, predictor.engine
             blank = np.zeros((1, *preprocess.size, preprocess.channels), np.uint8)
@@ -188,7 +193,7 @@ class ServedModel:
             "input_size": list(self.predictor.preprocess.size),
             "precision": info.precision,
             "engine": info.name,
-            "reason": without_path(choice.reason, self.source, self.held) if choice else "",
+            "reason": without_path(choice.why, self.source, self.held) if choice else "",
             "explains": self.explains,
             "multi_label": self.predictor.multi_label,
             "thresholds": _as_list(self.predictor.thresholds),

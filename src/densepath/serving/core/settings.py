@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from densepath.choices import LogFormat, LogLevel
+from densepath.choices import LogFormat, LogLevel, PrecisionRequest
 from densepath.errors import OutputError, UsageError
 
 LONGEST_S = 86_400.0  # a day: as good as no limit, and what timers can count
@@ -103,7 +103,7 @@ class Settings:
         host, port, grpc_port: where it listens; port 0 is any free one, and no gRPC where
             `grpc_port` is None.
         workers: processes that share the ports.
-        engine, threads: as in `densepath.load`; the threads are those of each worker.
+        engine, precision, threads: as in `densepath.load`; the threads are those of each worker.
         max_batch: images of one run; by default what the engine prefers.
         max_delay_s: how long a batch that is not full waits for images that are being read.
         max_queue: images that are being read, wait or run, of each model; more are refused.
@@ -131,6 +131,7 @@ class Settings:
     grpc_port: int | None = 8081
     workers: int = 1
     engine: str = "auto"
+    precision: PrecisionRequest = "auto"
     threads: int | None = None
     max_batch: int | None = None
     max_delay_s: float = 0.002

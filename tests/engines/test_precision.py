@@ -1,0 +1,234 @@
+"""What `--precision auto` takes: bfloat16 only where it is quick, right and verified; and why."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from densepath.bundle.bfloat16 import BFloat16Report
+from densepath.bundle.bundle import Bundle
+from densepath.bundle.manifest import Manifest, Tensor
+from densepath.engines import choose as choosing
+from densepath.engines import machine, native
+from densepath.engines import precision as judging
+from densepath.engines.choose import LARGE_PARAMETERS, choose
+from densepath.engines.machine import missing_bfloat16
+from densepath.engines.request import EngineRequest
+from densepath.errors import EngineError, UnknownNameError, UsageError
+from densepath.images.preprocess import Preprocess
+from densepath.kernels import compile as compiling
+
+GOOD = {"num_images": 200, "top1": 1.0, "ties": 1, "top5": 0.99}
+GOOD |= {"max_difference": 0.04, "relative": 0.003, "score": 0.01}
+
+
+def bundle(report=GOOD, precision="float32", formats=("onnx", "openvino", "torch"), parameters=1):
+    """A bundle in memory whose manifest has this report on bfloat16, or none."""
+    graph = {"onnx": "model.onnx", "openvino": "model.xml", "torch": "model.safetensors"}
+    graph |= {"native": "model-int8.safetensors"}
+    manifest = Manifest(
+        model={"name": "densenet121", "family": "densenet", "num_parameters": parameters},
+        labels=["cat", "dog"],
+        multi_label=False,
+        preprocess=Preprocess((32, 32)),
+        input=Tensor("images", "float32", (None, 3, 32, 32), "NCHW"),
+        output=Tensor("logits", "float32", (None, 2)),
+        precision=precision,
+        formats={name: {"model": graph[name]} for name in formats},
+        files={},
+        source={"subject": None, "sha256": None, "provenance": {}},
+        tools={},
+        parity={"formats": {}} if report is None else {"formats": {}, "bfloat16": report},
+        created="2026-11-29T08:00:00Z",
+    )
+    return Bundle(Path("bundles/x"), manifest, "0" * 64)
+
+
+@pytest.fixture(autouse=True)
+def machine_of_ours(monkeypatch):
+    """No GPU; our kernels are compiled."""
+    monkeypatch.setattr(machine, "has_gpu", lambda: False)
+    monkeypatch.setattr(compiling, "find_compiler", lambda: ["c++"])
+    monkeypatch.setattr(compiling, "library_path", lambda compiler: Path(compiling.__file__))
+
+
+def has_bfloat16(monkeypatch, missing=""):
+    """Let the processor have its instructions, or lack them for this reason."""
+    for module in (judging, choosing):
+        monkeypatch.setattr(module, "missing_bfloat16", lambda: missing)
+
+
+def auto(**options):
+    return EngineRequest(**options)
+
+
+@pytest.mark.parametrize("options", [{}, {"engine": "native"}, {"num_images": 3}], ids=str)
+def test_a_good_report_and_the_instructions_take_bfloat16(monkeypatch, options):
+    has_bfloat16(monkeypatch)
+    choice = choose(auto(**options), bundle())
+    assert (choice.engine, choice.precision) == ("native", "bfloat16")
+    assert "in bfloat16: by the bundle's report on bfloat16 the best class is the same on " in str(
+        choice
+    )
+    assert str(choice).endswith(
+        "100.0 % of 200 images, 1 tie among them, the five best are on 99.0 %"
+    )
+
+
+def test_without_instructions_it_is_float32_and_the_reason_is_said(monkeypatch):
+    has_bfloat16(monkeypatch, "this processor has no instructions for bfloat16")
+    choice = choose(auto(), bundle())
+    assert (choice.engine, choice.precision) == ("native", "float32")
+    assert str(choice) == (
+        "engine native: the fastest on a CPU; in float32: this processor has no instructions for "
+        "bfloat16"
+    )
+
+
+def test_an_older_bundle_without_a_report_stays_in_float32(monkeypatch):
+    has_bfloat16(monkeypatch)
+    for older in (bundle(None), dataclasses.replace(bundle(), manifest=without_parity())):
+        choice = choose(auto(), older)
+        assert (choice.engine, choice.precision) == ("native", "float32")
+        assert "has no report on bfloat16; exported anew it has one" in str(choice)
+
+
+def without_parity():
+    return dataclasses.replace(bundle().manifest, parity=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"top1": 0.995}, "the same on 99.5 % of 200 images"),
+        ({"top5": 0.985}, "the five best are on 98.5 %"),
+        ({"num_images": 0}, "of 0 images"),
+    ],
+)
+def test_a_report_that_is_not_good_enough_stays_in_float32(monkeypatch, change, said):
+    has_bfloat16(monkeypatch)
+    choice = choose(auto(), bundle({**GOOD, **change}))
+    assert (choice.engine, choice.precision) == ("native", "float32")
+    assert said in choice.precision_reason
+
+
+@pytest.mark.parametrize(
+    "report", [{}, [], {"top1": 1.0}, {**GOOD, "top1": None}, {**GOOD, "more": 1}], ids=str
+)
+def test_what_is_no_report_counts_as_none(report):
+    assert BFloat16Report.of({"bfloat16": report}) is None
+
+
+def test_a_figure_that_is_not_finite_is_read_back_as_none():
+    made = BFloat16Report(1, 1.0, 0, 1.0, float("inf"), float("inf"), float("nan"))
+    again = BFloat16Report.of({"bfloat16": made.to_dict()})
+    assert again == BFloat16Report(1, 1.0, 0, 1.0, None, None, None)
+    assert "of 1 image, the five best" in "\n".join(again.to_markdown())
+
+
+def test_float32_and_bfloat16_are_taken_when_they_are_named(monkeypatch):
+    has_bfloat16(monkeypatch)
+    choice = choose(auto(precision="float32"), bundle())
+    assert (choice.precision, choice.precision_reason) == ("float32", "")
+    choice = choose(auto(precision="bfloat16"), bundle(None))
+    assert (choice.engine, choice.precision) == ("native", "bfloat16")
+    assert choice.precision_reason == ""
+
+
+def test_bfloat16_that_is_named_where_it_is_slow_is_taken_and_that_is_said(monkeypatch):
+    has_bfloat16(monkeypatch, "this processor has no instructions for bfloat16")
+    for subject in (bundle(), None):
+        choice = choose(auto(precision="bfloat16"), subject)
+        assert (choice.engine, choice.precision) == ("native", "bfloat16")
+        assert str(choice).endswith(
+            "in bfloat16: as asked; this processor has no instructions for bfloat16, so that it is "
+            "slower than float32"
+        )
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "eager"])
+def test_another_engine_answers_in_float32_unless_bfloat16_is_named(monkeypatch, engine):
+    has_bfloat16(monkeypatch)
+    choice = choose(auto(engine=engine), bundle())
+    assert str(choice) == f"engine {engine}: as asked"
+    assert choice.precision == "float32"
+
+
+def test_a_checkpoint_has_no_report_and_stays_in_float32(monkeypatch):
+    has_bfloat16(monkeypatch)
+    choice = choose(auto(), None)
+    assert (choice.engine, choice.precision, choice.precision_reason) == ("native", "float32", "")
+
+
+def test_a_large_network_is_our_kernels_in_bfloat16_and_openvinos_in_float32(monkeypatch):
+    large = bundle(parameters=LARGE_PARAMETERS)
+    has_bfloat16(monkeypatch, "it has none")
+    choice = choose(auto(), large)
+    assert (choice.engine, choice.precision) == ("openvino", "float32")
+    has_bfloat16(monkeypatch)
+    choice = choose(auto(), large)
+    assert (choice.engine, choice.precision) == ("native", "bfloat16")
+    assert choice.reason == "the fastest on a CPU"
+
+
+def test_without_our_kernels_there_is_no_bfloat16(monkeypatch):
+    has_bfloat16(monkeypatch)
+    monkeypatch.setattr(compiling, "find_compiler", lambda: None)
+    choice = choose(auto(), bundle())
+    assert (choice.engine, choice.precision) == ("openvino", "float32")
+    choice = choose(auto(), bundle(formats=("onnx",)))
+    assert (choice.engine, choice.precision) == ("onnxruntime", "float32")
+
+
+def test_explanations_are_pytorchs_in_float32(monkeypatch):
+    has_bfloat16(monkeypatch)
+    choice = choose(auto(explains=True), bundle())
+    assert (choice.engine, choice.precision) == ("eager", "float32")
+
+
+def test_an_int8_bundle_stays_as_it_is_stored(monkeypatch):
+    has_bfloat16(monkeypatch)
+    int8 = bundle(precision="int8", formats=("native",))
+    for precision in ("auto", "float32"):
+        assert choose(auto(precision=precision), int8).precision == "int8"
+    with pytest.raises(UsageError, match="quantised to int8, and cannot be run in bfloat16"):
+        choose(auto(precision="bfloat16"), int8)
+
+
+def test_another_precision_is_refused_with_the_choices():
+    with pytest.raises(UnknownNameError, match="auto, bfloat16, float32"):
+        choose(auto(precision="float8"), bundle())
+
+
+# What this machine says of itself.
+
+
+def test_the_system_says_first_whether_there_are_instructions(monkeypatch):
+    monkeypatch.setattr(compiling, "describe_cpu", lambda: "flags: avx2 fma")
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    monkeypatch.setattr(native, "has_bfloat16", lambda: pytest.fail("nothing is compiled for it"))
+    assert missing_bfloat16() == "this processor has no instructions for bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("has", "right", "said"),
+    [
+        (True, True, ""),
+        (False, True, "this processor has no instructions for bfloat16"),
+        (True, False, "this processor's bfloat16 does not give the product of the numbers"),
+    ],
+)
+def test_the_kernels_say_whether_they_are_quick_and_right(monkeypatch, has, right, said):
+    monkeypatch.setattr(compiling, "describe_cpu", lambda: "flags: avx512_bf16")
+    monkeypatch.setattr(native, "has_bfloat16", lambda: has)
+    monkeypatch.setattr(native, "bfloat16_is_right", lambda: right)
+    assert missing_bfloat16() == said
+
+
+def test_kernels_that_cannot_be_compiled_are_the_reason(monkeypatch):
+    def fail():
+        raise EngineError("the C++ compiler c++ failed on the kernels. Try another.")
+
+    monkeypatch.setattr(compiling, "describe_cpu", lambda: "flags: avx512_bf16")
+    monkeypatch.setattr(native, "has_bfloat16", fail)
+    assert missing_bfloat16() == "the C++ compiler c++ failed on the kernels"

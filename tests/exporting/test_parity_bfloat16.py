@@ -1,0 +1,97 @@
+"""What `export` says of bfloat16: its figures by arithmetic, and a network by its own answers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from densepath.bundle.bfloat16 import TIE, BFloat16Report
+from densepath.engines import native
+from densepath.errors import EngineError
+from densepath.exporting.parity import Parity
+from densepath.exporting.parity_bfloat16 import measure_bfloat16, report_of
+from densepath.images.preprocess import Preprocess
+from densepath.weights.checkpoint import Checkpoint
+from fixtures.networks import TINY, used_network
+
+EXPECTED = np.array([[9, 8, 7, 6, 5, 4, 0], [1, 16, 2, 3, 4, 5, 6]], np.float32)
+
+
+def figures(found, expected=EXPECTED):
+    return report_of(np.array(found, np.float32), expected, multi_label=False)
+
+
+def test_equal_logits_are_enough():
+    report = figures(EXPECTED)
+    assert report == BFloat16Report(2, 1.0, 0, 1.0, 0.0, 0.0, 0.0)
+    assert report.is_enough
+
+
+def test_the_five_best_may_change_their_order_but_not_be_others():
+    ordered = EXPECTED.copy()
+    ordered[0, [3, 4]] = [5, 6]
+    assert figures(ordered).top5 == 1.0
+    ordered[0, [4, 5]] = [4, 5]
+    report = figures(ordered)
+    assert (report.top1, report.top5) == (1.0, 0.5)
+    assert not report.is_enough
+
+
+def test_another_best_class_is_a_tie_within_one_step_of_bfloat16_and_else_not():
+    step = TIE * 16  # of the largest logit
+    for margin, ties, top1 in ((0.9 * step, 1, 1.0), (1.1 * step, 0, 0.5)):
+        expected = EXPECTED.copy()
+        expected[0, 1] = 9 - margin
+        found = expected.copy()
+        found[0, [0, 1]] = expected[0, [1, 0]]
+        report = figures(found, expected)
+        assert (report.ties, report.top1) == (ties, top1)
+        assert report.is_enough == (ties == 1)
+
+
+def test_the_difference_is_set_against_the_largest_logit():
+    found = EXPECTED.copy()
+    found[1, 0] += 0.5
+    assert (figures(found).max_difference, figures(found).relative) == (0.5, 0.5 / 16)
+
+
+def test_the_manifest_keeps_the_report_and_the_page_says_what_follows():
+    report = figures(EXPECTED)
+    parity = Parity("densenet121", "2 photographs", ["a", "b"], 2, [], [], bfloat16=report)
+    assert BFloat16Report.of(json.loads(json.dumps(parity.summary()))) == report
+    assert parity.to_dict()["bfloat16"]["top5"] == 1.0
+    page = " ".join(parity.to_markdown().split())
+    assert "In bfloat16, on our kernels: the best class is the same on 100.0 % of 2 images" in page
+    assert "So `--precision auto` takes it where the processor has instructions for it" in page
+    other = Parity("densenet121", "2 photographs", ["a", "b"], 2, [], [])
+    assert BFloat16Report.of(other.summary()) is None
+    assert other.to_dict()["bfloat16"] is None
+    assert "bfloat16" not in other.to_markdown()
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A checkpoint with its file, images, and the logits of PyTorch in float32."""
+    model = used_network(TINY, num_classes=7, seed=3)
+    checkpoint = Checkpoint.of(model, preprocess=Preprocess((32, 32)))
+    checkpoint.save(tmp_path / "model.safetensors")
+    inputs = np.random.default_rng(1).standard_normal((12, 3, 32, 32)).astype(np.float32)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(inputs)).numpy()
+    return tmp_path / "model.safetensors", checkpoint, inputs, expected
+
+
+def test_a_network_is_measured_in_bfloat16_on_any_processor(network):
+    report = measure_bfloat16(*network)
+    assert report.num_images == 12
+    assert 1e-5 < report.relative < 2e-2
+    assert report.max_difference == pytest.approx(report.relative * np.abs(network[3]).max())
+
+
+def test_without_a_compiler_there_is_no_report(network, monkeypatch):
+    def fail():
+        raise EngineError("no compiler")
+
+    monkeypatch.setattr(native, "load_library", fail)
+    assert measure_bfloat16(*network) is None

@@ -194,7 +194,9 @@ def _fuse(training: Training) -> None:
                 folder.log(line)
 
     networks = [training.network, *([training.ema.model] if training.ema is not None else [])]
-    fuse_blocks(networks, training.recipe, training.device, say)
+    fuse_blocks(
+        networks, training.recipe, training.device, say, num_images=training.train_loader.num_images
+    )
 
 
 def _sharing(recipe: Recipe, place: Placement) -> dict[str, Any]:

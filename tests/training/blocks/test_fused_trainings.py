@@ -6,9 +6,12 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 
 from densepath.errors import EngineError, RecipeError
+from densepath.models.build import resolve_spec
 from densepath.training.blocks import native
+from densepath.training.blocks.worth import count_flops, why_not_worth
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import make_recipe
 from fixtures.networks import SMALL
@@ -60,10 +63,10 @@ def test_without_a_compiler_pytorch_computes_the_blocks(plain, tmp_path, monkeyp
         raise EngineError("no C++ compiler is here.")
 
     monkeypatch.setattr(native, "load_library", fail)
-    train_quietly("digits", tmp_path / "fused", FIELDS | RICH, compute__block="auto")
+    train_quietly("digits", tmp_path / "fused", FIELDS | RICH, compute__block="fused")
     assert losses(tmp_path / "fused") == pytest.approx(losses(plain), rel=2e-5)
     assert said(tmp_path / "fused") == [
-        "compute.block auto: blocks are one operation each, without densepath's own kernels "
+        "compute.block fused: blocks are one operation each, without densepath's own kernels "
         "(no C++ compiler is here), on PyTorch's."
     ]
 
@@ -106,19 +109,48 @@ def test_a_recipe_whose_modules_are_needed_one_by_one_cannot_ask_for_fused_block
     assert reason in str(recipe.why_plain_blocks())
 
 
-def test_auto_says_why_it_takes_the_modules(tmp_path):
-    train_quietly(
-        "digits",
-        tmp_path / "run",
-        FIELDS | {"compute.block": "auto"},
-        **{"distributed.sync_bn": True},
-    )
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        (SYNCED, "distributed.sync_bn exchanges the statistics of each module"),
+        ({"compute.precision": "bfloat16"}, "compute.precision is bfloat16, and the kernels have"),
+        ({}, "the training is short"),
+    ],
+)
+def test_auto_says_why_it_takes_the_modules_to_those_who_asked_for_it(tmp_path, fields, reason):
+    fields = {**FIELDS, **fields}
+    train_quietly("digits", tmp_path / "asked", fields | {"compute.block": "auto"})
+    (line,) = said(tmp_path / "asked")
+    assert line.startswith("compute.block auto: blocks are computed by the modules, because ")
+    assert reason in line
+    train_quietly("digits", tmp_path / "not asked", fields)
+    assert said(tmp_path / "not asked") == []
+
+
+def test_auto_takes_the_kernels_for_a_training_that_is_long(tmp_path, monkeypatch):
+    monkeypatch.setattr("densepath.training.blocks.worth.LEAST_FLOPS", 1e3)
+    train_quietly("digits", tmp_path / "run", FIELDS)
     assert said(tmp_path / "run") == [
-        "compute.block auto: blocks are computed by the plain modules, because "
-        "distributed.sync_bn exchanges the statistics of each module."
+        "compute.block auto: blocks are one operation each, on densepath's own kernels."
     ]
 
 
-def test_recipes_of_plain_blocks_are_written_as_ever():
+def test_auto_takes_the_modules_where_there_is_no_compiler_or_a_gpu(monkeypatch):
+    recipe = make_recipe({"epochs": 1000, "data": {"channels": 3}, "preprocess": {"size": 224}})
+    spec, cpu = resolve_spec("densenet121"), torch.device("cpu")
+    assert why_not_worth(spec, recipe, cpu, 10**6) is None
+    assert "cuda" in str(why_not_worth(spec, recipe, torch.device("cuda"), 10**6))
+    monkeypatch.setattr("densepath.training.blocks.worth.find_compiler", lambda: None)
+    assert "install g++" in str(why_not_worth(spec, recipe, cpu, 10**6))
+
+
+def test_the_operations_of_a_training_are_those_of_its_steps():
+    """DenseNet-121 has 2.87 · 10⁹ multiplications an image (arXiv:1608.06993, table 1)."""
+    recipe = make_recipe({"epochs": 2, "data": {"channels": 3}, "preprocess": {"size": 224}})
+    flops = count_flops(resolve_spec("densenet121"), recipe, 100)
+    assert flops == pytest.approx(2 * 100 * 3 * 2 * 2.87e9, rel=0.02)
+
+
+def test_recipes_of_blocks_that_are_chosen_are_written_as_ever():
     assert "block" not in Recipe().to_dict()["compute"]
-    assert make_recipe({"compute": {"block": "auto"}}).to_dict()["compute"]["block"] == "auto"
+    assert make_recipe({"compute": {"block": "plain"}}).to_dict()["compute"]["block"] == "plain"

@@ -24,8 +24,10 @@ from densepath.training.blocks.operations import Operations
 from densepath.training.blocks.portable import PortableOperations
 from densepath.training.blocks.stem import STEM
 from densepath.training.blocks.transition import TRANSITION
+from densepath.training.blocks.worth import why_not_worth
 
 if TYPE_CHECKING:
+    from densepath.models.build import Model
     from densepath.training.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -87,7 +89,7 @@ class Fused:
 
 
 def fuse_blocks(
-    networks: Iterable[nn.Module], recipe: Recipe, device: torch.device, say: Say
+    networks: Iterable[Model], recipe: Recipe, device: torch.device, say: Say, *, num_images: int
 ) -> None:
     """Let the blocks of `networks` be computed as `recipe.compute.block` asks.
 
@@ -95,14 +97,19 @@ def fuse_blocks(
         networks: of float32, on their `device`.
         recipe: a resolved one.
         device: where the networks are.
-        say: what is told which arithmetic was taken, and later which blocks do without.
+        say: what is told which arithmetic was taken, and later which blocks do without. Why `auto`
+            takes modules is told those alone who asked for it: it is the default.
+        num_images: that an epoch has.
     """
     if recipe.compute.block == "plain":
         return
-    reason = recipe.why_plain_blocks()
-    if reason is not None:
-        say(f"compute.block auto: blocks are computed by the plain modules, because {reason}.")
-        return
+    networks = list(networks)
+    if recipe.compute.block == "auto":
+        reason = why_not_worth(networks[0].spec, recipe, device, num_images)
+        if reason is not None:
+            if "block" in recipe.compute.model_fields_set:
+                say(f"compute.block auto: blocks are computed by the modules, because {reason}.")
+            return
     arithmetic = choose_arithmetic(device, torch.float32)
     say(f"compute.block {recipe.compute.block}: {arithmetic.text}.")
     if recipe.compute.precision != "float32" and arithmetic.lower is arithmetic.operations:

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from densepath.training.blocks.choose import Arithmetic, Fused, fuse
 from densepath.training.blocks.portable import PortableOperations
-from fixtures.blocks import CPU, WIDTH, assert_close, images, new_block, new_transition, used
+from fixtures.blocks import CPU, WIDTH, assert_close, images, new_block, new_transition, used, ways
 from fixtures.networks import SMALL, TINY, TINY_DUAL, new_network
 
 DOUBLE, SINGLE = torch.float64, torch.float32
@@ -59,6 +59,18 @@ def test_a_network_of_fused_blocks_takes_the_step_of_its_modules(model, side, la
     x = images(3, 3, side, side).contiguous(memory_format=layout)
     assert_close(step_of(network, x), step_of(plain, x), 1e-8)
     assert said == []
+
+
+@pytest.mark.parametrize("way", ways(), ids=lambda way: way.name)
+def test_a_network_on_any_operations_is_as_near_to_double_as_they_are(way):
+    """One with few enough values that none is within float32's rounding of a ReLU's kink."""
+    plain = used(new_network(TINY, num_classes=4))
+    network = copy.deepcopy(plain).to(way.dtype)
+    operations = way.build()
+    fuse(network, Fused(Arithmetic(operations, operations, way.dtype, ""), pytest.fail))
+    torch.set_num_threads(way.threads)
+    x = images(3, 3, 12, 12)
+    assert_close(step_of(network, x.to(way.dtype)), step_of(plain, x), way.tolerance)
 
 
 def test_the_maps_between_stages_are_those_of_the_modules():

@@ -325,17 +325,33 @@ def bytes_kept(module: nn.Module, x: torch.Tensor) -> int:
     return sum(storages.values())
 
 
-def test_a_fused_block_keeps_a_third_of_what_its_modules_keep_and_twice_for_twice_the_layers():
+def test_a_fused_block_keeps_a_third_of_what_its_modules_keep_and_the_same_for_each_layer():
     kept = {}
-    for layers in (12, 24):
+    for layers in (12, 24, 36):
         for way in ("plain", "fused"):
             block = new_block(4, layers=layers)
             if way == "fused":
                 fused_by(DOUBLE, block)
             kept[way, layers] = bytes_kept(block, images(2, WIDTH, 16, 16))
     assert kept["fused", 12] <= kept["plain", 12] / 3
-    assert kept["fused", 24] <= 2.1 * kept["fused", 12]
+    first, second = (kept["fused", n + 12] - kept["fused", n] for n in (12, 24))
+    assert second == pytest.approx(first, rel=0.01)
     assert kept["plain", 24] >= 2.5 * kept["plain", 12]
+
+
+def test_a_fused_block_computes_cheap_maps_again_to_the_same_bits(monkeypatch):
+    found = []
+    for cheap in (0, 2):
+        monkeypatch.setattr("densepath.training.blocks.dense.CHEAP", cheap)
+        block = new_block(4, layers=6).float()
+        fused_by(SINGLE, block)
+        x = images(2, WIDTH, 9, 7).float().requires_grad_()
+        out = block(x)
+        weights = images(*out.shape, seed=2).float()
+        found.append(torch.autograd.grad((out * weights).sum(), (x, *block.parameters())))
+        found.append([torch.tensor(bytes_kept(block, x))])
+    assert all(torch.equal(one, other) for one, other in zip(found[0], found[2], strict=True))
+    assert found[3][0] < found[1][0]
 
 
 @pytest.mark.parametrize("build", [new_block, new_transition])

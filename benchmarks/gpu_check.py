@@ -134,11 +134,9 @@ class Run:
         seconds = round(time.monotonic() - self._start, 1)
         write_result(self._options.out, self._place, self.parts, seconds)
 
-    def has_failed(self) -> bool:
-        """Whether anything did."""
-        return any(
-            one["state"] == "failed" for part in self.parts.values() for one in part.values()
-        )
+    def count(self, state: str) -> int:
+        """How many results have that state."""
+        return sum(one["state"] == state for part in self.parts.values() for one in part.values())
 
 
 def run_apart(
@@ -292,8 +290,9 @@ def main() -> None:
         for model in options.models[WHICH[part.which]]:
             if part.name in options.parts:
                 run.do(part, model, sizes)
-    print(f"{options.out}: {'something failed' if run.has_failed() else 'nothing failed'}")
-    sys.exit(1 if run.has_failed() else 0)
+    failed = run.count("failed")
+    print(f"{options.out}: {run.count('ok')} ok, {failed} failed, {run.count('skipped')} skipped")
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

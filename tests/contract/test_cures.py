@@ -41,6 +41,7 @@ DATA_SOURCES = ("train", "evaluate", "data inspect", "quantize", "ladder")
 # By part of the package: the verbs whose users read its messages. The longest name counts.
 SAID_BY = {
     "bundle": ("export", "convert", "quantize"),
+    "bundle/bfloat16.py": ("predict", "serve"),
     "cli/convert.py": ("convert",),
     "cli/data.py": ("data inspect",),
     "cli/data_options.py": DATA_SOURCES,

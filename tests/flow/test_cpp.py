@@ -598,6 +598,8 @@ USAGE = {
 
 @pytest.mark.parametrize("words", USAGE, ids=" ".join)
 def test_a_wrong_command_line_is_refused_with_what_would_be_right(cpp, bundle, words):
+    if "onnxruntime" in words:
+        skip_without(cpp, "onnxruntime")
     given = [str(bundle) if word == "BUNDLE" else word for word in words]
     run = run_program(cpp.predict, *given)
     assert (run.returncode, run.stdout) == (2, "")

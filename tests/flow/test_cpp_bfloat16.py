@@ -66,7 +66,8 @@ def test_answers_in_bfloat16_are_those_of_python_and_others_than_in_float32(cpp,
 
 
 def test_auto_says_what_it_took_and_why_as_python_does(cpp, bundle):
-    python = run_program(DENSEPATH, "predict", bundle, PHOTOS, "--engine", "native", "--json")
+    native.load_library()  # compiles it, so that Python takes it for two images
+    python = run_program(DENSEPATH, "predict", bundle, PHOTOS, "--json")
     ours = run_program(cpp.predict, bundle, PHOTOS)
     python_says = python.stderr.splitlines()[0]
     ours_says = ours.stderr.splitlines()[0]

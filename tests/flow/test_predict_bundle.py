@@ -140,6 +140,8 @@ def test_every_engine_gives_the_answers_of_eager_in_order_with_failures_in_place
                 mode,
                 "--threads",
                 3,
+                "--precision",
+                "float32",
                 "--json",
             )
             assert code == 0
@@ -179,7 +181,7 @@ def test_an_image_that_comes_alone_has_all_cores_from_the_start(made):
 def test_auto_says_on_standard_error_what_it_chose_and_why(run, made, no_gpu):
     run("predict", made / "bundle", made / "photos", "--engine", "native")  # compiles it
     _, out, err = run("predict", made / "bundle", made / "photos", "--json")
-    assert err.startswith("engine native: ready soonest for 10 images ")
+    assert err.startswith("engine native: ready soonest for 10 images; in ")
     assert all(line.startswith("{") for line in out.splitlines())
 
 
@@ -498,7 +500,7 @@ def test_a_file_that_is_no_graph_is_refused_although_its_hash_is_right(tmp_path,
 
 # Long runs: memory, and being stopped.
 
-ENDLESS = ("predict", "bundle", "-", "--json", "--engine")
+ENDLESS = ("predict", "bundle", "-", "--json", "--precision", "float32", "--engine")
 PROGRAM = Path(sys.executable).with_name("densepath")
 
 

@@ -20,6 +20,19 @@ void expect(bool right, const char* what) {
   std::printf("wrong: %s\n", what);
 }
 
+BFloat16 rounded(float x) {
+  BFloat16 held[LANES];
+  store(held, splat(x));
+  return held[0];
+}
+
+float to_float(BFloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
 float of_bits(uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);

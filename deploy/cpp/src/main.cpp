@@ -107,8 +107,9 @@ int run(densepath::Options options) {
   if (const std::string why = densepath::processor_obstacle(); !why.empty()) {
     note("the back end " + predictor.settings().backend + " answers: " + why);
   }
-  if (const std::string& why = predictor.precision_reason(); !why.empty()) {
-    const densepath::Settings& used = predictor.settings();
+  const densepath::Settings& used = predictor.settings();
+  const bool chosen = options.settings.backend == "auto" || used.precision == "bfloat16";
+  if (const std::string& why = predictor.precision_reason(); chosen && !why.empty()) {
     note("the back end " + used.backend + " answers in " + used.precision + ": " + why);
   }
   const auto next = [&]() { return interrupted ? std::nullopt : paths.next(); };

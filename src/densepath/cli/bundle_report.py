@@ -31,8 +31,9 @@ def report_bundle(bundle: Bundle, *, json: bool) -> None:
     formats = ", ".join(manifest.formats)
     report = BFloat16Report.of(manifest.parity)
     if report is not None:
-        verdict = "takes it" if report.is_enough else "stays in float32"
-        note(f"bfloat16 on our kernels: {report}; --precision auto {verdict}")
+        enough = "take it where the processor has instructions for it"
+        verdict = enough if report.is_enough else "stay in float32"
+        note(f"bfloat16 on our kernels: {report}; predict and serve {verdict}")
     note(
         f"{bundle.folder}: {manifest.model['name']} as {formats}, {size_bytes / 1e6:.1f} MB; "
         f"report in {bundle.folder / 'parity.md'}"

@@ -8,7 +8,6 @@
 
 #include <cmath>
 #include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "matrix.hpp"
@@ -52,19 +51,6 @@ inline void store(BFloat16* p, Vector v) {
 #endif
 }
 
-inline BFloat16 rounded(float x) {
-  BFloat16 held[LANES];
-  store(held, splat(x));
-  return held[0];
-}
-
-inline float to_float(BFloat16 x) {
-  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
 // At least `count` numbers; up to a vector's width more are read and written.
 inline void copy(BFloat16* to, const float* from, int count) {
   for (int k = 0; k < count; k += LANES) store(to + k, load(from + k));
@@ -96,10 +82,12 @@ struct PackedPairs {
       const int width = panel_width(j);
       BFloat16* to = reinterpret_cast<BFloat16*>(data.get()) + 2 * static_cast<size_t>(j) * pairs();
       for (int i = 0; i < inputs; ++i)
-        for (int q = 0; q < width && j + q < outputs; ++q) {
-          const BFloat16 weight = rounded(weights[static_cast<size_t>(i) * outputs + j + q]);
-          std::memcpy(to + (static_cast<size_t>(i / 2) * width + q) * 2 + i % 2, &weight,
-                      sizeof weight);
+        for (int q = 0; q < std::min(width, outputs - j); q += LANES) {
+          const int count = std::min(LANES, outputs - j - q);
+          BFloat16 held[LANES];
+          store(held, load_some(weights + static_cast<size_t>(i) * outputs + j + q, count));
+          BFloat16* pair = to + (static_cast<size_t>(i / 2) * width + q) * 2 + i % 2;
+          for (int l = 0; l < count; ++l) std::memcpy(pair + 2 * l, held + l, sizeof(BFloat16));
         }
     }
   }

@@ -139,6 +139,7 @@ def test_models_says_what_each_is(client):
     ]
     assert rows[2]["input_size"] == [28, 36]
     assert rows[0]["engine"] in ("native", "onnxruntime")
+    assert rows[0]["precision"] in ("float32", "bfloat16")
     assert all(row["explains"] and row["num_classes"] == 7 for row in rows)
 
 

@@ -203,8 +203,8 @@ def in_bfloat16(made, monkeypatch):
 def test_bfloat16_that_auto_took_is_said_and_float32_is_always_there(run, made, in_bfloat16):
     code, out, err = run("predict", in_bfloat16, made / "photos", "--json")
     assert code == 0
-    said = "in bfloat16: by the bundle's report on bfloat16 the best class is the same on 100.0 %"
-    assert f"engine native: ready soonest for 10 images; {said} of 1 image" in err
+    said = "in bfloat16: by the bundle's report on bfloat16 the best class is the same on all of 1"
+    assert f"engine native: ready soonest for 10 images; {said} image" in err
     named = ("--engine", "native", "--json")
     assert run("predict", in_bfloat16, made / "photos", *named)[1] == out
     half = run("predict", in_bfloat16, made / "photos", *named, "--precision", "bfloat16")

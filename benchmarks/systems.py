@@ -57,7 +57,7 @@ def _all_but(*missing: str) -> dict[str, str]:
 PADDLE = {name: name.replace("densenet", "DenseNet").replace("dpn", "DPN") for name in MODELS}
 TIMM, MINDCV = _all_but("densenet264"), _all_but("densenet264", "dpn68")
 SYSTEMS = (
-    System("densepath native", None, "native", _all_but(), FLOAT32),
+    System("densepath native", None, "native", _all_but()),
     System("densepath openvino", None, "openvino", _all_but()),
     System("densepath onnxruntime", None, "onnxruntime", _all_but(), FLOAT32),
     System("densepath eager", None, "eager", _all_but()),

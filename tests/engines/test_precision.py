@@ -70,9 +70,7 @@ def test_a_good_report_and_the_instructions_take_bfloat16(monkeypatch, options):
     assert "in bfloat16: by the bundle's report on bfloat16 the best class is the same on " in str(
         choice
     )
-    assert str(choice).endswith(
-        "100.0 % of 200 images, 1 tie among them, the five best are on 99.0 %"
-    )
+    assert str(choice).endswith("all of 200 images (1 tie), the five best on all but 2")
 
 
 def test_without_instructions_it_is_float32_and_the_reason_is_said(monkeypatch):
@@ -100,8 +98,8 @@ def without_parity():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"top1": 0.995}, "the same on 99.5 % of 200 images"),
-        ({"top5": 0.985}, "the five best are on 98.5 %"),
+        ({"top1": 0.995}, "the same on all but 1 of 200 images (1 tie)"),
+        ({"top5": 0.985}, "the five best on all but 3"),
         ({"num_images": 0}, "of 0 images"),
     ],
 )
@@ -123,7 +121,7 @@ def test_a_figure_that_is_not_finite_is_read_back_as_none():
     made = BFloat16Report(1, 1.0, 0, 1.0, float("inf"), float("inf"), float("nan"))
     again = BFloat16Report.of({"bfloat16": made.to_dict()})
     assert again == BFloat16Report(1, 1.0, 0, 1.0, None, None, None)
-    assert "of 1 image, the five best" in "\n".join(again.to_markdown())
+    assert "on all of 1 image, the five best on all" in "\n".join(again.to_markdown())
 
 
 def test_float32_and_bfloat16_are_taken_when_they_are_named(monkeypatch):

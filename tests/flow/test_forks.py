@@ -82,8 +82,8 @@ def bundle(tmp_path_factory):
 
 FORKED = """
 engine, bundle = sys.argv[1:]
-predictor = densepath.load(bundle, engine=engine)
-closed = densepath.load(bundle, engine=engine)
+predictor = densepath.load(bundle, engine=engine, precision="float32")
+closed = densepath.load(bundle, engine=engine, precision="float32")
 list(closed.predict(images()))  # its threads may be kept for others
 closed.close()
 wanted, alone = list(predictor.predict(images())), list(predictor.predict(images(1)))
@@ -91,7 +91,7 @@ wanted, alone = list(predictor.predict(images())), list(predictor.predict(images
 def answer():
     same(predictor.predict(images()), wanted)
     same(predictor.predict(images(1)), alone)
-    another = densepath.load(bundle, engine=engine)
+    another = densepath.load(bundle, engine=engine, precision="float32")
     same(another.predict(images()), wanted)
     same([e.prediction for e in predictor.explain(images(2))], wanted[:2])
     another.close()

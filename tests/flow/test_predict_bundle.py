@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import pickle
 import resource
 import shutil
 import signal
@@ -20,10 +21,13 @@ import torch
 from PIL import Image
 
 import densepath
+from densepath.bundle.bfloat16 import BFloat16Report
 from densepath.bundle.bundle import Bundle, write_bundle
 from densepath.bundle.formats import FORMATS, RUNTIMES
 from densepath.bundle.manifest import File
+from densepath.engines import choose as choosing
 from densepath.engines import machine, obstacles
+from densepath.engines import precision as judging
 from densepath.engines.choose import LARGE_PARAMETERS, choose
 from densepath.engines.request import MANY_IMAGES, EngineRequest
 from densepath.errors import (
@@ -163,7 +167,7 @@ def test_a_bundle_and_its_checkpoint_answer_alike(made):
     images = sorted((made / "photos").glob("?.png"))
     scores = []
     for subject in ("bundle", "tiny.safetensors"):
-        with densepath.load(made / subject, engine="native") as predictor:
+        with densepath.load(made / subject, engine="native", precision="float32") as predictor:
             scores.append([a.scores for a in predictor.predict(images)])
     np.testing.assert_allclose(*scores, atol=1e-6)
 
@@ -183,6 +187,53 @@ def test_auto_says_on_standard_error_what_it_chose_and_why(run, made, no_gpu):
     _, out, err = run("predict", made / "bundle", made / "photos", "--json")
     assert err.startswith("engine native: ready soonest for 10 images; in ")
     assert all(line.startswith("{") for line in out.splitlines())
+
+
+@pytest.fixture
+def in_bfloat16(made, monkeypatch):
+    """The bundle, on a processor with bfloat16, with a report that is good enough."""
+    monkeypatch.setattr(machine, "has_gpu", lambda: False)
+    for module in (choosing, judging):
+        monkeypatch.setattr(module, "missing_bfloat16", lambda: "")
+    bundle = Bundle.open(made / "bundle")
+    assert BFloat16Report.of(bundle.manifest.parity).is_enough
+    return made / "bundle"
+
+
+def test_bfloat16_that_auto_took_is_said_and_float32_is_always_there(run, made, in_bfloat16):
+    code, out, err = run("predict", in_bfloat16, made / "photos", "--json")
+    assert code == 0
+    said = "in bfloat16: by the bundle's report on bfloat16 the best class is the same on all of 1"
+    assert f"engine native: ready soonest for 10 images; {said} image" in err
+    named = ("--engine", "native", "--json")
+    assert run("predict", in_bfloat16, made / "photos", *named)[1] == out
+    half = run("predict", in_bfloat16, made / "photos", *named, "--precision", "bfloat16")
+    assert half[1] == out
+    code, whole, err = run(
+        "predict", in_bfloat16, made / "photos", "--json", "--precision", "float32"
+    )
+    assert code == 0
+    assert whole != out
+    assert "bfloat16" not in err
+
+
+def test_the_precision_that_was_taken_goes_along_to_another_process(made, in_bfloat16, monkeypatch):
+    photo = made / "photos" / "0.png"
+    with densepath.load(in_bfloat16) as predictor:
+        assert predictor.engine.info.precision == predictor.choice.precision == "bfloat16"
+        [wanted] = predictor.predict(photo)
+        [explained] = predictor.explain(photo)
+        sent = pickle.dumps(predictor)
+    monkeypatch.setattr(judging, "missing_bfloat16", lambda: "it has none")
+    with pickle.loads(sent) as again:
+        assert again.engine.info.precision == "bfloat16"
+        assert next(again.predict(photo)).scores == wanted.scores
+    with densepath.load(in_bfloat16, precision="float32") as plain:
+        assert plain.engine.info.precision == "float32"
+        [whole] = plain.predict(photo)
+    assert wanted.scores != whole.scores
+    # PyTorch explains, in float32: the report is not about it.
+    assert explained.prediction.scores == pytest.approx(whole.scores, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -209,9 +260,10 @@ def test_a_large_network_is_openvinos_unless_few_images_wait(opened, compiled, n
     model = {**opened.manifest.model, "num_parameters": LARGE_PARAMETERS}
     manifest = dataclasses.replace(opened.manifest, model=model)
     large = dataclasses.replace(opened, manifest=manifest)
-    assert choose(EngineRequest(), large).engine == "openvino"
-    assert choose(EngineRequest(num_images=1), large).engine == "native"
-    assert choose(EngineRequest(), only(large, "onnx", "torch")).engine == "native"
+    plain = EngineRequest(precision="float32")
+    assert choose(plain, large).engine == "openvino"
+    assert choose(dataclasses.replace(plain, num_images=1), large).engine == "native"
+    assert choose(plain, only(large, "onnx", "torch")).engine == "native"
 
 
 def test_without_a_compiler_the_next_engine_is_taken_and_the_reason_said(
@@ -361,7 +413,7 @@ def test_engines_that_are_free_of_the_graph_agree_at_another_size(made):
     with densepath.load(made / "bundle", engine="eager", size=48) as one:
         assert one.preprocess.size == (48, 48)
         [wanted] = one.predict(image)
-    with densepath.load(made / "bundle", engine="native", size=48) as other:
+    with densepath.load(made / "bundle", engine="native", precision="float32", size=48) as other:
         [found] = other.predict(image)
     assert found.scores == pytest.approx(wanted.scores, abs=1e-4)
 

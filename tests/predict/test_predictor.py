@@ -170,7 +170,7 @@ def test_weights_of_half_precision_are_answered_by_every_way(checkpoint, precisi
     images, found = np.random.default_rng(0).integers(0, 256, (2, 20, 20, 3), np.uint8), []
     for subject in (half, tmp_path / "bundle"):
         for engine in ("eager", "native"):
-            with densepath.load(subject, engine=engine) as predictor:
+            with densepath.load(subject, engine=engine, precision="float32") as predictor:
                 found.append([one.scores for one in predictor.predict(images)])
     for one in found[1:]:
         np.testing.assert_allclose(one, found[0], atol=1e-4)

@@ -21,11 +21,11 @@ def client(server):
         yield http
 
 
-def same(row, answer, classes=5):
+def same(row, answer, classes=5, near=SCORES):
     """Whether a row of the server is what `densepath predict` says."""
     assert row["class_ids"] == answer["class_ids"][:classes]
     assert row["labels"] == answer["labels"][:classes]
-    np.testing.assert_allclose(row["scores"], answer["scores"][:classes], atol=SCORES)
+    np.testing.assert_allclose(row["scores"], answer["scores"][:classes], atol=near)
 
 
 def encoded(file) -> str:
@@ -90,7 +90,7 @@ def test_an_explanation_has_numbers_and_pictures(client, files, answers):
     form = {"file": files[3].read_bytes()}
     where = {"model": "colour", "version": "1", "explain": True}
     row = client.post("/classify", params=where, files=form).json()["predictions"][0]
-    same(row, answers["colour"][3])
+    same(row, answers["colour"][3], near=2e-3)  # PyTorch's, in float32, whatever answered
     explained = row["explanation"]
     assert explained["label"] == row["labels"][0]
     heat = np.array(explained["heat"])
@@ -139,6 +139,7 @@ def test_models_says_what_each_is(client):
     ]
     assert rows[2]["input_size"] == [28, 36]
     assert rows[0]["engine"] in ("native", "onnxruntime")
+    assert rows[0]["precision"] in ("float32", "bfloat16")
     assert all(row["explains"] and row["num_classes"] == 7 for row in rows)
 
 

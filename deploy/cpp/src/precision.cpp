@@ -1,6 +1,6 @@
 #include "precision.hpp"
 
-#include <cstdio>
+#include <cmath>
 
 #include "text.hpp"
 
@@ -9,10 +9,10 @@ namespace {
 
 constexpr double LEAST_SAME_FIVE = 0.99;  // As Python's bundle/bfloat16.py.
 
-std::string percent(double share) {
-  char text[40];
-  std::snprintf(text, sizeof text, "%.1f %%", share * 100);
-  return text;
+// The share of so many images, exactly: a rounded one may look like enough.
+std::string all_but(double share, uint64_t count) {
+  const auto others = std::lround((1 - share) * static_cast<double>(count));
+  return others > 0 ? "all but " + with_commas(static_cast<uint64_t>(others)) : "all";
 }
 
 std::string counted(uint64_t number, const std::string& what) {
@@ -20,10 +20,10 @@ std::string counted(uint64_t number, const std::string& what) {
 }
 
 std::string describe(const BFloat16Report& report) {
-  return "the best class is the same on " + percent(report.top1) + " of " +
+  return "the best class is the same on " + all_but(report.top1, report.num_images) + " of " +
          counted(report.num_images, "image") +
-         (report.ties > 0 ? ", " + counted(report.ties, "tie") + " among them" : "") +
-         ", the five best are on " + percent(report.top5);
+         (report.ties > 0 ? " (" + counted(report.ties, "tie") + ")" : "") + ", the five best on " +
+         all_but(report.top5, report.num_images);
 }
 
 bool is_enough(const BFloat16Report& report) {

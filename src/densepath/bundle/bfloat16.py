@@ -61,11 +61,17 @@ class BFloat16Report:
 
     def __str__(self) -> str:
         """The two shares that decide."""
-        ties = f", {counted(self.ties, 'tie')} among them" if self.ties else ""
+        ties = f" ({counted(self.ties, 'tie')})" if self.ties else ""
+        images = counted(self.num_images, "image")
         return (
-            f"the best class is the same on {percent(self.top1)} of "
-            f"{counted(self.num_images, 'image')}{ties}, the five best are on {percent(self.top5)}"
+            f"the best class is the same on {self._all_but(self.top1)} of {images}{ties}, "
+            f"the five best on {self._all_but(self.top5)}"
         )
+
+    def _all_but(self, share: float) -> str:
+        """The share of the images, exactly: a rounded one may look like enough."""
+        others = round((1 - share) * self.num_images)
+        return f"all but {others:,}" if others else "all"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -29,7 +29,8 @@ inline void correct(const Maps& data, const float* constant, const float* slope,
       const float* from = x.at(p);
       for (int c = 0; c < channels; c += LANES)
         store_some(to + c,
-                   load_some(to + c, channels - c) + load(held.get() + c) + load(steep.get() + c) * load(from + c),
+                   load_some(to + c, channels - c) + load(held.get() + c) +
+                       load(steep.get() + c) * load(from + c),
                    channels - c);
     }
   });

@@ -38,6 +38,11 @@ using densepath::Taking;
 // The reason of the last failure in this thread.
 const char* densepath_failure() { return failure.c_str(); }
 
+// `parallel` is GNU OpenMP's `GOMP_parallel`.
+void densepath_borrow(void* parallel) {
+  densepath::borrowed() = reinterpret_cast<densepath::Parallel>(parallel);
+}
+
 int densepath_moments(const Maps* x, const Statistics* statistics, int threads) {
   return attempt([&] { densepath::find_moments(*x, *statistics, threads); });
 }

@@ -35,6 +35,15 @@ struct Share {
   }
 };
 
+// GNU OpenMP's `GOMP_parallel`: run(data) by so many threads, or fewer. Where PyTorch has it, its
+// threads work for us, too: of two teams one would spin for milliseconds on the cores of the other.
+using Parallel = void (*)(void (*run)(void*), void* data, unsigned threads, unsigned flags);
+
+inline Parallel& borrowed() {
+  static Parallel parallel = nullptr;
+  return parallel;
+}
+
 // One team a process: its threads are started when first needed, and live on.
 class Team {
  public:
@@ -67,6 +76,7 @@ class Team {
   void run(int count, const std::function<void(int)>& work) {
     if (count <= 1) return work(0);
     const std::lock_guard<std::mutex> one_caller(callers_);
+    if (borrowed()) return run_on_borrowed(count, work);
     while (static_cast<int>(threads_.size()) < count - 1) {
       const int index = static_cast<int>(threads_.size()) + 1;
       threads_.emplace_back([this, index, seen = round_.load()] { serve(index, seen); });
@@ -91,6 +101,25 @@ class Team {
 
  private:
   static constexpr int SPINS = 4000;  // some 50 µs: work comes in short pieces
+
+  // Whoever comes takes the next part: the parts, not the threads, decide what is computed.
+  void run_on_borrowed(int count, const std::function<void(int)>& work) {
+    struct Call {
+      Team& team;
+      const std::function<void(int)>& work;
+      int count;
+      std::atomic<int> next{0};
+    } call{*this, work, count};
+    failure_ = nullptr;
+    borrowed()(
+        [](void* data) {
+          Call& held = *static_cast<Call*>(data);
+          for (int part; (part = held.next.fetch_add(1)) < held.count;)
+            held.team.attempt(held.work, part);
+        },
+        &call, static_cast<unsigned>(count), 0);
+    if (failure_) std::rethrow_exception(failure_);
+  }
 
   void serve(int index, uint64_t seen) {
     for (;;) {

@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -293,6 +294,24 @@ def _new_moments(channels: int) -> Moments:
     return Moments(*torch.empty(2, channels, dtype=torch.float64))
 
 
+def find_parallel(maps: Path = Path("/proc/self/maps")) -> int | None:
+    """Where PyTorch's own GNU OpenMP has `GOMP_parallel`; None where it has another OpenMP.
+
+    On its threads ours are never in the way of PyTorch's, which spin for milliseconds after each
+    operation: a step of DenseNet-121 on two cores takes 1.6 s rather than 2.3.
+    """
+    try:
+        lines = maps.read_text().splitlines()
+    except OSError:
+        return None
+    folder = str(Path(torch.__file__).parent)
+    for path in sorted({line.split(maxsplit=5)[-1] for line in lines if "libgomp" in line}):
+        if path.startswith(folder) or ".libs" in path:
+            found = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
+            return ctypes.cast(found, ctypes.c_void_p).value if found else None
+    return None
+
+
 _loaded: list[ctypes.CDLL] = []
 
 
@@ -306,6 +325,8 @@ def load_library() -> ctypes.CDLL:
     if not _loaded:
         library = open_library(TRAINING)
         library.densepath_failure.restype = ctypes.c_char_p
+        library.densepath_borrow.argtypes = (_P,)
+        library.densepath_borrow(find_parallel())
         for name, types in ARGUMENTS.items():
             getattr(library, f"densepath_{name}").argtypes = (*types, ctypes.c_int)
         _loaded.append(library)

@@ -1,0 +1,47 @@
+"""Whose threads the kernels run on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import torch
+
+from densepath.training.blocks.native import NativeOperations, find_parallel
+
+SCRIPT = """
+import torch
+from densepath.training.blocks import native
+
+if {alone}:
+    native.find_parallel = lambda: None
+torch.manual_seed(0)
+operations = native.NativeOperations(3)
+x = operations.new_map(2, 9, 7, 40).normal_()
+print(operations.moments(x).mean.sum().item().hex())
+"""
+
+
+def test_without_a_list_of_mapped_files_the_kernels_have_threads_of_their_own(tmp_path):
+    assert find_parallel(tmp_path / "none") is None
+    (tmp_path / "maps").write_text("7f00-7f01 r-xp 00000000 08:01 12  /usr/lib/libother.so\n")
+    assert find_parallel(tmp_path / "maps") is None
+
+
+def test_borrowed_threads_and_own_ones_compute_the_same_bits():
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT.format(alone=alone)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for alone in (False, True)
+    }
+    assert len(said) == 1
+
+
+def test_more_threads_than_the_machine_has_compute_all_parts():
+    x = NativeOperations(64).new_map(3, 11, 5, 24).normal_()
+    found = NativeOperations(64).moments(x)
+    torch.testing.assert_close(found.mean, x.double().mean((0, 1, 2)), rtol=1e-5, atol=1e-6)

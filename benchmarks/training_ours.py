@@ -23,6 +23,7 @@ from training_torch import begin_on_torch
 from training_worker import Job, serve_steps
 
 from densepath.models.build import Model, build_model
+from densepath.training.allocator import keep_freed_memory
 from densepath.weights.formula import formula_tensor
 from densepath.weights.published import AS_CATALOGUE, MINDCV_DPN, PADDLE_DPN, Switches
 
@@ -42,6 +43,7 @@ def build(model: str, classes: int, switches: Switches = AS_CATALOGUE) -> Model:
 
 if __name__ == "__main__":
     job = Job.read(sys.argv[1:8])
+    keep_freed_memory()  # as every training of ours does
     torch.set_num_threads(job.threads)
     network = build(job.model, job.classes, SWITCHES[(sys.argv[8:] or ["catalogue"])[0]])
     if job.mode in ("fused", "portable"):

@@ -212,7 +212,7 @@ def test_kernels_of_another_processor_are_compiled_anew_under_a_name_of_their_ow
     """A cache that has travelled, or an emulator: the CPU's name is not the whole truth."""
     said = iter(["avx512f, avx2", ""])
     opened = []
-    monkeypatch.setattr(native, "_loaded", {})
+    monkeypatch.setattr(load, "_opened", {})
     monkeypatch.setattr(load, "_lacking", lambda library: next(said))
     monkeypatch.setattr(
         load, "compile_library", lambda library, lacking="": opened.append(lacking) or ours
@@ -228,7 +228,7 @@ def test_where_the_compiler_makes_no_kernels_for_this_processor_the_error_says_w
     monkeypatch,
 ):
     ours = compiling.compile_library()
-    monkeypatch.setattr(native, "_loaded", {})
+    monkeypatch.setattr(load, "_opened", {})
     monkeypatch.setattr(load, "_lacking", lambda library: "avx512f, avx2")
     monkeypatch.setattr(load, "compile_library", lambda library, lacking="": ours)
     with pytest.raises(EngineError, match=r"this one lacks avx512f, avx2\. Choose another engine"):

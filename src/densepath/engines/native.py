@@ -33,7 +33,7 @@ from densepath.engines.pixels import as_tensor
 from densepath.errors import EngineError, UnknownNameError, UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.images.resize import Fit, fast_fit
-from densepath.kernels.compile import INFERENCE, compile_library
+from densepath.kernels.compile import INFERENCE
 from densepath.kernels.load import open_library
 from densepath.models.plan import plan, serialise
 from densepath.models.spec import ModelSpec
@@ -279,9 +279,6 @@ def bfloat16_is_right() -> bool:
     return bool(load_library().densepath_bfloat16_is_right())
 
 
-_loaded: dict[Path, ctypes.CDLL] = {}
-
-
 def load_library() -> ctypes.CDLL:
     """The library, with the types of its functions.
 
@@ -289,27 +286,16 @@ def load_library() -> ctypes.CDLL:
         EngineError: no C++ compiler, or it makes nothing that this processor can run.
         OutputError: the cache cannot be written.
     """
-    path = compile_library()
-    if path not in _loaded:
-        library = open_library(INFERENCE)
-        pointer, integer = ctypes.c_void_p, ctypes.c_int32
-        library.densepath_failure.restype = ctypes.c_char_p
-        library.densepath_open.restype = pointer
-        layers = (pointer, pointer, integer, ctypes.c_double)
-        tensors = (pointer, pointer, pointer, pointer, integer, integer)
-        library.densepath_open.argtypes = (*layers, *[integer] * 3, *tensors)
-        library.densepath_run.argtypes = (pointer, pointer, *[integer] * 3, pointer, integer)
-        library.densepath_close.argtypes = (pointer,)
-        taps = (pointer, pointer, integer, integer)
-        library.densepath_resize.argtypes = (
-            pointer,
-            integer,
-            integer,
-            *taps,
-            *taps,
-            integer,
-            pointer,
-        )
-        library.densepath_resize.restype = None
-        _loaded[path] = library
-    return _loaded[path]
+    library = open_library(INFERENCE)
+    pointer, integer = ctypes.c_void_p, ctypes.c_int32
+    library.densepath_failure.restype = ctypes.c_char_p
+    library.densepath_open.restype = pointer
+    layers = (pointer, pointer, integer, ctypes.c_double)
+    tensors = (pointer, pointer, pointer, pointer, integer, integer)
+    library.densepath_open.argtypes = (*layers, *[integer] * 3, *tensors)
+    library.densepath_run.argtypes = (pointer, pointer, *[integer] * 3, pointer, integer)
+    library.densepath_close.argtypes = (pointer,)
+    taps = (pointer, pointer, integer, integer)
+    library.densepath_resize.argtypes = (pointer, integer, integer, *taps, *taps, integer, pointer)
+    library.densepath_resize.restype = None
+    return library

@@ -123,8 +123,8 @@ class DenseNet(Backbone):
         self.test_pooling: TestPooling = "mean"
         self.features = Stages(_stem(arch, in_channels))
         if "pool0" in self.features._modules:
-            behind = [(name, part) for name, part in self.features.named_children()][1:]
-            self.features.stages["norm0"] = StemStage(OrderedDict(behind))
+            behind_conv0 = list(self.features.named_children())[1:]
+            self.features.stages["norm0"] = StemStage(OrderedDict(behind_conv0))
         rates = drop_path_rates(drop_path_rate, sum(arch.blocks))
         width = arch.stem_width
         for i, num_layers in enumerate(arch.blocks, start=1):

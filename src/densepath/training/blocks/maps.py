@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,8 +11,14 @@ from torch import Tensor
 if TYPE_CHECKING:
     from densepath.training.blocks.operations import Operations
 
-# Elements behind the last one of a map, which vectors may read beyond its end.
+# Elements behind the last one of a map, which vectors may read beyond its end: `maps.hpp:SPARE`.
 SPARE = 16
+
+
+def new_map(shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An unwritten map [N, H, W, C], with spare elements behind it."""
+    size = math.prod(shape)
+    return torch.empty(size + SPARE, dtype=dtype, device=device)[:size].view(shape)
 
 
 def as_images(grid: Tensor) -> Tensor:

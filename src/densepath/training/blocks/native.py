@@ -17,6 +17,7 @@ from torch import Tensor
 from densepath.errors import EngineError
 from densepath.kernels.compile import TRAINING
 from densepath.kernels.load import open_library
+from densepath.training.blocks.maps import new_map
 from densepath.training.blocks.operations import (
     Correction,
     Gradient,
@@ -27,8 +28,6 @@ from densepath.training.blocks.operations import (
     Sums,
 )
 
-# Floats behind a map's last that the kernels may read, in whole vectors: `maps.hpp:SPARE`.
-SPARE = 16
 READINGS: dict[Reading, int] = {"all": 0, "second": 1, "average": 2}
 
 _P, _I = ctypes.c_void_p, ctypes.c_int
@@ -92,8 +91,7 @@ class NativeOperations:
 
     def new_map(self, images: int, height: int, width: int, channels: int) -> Tensor:
         """An unwritten map, with room behind it for vectors that reach beyond its last channel."""
-        size = images * height * width * channels
-        return torch.empty(size + SPARE)[:size].view(images, height, width, channels)
+        return new_map((images, height, width, channels), torch.float32, torch.device("cpu"))
 
     def moments(self, x: Tensor) -> Moments:
         """The statistics of a map."""
@@ -113,19 +111,8 @@ class NativeOperations:
         statistics: bool = False,
     ) -> Moments | None:
         """BN-ReLU-1×1 of `x` with `weight` [O, C, 1, 1] into `out`, or added to it."""
-        found = _new_moments(out.shape[-1]) if statistics else None
-        held = weight.detach().contiguous()
-        self._call(
-            "pointwise",
-            _maps(x),
-            _norms(norm),
-            held.data_ptr(),
-            READINGS[reading],
-            _maps(out),
-            add,
-            _pair(*found) if found else _pair(None, None),
-        )
-        return found
+        options = (READINGS[reading],)
+        return self._forward("pointwise", x, norm, weight, options, out, (add,), statistics)
 
     def pointwise_backward(
         self,
@@ -155,19 +142,8 @@ class NativeOperations:
         statistics: bool = False,
     ) -> Moments | None:
         """BN-ReLU-3×3 of `x` into `out`; `weight` is [O, C / groups, 3, 3]."""
-        found = _new_moments(out.shape[-1]) if statistics else None
-        held = weight.detach().contiguous()
-        self._call(
-            "convolve",
-            _maps(x),
-            _norms(norm),
-            held.data_ptr(),
-            stride,
-            groups,
-            _maps(out),
-            _pair(*found) if found else _pair(None, None),
-        )
-        return found
+        options = (stride, groups)
+        return self._forward("convolve", x, norm, weight, options, out, (), statistics)
 
     def convolve_backward(
         self,
@@ -221,6 +197,32 @@ class NativeOperations:
         """Add constant + slope · x to `data`, in place."""
         constant, slope = correction.constant.float(), correction.slope.float()
         self._call("correct", _maps(data), constant.data_ptr(), slope.data_ptr(), _maps(x))
+
+    def _forward(
+        self,
+        name: str,
+        x: Tensor,
+        norm: Norm,
+        weight: Tensor,
+        options: tuple[int, ...],
+        out: Tensor,
+        ending: tuple[bool, ...],
+        statistics: bool,
+    ) -> Moments | None:
+        """The moments of a forward pass, if asked for; its options are its own."""
+        found = _new_moments(out.shape[-1]) if statistics else None
+        held = weight.detach().contiguous()
+        self._call(
+            name,
+            _maps(x),
+            _norms(norm),
+            held.data_ptr(),
+            *options,
+            _maps(out),
+            *ending,
+            _pair(*found) if found else _pair(None, None),
+        )
+        return found
 
     def _backward(
         self,
@@ -312,22 +314,17 @@ def find_parallel(maps: Path = Path("/proc/self/maps")) -> int | None:
     return None
 
 
-_loaded: list[ctypes.CDLL] = []
-
-
 def load_library() -> ctypes.CDLL:
-    """The library; it is compiled when the cache has none.
+    """The library, with the types of its functions; it is compiled when the cache has none.
 
     Raises:
         EngineError: no C++ compiler, or it makes nothing that this processor can run.
         OutputError: the cache cannot be written.
     """
-    if not _loaded:
-        library = open_library(TRAINING)
-        library.densepath_failure.restype = ctypes.c_char_p
-        library.densepath_borrow.argtypes = (_P,)
-        library.densepath_borrow(find_parallel())
-        for name, types in ARGUMENTS.items():
-            getattr(library, f"densepath_{name}").argtypes = (*types, ctypes.c_int)
-        _loaded.append(library)
-    return _loaded[0]
+    library = open_library(TRAINING)
+    library.densepath_failure.restype = ctypes.c_char_p
+    library.densepath_borrow.argtypes = (_P,)
+    library.densepath_borrow(find_parallel())
+    for name, types in ARGUMENTS.items():
+        getattr(library, f"densepath_{name}").argtypes = (*types, ctypes.c_int)
+    return library

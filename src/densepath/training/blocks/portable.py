@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densepath.training.blocks.maps import SPARE, as_images, as_map
+from densepath.training.blocks.maps import as_images, as_map, new_map
 from densepath.training.blocks.operations import (
     Correction,
     Gradient,
@@ -46,9 +46,7 @@ class PortableOperations:
 
     def new_map(self, images: int, height: int, width: int, channels: int) -> Tensor:
         """An unwritten map."""
-        size = images * height * width * channels
-        flat = torch.empty(size + SPARE, dtype=self.dtype, device=self.device)
-        return flat[:size].view(images, height, width, channels)
+        return new_map((images, height, width, channels), self.dtype, self.device)
 
     def moments(self, x: Tensor) -> Moments:
         """The statistics of a map; the variance from centred values, lest it lose digits."""

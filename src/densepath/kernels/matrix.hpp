@@ -115,19 +115,21 @@ struct Packed {
   Floats data;
 
   Packed() = default;
-  Packed(const float* weights, int inputs_, int outputs_)
-      : Packed(weights, inputs_, outputs_, outputs_, 1) {}
-  // Of weights whose inputs and outputs lie so far apart.
-  Packed(const float* weights, int inputs_, int outputs_, long input_step, long output_step)
-      : inputs(inputs_), outputs(outputs_), padded(round_up(outputs_, LANES)) {
-    data = floats(static_cast<size_t>(inputs) * padded);
-    for (int j = 0; j < padded; j += PANEL) {
-      const int width = panel_width(j);
-      float* to = data.get() + static_cast<size_t>(j) * inputs;
-      for (int i = 0; i < inputs; ++i)
-        for (int q = 0; q < width && j + q < outputs; ++q)
-          to[static_cast<size_t>(i) * width + q] = weights[i * input_step + (j + q) * output_step];
-    }
+  Packed(int inputs_, int outputs_)  // of zeros, to be filled
+      : inputs(inputs_),
+        outputs(outputs_),
+        padded(round_up(outputs_, LANES)),
+        data(floats(static_cast<size_t>(inputs_) * padded)) {}
+  Packed(const float* weights, int inputs_, int outputs_) : Packed(inputs_, outputs_) {
+    for (int j = 0; j < padded; j += PANEL) fill(j, weights, outputs, 1);
+  }
+  // The panel of columns from `j` on, of weights whose inputs and outputs lie so far apart.
+  void fill(int j, const float* weights, long input_step, long output_step) {
+    const int width = panel_width(j), wanted = std::min(width, outputs - j);
+    float* to = data.get() + static_cast<size_t>(j) * inputs;
+    const float* from = weights + j * output_step;
+    for (int i = 0; i < inputs; ++i, to += width, from += input_step)
+      for (int q = 0; q < wanted; ++q) to[q] = from[q * output_step];
   }
   int panel_width(int j) const { return std::min(PANEL, padded - j); }
   const float* panel(int j, int first_input) const {

@@ -39,20 +39,11 @@ struct Origin {
 // Weights as panels, made by all threads: `inputs` and `outputs` lie so far apart.
 inline Packed pack_weights(const float* weight, int inputs, int outputs, long input_step,
                            long output_step, int threads) {
-  Packed made;
-  made.inputs = inputs;
-  made.outputs = outputs;
-  made.padded = round_up(outputs, LANES);
-  made.data = floats(static_cast<size_t>(inputs) * made.padded);
+  Packed made(inputs, outputs);
   Team::here().run(threads, [&](int index) {
     const Share share(outputs, index, threads, PANEL);
-    for (int j = static_cast<int>(share.low); j < share.high; j += PANEL) {
-      const int width = made.panel_width(j), wanted = std::min(width, outputs - j);
-      float* to = made.data.get() + static_cast<size_t>(j) * inputs;
-      const float* from = weight + j * output_step;
-      for (int i = 0; i < inputs; ++i, to += width, from += input_step)
-        for (int q = 0; q < wanted; ++q) to[q] = from[q * output_step];
-    }
+    for (int64_t j = share.low; j < share.high; j += PANEL)
+      made.fill(static_cast<int>(j), weight, input_step, output_step);
   });
   return made;
 }

@@ -1,12 +1,16 @@
 """The same photographs by every way in: their five best classes must be the same.
 
-DenseNet-121 with the formula's parameters, behind `densepath serve`: uploads to `/classify` (one a
-request, and many at once so that batches form), V1, V2 over REST and over gRPC, beside `densepath
-predict` and `densepath.load`. Exits with 1 when any differs.
+DenseNet-121 with the formula's parameters, or a SUBJECT, behind `densepath serve`: uploads to
+`/classify` (one a request, and many at once so that batches form), V1, V2 over REST and over gRPC,
+beside `densepath predict`, `densepath.load` on every engine, and the C++ program where it is built.
+Exits with 1 when any differs. With `--precision bfloat16` all of them compute so, and the answers
+are compared with those in float32: then it is a table of how many agree.
 
 Writes `benchmarks/results/DATE-serving-parity.json` and `.md`.
 
 Run: .venv/bin/python benchmarks/serving_parity.py IMAGES.zip|FOLDER [--bundles FOLDER]
+     [--subject cifar10/densenet_bc_22_12] [--precision bfloat16]
+     [--cpp build/cpp/densepath-predict]
 """
 
 from __future__ import annotations
@@ -20,14 +24,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
 import httpx2 as httpx
-from formula_bundle import formula_bundle
+from formula_bundle import FORMATS, formula_bundle
 from harness import Results, add_options, list_photos, photos, table
 
 import densepath
+from densepath.errors import EngineError
 from densepath.serving.v2.messages import SERVICE, message
 
 DENSEPATH = Path(sys.executable).with_name("densepath")
@@ -37,11 +43,11 @@ Way = Callable[[list[Path]], list[Best]]
 
 
 @contextmanager
-def server(bundle: Path, threads: int) -> Iterator[tuple[str, str]]:
-    """The addresses of REST and gRPC of a server of the bundle."""
+def server(bundle: Path, common: list[str]) -> Iterator[tuple[str, str]]:
+    """The addresses of REST and gRPC of a server of the bundle, with options of all commands."""
     words = ["serve", f"model={bundle}", "--port", "0", "--grpc-port", "0"]
     process = subprocess.Popen(
-        [DENSEPATH, *words, "--threads", str(threads), "--log-format", "text"],
+        [DENSEPATH, *words, *common, "--log-format", "text"],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -58,17 +64,30 @@ def server(bundle: Path, threads: int) -> Iterator[tuple[str, str]]:
         drain.shutdown()
 
 
-def ways(rest: str, rpc: str, bundle: Path, threads: int) -> dict[str, Way]:
-    """Every way from files to classes."""
+def in_python(bundle: Path, threads: int, precision: str, engine: str = "auto") -> Way:
+    """By `densepath.load`."""
 
-    def python(files: list[Path]) -> list[Best]:
-        with densepath.load(bundle, threads=threads) as predictor:
+    def way(files: list[Path]) -> list[Best]:
+        options = {"threads": threads, "precision": precision, "engine": engine}
+        with densepath.load(bundle, **options) as predictor:
             return [(each.class_ids, each.scores) for each in predictor.predict(files)]
 
-    def command(files: list[Path]) -> list[Best]:
-        words = [DENSEPATH, "predict", bundle, *files, "--json", "--threads", str(threads)]
+    return way
+
+
+def by_program(program: list[Any], common: list[str]) -> Way:
+    """By a program that takes files and writes a line of JSON for each."""
+
+    def way(files: list[Path]) -> list[Best]:
+        words = [*program, *files, *common]
         run = subprocess.run(words, capture_output=True, text=True, check=True)
         return [_best(json.loads(line)) for line in run.stdout.splitlines()]
+
+    return way
+
+
+def ways(rest: str, rpc: str) -> dict[str, Way]:
+    """Every way through the server, from files to classes."""
 
     def upload(client: httpx.Client, file: Path) -> Best:
         reply = client.post("/classify", files={"file": (file.name, file.read_bytes())})
@@ -108,8 +127,6 @@ def ways(rest: str, rpc: str, bundle: Path, threads: int) -> dict[str, Way]:
             return found
 
     return {
-        "densepath.load": python,
-        "densepath predict": command,
         "REST /classify": one_by_one,
         f"REST /classify, {AT_ONCE} at once": at_once,
         "REST V1": v1,
@@ -140,6 +157,45 @@ def _best(values: dict[str, Any]) -> Best:
     return values["class_ids"], values["scores"]
 
 
+def local_ways(bundle: Path, options: argparse.Namespace, common: list[str]) -> dict[str, Way]:
+    """Every way without the server."""
+    threads, precision = options.threads, options.precision
+    made = {"densepath.load": in_python(bundle, threads, precision)}
+    for engine in ("eager", "native", "openvino"):
+        made[f"densepath.load, {engine}"] = in_python(bundle, threads, precision, engine)
+    made["densepath predict"] = by_program([DENSEPATH, "predict", bundle, "--json"], common)
+    if options.cpp:
+        made["C++"] = by_program([options.cpp.resolve(), bundle], common)
+    return made
+
+
+def compare(reference: list[Best], found: list[Best]) -> dict[str, Any]:
+    """How many answers agree, and how far scores of the same class are apart at most."""
+    pairs = list(zip(reference, found, strict=True))
+    scores = [(dict(zip(*a, strict=True)), dict(zip(*b, strict=True))) for a, b in pairs]
+    return {
+        "images": len(pairs),
+        "best": sum(a[0][0] == b[0][0] for a, b in pairs),
+        "five": sum(set(a[0]) == set(b[0]) for a, b in pairs),
+        "same": sum(a[0] == b[0] for a, b in pairs),
+        "apart": max(abs(a[k] - b[k]) for a, b in scores for k in a.keys() & b.keys()),
+    }
+
+
+@contextmanager
+def bundle_of(options: argparse.Namespace) -> Iterator[Path]:
+    """The bundle that is asked."""
+    if options.subject is None:
+        with formula_bundle(options.model, options.bundles) as bundle:
+            yield bundle
+        return
+    with TemporaryDirectory() as scratch:
+        bundle = Path(scratch) / "bundle"
+        words = ["export", options.subject, "--to", FORMATS, "-o", bundle]
+        subprocess.run([DENSEPATH, *words], check=True, capture_output=True)
+        yield bundle
+
+
 def main() -> None:
     """Asks by every way, and compares."""
     parser = argparse.ArgumentParser(
@@ -147,41 +203,45 @@ def main() -> None:
     )
     parser.add_argument("images", type=Path, help="a folder of images, or a .zip of one")
     parser.add_argument("--model", default="densenet121")
+    parser.add_argument("--subject", help="a checkpoint in the place of the formula's network")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--cpp", type=Path, help="the C++ program, from `make cpp`")
     add_options(parser, "serving-parity")
     options = parser.parse_args()
     results = Results(options.output, options)
+    common = ["--threads", str(options.threads), "--precision", options.precision]
     with (
         photos(options.images) as folder,
-        formula_bundle(options.model, options.bundles) as bundle,
-        server(bundle, options.threads) as (rest, rpc),
+        bundle_of(options) as bundle,
+        server(bundle, common) as (rest, rpc),
     ):
         files = [Path(path) for path in list_photos(folder)]
-        reference: list[Best] | None = None
-        for name, way in ways(rest, rpc, bundle, options.threads).items():
-            found = way(files)
-            reference = reference or found
-            pairs = list(zip(reference, found, strict=True))
-            same = sum(first[0] == second[0] for first, second in pairs)
-            apart = max(
-                abs(a - b)
-                for first, second in pairs
-                for a, b in zip(first[1], second[1], strict=True)
-            )
-            results.add(name, {"images": len(files), "same": same, "apart": apart})
-            print(f"{name}: {same} of {len(files)}, scores within {apart:.1e}", flush=True)
-    results.write_report(report(results, options.model))
-    if any(part["same"] < part["images"] for part in results.parts.values()):
+        reference = in_python(bundle, options.threads, "float32", "native")(files)
+        for name, way in {**local_ways(bundle, options, common), **ways(rest, rpc)}.items():
+            try:
+                part = compare(reference, way(files))
+            except EngineError as error:
+                print(f"{name} is left out: {error}", flush=True)
+                continue
+            results.add(name, part)
+            print(f"{name}: {part}", flush=True)
+    results.write_report(report(results, options))
+    parts = results.parts.values()
+    if options.precision == "float32" and any(part["same"] < part["images"] for part in parts):
         sys.exit(1)
 
 
-def report(results: Results, model: str) -> str:
+def report(results: Results, options: argparse.Namespace) -> str:
     """The table."""
-    head = ["way", "the same five classes", "scores apart by at most"]
+    counts = {"best": "the same best class", "five": "the same five", "same": "in the same order"}
+    head = ["way", *counts.values(), "scores apart by at most"]
     rows = [
-        [name, f"{part['same']} of {part['images']}", f"{part['apart']:.1e}"]
+        [name, *(f"{part[k]} of {part['images']}" for k in counts), f"{part['apart']:.1e}"]
         for name, part in results.parts.items()
     ]
-    lines = [f"# Every way to the same answer: {model}", "", results.header(), ""]
+    name = options.subject or options.model
+    lines = [f"# Every way to the same answer: {name}", "", results.header(), ""]
+    lines += [f"In {options.precision}, beside `native` in float32.", ""]
     return "\n".join([*lines, table(head, rows)])
 
 

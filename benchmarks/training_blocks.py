@@ -26,10 +26,10 @@ def fuse_network(
     """Let the network compute its blocks as one operation each; a check, for after a step.
 
     Args:
-        network: of float32, on its device.
+        network: of float32 or float64, on its device.
         mode: `fused`: by the best operations that there are for the device; `portable`: by those
             in PyTorch alone.
-        precision: of the step: `float32`, or `bfloat16` for autocast.
+        precision: of the step: that of the network, or `bfloat16` for autocast.
         wrap: what is put around the operations.
 
     Raises:
@@ -52,12 +52,13 @@ def fuse_network(
             self.num_blocks += 1
             return found
 
-    device = next(network.parameters()).device
-    chosen = choose_arithmetic(device, torch.float32)
+    weight = next(network.parameters())
+    device, dtype = weight.device, weight.dtype
+    chosen = choose_arithmetic(device, dtype)
     if mode == "portable":
-        plain = PortableOperations(device, torch.float32)
-        lower = PortableOperations(device, torch.float32, torch.bfloat16)
-        chosen = Arithmetic(plain, lower, torch.float32, "on PyTorch's")
+        plain = PortableOperations(device, dtype)
+        lower = PortableOperations(device, dtype, torch.bfloat16)
+        chosen = Arithmetic(plain, lower, dtype, "on PyTorch's")
     if precision == "bfloat16" and chosen.lower is chosen.operations:
         raise PlainBlockError("blocks are computed in float32 here, whatever is asked for")
     wrapped = replace(chosen, operations=wrap(chosen.operations), lower=wrap(chosen.lower))

@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -9,6 +10,11 @@ from pathlib import Path
 import pytest
 
 import densepath  # noqa: F401  first, for tests that import runtimes which would send telemetry
+from densepath.cli.app import SPIN_COUNT
+
+# Before torch is imported: test processes share the cores, and a thread that spins while it waits
+# for one that has none takes seven times as long.
+os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 pytest_plugins = [
     f"fixtures.{name}" for name in ("commands", "marks", "networks", "once", "pictures", "runs")

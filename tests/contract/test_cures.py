@@ -42,6 +42,7 @@ DATA_SOURCES = ("train", "evaluate", "data inspect", "quantize", "ladder")
 SAID_BY = {
     "bundle": ("export", "convert", "quantize"),
     "bundle/bfloat16.py": ("predict", "serve"),
+    "bundle/speeds.py": ("predict", "serve"),
     "cli/convert.py": ("convert",),
     "cli/data.py": ("data inspect",),
     "cli/data_options.py": DATA_SOURCES,

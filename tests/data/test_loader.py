@@ -1,8 +1,10 @@
 """Batches: the same whatever makes them, and every image exactly as often as said."""
 
+import dataclasses
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from densepath.data.batch import Augmented, BatchMaker
 from densepath.data.dataset import Sample
 from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.open import open_dataset
+from densepath.data.spawning import lost_worker
 from densepath.data.workers import _Steps
 from densepath.errors import DataError, ImageError, UnknownNameError, UsageError
 from densepath.images.preprocess import Preprocess
@@ -63,6 +66,13 @@ class Deadly(Numbered):
         if index == 5:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().load(index)
+
+
+class Faulty(Numbered):
+    """No image can be loaded, for a reason that is not the image's."""
+
+    def load(self, index):
+        raise OSError("the disk is gone")
 
 
 def train_loader(dataset, **options):
@@ -117,6 +127,15 @@ def test_epochs_differ_in_order_and_in_changes_and_seeds_do_too():
         next(TrainLoader(Numbered(1), AUGMENT, batch_size=1, seed=0).epoch(e)) for e in (0, 1)
     )
     assert not torch.equal(first.images, second.images)
+
+
+def test_each_epoch_can_have_changes_of_its_own():
+    """The last ones are those of later epochs, too, and workers are told."""
+    smaller = dataclasses.replace(AUGMENT, preprocess=AUGMENT.preprocess.at_size(5))
+    for workers in (0, 1):
+        loader = TrainLoader(Numbered(4), [smaller, AUGMENT], batch_size=4, workers=workers)
+        sides = [next(iter(loader.epoch(e))).images.shape[-1] for e in range(4)]
+        assert sides == [5, 8, 8, 8]
 
 
 def test_an_epoch_takes_every_image_once_in_steps_of_like_sizes():
@@ -277,6 +296,100 @@ def test_a_killed_worker_is_an_error_with_a_cure():
         list(loader)
 
 
+def test_an_error_of_a_data_set_is_not_said_to_be_a_killed_worker():
+    loader = EvalLoader(Faulty(12), PREPROCESS, batch_size=2, workers=1)
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(loader)
+
+
+LOST = """
+    import multiprocessing, os, signal, sys, threading, time
+    from multiprocessing.queues import Queue
+    from multiprocessing.synchronize import Event
+    from densepath.data.augment import Augment
+    from densepath.data.loader import TrainLoader
+    from densepath.data.open import open_dataset
+    from densepath.errors import DataError
+    from densepath.images.preprocess import Preprocess
+
+    multiprocessing.set_start_method("fork")
+    augment = Augment(Preprocess(size=(8, 8)))
+    loader = TrainLoader(open_dataset("digits"), augment, batch_size=64, workers=2)
+    batches = loader.epoch(0)
+"""
+IN_A_QUEUES_LOCK = """
+    enter = threading.Condition.__enter__
+
+    def enter_and_lose_a_worker(condition):
+        entered = enter(condition)
+        in_put = sys._getframe(1).f_code is Queue.put.__code__
+        if in_put and multiprocessing.parent_process() is None:
+            threading.Condition.__enter__ = enter
+            worker = min(multiprocessing.process._children, key=lambda worker: worker.pid)
+            os.kill(worker.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # it stays to be reaped
+            time.sleep(0.1)  # torch's handler would raise here
+        return entered
+
+    for _ in range({batches}):
+        next(batches)
+    threading.Condition.__enter__ = enter_and_lose_a_worker
+"""
+WITH_THE_LOCK_OF_ALL = """
+    is_set = Event.is_set
+
+    def die_with_the_lock(event):
+        if multiprocessing.parent_process() is not None:
+            event._cond.acquire()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return is_set(event)
+
+    Event.is_set = die_with_the_lock
+"""
+SAY = """
+    try:
+        list(batches)
+    except DataError as error:
+        print(error)
+    print(len(multiprocessing.active_children()), "workers")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(IN_A_QUEUES_LOCK.format(batches=0), id="first put"),
+        pytest.param(IN_A_QUEUES_LOCK.format(batches=3), id="later put"),
+        pytest.param(WITH_THE_LOCK_OF_ALL, id="lock of all"),
+    ],
+)
+def test_a_worker_that_is_killed_while_a_lock_is_held_hangs_nothing(way):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(LOST + way + SAY)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert re.fullmatch(r".* was killed, .* Use fewer workers.*\n0 workers\n", done.stdout)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "exit_codes", "message"),
+    [
+        ("fork", [None, 1], "was killed, .* Use fewer workers"),
+        ("spawn", [None, -9], "was killed, .* Use fewer workers"),
+        ("spawn", [None, None], "was killed, .* Use fewer workers"),
+        ("spawn", [None, 1], "ended before its time .* under `if __name__"),
+    ],
+)
+def test_what_a_lost_worker_died_of_is_told_by_exit_codes(monkeypatch, method, exit_codes, message):
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: method)
+    assert re.search(message, str(lost_worker(RuntimeError("gone"), exit_codes)))
+
+
 def test_workers_end_when_an_epoch_is_left_early():
     before = set(multiprocessing.active_children())
     batches = train_loader(Numbered(200), workers=2).epoch(0)
@@ -290,6 +403,20 @@ def test_a_worker_that_is_spawned_makes_the_same_batches():
     change = Augmented(AUGMENT, 1, 2)
     steps = _Steps(BatchMaker(Numbered(10), change, PREPROCESS), [np.array([3, 1, 2])])
     assert_same([pickle.loads(pickle.dumps(steps))[0]], [steps[0]])
+
+
+def test_no_worker_outlives_its_epoch(monkeypatch):
+    """As on a busy machine, where torch gives up waiting for them."""
+    monkeypatch.setattr(
+        "torch.utils.data.dataloader._MultiProcessingDataLoaderIter._shutdown_workers",
+        lambda batches: None,
+    )
+    batches = train_loader(Numbered(12), workers=2).epoch(0)
+    next(batches)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    batches.close()
+    assert not any(worker.is_alive() for worker in workers)
 
 
 def test_the_loader_says_nothing_on_standard_error():

@@ -25,6 +25,9 @@ ODD = {
     ),
     "dense, 700 inputs": DenseNetArch(149, (1, 1), 701, bottleneck=2, stem="small"),
     "dual, odd steps": DPNArch(12, 3, 36, 4, (2, 1), (7, 9), 1, stem="small"),
+    "dual, 5 channels a group": DPNArch(12, 3, 35, 7, (2, 1), (8, 8), 1, stem="small"),
+    "dual, 13 channels a group": DPNArch(12, 3, 26, 2, (1, 1), (8, 8), 1, stem="small"),
+    "dual, 4 channels a group": DPNArch(12, 3, 40, 10, (1, 1, 1), (8, 8, 8), 1, stem="small"),
 }
 
 
@@ -32,14 +35,14 @@ def rounded(tensor):
     return tensor.float().to(torch.bfloat16).to(tensor.dtype)
 
 
-def is_rounded(conv, name, image):
+def is_rounded(conv, image):
     """Of a convolution and its input: whether the kernels compute it in bfloat16."""
-    if conv.in_channels == 3 and "0" in name.split(".")[:2]:
+    if conv.in_channels == 3:
         return False  # the stem
     if conv.kernel_size == (1, 1):
         return True
     winograd = min(image.shape[2:]) >= WINOGRAD_SIDE and conv.in_channels <= WINOGRAD_CHANNELS
-    return conv.groups == 1 and not winograd
+    return conv.groups > 1 or native.has_amx() or not winograd
 
 
 def reference(model, images):
@@ -50,19 +53,17 @@ def reference(model, images):
     """
     rewritten = rewrite(model.double())
 
-    def round_operands(name, conv, inputs):
-        if not is_rounded(conv, name, inputs[0]):
+    def round_operands(conv, inputs):
+        if not is_rounded(conv, inputs[0]):
             return None
         if not hasattr(conv, "whole"):
             conv.whole = conv.weight.data
             conv.weight.data = rounded(conv.whole)
         return (rounded(inputs[0]),)
 
-    for name, module in rewritten.named_modules():
+    for module in rewritten.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_pre_hook(
-                lambda conv, inputs, name=name: round_operands(name, conv, inputs)
-            )
+            module.register_forward_pre_hook(round_operands)
     with torch.inference_mode():
         return rewritten(torch.from_numpy(images).double()).numpy()
 
@@ -157,6 +158,15 @@ def test_int8_tensors_in_bfloat16_are_refused():
             Preprocess((64, 64)),
             num_classes=21,
             in_channels=3,
+            precision="bfloat16",
+        )
+    with pytest.raises(EngineError, match="classifier is quantised: its network has no bfloat16"):
+        native._Network(
+            native.load_library(),
+            model.spec,
+            tensors,
+            in_channels=3,
+            size=(64, 64),
             precision="bfloat16",
         )
 

@@ -56,6 +56,7 @@ def has_bfloat16(monkeypatch, missing=""):
     """Let the processor have its instructions, or lack them for this reason."""
     for module in (judging, choosing):
         monkeypatch.setattr(module, "missing_bfloat16", lambda: missing)
+    monkeypatch.setattr(judging, "has_amx", lambda: False)
 
 
 def auto(**options):
@@ -95,6 +96,16 @@ def without_parity():
     return dataclasses.replace(bundle().manifest, parity=None)
 
 
+@pytest.mark.parametrize("of_amx", [True, False])
+@pytest.mark.parametrize("here", [True, False])
+def test_with_amx_a_report_from_without_it_does_not_hold(monkeypatch, here, of_amx):
+    has_bfloat16(monkeypatch)
+    monkeypatch.setattr(judging, "has_amx", lambda: here)
+    choice = choose(auto(), bundle({**GOOD, "amx": True} if of_amx else GOOD))
+    assert choice.precision == ("bfloat16" if of_amx or not here else "float32")
+    assert ("from a processor without AMX" in str(choice)) == (here and not of_amx)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -111,7 +122,9 @@ def test_a_report_that_is_not_good_enough_stays_in_float32(monkeypatch, change, 
 
 
 @pytest.mark.parametrize(
-    "report", [{}, [], {"top1": 1.0}, {**GOOD, "top1": None}, {**GOOD, "more": 1}], ids=str
+    "report",
+    [{}, [], {"top1": 1.0}, {**GOOD, "top1": None}, {**GOOD, "more": 1}, {**GOOD, "amx": 1}],
+    ids=str,
 )
 def test_what_is_no_report_counts_as_none(report):
     assert BFloat16Report.of({"bfloat16": report}) is None

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from densepath.bundle.bfloat16 import TIE, BFloat16Report
+from densepath.bundle.bfloat16 import TIE, BFloat16Report, reports_in
 from densepath.engines import native
+from densepath.engines.opening import Opening
 from densepath.errors import EngineError
+from densepath.exporting import parity_bfloat16 as measuring
 from densepath.exporting.parity import Parity
-from densepath.exporting.parity_bfloat16 import measure_bfloat16, report_of
+from densepath.exporting.parity_bfloat16 import is_quick_in_bfloat16, measure_bfloat16, report_of
 from densepath.images.preprocess import Preprocess
 from densepath.weights.checkpoint import Checkpoint
 from fixtures.networks import TINY, used_network
@@ -58,12 +60,24 @@ def test_the_difference_is_set_against_the_largest_logit():
 
 def test_the_manifest_keeps_the_report_and_the_page_says_what_follows():
     report = figures(EXPECTED)
-    parity = Parity("densenet121", "2 photographs", ["a", "b"], 2, [], [], bfloat16=report)
-    assert BFloat16Report.of(json.loads(json.dumps(parity.summary()))) == report
+    worse = figures(EXPECTED[:, ::-1])
+    reports = {"native": report, "openvino": worse}
+    parity = Parity("densenet121", "2 photographs", ["a", "b"], 2, [], [], bfloat16=reports)
+    kept = json.loads(json.dumps(parity.summary()))
+    assert reports_in(kept) == reports
+    assert list(kept["bfloat16_others"]) == ["openvino"]
+    assert BFloat16Report.of(kept, "openvino") == worse
+    assert BFloat16Report.of(kept, "onnxruntime") is None
     assert parity.to_dict()["bfloat16"]["top5"] == 1.0
+    assert parity.to_dict()["bfloat16_others"]["openvino"]["top1"] == worse.top1
     page = " ".join(parity.to_markdown().split())
     assert "In bfloat16, on our kernels: the best class is the same on all of 2 images, " in page
-    assert "So `--precision auto` takes it where the processor has instructions for it" in page
+    assert "So `--precision auto` may take it where the processor has instructions for it" in page
+    assert "In bfloat16, on openvino: the best class is the same on all but 2 of 2 images, " in page
+    assert "So `--precision auto` does not take it on machines of the kind that it was" in page
+    without = Parity("densenet121", "2", ["a", "b"], 2, [], [], bfloat16={"openvino": report})
+    assert reports_in(without.summary()) == {"openvino": report}
+    assert "bfloat16" not in without.summary()
     other = Parity("densenet121", "2 photographs", ["a", "b"], 2, [], [])
     assert BFloat16Report.of(other.summary()) is None
     assert other.to_dict()["bfloat16"] is None
@@ -72,21 +86,25 @@ def test_the_manifest_keeps_the_report_and_the_page_says_what_follows():
 
 @pytest.fixture
 def network(tmp_path):
-    """A checkpoint with its file, images, and the logits of PyTorch in float32."""
+    """A checkpoint's file and how it is run, images, and the logits of PyTorch in float32."""
     model = used_network(TINY, num_classes=7, seed=3)
     checkpoint = Checkpoint.of(model, preprocess=Preprocess((32, 32)))
     checkpoint.save(tmp_path / "model.safetensors")
     inputs = np.random.default_rng(1).standard_normal((12, 3, 32, 32)).astype(np.float32)
     with torch.inference_mode():
         expected = model(torch.from_numpy(inputs)).numpy()
-    return tmp_path / "model.safetensors", checkpoint, inputs, expected
+    file = tmp_path / "model.safetensors"
+    opening = Opening(file, checkpoint.preprocess, 3, 7, mode="latency")
+    return {"torch": opening}, inputs, expected
 
 
-def test_a_network_is_measured_in_bfloat16_on_any_processor(network):
-    report = measure_bfloat16(*network)
+@pytest.mark.parametrize("others", [False, True])
+def test_a_network_is_measured_in_bfloat16_on_any_processor(network, others):
+    [(engine, report)] = measure_bfloat16(*network, multi_label=False, others=others).items()
+    assert engine == "native"
     assert report.num_images == 12
     assert 1e-5 < report.relative < 2e-2
-    assert report.max_difference == pytest.approx(report.relative * np.abs(network[3]).max())
+    assert report.max_difference == pytest.approx(report.relative * np.abs(network[2]).max())
 
 
 def test_without_a_compiler_there_is_no_report(network, monkeypatch):
@@ -94,4 +112,14 @@ def test_without_a_compiler_there_is_no_report(network, monkeypatch):
         raise EngineError("no compiler")
 
     monkeypatch.setattr(native, "load_library", fail)
-    assert measure_bfloat16(*network) is None
+    assert measure_bfloat16(*network, multi_label=False, others=True) == {}
+
+
+def test_whether_the_processor_is_quick_is_asked_for_engines_that_compute_bfloat16(monkeypatch):
+    monkeypatch.setattr(measuring, "missing_bfloat16", lambda: "")
+    assert is_quick_in_bfloat16({"torch"})
+    assert is_quick_in_bfloat16(["onnx", "openvino"])
+    monkeypatch.setattr(measuring, "missing_bfloat16", lambda: "it has none")
+    assert not is_quick_in_bfloat16({"torch", "openvino"})
+    monkeypatch.setattr(measuring, "missing_bfloat16", lambda: pytest.fail("asked"))
+    assert not is_quick_in_bfloat16({"onnx"})

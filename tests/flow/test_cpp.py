@@ -114,8 +114,10 @@ def skip_without(cpp, backend):
 @pytest.mark.parametrize("backend", FORMATS)
 def test_answers_are_those_of_the_python_program(cpp, bundle, images, backend):
     skip_without(cpp, backend)
-    python = run_program(DENSEPATH, "predict", bundle, images, "--json", "--engine", backend)
-    ours = run_program(cpp.predict, bundle, images, "--backend", backend)
+    options = ("--precision", "float32")  # else each its own: by the times of the bundle, or not
+    words = ("--json", "--engine", backend, *options)
+    python = run_program(DENSEPATH, "predict", bundle, images, *words)
+    ours = run_program(cpp.predict, bundle, images, "--backend", backend, *options)
     assert ours.returncode == 0, ours.stderr
     compared = 0
     for expected, found in zip(answers(python), answers(ours), strict=True):
@@ -178,9 +180,10 @@ def test_our_kernels_see_the_same_pixels_as_in_python(cpp, bundle, images, tmp_p
 
 def test_scores_of_several_labels_are_those_of_the_python_program(cpp, bundle, tmp_path):
     copy = changed_copy(bundle, tmp_path, lambda manifest: manifest.update(multi_label=True))
-    words = ["predict", copy, PHOTOS, "--json", "--engine", "openvino", "--top-k", "10"]
+    options = [copy, PHOTOS, "--top-k", "10", "--precision", "float32"]
+    words = ["predict", *options, "--json", "--engine", "openvino"]
     python = answers(run_program(DENSEPATH, *words))
-    ours = answers(run_program(cpp.predict, copy, PHOTOS, "--top-k", "10", "--backend", "openvino"))
+    ours = answers(run_program(cpp.predict, *options, "--backend", "openvino"))
     assert len(ours) == 2
     for expected, found in zip(python, ours, strict=True):
         assert found["class_ids"] == expected["class_ids"]
@@ -616,7 +619,8 @@ def test_help_names_every_option_and_the_page_does_too(cpp):
 
 
 def test_the_benchmark_prints_latencies_and_a_rate(cpp, bundle, images):
-    run = run_program(cpp.predict, bundle, PHOTOS, "--benchmark", "--repeats", "3")
+    options = ("--benchmark", "--repeats", "3", "--precision", "float32")
+    run = run_program(cpp.predict, bundle, PHOTOS, *options)
     assert run.returncode == 0, run.stderr
     report = json.loads(run.stdout)
     assert [row["batch_size"] for row in report["latency_ms"]] == [1, 4, 8]
@@ -670,6 +674,7 @@ def test_where_no_thread_can_be_started_an_error_says_so(cpp, bundle, images, ba
     # Stacks so large that a few fill the address space.
     limits = "ulimit -s 1000000 && ulimit -v 8000000"
     words = f"'{cpp.predict}' '{bundle}' '{images}' --threads 40 --backend {backend}"
+    words += " --precision float32"  # which leaves nothing to say
     run = subprocess.run(["bash", "-c", f"{limits} && {words}"], capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr.startswith("error: ")

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import sklearn.datasets
@@ -24,8 +25,10 @@ PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
+    """One without times, by which Python may find that float32 was as quick."""
     folder = tmp_path_factory.mktemp("bundles") / "small"
-    export("cifar10/densenet_bc_22_12", folder, to=["torch"], images=[PHOTOS], batch_sizes=[2])
+    with mock.patch("densepath.exporting.measure.measure_speeds", return_value=None):
+        export("cifar10/densenet_bc_22_12", folder, to=["torch"], images=[PHOTOS], batch_sizes=[2])
     return folder
 
 
@@ -115,6 +118,16 @@ def test_a_report_of_another_kind_is_refused(cpp, bundle, tmp_path, change, mess
     run = run_program(cpp.predict, with_report(bundle, tmp_path, change), PHOTOS)
     assert run.returncode == 1
     assert message in run.stderr
+
+
+def test_with_amx_a_report_from_without_it_does_not_hold(cpp, bundle, tmp_path):
+    if not native.has_amx():
+        pytest.skip("this processor has no AMX")
+    other = with_report(bundle, tmp_path, lambda parity: parity["bfloat16"].pop("amx"))
+    run = run_program(cpp.predict, other, PHOTOS)
+    said = run.stderr.splitlines()[0].partition(": ")[2]
+    assert said.startswith("the bundle's report on bfloat16 is from a processor without AMX")
+    assert said in run_program(DENSEPATH, "predict", other, PHOTOS, "--json").stderr
 
 
 def test_an_older_bundle_without_a_report_is_answered_in_float32(cpp, bundle, tmp_path):

@@ -80,14 +80,19 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def opened(made):
-    return Bundle.open(made / "bundle")
+    """The bundle, as if it had been made on another machine."""
+    opened = Bundle.open(made / "bundle")
+    parity = {k: v for k, v in (opened.manifest.parity or {}).items() if k != "speeds"}
+    return dataclasses.replace(opened, manifest=dataclasses.replace(opened.manifest, parity=parity))
 
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """Our kernels count as compiled, whether they are or not."""
+    """Our kernels count as compiled, whether they are or not; bfloat16 is not tried on them."""
     from densepath.kernels import compile
 
+    for module in (choosing, judging):
+        monkeypatch.setattr(module, "missing_bfloat16", lambda: "it has none")
     monkeypatch.setattr(compile, "find_compiler", lambda: ["c++"])
     monkeypatch.setattr(compile, "library_path", lambda compiler: Path(compile.__file__))
 
@@ -191,10 +196,11 @@ def test_auto_says_on_standard_error_what_it_chose_and_why(run, made, no_gpu):
 
 @pytest.fixture
 def in_bfloat16(made, monkeypatch):
-    """The bundle, on a processor with bfloat16, with a report that is good enough."""
+    """The bundle, made on another machine with bfloat16, with a report that is good enough."""
     monkeypatch.setattr(machine, "has_gpu", lambda: False)
     for module in (choosing, judging):
         monkeypatch.setattr(module, "missing_bfloat16", lambda: "")
+    monkeypatch.setattr(choosing, "speeds_here", lambda bundle, **options: None)
     bundle = Bundle.open(made / "bundle")
     assert BFloat16Report.of(bundle.manifest.parity).is_enough
     return made / "bundle"

@@ -104,10 +104,7 @@ void check_product(int rows, int inputs, int outputs, bool with_bias, bool add, 
     }
 }
 
-}  // namespace
-
-int main() {
-  check_rounding();
+void check_products() {
   for (int rows = 1; rows <= MR + 2; ++rows)
     for (const int outputs : {1, LANES - 1, LANES, LANES + 1, PANEL, PANEL + 5})
       check_product(rows, 2 * rows + outputs % 2, outputs, rows % 2, false, outputs % 2);
@@ -115,6 +112,17 @@ int main() {
     for (const bool add : {false, true}) check_product(9, inputs, PANEL + 1, !add, add, add);
   check_product(ROWS, 700, 3 * PANEL - 1, true, false, true);
   expect(bfloat16_is_right(), "the kernels' own check");
+}
+
+}  // namespace
+
+int main() {
+  check_rounding();
+  check_products();
+  if (may_use_squares()) {
+    squares_allowed() = false;
+    check_products();
+  }
   std::printf("%d wrong\n", failures);
   return failures != 0;
 }

@@ -4,10 +4,35 @@
 
 namespace {
 
+using densepath::BFloat16;
+using densepath::MapsOf;
 using reference::Doubles;
 using reference::HeldMaps;
 using reference::HeldNorm;
 using reference::Values;
+
+// A map of floats as one of the kernels' numbers, and back: nothing is written beside it.
+template <class Number>
+struct Handed {
+  explicit Handed(const HeldMaps& of) : maps(of.maps) {}
+  void back(HeldMaps&) const {}
+  MapsOf<Number> maps;
+};
+
+template <>
+struct Handed<BFloat16> {
+  explicit Handed(const HeldMaps& of) : memory(of.memory.size() + densepath::LANES) {
+    for (size_t k = 0; k < of.memory.size(); ++k)
+      store_some(memory.data() + k, densepath::splat(of.memory[k]), 1);
+    maps = {memory.data(), of.maps.images,   of.maps.height,
+            of.maps.width, of.maps.channels, of.maps.ld};
+  }
+  void back(HeldMaps& to) const {
+    for (size_t k = 0; k < to.memory.size(); ++k) to.memory[k] = load(memory.data() + k)[0];
+  }
+  std::vector<BFloat16> memory;
+  MapsOf<BFloat16> maps;
+};
 
 struct Case {
   int images, height, width, inputs, outputs, groups, stride, threads;
@@ -53,17 +78,20 @@ struct Subject {
         x(of.images, of.height, of.width, of.inputs, of.inputs + random.among(0, 5)),
         norm(random, of.inputs),
         weight(random.values(static_cast<size_t>(of.outputs) * of.inputs / of.groups * 9, -1, 1)) {
-    x.fill([&](int c) { return norm.value(random, c); });
+    // Of bfloat16, lest one that is rounded falls on the other side of the ReLU's kink.
+    x.fill(
+        [&](int c) { return densepath::as_rounded(densepath::splat(norm.value(random, c)))[0]; });
   }
 };
 
+template <class Number>
 void check_forward(const Subject& subject, reference::Random& random, reference::Errors& errors) {
   const Case& of = subject.of;
+  const Handed<Number> x(subject.x);
   HeldMaps out(of.images, of.high(), of.wide(), of.outputs, of.outputs + random.among(0, 5));
   Doubles mean(of.outputs), variance(of.outputs), means, variances;
   const bool statistics = random.among(0, 2) > 0;
-  convolve(subject.x.maps, subject.norm.norms(), subject.weight.data(), of.stride, of.groups,
-           out.maps,
+  convolve(x.maps, subject.norm.norms(), subject.weight.data(), of.stride, of.groups, out.maps,
            statistics ? densepath::Statistics{mean.data(), variance.data()}
                       : densepath::Statistics{nullptr, nullptr},
            of.threads);
@@ -83,16 +111,20 @@ struct Got {
   Doubles gradient, product, into;
 };
 
+template <class Number>
 Got run_backward(const Subject& subject, const densepath::Gradients& gradient, HeldMaps& into) {
   const Case& of = subject.of;
+  const Handed<Number> x(subject.x), made(into);
   Got got{Values(subject.weight.size(), NAN), Doubles(of.inputs, NAN), Doubles(of.inputs, NAN), {}};
-  convolve_backward(subject.x.maps, subject.norm.norms(), subject.weight.data(), of.stride,
-                    of.groups, gradient, into.maps, of.add, got.weight.data(),
+  convolve_backward(x.maps, subject.norm.norms(), subject.weight.data(), of.stride, of.groups,
+                    gradient, made.maps, of.add, got.weight.data(),
                     {got.gradient.data(), got.product.data()}, of.threads);
+  made.back(into);
   got.into = into.doubles();
   return got;
 }
 
+template <class Number>
 void check_backward(const Subject& subject, reference::Random& random, reference::Errors& errors) {
   const Case& of = subject.of;
   HeldMaps data(of.images, of.high(), of.wide(), of.outputs, of.outputs + random.among(0, 5));
@@ -111,7 +143,7 @@ void check_backward(const Subject& subject, reference::Random& random, reference
   densepath::Gradients gradient{data.maps, nullptr, nullptr, {}};
   if (of.correction) gradient = {data.maps, constant.data(), slope.data(), y.maps};
 
-  const Got got = run_backward(subject, gradient, into);
+  const Got got = run_backward<Number>(subject, gradient, into);
   const Doubles input = reference::activate(subject.x, subject.norm);
   const Doubles whole = reference::correct(data, y, constant, slope);
   Doubles behind(input.size()), weight(subject.weight.size());
@@ -128,7 +160,7 @@ void check_backward(const Subject& subject, reference::Random& random, reference
   errors.compare(of.name() + "product", got.product, wanted.product);
   errors.require(of.name() + "into: written beside", into.is_whole());
 
-  const Got twice = run_backward(subject, gradient, again);
+  const Got twice = run_backward<Number>(subject, gradient, again);
   errors.require(of.name() + "a second run has other bits",
                  twice.into == got.into && twice.weight == got.weight &&
                      twice.gradient == got.gradient && twice.product == got.product);
@@ -154,17 +186,27 @@ Case draw(reference::Random& random) {
   return of;
 }
 
-}  // namespace
-
-int main(int count, char** values) {
-  const int cases = count > 1 ? std::atoi(values[1]) : 150;
-  reference::Errors errors;
+template <class Number>
+int check(const char* what, int cases, double bound) {
+  reference::Errors errors(bound);
   for (int seed = 0; seed < cases; ++seed) {
     reference::Random random(seed);
     const Case of = draw(random);
     const Subject subject(of, random);
-    check_forward(subject, random, errors);
-    check_backward(subject, random, errors);
+    check_forward<Number>(subject, random, errors);
+    check_backward<Number>(subject, random, errors);
   }
-  return errors.report("convolution");
+  return errors.report(what);
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  const int cases = count > 1 ? std::atoi(values[1]) : 150;
+  constexpr double BOUND = 1.0 / 16;  // a number of bfloat16 has 8 bits
+  int failed = check<float>("convolution", cases, reference::BOUND) +
+               check<BFloat16>("convolution of bfloat16", cases, BOUND);
+  if (!densepath::may_use_squares()) return failed;
+  densepath::squares_allowed() = false;
+  return failed + check<BFloat16>("convolution of bfloat16 without AMX", cases, BOUND);
 }

@@ -1,11 +1,13 @@
-// Checks the 1×1 convolutions of a training step, both ways, and its passes, against loops in
-// double.
+// Checks the 1×1 convolutions of a training step, both ways and in both kinds of products, and its
+// passes, against loops in double.
 #include "../../src/densepath/kernels/training/passes.hpp"
-#include "../../src/densepath/kernels/training/pointwise.hpp"
+#include "../../src/densepath/kernels/training/pointwise_backward.hpp"
 #include "reference.hpp"
 
 namespace {
 
+using densepath::Packed;
+using densepath::PackedPairs;
 using densepath::Taking;
 using reference::Doubles;
 using reference::HeldMaps;
@@ -58,14 +60,16 @@ struct Subject {
   }
 };
 
+template <class Weights>
 void check_forward(const Subject& subject, reference::Random& random, reference::Errors& errors) {
   const Case& of = subject.of;
   HeldMaps out(of.images, of.high(), of.wide(), of.outputs, of.outputs + random.among(0, 5));
   if (of.add) out.fill([&](int) { return random.uniform(-1, 1); });
   Doubles wanted = of.add ? out.doubles() : Doubles(out.doubles().size());
   Doubles mean(of.outputs), variance(of.outputs), means, variances;
-  pointwise(subject.x.maps, subject.norm.norms(), subject.weight.data(), of.taking, out.maps,
-            of.add, {mean.data(), variance.data()}, of.threads);
+  densepath::pointwise<Weights>(subject.x.maps, subject.norm.norms(), subject.weight.data(),
+                                of.taking, out.maps, of.add, {mean.data(), variance.data()},
+                                of.threads);
   const Doubles input = reference::activate(subject.x, subject.norm);
   of.each_pixel([&](size_t i, size_t o, double share) {
     for (int k = 0; k < of.outputs; ++k)
@@ -84,6 +88,7 @@ void check_forward(const Subject& subject, reference::Random& random, reference:
   errors.compare(of.name() + "variance of a map", apart, variances);
 }
 
+template <class Weights>
 void check_backward(const Subject& subject, reference::Random& random, reference::Errors& errors) {
   const Case& of = subject.of;
   HeldMaps data(of.images, of.high(), of.wide(), of.outputs, of.outputs + random.among(0, 5));
@@ -100,9 +105,9 @@ void check_backward(const Subject& subject, reference::Random& random, reference
   if (of.correction) gradient = {data.maps, constant.data(), slope.data(), y.maps};
   Values weight(subject.weight.size(), NAN);
   Doubles sum(of.inputs, NAN), product(of.inputs, NAN);
-  pointwise_backward(subject.x.maps, subject.norm.norms(), subject.weight.data(), of.taking,
-                     gradient, into.maps, of.add, weight.data(), {sum.data(), product.data()},
-                     of.threads);
+  densepath::pointwise_backward<Weights>(
+      subject.x.maps, subject.norm.norms(), subject.weight.data(), of.taking, gradient, into.maps,
+      of.add, weight.data(), {sum.data(), product.data()}, of.threads);
 
   const Doubles input = reference::activate(subject.x, subject.norm);
   const Doubles whole = reference::correct(data, y, constant, slope);
@@ -143,16 +148,27 @@ Case draw(reference::Random& random) {
   return of;
 }
 
-}  // namespace
-
-int main() {
+template <class Weights>
+int check(const char* what, double bound) {
   reference::Random random(1);
-  reference::Errors errors;
+  reference::Errors errors(bound);
   for (int i = 0; i < 40; ++i) {
     const Case of = draw(random);
     const Subject subject(of, random);
-    check_forward(subject, random, errors);
-    check_backward(subject, random, errors);
+    check_forward<Weights>(subject, random, errors);
+    check_backward<Weights>(subject, random, errors);
   }
-  return errors.report("pointwise");
+  return errors.report(what);
+}
+
+}  // namespace
+
+int main() {
+  // A number of bfloat16 has 8 bits, and a sum over few pixels may be smaller than its terms.
+  constexpr double BOUND = 1.0 / 16;
+  const int failed = check<Packed>("pointwise", reference::BOUND) +
+                     check<PackedPairs>("pointwise in bfloat16", BOUND);
+  if (!densepath::may_use_squares()) return failed;
+  densepath::squares_allowed() = false;
+  return failed + check<PackedPairs>("pointwise in bfloat16 without AMX", BOUND);
 }

@@ -143,9 +143,13 @@ struct Backward {
   }
 };
 
+constexpr double BOUND = 2e-5;  // of an error in float32
+
 // The largest error of a run, relative to the largest value of what it is of.
 class Errors {
  public:
+  explicit Errors(double bound = BOUND) : bound_(bound) {}
+
   template <class Got>
   void compare(const std::string& of, const Got& got, const Doubles& wanted) {
     double largest = 1e-3, apart = 0;
@@ -157,7 +161,7 @@ class Errors {
     }
     const double error = finite ? apart / largest : std::numeric_limits<double>::infinity();
     worst_ = std::max(worst_, error);
-    if (error <= LIMIT) return;
+    if (error <= bound_) return;
     failed_ = true;
     std::printf("%s: error %g\n", of.c_str(), error);
   }
@@ -174,8 +178,7 @@ class Errors {
   }
 
  private:
-  static constexpr double LIMIT = 2e-5;
-  double worst_ = 0;
+  double bound_, worst_ = 0;
   bool failed_ = false;
 };
 

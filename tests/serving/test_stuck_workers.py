@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -30,10 +31,10 @@ REACH_S = 60
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """Seconds that pass when they are told to; whole ones, whose sums are exact."""
 
     def __init__(self) -> None:
-        self.seconds = time.monotonic()
+        self.seconds = float(math.ceil(time.monotonic()))
 
     def __call__(self) -> float:
         return self.seconds

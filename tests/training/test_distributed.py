@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from densepath.errors import DataError, UsageError
-from densepath.training.distributed import Ranks, find_address, find_ranks, pick_device
+from densepath.training.distributed import ALONE, Ranks, find_address, find_ranks, pick_device
 from densepath.training.sync_bn import SyncBatchNorm, synchronise
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
@@ -52,6 +52,12 @@ def test_jobs_of_one_machine_get_ports_of_their_own():
     assert len(set(ports)) == 5
     assert {host for host, _ in ports} == {"127.0.0.1"}
     assert all(20000 <= int(port) < 32000 for _, port in ports)
+
+
+def test_alone_a_sum_is_what_was_given_and_a_stack_has_one_row():
+    tensor = torch.arange(3.0)
+    assert ALONE.sum(tensor) is tensor
+    assert ALONE.stack(tensor).tolist() == [[0.0, 1.0, 2.0]]
 
 
 def test_unknown_devices_are_refused():

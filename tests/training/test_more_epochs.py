@@ -101,6 +101,13 @@ def test_a_training_for_int8_goes_on_where_its_ranges_do_not_depend_on_the_epoch
     assert extend(recipe, 12, tmp_path).epochs == 12
 
 
+def test_the_size_of_the_images_follows_from_the_epochs_too(tmp_path):
+    layers = {"model": {"name": "dpn68"}, "schedule": {"name": "constant"}}
+    recipe = make_recipe(layers, {"augment": {"first_sizes": [[0.5, 16]]}})
+    with pytest.raises(UsageError, match=r"augment.first_sizes.*augment.first_sizes=\[\]"):
+        extend(recipe, 12, tmp_path)
+
+
 def test_the_command_that_is_named_instead_works(run, cosine):
     """Also from a folder with a space, with a warm-up that would be too long."""
     status, _, err = run("train", cosine, "--epochs", 2)

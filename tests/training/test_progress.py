@@ -8,7 +8,8 @@ import io
 import pytest
 
 from densepath.training.epochs import EpochRow
-from densepath.training.progress import LineProgress
+from densepath.training.progress import LineProgress, Pace
+from densepath.training.state import Position
 
 ROW = EpochRow(
     epoch=2,
@@ -28,7 +29,7 @@ ROW = EpochRow(
 def line(num_classes=10, **changed):
     stream = io.StringIO()
     progress = LineProgress(3, stream)
-    progress.start_training(num_classes)
+    progress.start_training(num_classes, [1, 1, 1])
     progress.end_epoch(dataclasses.replace(ROW, **changed))
     return stream.getvalue()
 
@@ -59,3 +60,18 @@ def test_skipped_images_are_counted_in_good_english(train_skipped, skipped, said
 
 def test_an_epoch_without_a_trained_image_has_no_loss():
     assert "train loss nan" in line(train_loss=float("nan"))
+
+
+def test_the_time_left_counts_what_the_epochs_to_come_cost(monkeypatch):
+    """A step on images of twice the side costs four times as much."""
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    pace, position = Pace([1, 1, 4]), Position(num_images=[800, 8])
+    pace.start_epoch(position, 100)
+    clock[0], position.step = 50.0, 50
+    pace.step(position, 400)
+    assert pace.describe_left(position) == "0:09:10"  # 50 + 100 + 400 s
+    position.epoch, position.step = 2, 0
+    pace.start_epoch(position, 100)
+    assert pace.describe_left(position) == "0:06:40"
+    assert pace.rate == 2

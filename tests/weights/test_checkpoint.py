@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file as save_numpy_file
 from safetensors.torch import load_file, save_file
 
+import densepath
 from densepath.engines.native import read_tensors as read_without_torch
 from densepath.errors import (
     CheckpointError,
@@ -84,6 +85,35 @@ def test_thresholds_and_temperature_come_back_and_are_not_written_where_there_ar
     chosen.save(path)
     loaded = Checkpoint.load(path)
     assert (loaded.thresholds, loaded.temperature) == ((0.1, 0.5, 0.25, 1.0), 1.5)
+
+
+def test_a_checkpoint_in_float16_takes_half_the_bytes_and_answers_alike(
+    model, checkpoint, tmp_path
+):
+    paths = [tmp_path / "whole.safetensors", tmp_path / "half.safetensors"]
+    checkpoint.save(paths[0])
+    checkpoint.in_float16().save(paths[1])
+    sizes = [path.stat().st_size for path in paths]
+    assert sizes[1] < 0.65 * sizes[0]
+    loaded = Checkpoint.load(paths[1])
+    kinds = {tensor.dtype for tensor in loaded.tensors.values() if tensor.dim() == 1}
+    assert kinds == {torch.float32}
+    images = torch.randn(2, 1, 32, 32)
+    with torch.inference_mode():
+        found, expected = loaded.to_model()(images), model(images)
+    assert not torch.equal(found, expected)
+    assert torch.allclose(found, expected, atol=2e-3 * float(expected.abs().max()))
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 1), np.uint8)
+    answers = [densepath.load(path, precision="float32").predict(list(pixels)) for path in paths]
+    for one, other in zip(*answers, strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=2e-3)
+
+
+def test_a_weight_that_float16_cannot_hold_is_named(checkpoint):
+    name = next(name for name, tensor in checkpoint.tensors.items() if tensor.dim() > 1)
+    tensors = {**checkpoint.tensors, name: checkpoint.tensors[name] * 1e7}
+    with pytest.raises(UsageError, match=rf"{name} has weights up to .*Keep this checkpoint"):
+        dataclasses.replace(checkpoint, tensors=tensors).in_float16()
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ std::unique_ptr<Backend> make_onnxruntime(const Bundle& bundle, const Settings& 
 // Why our kernels are not quick, or not right, in bfloat16 here, or an empty text. Only where
 // `processor_obstacle` is empty.
 std::string native_bfloat16_obstacle();
+// Whether their bfloat16 goes through AMX, with which they round more.
+bool native_has_amx();
 
 // Threads of the network: as asked, or as many as the machine has cores.
 size_t num_threads(const Settings& settings);

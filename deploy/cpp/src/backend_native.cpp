@@ -132,6 +132,8 @@ std::string native_bfloat16_obstacle() {
   return {};
 }
 
+bool native_has_amx() { return may_use_squares(); }
+
 std::unique_ptr<Backend> make_native(const Bundle& bundle, const Settings& settings) {
   return std::make_unique<Native>(bundle, settings);
 }

@@ -12,6 +12,9 @@
 #include <utility>
 
 #include "backend.hpp"
+#ifdef DENSEPATH_NATIVE
+#include "processor.hpp"
+#endif
 #include "spread.hpp"
 #include "text.hpp"
 
@@ -42,12 +45,23 @@ Ort::Env silent_environment() {
   return {ORT_LOGGING_LEVEL_FATAL, "densepath"};
 }
 
+// As Python's engines/onnxruntime.py: right sums in INT8 on x86 processors without VNNI, whose
+// quicker kernels saturate. True, and slower, where nothing here asks the processor.
+bool needs_exact_int8() {
+#ifdef DENSEPATH_NATIVE
+  return !has_vnni();
+#else
+  return true;
+#endif
+}
+
 Ort::Session load(const Ort::Env& env, const Contents& onnx, size_t threads) {
   Ort::SessionOptions options;
   options.SetIntraOpNumThreads(static_cast<int>(threads));
   options.SetInterOpNumThreads(1);
   // A thread that waits for others would otherwise keep its core from those who read images.
   options.AddConfigEntry("session.intra_op.allow_spinning", "0");
+  if (needs_exact_int8()) options.AddConfigEntry("session.x64quantprecision", "1");
   return {env, onnx.data(), onnx.size(), options};
 }
 

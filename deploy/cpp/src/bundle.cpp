@@ -310,7 +310,8 @@ std::optional<BFloat16Report> read_bfloat16(const Reader& parity) {
   if (!parity.has("bfloat16")) return std::nullopt;
   const Reader report = parity["bfloat16"];
   return BFloat16Report{report["num_images"].count(), report["ties"].count(),
-                        report["top1"].number(), report["top5"].number()};
+                        report["top1"].number(), report["top5"].number(),
+                        report.has("amx") && report["amx"].flag()};
 }
 
 // Fills what is read of the manifest; its other fields only have to be there.

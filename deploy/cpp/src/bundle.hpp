@@ -34,6 +34,7 @@ struct BundleFile {
 struct BFloat16Report {
   uint64_t num_images = 0, ties = 0;
   double top1 = 0, top5 = 0;
+  bool amx = false;  // through AMX, which rounds more
 };
 
 using Contents = std::vector<uint8_t>;

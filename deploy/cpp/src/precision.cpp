@@ -37,6 +37,11 @@ Chosen judge(const std::string& backend, const Bundle& bundle) {
   if (!bundle.bfloat16) {
     return {backend, "float32", "the bundle has no report on bfloat16; exported anew it has one"};
   }
+  if (!bundle.bfloat16->amx && native_has_amx()) {
+    return {backend, "float32",
+            "the bundle's report on bfloat16 is from a processor without AMX, where less is "
+            "rounded; exported anew here it has one"};
+  }
   return {backend, is_enough(*bundle.bfloat16) ? "bfloat16" : "float32",
           "by the bundle's report on bfloat16 " + describe(*bundle.bfloat16)};
 }
@@ -59,6 +64,7 @@ Chosen choose(const Settings& settings, const Bundle& bundle) {
 
 #ifndef DENSEPATH_NATIVE
 std::string native_bfloat16_obstacle() { return "our kernels are not built in"; }
+bool native_has_amx() { return false; }
 #endif
 
 }  // namespace densepath

@@ -1,8 +1,8 @@
-"""What a bundle says of bfloat16 on our kernels, and whether that is enough to take it unasked.
+"""What a bundle says of bfloat16 on each engine, and whether that is enough to take it unasked.
 
 On the line: `export` measures it on real images and keeps it in the manifest, as `bfloat16` of
-`parity`; `engines/precision.py` and the C++ program (`bundle.cpp`) read it. Nothing here imports
-torch or numpy.
+`parity`, which is of our kernels, and `bfloat16_others`, by engine. `engines/precision.py` reads
+both, the C++ program (`bundle.cpp`) the first. Nothing here imports torch or numpy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import Any
 
 from densepath.wording import counted, percent
 
-FIELD = "bfloat16"
+FIELD, OTHERS = "bfloat16", "bfloat16_others"
+# The engine of our kernels. They round alike on any processor, but that with AMX 3×3 convolutions
+# do, too; what others round depends on the processor.
+OURS = "native"
 LEAST_SAME_FIVE = 0.99
 # Two logits are a tie where they are nearer to each other than this share of the largest: one step
 # of bfloat16, which has 8 bits.
@@ -23,7 +26,7 @@ TIE = 2.0**-8
 
 @dataclass(frozen=True)
 class BFloat16Report:
-    """Our kernels in bfloat16 beside the checkpoint's network in float32, on the same inputs.
+    """An engine in bfloat16 beside the checkpoint's network in float32, on the same inputs.
 
     Attributes:
         num_images: that were compared.
@@ -33,6 +36,7 @@ class BFloat16Report:
         max_difference: the largest |Δlogit|; None where it is not finite.
         relative: that, over the largest |logit| of the reference.
         score: the largest |Δscore|.
+        amx: our kernels went through AMX: the report holds without it, too, where less is rounded.
     """
 
     num_images: int
@@ -42,12 +46,17 @@ class BFloat16Report:
     max_difference: float | None
     relative: float | None
     score: float | None
+    amx: bool = False
 
     @classmethod
-    def of(cls, parity: Mapping[str, Any] | None) -> BFloat16Report | None:
+    def of(cls, parity: Mapping[str, Any] | None, engine: str = OURS) -> BFloat16Report | None:
         """The report in a manifest's `parity`; None where there is none, as in older bundles."""
-        values = (parity or {}).get(FIELD)
-        if not isinstance(values, Mapping) or set(values) != set(cls.__annotations__):
+        values = (parity or {}).get(FIELD if engine == OURS else OTHERS)
+        if engine != OURS and isinstance(values, Mapping):
+            values = values.get(engine)
+        if not isinstance(values, Mapping) or {*values, "amx"} != set(cls.__annotations__):
+            return None
+        if not isinstance(values.get("amx", False), bool):
             return None
         needed = [values["num_images"], values["top1"], values["ties"], values["top5"]]
         if not all(isinstance(value, int | float) for value in needed):
@@ -74,21 +83,49 @@ class BFloat16Report:
         return f"all but {others:,}" if others else "all"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON; of `amx` where it is so."""
         return {
             name: None if isinstance(value, float) and not isfinite(value) else value
             for name, value in asdict(self).items()
+            if name != "amx" or value
         }
 
-    def to_markdown(self) -> list[str]:
+    def to_markdown(self, engine: str = OURS) -> list[str]:
         """The lines of `parity.md`."""
-        verdict = "takes" if self.is_enough else "does not take"
+        verdict = "may take" if self.is_enough else "does not take"
         figures = [f"max abs Δlogit {self.max_difference:.1e}"] if self.max_difference else []
         figures += [f"{self.relative:.1e} of the largest"] if self.relative else []
         return [
             "",
-            f"In bfloat16, on our kernels: {'; '.join([str(self), *figures])}.",
-            f"So `--precision auto` {verdict} it where the processor has instructions for it: that",
+            f"In bfloat16, {on_engine(engine)}: {'; '.join([str(self), *figures])}.",
+            f"So `--precision auto` {verdict} it {where_taken(engine)}: that",
             "takes the same best class on all images, but for ties, and the same five on at least",
             f"{percent(LEAST_SAME_FIVE, 0)}.",
         ]
+
+
+def reports_in(parity: Mapping[str, Any] | None) -> dict[str, BFloat16Report]:
+    """The reports in a manifest's `parity`, by engine, that of our kernels first."""
+    others = (parity or {}).get(OTHERS)
+    names = [OURS, *(others if isinstance(others, Mapping) else ())]
+    found = {name: BFloat16Report.of(parity, name) for name in names}
+    return {name: report for name, report in found.items() if report is not None}
+
+
+def to_parity(reports: Mapping[str, BFloat16Report]) -> dict[str, Any]:
+    """The fields of `parity` that keep reports by engine."""
+    values = {name: report.to_dict() for name, report in reports.items()}
+    ours = {FIELD: values.pop(OURS)} if OURS in values else {}
+    return {**ours, **({OTHERS: values} if values else {})}
+
+
+def on_engine(engine: str) -> str:
+    """`on our kernels`, `on openvino`."""
+    return "on our kernels" if engine == OURS else f"on {engine}"
+
+
+def where_taken(engine: str) -> str:
+    """On which machines `auto` takes an engine in bfloat16 whose report is enough."""
+    if engine == OURS:
+        return "where the processor has instructions for it"
+    return "on machines of the kind that it was measured on, if it was the fastest there"

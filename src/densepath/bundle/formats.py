@@ -133,6 +133,15 @@ class Runtime:
         """The types that it computes in, of float32 and INT8 bundles."""
         return (*self.precisions, "int8") if self.int8_format else self.precisions
 
+    @property
+    def is_raced(self) -> bool:
+        """Whether `auto` may take it on a CPU for its speed."""
+        return self.by_itself and self.gpu is False
+
+    def is_raced_in(self, precision: str) -> bool:
+        """Whether that is so in a precision of float bundles."""
+        return self.is_raced and precision in self.precisions
+
     def format_in(self, precision: str) -> str | None:
         """What it reads of a bundle of this precision; None where it cannot."""
         return self.int8_format if precision == "int8" else self.format

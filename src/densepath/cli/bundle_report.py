@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from densepath.bundle.bfloat16 import BFloat16Report
+from densepath.bundle.bfloat16 import on_engine, reports_in, where_taken
 from densepath.cli.console import note, print_json, stdout
 from densepath.wording import percent
 
@@ -29,11 +29,9 @@ def report_bundle(bundle: Bundle, *, json: bool) -> None:
         return
     _print_parity(bundle)
     formats = ", ".join(manifest.formats)
-    report = BFloat16Report.of(manifest.parity)
-    if report is not None:
-        enough = "take it where the processor has instructions for it"
-        verdict = enough if report.is_enough else "stay in float32"
-        note(f"bfloat16 on our kernels: {report}; predict and serve {verdict}")
+    for engine, report in reports_in(manifest.parity).items():
+        verdict = f"may take it {where_taken(engine)}" if report.is_enough else "do not take it"
+        note(f"bfloat16 {on_engine(engine)}: {report}; predict and serve {verdict}")
     note(
         f"{bundle.folder}: {manifest.model['name']} as {formats}, {size_bytes / 1e6:.1f} MB; "
         f"report in {bundle.folder / 'parity.md'}"

@@ -6,7 +6,7 @@ batch, any number of processes sees the same images in the same step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
 import numpy as np
@@ -36,7 +36,7 @@ class TrainLoader:
 
     Args:
         dataset: the training images.
-        augment: the random changes.
+        augment: the random changes; or those of each epoch, the last ones of later epochs, too.
         batch_size: the most images of this process in a step.
         least_images: what a step has at least, as far as there are so many.
         least_share: what a process has at least in a step, if it has any.
@@ -50,7 +50,7 @@ class TrainLoader:
     def __init__(
         self,
         dataset: Dataset,
-        augment: Augment,
+        augment: Augment | Sequence[Augment],
         *,
         batch_size: int,
         least_images: int = 1,
@@ -64,7 +64,8 @@ class TrainLoader:
     ) -> None:
         _check(dataset, batch_size, workers, rank, world_size, on_error)
         self._weights = image_weights(dataset) if sampler == "balanced" else None
-        self._dataset, self._augment, self._seed = dataset, augment, seed
+        self._augments = [augment] if isinstance(augment, Augment) else list(augment)
+        self._dataset, self._seed = dataset, seed
         self._rank, self._world_size, self._least_share = rank, world_size, least_share
         self._workers, self._on_error = workers, on_error
         self.num_images = len(dataset)
@@ -76,8 +77,8 @@ class TrainLoader:
         Raises:
             ImageError: an image cannot be read and `on_error` is `fail`.
         """
-        change = Augmented(self._augment, self._seed, epoch)
-        maker = BatchMaker(self._dataset, change, self._augment.preprocess)
+        augment = self._augments[min(epoch, len(self._augments) - 1)]
+        maker = BatchMaker(self._dataset, Augmented(augment, self._seed, epoch), augment.preprocess)
         steps = self.order(epoch, start_step)
         yield from _batches(maker, steps, self._workers, self._on_error)
 

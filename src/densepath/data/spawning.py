@@ -42,9 +42,13 @@ def check_main_file() -> None:
         )
 
 
-def lost_worker(error: Exception) -> DataError:
-    """Why a process that loads images is gone, as far as it can be told."""
-    if multiprocessing.get_start_method() == "fork" or "signal" in str(error):
+def lost_worker(error: Exception, exit_codes: list[int | None]) -> DataError:
+    """Why a process that loads images is gone, as far as it can be told.
+
+    `exit_codes` are those of all such processes: negative for a signal, None while one runs.
+    """
+    ended_itself = any(code is not None and code >= 0 for code in exit_codes)
+    if multiprocessing.get_start_method() == "fork" or not ended_itself:
         return DataError(
             f"a process that loads images was killed, probably for want of memory ({error}). "
             "Use fewer workers, or smaller batches."

@@ -1,8 +1,9 @@
 """Which engine answers: the one that was named, or the best that there is for what is asked.
 
 `auto` takes the first row of `RUNTIMES` that nothing is in the way of. For few images the
-order is that of `opens`, by how soon an engine is ready; for a large network OpenVINO comes before
-our own kernels, but for those in bfloat16, where `precision.py` takes that.
+order is that of `opens`, by how soon an engine is ready; on the kind of machine that a bundle was
+made on, by how fast each was there (`measured.py`); elsewhere OpenVINO comes before our own kernels
+for a large network. One in bfloat16 comes before them where `precision.py` takes it.
 """
 
 from __future__ import annotations
@@ -10,20 +11,27 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from densepath.bundle.bfloat16 import OURS
 from densepath.bundle.bundle import Bundle
 from densepath.bundle.formats import RUNTIMES, Precision, Runtime
+from densepath.bundle.speeds import Speeds
 from densepath.engines.machine import missing_bfloat16
-from densepath.engines.obstacles import explain_obstacle, find_runtime, obstacle, way_out
-from densepath.engines.precision import ENGINE as BFLOAT16_ENGINE
-from densepath.engines.precision import judge_bfloat16
-from densepath.engines.request import AUTO, EngineRequest
+from densepath.engines.measured import in_measured_order, speeds_here
+from densepath.engines.obstacles import (
+    explain_obstacle,
+    find_runtime,
+    first_sentence,
+    obstacle,
+    way_out,
+)
+from densepath.engines.precision import Verdict, judge_bfloat16
+from densepath.engines.request import AUTO, EngineRequest, is_few
 from densepath.errors import DensepathError, EngineError, UnknownNameError, UsageError
 from densepath.wording import counted
 
-# So many images are answered in less time than a slower opening costs.
-FEW_IMAGES = 64
 # From so many parameters on OpenVINO is the faster: DPN-98, 107 and 131 (benchmarks/inference.py).
 LARGE_PARAMETERS = 50_000_000
+MEASURED = "by the bundle's measurement on such a machine"
 
 
 @dataclass(frozen=True)
@@ -67,26 +75,27 @@ def choose(request: EngineRequest, bundle: Bundle | None) -> Choice:
     if unexplained is not None:
         raise unexplained
     request = _as_stored(request, bundle)
+    speeds = _speeds_here(request, bundle)
     if request.precision != AUTO:
-        choice = _choose_engine(request, bundle)
+        choice = _choose_engine(request, bundle, speeds)
         return replace(choice, precision_reason=_slowness(choice))
-    plain = _choose_engine(replace(request, precision="float32"), bundle)
-    verdict = judge_bfloat16(request, bundle, otherwise=plain.engine)
-    if not verdict.taken:
+    plain = _choose_engine(replace(request, precision="float32"), bundle, speeds)
+    verdict = judge_bfloat16(request, bundle, speeds, otherwise=plain.engine)
+    if verdict.engine is None:
         return replace(plain, precision_reason=verdict.reason)
-    reason = plain.reason if plain.engine == BFLOAT16_ENGINE else RUNTIMES[BFLOAT16_ENGINE].why
-    return Choice(BFLOAT16_ENGINE, reason, "bfloat16", verdict.reason)
+    reason = _reason_in_bfloat16(verdict, request, plain, speeds)
+    return Choice(verdict.engine, reason, "bfloat16", verdict.reason)
 
 
 def _slowness(choice: Choice) -> str:
     """What is said of bfloat16 that was asked for where it is no gain; empty where it may be."""
-    if choice.precision != "bfloat16" or choice.engine != BFLOAT16_ENGINE:
+    if choice.precision != "bfloat16" or choice.engine != OURS:
         return ""
     missing = missing_bfloat16()
     return missing and f"as asked; {missing}, so that it is slower than float32"
 
 
-def _choose_engine(request: EngineRequest, bundle: Bundle | None) -> Choice:
+def _choose_engine(request: EngineRequest, bundle: Bundle | None, speeds: Speeds | None) -> Choice:
     """The engine for a precision that is decided.
 
     Raises:
@@ -101,17 +110,13 @@ def _choose_engine(request: EngineRequest, bundle: Bundle | None) -> Choice:
         return Choice(request.engine, "as asked", precision)
     passed: list[str] = []
     errors: list[DensepathError] = []
-    for row in _by_preference(request, bundle):
+    for row in _by_preference(request, bundle, speeds):
         error = obstacle(row, request, bundle)
         if error is None:
-            few = _is_few(request)
-            reason = (
-                f"ready soonest for {counted(request.num_images or 0, 'image')}" if few else row.why
-            )
-            reason += f" (not {passed[0]})" if passed else ""
+            reason = _reason(row, request, speeds) + (f" (not {passed[0]})" if passed else "")
             return Choice(row.name, reason, precision)
         if not row.gpu:
-            passed.append(f"{row.name}: {_first_sentence(error)}")
+            passed.append(f"{row.name}: {first_sentence(error)}")
             errors.append(error)
     cure = way_out(errors, bundle)
     raise EngineError(f"no engine can answer this. {'; '.join(passed)}.{cure and f' {cure}'}")
@@ -147,23 +152,49 @@ def _as_stored(request: EngineRequest, bundle: Bundle | None) -> EngineRequest:
     return replace(request, precision=stored)
 
 
-def _by_preference(request: EngineRequest, bundle: Bundle | None) -> list[Runtime]:
+def _by_preference(
+    request: EngineRequest, bundle: Bundle | None, speeds: Speeds | None
+) -> list[Runtime]:
     """The rows that `auto` may take, the best for this network and number of images first."""
     rows = [row for row in RUNTIMES.values() if row.by_itself]
-    if _is_few(request):
+    if is_few(request):
         return sorted(rows, key=lambda row: row.opens)
-    if request.precision == "bfloat16":
-        return rows  # our kernels compute it on every processor
-    if bundle is not None and bundle.manifest.model["num_parameters"] >= LARGE_PARAMETERS:
-        return sorted(rows, key=lambda row: row.large)
-    return rows
+    if bundle is None:
+        return rows
+    # In bfloat16 our kernels come first: they compute it on every processor.
+    large = bundle.manifest.model["num_parameters"] >= LARGE_PARAMETERS
+    if large and request.precision != "bfloat16":
+        rows = sorted(rows, key=lambda row: row.large)
+    return rows if speeds is None else in_measured_order(rows, speeds, request.precision)
 
 
-def _is_few(request: EngineRequest) -> bool:
-    """Whether the answers take less time than opening an engine may."""
-    return request.num_images is not None and request.num_images <= FEW_IMAGES
+def _speeds_here(request: EngineRequest, bundle: Bundle | None) -> Speeds | None:
+    """What was measured of this bundle on such a machine; None where it decides nothing.
+
+    For few images only the precision goes by it.
+    """
+    few = is_few(request)
+    if bundle is None or (few and request.precision != AUTO):
+        return None
+    return speeds_here(bundle, needs_bfloat16=few)
 
 
-def _first_sentence(error: DensepathError) -> str:
-    """The reason without the cure."""
-    return str(error).split(". ")[0].rstrip(".")
+def _reason(row: Runtime, request: EngineRequest, speeds: Speeds | None) -> str:
+    """Why `auto` takes this engine."""
+    if is_few(request):
+        return f"ready soonest for {counted(request.num_images or 0, 'image')}"
+    if speeds is not None and row.name in speeds.times(request.precision):
+        return f"{MEASURED}: {speeds.describe(request.precision)}"
+    return row.why
+
+
+def _reason_in_bfloat16(
+    verdict: Verdict, request: EngineRequest, plain: Choice, speeds: Speeds | None
+) -> str:
+    """Why `auto` takes the engine of a verdict; `plain` is what it takes in float32."""
+    engine = verdict.engine
+    assert engine is not None
+    is_open = request.engine == AUTO and not is_few(request)
+    if is_open and speeds is not None and engine in speeds.seconds_bfloat16:
+        return f"{MEASURED}: {speeds}" + (f" (not {verdict.passed})" if verdict.passed else "")
+    return plain.reason if engine == plain.engine else RUNTIMES[engine].why

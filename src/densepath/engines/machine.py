@@ -6,6 +6,7 @@ Looking imports neither torch nor any runtime, but where there is an NVIDIA GPU.
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shutil
 import sys
@@ -14,10 +15,26 @@ from typing import cast
 
 from densepath.bundle.bundle import Bundle
 from densepath.bundle.formats import Runtime
+from densepath.engines.cores import usable_cores
 from densepath.engines.request import AUTO, MANY_IMAGES, EngineRequest
 from densepath.errors import EngineError
+from densepath.wording import counted
 
 NO_BFLOAT16 = "this processor has no instructions for bfloat16"
+
+
+def describe_kind() -> str:
+    """What kind of machine this is: one of the same kind computes as fast, other work aside.
+
+    The processor's name, a digest of the instructions that it has, and the cores that may be used.
+    """
+    from densepath.kernels.compile import describe_cpu
+
+    lines = describe_cpu().split("|")
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    digest = hashlib.sha256("|".join(lines).encode()).hexdigest()[:8]
+    name = named[0] if named else platform.machine()
+    return f"{name} ({digest}), {counted(usable_cores(), 'core')}"
 
 
 def has_gpu() -> bool:
@@ -66,9 +83,9 @@ def missing_bfloat16() -> str:
     Where the system does not say, they are compiled for this, if they are not yet.
     """
     from densepath.engines import native
-    from densepath.kernels.compile import describe_cpu
+    from densepath.kernels.compile import multiplies_bfloat16
 
-    if sys.platform == "linux" and "avx512_bf16" not in describe_cpu():
+    if sys.platform == "linux" and not multiplies_bfloat16():
         return NO_BFLOAT16
     try:
         if not native.has_bfloat16():
@@ -78,6 +95,30 @@ def missing_bfloat16() -> str:
     except EngineError as error:
         return str(error).split(". ")[0].rstrip(".")
     return ""
+
+
+def has_amx() -> bool:
+    """Whether our kernels' bfloat16 goes through AMX here, with which they round more.
+
+    Where they cannot be compiled, it does not.
+    """
+    from densepath.engines import native
+
+    try:
+        return native.has_amx()
+    except EngineError:
+        return False
+
+
+def has_vnni() -> bool:
+    """Whether an x86 processor multiplies bytes with exact sums; False where it is not known.
+
+    Without VNNI the quick kernels of other runtimes add two products of bytes in 16 bits, which
+    saturate: `docs/quantization.md`, "Processors without VNNI".
+    """
+    from densepath.kernels.compile import describe_cpu
+
+    return "vnni" in describe_cpu()
 
 
 def foreign_code(row: Runtime, request: EngineRequest, bundle: Bundle | None) -> EngineError | None:

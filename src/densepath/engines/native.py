@@ -270,6 +270,15 @@ def has_bfloat16() -> bool:
     return bool(load_library().densepath_has_bfloat16())
 
 
+def has_amx() -> bool:
+    """Whether products in bfloat16 go through AMX here, as 3×3 convolutions then do, too.
+
+    Raises:
+        EngineError, OutputError: as `load_library`.
+    """
+    return bool(load_library().densepath_has_amx())
+
+
 def bfloat16_is_right() -> bool:
     """Whether a small product in bfloat16 is that of the same numbers, computed plainly.
 

@@ -43,6 +43,11 @@ def obstacle(row: Runtime, request: EngineRequest, bundle: Bundle | None) -> Den
     return None
 
 
+def first_sentence(error: DensepathError) -> str:
+    """What is in the way, without the cure."""
+    return str(error).split(". ")[0].rstrip(".")
+
+
 def way_out(errors: Sequence[DensepathError], bundle: Bundle | None) -> str:
     """What lets some engine answer where all of them are kept from it; empty where nothing does.
 

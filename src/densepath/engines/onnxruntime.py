@@ -12,6 +12,7 @@ import numpy as np
 
 from densepath.bundle.formats import Precision, Runtime
 from densepath.engines.engine import EngineInfo, Incoming, Logits
+from densepath.engines.machine import has_vnni
 from densepath.engines.modes import Mode, RunPart, Spread, SpreadEngine, count_streams
 from densepath.engines.opening import Opening
 from densepath.engines.pixels import as_tensor
@@ -19,7 +20,7 @@ from densepath.errors import BundleError, EngineError, MissingPackageError, Usag
 from densepath.images.preprocess import Preprocess
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, SessionOptions
 
 Provider = Literal["onnxruntime", "cuda", "tensorrt"]
 
@@ -32,8 +33,8 @@ PROVIDERS: dict[Provider, list[str]] = {
 # Images of one call: on one core one alone stays in its caches; a GPU wants more at once.
 STREAM_PART, LATENCY_PART, GPU_PART = 1, 8, 64
 ERRORS_ONLY = 3
-
-
+# Source: onnxruntime_session_options_config_keys.h, kOrtSessionOptionsAvx2PrecisionMode.
+EXACT_INT8 = "session.x64quantprecision"
 # It would quantise those layers of an INT8 network, too, that were to stay in float32.
 UNWANTED = ["WeightBiasQuantization"]
 
@@ -126,9 +127,8 @@ def _open(model: str | Path, provider: Provider, threads: int) -> InferenceSessi
     if error is not None:
         raise error
     wanted = PROVIDERS[provider]
-    options = onnxruntime.SessionOptions()
+    options = session_options()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = ERRORS_ONLY
     # A thread that waits for others would otherwise keep its core from those who read images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
@@ -140,6 +140,21 @@ def _open(model: str | Path, provider: Provider, threads: int) -> InferenceSessi
     if wanted[0] not in session.get_providers():
         raise _no_provider(provider, "its libraries or the GPU are missing on this machine")
     return session
+
+
+def session_options() -> SessionOptions:
+    """What every session of a bundle's network begins with: errors only, and right sums in INT8.
+
+    Without VNNI the kernels for weights with a sign saturate. Told to, ONNX Runtime makes the
+    weights bytes without one, whose kernels are exact; with VNNI that would only be slower.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    if not has_vnni():
+        options.add_session_config_entry(EXACT_INT8, "1")
+    return options
 
 
 def _runner(session: InferenceSession, preprocess: Preprocess) -> RunPart:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,9 +21,10 @@ from densepath.engines.engine import Engine, Logits, Normalised
 from densepath.engines.opening import Opening, open_runtime
 from densepath.errors import DataError, EngineError, ImageError, ParityError
 from densepath.exporting.parity import LOGIT_BOUNDS, EngineRow, Parity, PixelRow, Resizer, compare
-from densepath.exporting.parity_bfloat16 import measure_bfloat16
+from densepath.exporting.parity_bfloat16 import is_quick_in_bfloat16, measure_bfloat16
 from densepath.exporting.parity_images import ParityImages
 from densepath.exporting.preprocess_run import Fit
+from densepath.exporting.speeds import measure_speeds
 from densepath.images.decode import open_image
 from densepath.images.preprocess import Image, Preprocess
 from densepath.images.read_as import PHOTO_CHANNELS, ReadAs
@@ -70,25 +71,28 @@ def measure_parity(
     model = checkpoint.to_model()
     by_pillow = [np.concatenate(inputs) for inputs in resized.pillow]
     expected = [_reference(model, inputs, resized.names) for inputs in by_pillow]
+    opening = _opening(checkpoint, dynamic_size)
+    openings = {k: replace(opening, model=folder / files["model"]) for k, files in parts.items()}
     rows: list[EngineRow] = []
-    for name, files in parts.items():
+    for name in parts:
         cases = [
             _Case("Pillow", inputs, logits)
             for inputs, logits in zip(by_pillow, expected, strict=True)
         ]
         if name in fits:
             cases.append(_Case("graph", np.concatenate(resized.graphs[name].inputs), expected[0]))
-        for engine in _engines(name, folder / files["model"], checkpoint, dynamic_size):
+        for engine in _engines(name, openings[name]):
             say(f"running {name} on {engine.info.name}")
             try:
                 rows += _run_all(name, engine, cases, batch_sizes, checkpoint.multi_label)
             finally:
                 engine.close()
-    in_bfloat16 = None
-    if "torch" in parts:
-        say("running torch on native in bfloat16")
-        weights = folder / parts["torch"]["model"]
-        in_bfloat16 = measure_bfloat16(weights, checkpoint, by_pillow[0], expected[0])
+    quick, multi_label = is_quick_in_bfloat16(parts), checkpoint.multi_label
+    in_bfloat16 = measure_bfloat16(
+        openings, by_pillow[0], expected[0], multi_label=multi_label, others=quick, say=say
+    )
+    say("measuring the engines in turns")
+    speeds = measure_speeds(openings, by_pillow[0], in_bfloat16=in_bfloat16 if quick else ())
     return Parity(
         checkpoint.spec.name,
         _described(images, len(resized.unreadable)),
@@ -98,6 +102,7 @@ def measure_parity(
         [graph.row(name) for name, graph in resized.graphs.items()],
         resized.unreadable,
         in_bfloat16,
+        speeds,
     )
 
 
@@ -234,15 +239,13 @@ def _reference(model: Model, inputs: Normalised, names: Sequence[str]) -> Logits
     return logits
 
 
-def _engines(name: str, path: Path, checkpoint: Checkpoint, dynamic_size: bool) -> Iterator[Engine]:
-    """Every engine of this machine that reads the format, one after the other.
+def _opening(checkpoint: Checkpoint, dynamic_size: bool) -> Opening:
+    """How the networks are run; the file is left open.
 
     In the mode `latency` a call of `run_tensor_share` is one call of the runtime, on all cores.
-    What only a runtime of several can say is missing here, such as a compiler, leaves that one
-    out.
     """
-    opening = Opening(
-        path,
+    return Opening(
+        None,
         checkpoint.preprocess,
         checkpoint.in_channels,
         checkpoint.num_classes,
@@ -250,6 +253,14 @@ def _engines(name: str, path: Path, checkpoint: Checkpoint, dynamic_size: bool) 
         device="cpu",
         mode="latency",
     )
+
+
+def _engines(name: str, opening: Opening) -> Iterator[Engine]:
+    """Every engine of this machine that reads the format, one after the other.
+
+    What only a runtime of several can say is missing here, such as a compiler, leaves that one
+    out.
+    """
     rows = list(runtimes_of(name, "float32"))
     for row in rows:
         try:

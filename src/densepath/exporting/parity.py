@@ -13,7 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from densepath.bundle.bfloat16 import FIELD, BFloat16Report
+from densepath.bundle import speeds
+from densepath.bundle.bfloat16 import FIELD, BFloat16Report, to_parity
+from densepath.bundle.speeds import Speeds
 from densepath.errors import ParityError
 from densepath.predict.answers import probabilities
 from densepath.wording import first_of, percent
@@ -120,7 +122,8 @@ class Parity:
             says little.
         rows, pixels: the figures.
         unreadable: the images that could not be read, with the reason.
-        bfloat16: our kernels in that precision, where they could be tried.
+        bfloat16: engines in that precision, by name, that could be tried.
+        speeds: how fast the engines were, where there are several.
     """
 
     model: str
@@ -130,7 +133,8 @@ class Parity:
     rows: list[EngineRow]
     pixels: list[PixelRow]
     unreadable: list[str] = field(default_factory=list)
-    bfloat16: BFloat16Report | None = None
+    bfloat16: dict[str, BFloat16Report] = field(default_factory=dict)
+    speeds: Speeds | None = None
 
     def broken(self) -> list[str]:
         """Each bound that does not hold, in a sentence."""
@@ -140,7 +144,6 @@ class Parity:
     def summary(self) -> dict[str, Any]:
         """What a manifest keeps: for each format the worst of its rows."""
         formats = dict.fromkeys(row.format for row in self.rows)
-        in_bfloat16 = {FIELD: self.bfloat16.to_dict()} if self.bfloat16 else {}
         return {
             "images": self.images,
             "num_images": len(self.names),
@@ -151,8 +154,13 @@ class Parity:
                 "beyond_one_share": SHARE_BEYOND_BOUND,
             },
             "formats": {name: self._summarise(name) for name in formats},
-            **in_bfloat16,
+            **self._measured(),
         }
+
+    def _measured(self) -> dict[str, Any]:
+        """What `auto` goes by."""
+        times = {speeds.FIELD: self.speeds.to_dict()} if self.speeds else {}
+        return {**to_parity(self.bfloat16), **times}
 
     def _summarise(self, format: str) -> dict[str, Any]:
         """The worst figures of a format, for each way of resizing."""
@@ -175,8 +183,7 @@ class Parity:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a figure that is not finite is None."""
-        values = {**asdict(self), "broken": self.broken()}
-        values[FIELD] = self.bfloat16 and self.bfloat16.to_dict()
+        values = {**asdict(self), "broken": self.broken(), FIELD: None, **self._measured()}
         for row in values["rows"]:
             for name, value in row.items():
                 if isinstance(value, float) and not math.isfinite(value):
@@ -237,7 +244,8 @@ class Parity:
             "than 1 of 255. Top-5 means the same classes in the same order.",
             "",
             f"Images: {first_of(self.names, NAMES_SHOWN)}.",
-            *(self.bfloat16.to_markdown() if self.bfloat16 else ()),
+            *(line for name in self.bfloat16 for line in self.bfloat16[name].to_markdown(name)),
+            *(self.speeds.to_markdown() if self.speeds else ()),
         ]
         if self.unreadable:
             lines += [

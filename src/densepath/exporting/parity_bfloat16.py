@@ -1,48 +1,80 @@
-"""Our kernels in bfloat16 on the images of the parity report: what `--precision auto` goes by.
+"""Engines in bfloat16 on the images of the parity report: what `--precision auto` goes by.
 
-A processor without the instructions computes the same numbers in float32, slower: so the report is
-made on any machine. It is measured, not bound: no bundle is refused for it.
+A processor without the instructions computes the same numbers on our kernels in float32, slower: so
+their report is made on any machine. Other engines are run where it has the instructions. It is
+measured, not bound: no bundle is refused for it.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from densepath.bundle.bfloat16 import TIE, BFloat16Report
-from densepath.bundle.formats import RUNTIMES
+from densepath.bundle.bfloat16 import OURS, TIE, BFloat16Report
+from densepath.bundle.formats import RUNTIMES, Runtime
 from densepath.engines.engine import Logits, Normalised
+from densepath.engines.machine import has_amx, missing_bfloat16
 from densepath.engines.opening import Opening, open_runtime
 from densepath.errors import EngineError
 from densepath.exporting.parity import BEST, compare
-from densepath.weights.checkpoint import Checkpoint
+
+
+def is_quick_in_bfloat16(formats: Container[str]) -> bool:
+    """Whether this processor multiplies bfloat16, and a format has an engine that does."""
+    return any(_rows(formats)) and not missing_bfloat16()
 
 
 def measure_bfloat16(
-    model: Path, checkpoint: Checkpoint, inputs: Normalised, expected: Logits
-) -> BFloat16Report | None:
-    """The report on `inputs` and the logits that the reference gives them.
+    openings: Mapping[str, Opening],
+    inputs: Normalised,
+    expected: Logits,
+    *,
+    multi_label: bool,
+    others: bool,
+    say: Callable[[str], None] = lambda step: None,
+) -> dict[str, BFloat16Report]:
+    """The report of each engine on `inputs` and the logits that the reference gives them.
 
-    `model` is the file of the format torch. None where our kernels cannot be compiled.
+    Engines that cannot be opened are left out: our kernels, where they cannot be compiled.
+
+    Args:
+        openings: the network in each format, and how it is to be run.
+        inputs: float32 [N, C, H, W].
+        expected: float32 [N, classes].
+        multi_label: each class is a yes or no of its own.
+        others: engines besides our own are run, too.
+        say: is told of each engine.
     """
-    opening = Opening(
-        model,
-        checkpoint.preprocess,
-        checkpoint.in_channels,
-        checkpoint.num_classes,
-        precision="bfloat16",
-        mode="latency",
-    )
+    reports: dict[str, BFloat16Report] = {}
+    for row in _rows(openings):
+        if others or row.name == OURS:
+            say(f"running {row.format} on {row.name} in bfloat16")
+            found = _run(row, replace(openings[row.format], precision="bfloat16"), inputs)
+            if found is not None:
+                report = report_of(found, expected, multi_label=multi_label)
+                reports[row.name] = replace(report, amx=row.name == OURS and has_amx())
+    return reports
+
+
+def _rows(formats: Container[str]) -> Iterator[Runtime]:
+    """The engines that `auto` may take in bfloat16 for one of the formats."""
+    for row in RUNTIMES.values():
+        if row.is_raced_in("bfloat16") and row.format in formats:
+            yield row
+
+
+def _run(row: Runtime, opening: Opening, inputs: Normalised) -> Logits | None:
+    """The logits of the inputs; None where the engine cannot be opened here."""
     try:
-        engine = open_runtime(RUNTIMES["native"], opening)
+        engine = open_runtime(row, opening)
     except EngineError:
         return None
     try:
-        found = engine.run_tensor(inputs)
+        return engine.run_tensor(inputs)
     finally:
         engine.close()
-    return report_of(found, expected, multi_label=checkpoint.multi_label)
 
 
 def report_of(found: Logits, expected: Logits, *, multi_label: bool) -> BFloat16Report:

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "matrix.hpp"
+#include "squares.hpp"
 
 #if defined(__AVX512BF16__) && defined(__AVX512F__)
 #define DENSEPATH_BFLOAT16 1
@@ -31,24 +32,63 @@ struct BFloat16 {
 typedef uint32_t Pairs __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
 
-// As many columns as take the place of KC floats, and as far apart in memory.
-constexpr int KC_PAIRED = 2 * KC;
+template <>
+constexpr int TALL<BFloat16> = HAS_SQUARES ? 2 * SQUARE : MR;
 
-// Between two rows of a left operand of these numbers.
-template <class Number>
-constexpr int APART = LDA * static_cast<int>(sizeof(float) / sizeof(Number));
-
-// The nearest, of two equally near the even one; what is not a number stays so.
-inline void store(BFloat16* p, Vector v) {
+// In the lower half of each lane the nearest, of two equally near the even one; what is not a
+// number stays so.
+inline Pairs rounded(Vector v) {
 #if DENSEPATH_BFLOAT16
-  const __m256bh rounded = _mm512_cvtneps_pbh((__m512)v);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)rounded);
+  return (Pairs)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v));
 #else
   const Pairs bits = (Pairs)v;
   const Pairs nearest = bits + 0x7fff + (bits >> 16 & 1);
-  const Pairs chosen = v == v ? nearest : bits | 0x400000;
-  *reinterpret_cast<Halves*>(p) = __builtin_convertvector(chosen >> 16, Halves);
+  return (v == v ? nearest : bits | 0x400000) >> 16;
 #endif
+}
+
+inline void store(BFloat16* p, Vector v) {
+#if DENSEPATH_BFLOAT16
+  const __m256bh half = _mm512_cvtneps_pbh((__m512)v);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)half);
+#else
+  *reinterpret_cast<Halves*>(p) = __builtin_convertvector(rounded(v), Halves);
+#endif
+}
+
+// The nearest bfloat16 as floats.
+inline Vector as_rounded(Vector v) { return (Vector)(rounded(v) << 16); }
+
+inline Vector load(const BFloat16* p) {
+  const Halves bits = *reinterpret_cast<const Halves*>(p);
+  return (Vector)(__builtin_convertvector(bits, Pairs) << 16);
+}
+
+// The first `count` lanes, or all.
+inline void store_some(BFloat16* p, Vector v, int count) {
+  if (count >= LANES) return store(p, v);
+#if DENSEPATH_BFLOAT16
+  const __m256bh half = _mm512_cvtneps_pbh((__m512)v);
+  _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1 << std::max(count, 0)) - 1), (__m256i)half);
+#else
+  BFloat16 values[LANES];
+  store(values, v);
+  std::memcpy(p, values, sizeof(BFloat16) * std::max(count, 0));
+#endif
+}
+
+// The first `count` lanes, and zeros, or all.
+inline Vector load_some(const BFloat16* p, int count) {
+  if (count >= LANES) return load(p);
+  BFloat16 values[LANES] = {};
+  std::memcpy(values, p, sizeof(BFloat16) * std::max(count, 0));
+  return load(values);
+}
+
+// A row's numbers as one half of pairs: the first has zeros beside it, the second joins it.
+inline void store_half(float* pairs, Vector v, bool second) {
+  Pairs& held = *reinterpret_cast<Pairs*>(pairs);
+  held = second ? held | rounded(v) << 16 : rounded(v);
 }
 
 // At least `count` numbers; up to a vector's width more are read and written.
@@ -68,42 +108,57 @@ inline Vector add_pairs(Vector sums, Pairs left, Pairs right) {
 #endif
 }
 
+// `count` numbers, and zeros up to `padded`, whole vectors.
+inline void store_padded(BFloat16* to, const float* from, int count, int padded) {
+  for (int c = 0; c < padded; c += LANES)
+    store(to + c, c < count ? load_some(from + c, count - c) : Vector{});
+}
+
 // Weights [inputs, outputs] as panels of two vectors of outputs, as `Packed`, in pairs of inputs:
-// [inputs / 2][outputs of the panel][2]. An odd last input has a zero beside it.
+// [inputs / 2][outputs of the panel][2]. Behind the last input there are zeros up to a whole step
+// of the instruction.
 struct PackedPairs {
+  using Number = BFloat16;  // of the left operand
+  static constexpr int STEP = HAS_SQUARES ? SQUARE_DEPTH : 2;
   int inputs = 0, outputs = 0, padded = 0;
   Floats data;  // a pair in each
 
   PackedPairs() = default;
-  PackedPairs(const float* weights, int inputs_, int outputs_)
-      : inputs(inputs_), outputs(outputs_), padded(round_up(outputs_, LANES)) {
-    data = floats(static_cast<size_t>(pairs()) * padded);
-    for (int j = 0; j < padded; j += PANEL) {
-      const int width = panel_width(j);
-      BFloat16* to = reinterpret_cast<BFloat16*>(data.get()) + 2 * static_cast<size_t>(j) * pairs();
-      for (int i = 0; i < inputs; ++i)
-        for (int q = 0; q < std::min(width, outputs - j); q += LANES) {
-          const int count = std::min(LANES, outputs - j - q);
-          BFloat16 held[LANES];
-          store(held, load_some(weights + static_cast<size_t>(i) * outputs + j + q, count));
-          BFloat16* pair = to + (static_cast<size_t>(i / 2) * width + q) * 2 + i % 2;
-          for (int l = 0; l < count; ++l) std::memcpy(pair + 2 * l, held + l, sizeof(BFloat16));
-        }
+  PackedPairs(int inputs_, int outputs_)  // of zeros, to be filled
+      : inputs(inputs_),
+        outputs(outputs_),
+        padded(round_up(outputs_, LANES)),
+        data(floats(static_cast<size_t>(pairs()) * padded)) {}
+  PackedPairs(const float* weights, int inputs_, int outputs_) : PackedPairs(inputs_, outputs_) {
+    for (int j = 0; j < padded; j += PANEL) fill(j, weights, outputs, 1);
+  }
+  // As that of `Packed`.
+  void fill(int j, const float* weights, long input_step, long output_step) {
+    const int width = panel_width(j), wanted = std::min(width, outputs - j);
+    const float* from = weights + j * output_step;
+    for (int i = 0; i < inputs; ++i, from += input_step) {
+      float* to =
+          data.get() + static_cast<size_t>(j) * pairs() + static_cast<size_t>(i / 2) * width;
+      float row[PANEL] = {};
+      for (int q = 0; q < wanted; ++q) row[q] = from[q * output_step];
+      for (int q = 0; q < width; q += LANES) store_half(to + q, load(row + q), i % 2);
     }
   }
   explicit operator bool() const { return data != nullptr; }
-  int pairs() const { return (inputs + 1) / 2; }
+  int pairs() const { return round_up(inputs, STEP) / 2; }
   int panel_width(int j) const { return std::min(PANEL, padded - j); }
-  const float* panel(int j, int first_pair) const {
+  // `first_input` is even.
+  const float* panel(int j, int first_input) const {
     return data.get() + static_cast<size_t>(j) * pairs() +
-           static_cast<size_t>(first_pair) * panel_width(j);
+           static_cast<size_t>(first_input / 2) * panel_width(j);
   }
 };
 
-// c[M, NV vectors] = start + a[M, 2 · pairs] · b[pairs, NV vectors, 2]
-template <int M, int NV>
-__attribute__((noinline)) void pair_tile(const BFloat16* a, const float* b, int pairs, float* c,
-                                         long ldc, Ending ending, int columns) {
+// As the one of floats: c[M, NV vectors] = start + a[M, 2 · pairs] · b[pairs, NV vectors, 2], with
+// ROW and STEP in pairs.
+template <int M, int NV, int ROW = LDA, int STEP = 1>
+__attribute__((noinline)) void tile(const BFloat16* a, const float* b, int pairs, float* c,
+                                    long ldc, Ending ending, int columns) {
   Vector sums[M][NV];
 #pragma GCC unroll 16
   for (int r = 0; r < M; ++r)
@@ -118,7 +173,7 @@ __attribute__((noinline)) void pair_tile(const BFloat16* a, const float* b, int 
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r) {
       uint32_t pair;
-      std::memcpy(&pair, a + r * APART<BFloat16> + 2 * k, sizeof pair);
+      std::memcpy(&pair, a + 2 * (r * ROW + static_cast<long>(k) * STEP), sizeof pair);
       const Pairs left = pair - Pairs{};
 #pragma GCC unroll 2
       for (int j = 0; j < NV; ++j) sums[r][j] = add_pairs(sums[r][j], left, right[j]);
@@ -127,49 +182,33 @@ __attribute__((noinline)) void pair_tile(const BFloat16* a, const float* b, int 
   finish<M, NV>(sums, c, ldc, ending, columns);
 }
 
-template <int NV, int M = MR>
-inline void pair_tile_of(int rows, const BFloat16* a, const float* b, int pairs, float* c, long ldc,
-                         Ending ending, int columns) {
-  if (rows == M) return pair_tile<M, NV>(a, b, pairs, c, ldc, ending, columns);
-  if constexpr (M > 1) pair_tile_of<NV, M - 1>(rows, a, b, pairs, c, ldc, ending, columns);
+// Of `count` numbers, the last of which has a zero beside it if they are odd.
+template <int NV, int ROW = LDA, int STEP = 1, int M = MR>
+inline void tile_of(int rows, const BFloat16* a, const float* b, int count, float* c, long ldc,
+                    Ending ending, int columns) {
+  if (rows == M) return tile<M, NV, ROW, STEP>(a, b, (count + 1) / 2, c, ldc, ending, columns);
+  if constexpr (M > 1) tile_of<NV, ROW, STEP, M - 1>(rows, a, b, count, c, ldc, ending, columns);
 }
 
-// One piece of a product: c[rows, columns of w] from `packed` [rows, 2 · pairs], APART<BFloat16>
-// apart.
-inline void multiply(const PackedPairs& w, int first_pair, int pairs, const BFloat16* packed,
-                     int rows, float* c, long ldc, Ending ending) {
-  for (int j = 0; j < w.padded; j += PANEL) {
-    const int width = w.panel_width(j), columns = std::min(width, w.outputs - j);
-    const float* b = w.panel(j, first_pair);
-    Ending here = ending;
-    if (here.bias) here.bias += j;
-    for (int r = 0; r < rows; r += MR) {
-      const int m = std::min(MR, rows - r);
-      const BFloat16* a = packed + static_cast<long>(r) * APART<BFloat16>;
-      float* to = c + r * ldc + j;
-      if (width == PANEL)
-        pair_tile_of<2>(m, a, b, pairs, to, ldc, here, columns);
-      else
-        pair_tile_of<1>(m, a, b, pairs, to, ldc, here, columns);
-    }
-  }
+// What a product reads behind the last number may be none.
+inline void end_rows(BFloat16* left, int rows, int count) {
+  const size_t more = round_up(count, PackedPairs::STEP) - count;
+  if (more)
+    for (int r = 0; r < rows; ++r)
+      std::memset(left + r * APART<BFloat16> + count, 0, more * sizeof(BFloat16));
 }
 
-// As the one of floats; pack(first, count, to) lays columns of A out as BFloat16.
-template <class Pack>
-void product(const PackedPairs& w, int rows, const Pack& pack, float* c, long ldc, Ending ending,
-             float* scratch) {
-  BFloat16* left = reinterpret_cast<BFloat16*>(scratch);
-  for (int first = 0; first < w.inputs; first += KC_PAIRED) {
-    const int count = std::min(KC_PAIRED, w.inputs - first);
-    pack(first, count, left);
-    if (count % 2 == 1)  // What stands beside the last input may be no number.
-      for (int r = 0; r < rows; ++r) std::memset(left + r * APART<BFloat16> + count, 0, 2);
-    Ending here = ending;
-    if (first > 0) here = {nullptr, true, ending.relu};
-    if (first + count < w.inputs) here.relu = false;
-    multiply(w, first / 2, (count + 1) / 2, left, rows, c, ldc, here);
-  }
+// As the one of floats, of rows in whole squares.
+template <class Between>
+inline void multiply_panel(const BFloat16* packed, int rows, const float* panel, int width,
+                           int count, float* c, long ldc, Ending ending, int columns,
+                           const Between& between) {
+  if (!may_use_squares())
+    return multiply_panel<BFloat16, Between>(packed, rows, panel, width, count, c, ldc, ending,
+                                             columns, between);
+  constexpr long apart = APART<BFloat16> * sizeof(BFloat16);
+  multiply_by_squares({packed, apart, nullptr, 1, square_steps(count)}, rows, panel, width, c, ldc,
+                      ending, columns, between);
 }
 
 // Whether a small product is that of the same rounded numbers in double precision, but for 1e-5 of
@@ -180,7 +219,7 @@ inline bool bfloat16_is_right() {
   std::vector<float> a(rows * (inputs + LANES)), b(inputs * outputs), c(rows * outputs);
   for (size_t i = 0; i < a.size(); ++i) a[i] = value(static_cast<int>(i) + 5);
   for (size_t i = 0; i < b.size(); ++i) b[i] = value(static_cast<int>(i) + 11);
-  const Floats scratch = floats(static_cast<size_t>(rows) * LDA);
+  const Floats scratch = floats(static_cast<size_t>(ROWS) * LDA);
   const auto pack = [&](int first, int count, BFloat16* to) {
     for (int r = 0; r < rows; ++r)
       copy(to + r * APART<BFloat16>, a.data() + r * (inputs + LANES) + first, count);

@@ -29,10 +29,15 @@ class Builder {
         bytes_(tensors) {}
 
   // Throws std::runtime_error: a plan that no network has; a tensor that is missing or has another
-  // size; a processor whose bfloat16 is wrong.
+  // size; bfloat16 of quantised layers, or on a processor that computes it wrongly.
   Network build() {
     check_plan(plan_);
-    if (arithmetic_ == Arithmetic::bfloat16) check_bfloat16();
+    if (arithmetic_ == Arithmetic::bfloat16) {
+      check_bfloat16();
+      for (const PlanLayer& row : rows_)
+        if (tensors_.quantised(row.name))
+          throw std::runtime_error(row.name + " is quantised: its network has no bfloat16");
+    }
     Network net{stem(), open(0), {}, {}, 0, {}};
     side_ = std::min(plan_.height, plan_.width) / rows_[0].stride / (net.stem.is_pooled() ? 2 : 1);
     for (size_t i = 1; i + 1 < rows_.size(); ++i) {
@@ -97,6 +102,9 @@ class Builder {
   // How a layer's outputs get to the next one.
   Destination handed(const PlanLayer& row, const PlanLayer& next) const {
     const bool from_bytes = tensors_.quantised(row.name), to_bytes = tensors_.quantised(next.name);
+    if (arithmetic_ == Arithmetic::bfloat16 && next.kernel == 1 && next.before.empty() &&
+        Convolution::is_paired(row.inputs, row.outputs, row.groups))
+      return Destination::halves;
     if (next.kernel == 3 && (from_bytes || !to_bytes)) return Destination::padded;
     return from_bytes && to_bytes ? Destination::levels : Destination::between;
   }

@@ -127,6 +127,11 @@ def describe_cpu() -> str:
     return "|".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether the system says that kernels compiled here multiply bfloat16; Linux alone does."""
+    return "avx512_bf16" in describe_cpu()
+
+
 def _run(command: list[str]) -> None:
     """The compiler has succeeded.
 

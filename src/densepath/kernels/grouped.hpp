@@ -76,15 +76,16 @@ struct Window {
 };
 
 // Where it writes: the first pixel's outputs, `step` between two pixels, `columns` of them.
-struct Target {
-  float* to;
+template <class Number>
+struct TargetOf {
+  Number* to;
   long step;
   int columns;
   const float* bias;
   bool relu;
   template <int M, int NV>
   void write(const Vector (&sums)[M][NV]) const {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < M; ++r)
 #pragma GCC unroll 2
       for (int v = 0; v < NV; ++v)
@@ -94,9 +95,11 @@ struct Target {
   }
 };
 
+using Target = TargetOf<float>;
+
 template <int M, int NV>
 inline void start_sums(Vector (&sums)[M][NV], const float* bias) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < M; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) sums[r][v] = bias ? load(bias + v * LANES) : Vector{};

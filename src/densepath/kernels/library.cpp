@@ -89,6 +89,7 @@ int densepath_run(void* network, const float* images, int32_t count, int32_t hei
 
 // Whether this processor multiplies bfloat16; others compute the same in float32, slower.
 int densepath_has_bfloat16() { return densepath::HAS_BFLOAT16; }
+int densepath_has_amx() { return densepath::may_use_squares(); }
 
 // Whether its product of bfloat16 is right; a network in bfloat16 is refused where it is not.
 int densepath_bfloat16_is_right() { return densepath::bfloat16_is_right(); }

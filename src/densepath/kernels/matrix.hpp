@@ -111,6 +111,7 @@ inline Floats floats(size_t count) {
 
 // Weights [inputs, outputs] as panels of two vectors of outputs (one in the last if that will do).
 struct Packed {
+  using Number = float;  // of the left operand
   int inputs = 0, outputs = 0, padded = 0;
   Floats data;
 
@@ -198,44 +199,69 @@ inline void tile_of(int rows, const float* a, const float* b, int count, float* 
   if constexpr (M > 1) tile_of<NV, ROW, STEP, M - 1>(rows, a, b, count, c, ldc, ending, columns);
 }
 
+// Rows that a product of such numbers takes at a time.
+template <class Number>
+constexpr int TALL = MR;
+
 struct Nothing {
   void operator()() const {}
 };
 
-// One piece of a product: c[rows, columns of w] from `packed` [rows, count], LDA apart. `between`
-// is done after each tile: what waits for memory may hide there.
-template <class Between = Nothing>
-inline void multiply(const Packed& w, int first_input, int count, const float* packed, int rows,
-                     float* c, long ldc, Ending ending, const Between& between = {}) {
-  for (int j = 0; j < w.padded; j += PANEL) {
-    const int width = w.panel_width(j), columns = std::min(width, w.outputs - j);
-    const float* b = w.panel(j, first_input);
-    Ending here = ending;
-    if (here.bias) here.bias += j;
-    for (int r = 0; r < rows; r += MR) {
-      const int m = std::min(MR, rows - r);
-      const float* a = packed + static_cast<long>(r) * LDA;
-      float* to = c + r * ldc + j;
-      if (width == PANEL)
-        tile_of<2>(m, a, b, count, to, ldc, here, columns);
-      else
-        tile_of<1>(m, a, b, count, to, ldc, here, columns);
-      between();
-    }
+// Between two rows of a left operand of these numbers, and the columns of a piece of it: as many
+// bytes as those of floats.
+template <class Number>
+constexpr int APART = LDA * static_cast<int>(sizeof(float) / sizeof(Number));
+template <class Number>
+constexpr int DEPTH = KC * static_cast<int>(sizeof(float) / sizeof(Number));
+
+// What a product reads beside a row's last number, if anything, is zero.
+inline void end_rows(float*, int, int) {}
+
+// One panel of a piece of a product: c[rows, columns] from `packed` [rows, count], APART, and a
+// panel that is `width` wide. `between` is done after each tile: what waits for memory may hide
+// there.
+template <class Number, class Between>
+inline void multiply_panel(const Number* packed, int rows, const float* panel, int width, int count,
+                           float* c, long ldc, Ending ending, int columns, const Between& between) {
+  for (int r = 0; r < rows; r += MR) {
+    const int m = std::min(MR, rows - r);
+    const Number* a = packed + static_cast<long>(r) * APART<Number>;
+    if (width == PANEL)
+      tile_of<2>(m, a, panel, count, c + r * ldc, ldc, ending, columns);
+    else
+      tile_of<1>(m, a, panel, count, c + r * ldc, ldc, ending, columns);
+    between();
   }
 }
 
-// c[rows, w.outputs] = ending(A · w); pack(first, count, to) lays columns of A out, LDA apart.
-template <class Pack, class Between = Nothing>
-void product(const Packed& w, int rows, const Pack& pack, float* c, long ldc, Ending ending,
+// One piece of a product: c[rows, columns of w] from `packed` [rows, count].
+template <class Weights, class Between = Nothing>
+inline void multiply(const Weights& w, int first_input, int count,
+                     const typename Weights::Number* packed, int rows, float* c, long ldc,
+                     Ending ending, const Between& between = {}) {
+  for (int j = 0; j < w.padded; j += PANEL) {
+    const int width = w.panel_width(j), columns = std::min(width, w.outputs - j);
+    Ending here = ending;
+    if (here.bias) here.bias += j;
+    multiply_panel(packed, rows, w.panel(j, first_input), width, count, c + j, ldc, here, columns,
+                   between);
+  }
+}
+
+// c[rows, w.outputs] = ending(A · w); pack(first, count, to) lays columns of A out, APART.
+template <class Weights, class Pack, class Between = Nothing>
+void product(const Weights& w, int rows, const Pack& pack, float* c, long ldc, Ending ending,
              float* scratch, const Between& between = {}) {
-  for (int first = 0; first < w.inputs; first += KC) {
-    const int count = std::min(KC, w.inputs - first);
-    pack(first, count, scratch);
+  using Number = typename Weights::Number;
+  Number* left = reinterpret_cast<Number*>(scratch);
+  for (int first = 0; first < w.inputs; first += DEPTH<Number>) {
+    const int count = std::min(DEPTH<Number>, w.inputs - first);
+    pack(first, count, left);
+    end_rows(left, rows, count);
     Ending here = ending;
     if (first > 0) here = {nullptr, true, ending.relu};
     if (first + count < w.inputs) here.relu = false;
-    multiply(w, first, count, scratch, rows, c, ldc, here, between);
+    multiply(w, first, count, left, rows, c, ldc, here, between);
   }
 }
 

@@ -54,6 +54,10 @@ inline MemoryPlan plan_memory(const Network& network, int height, int width) {
         at_least(made.between, out.pixels() * layer.outputs);
         handed = out;
         break;
+      case Destination::halves:
+        at_least(made.between, out.pixels() * round_up(layer.outputs, LANES) / 2);
+        handed = out;
+        break;
       case Destination::levels:
         at_least(made.byte_between, out.pixels() * round_up(layer.outputs, 4));
         handed = out;

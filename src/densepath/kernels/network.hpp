@@ -18,6 +18,7 @@ enum class Destination {
   state,    // columns of the state
   padded,   // what the next layer, a 3×3, reads
   between,  // a map of floats for the next layer
+  halves,   // a map of bfloat16 for the next layer
   levels,   // a map of bytes for the next layer
 };
 

@@ -149,6 +149,8 @@ std::string lacking_of(const char* const* needs) {
 
 std::string lacking() { return lacking_of(NEEDS); }
 
+bool has_vnni() { return has("avx_vnni") || has("avx512_vnni"); }
+
 std::string processor_name() {
 #if defined(__x86_64__) || defined(__i386__)
   constexpr unsigned kFirst = 0x80000002, kLast = 0x80000004;

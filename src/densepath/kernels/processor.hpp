@@ -12,6 +12,9 @@ extern const char* const NEEDS[];
 // Where the system does not say, it has all.
 std::string lacking();
 
+// Whether the processor has x86's VNNI, of either length: products of bytes with exact sums.
+bool has_vnni();
+
 // The processor in its maker's words; where they are not known, its architecture.
 std::string processor_name();
 

@@ -38,6 +38,9 @@ class Walk {
     if constexpr (std::is_same_v<Form, BytePointwise>)
       if (const auto* levels = std::get_if<ByteMap>(&handed_); levels && !layer.from_state)
         return form.run(*levels, state_, layer.column, layer.add, part_);
+    if constexpr (std::is_same_v<Form, Pointwise>)
+      if (const auto* halves = std::get_if<HalfMap>(&handed_); halves && !layer.from_state)
+        return form.run(*halves, state_, layer.column, layer.add, part_, own_);
     const Map in = map_of(layer);
     if (layer.to == Destination::padded) return fill(form, in, *next);
     const Map out = output(layer, in.height, in.width);
@@ -46,6 +49,13 @@ class Walk {
 
   void run_layer(const Convolution& form, const Layer& layer, const Layer*) {
     const Padded in = entered<Padded>(form, layer);
+    if (layer.to == Destination::halves) {
+      const HalfMap made{reinterpret_cast<BFloat16*>(shared_.between.get()), layer.side(in.height),
+                         layer.side(in.width), round_up(layer.outputs, LANES)};
+      form.run(in, made, part_);
+      handed_ = made;
+      return;
+    }
     form.run(in, output(layer, in.height, in.width), layer.column, part_, own_);
   }
 
@@ -89,8 +99,12 @@ class Walk {
         handed_ = made;
         return;
       }
-    const Padded made = padded_of(std::get<Convolution>(next.form), in.height, in.width);
-    form.run(in, made, part_, own_);
+    const auto& conv = std::get<Convolution>(next.form);
+    const Padded made = padded_of(conv, in.height, in.width);
+    if constexpr (std::is_same_v<Form, BytePointwise>)
+      form.run(in, made, part_, own_);
+    else
+      form.run(in, made, conv, part_, own_);
     handed_ = made;
   }
 
@@ -138,7 +152,7 @@ class Walk {
   const Part part_;
   Map state_{}, found_{};  // the state now, and as the part found it
   int current_ = 0;        // of the two maps, the state's
-  std::variant<Map, ByteMap, Padded, PaddedBytes> handed_;  // from a layer to the next
+  std::variant<Map, HalfMap, ByteMap, Padded, PaddedBytes> handed_;  // from a layer to the next
   Padded floats_{};
   PaddedBytes bytes_{};
 };

@@ -19,8 +19,8 @@ from densepath.data.open import open_dataset
 from densepath.data.sources import ARCHIVES, TABLES, built_in
 from densepath.data.split_folders import find_split_folders
 from densepath.errors import DatasetError, ImageError
-from densepath.exporting.parity_images import collect_images
 from densepath.files import expand_user
+from densepath.images.archives import open_images
 from densepath.images.given import images_in
 from densepath.images.image_files import PassedOver
 from densepath.images.preprocess import Preprocess
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 # What of a set is tried where images cannot be read, before it is given up.
 MOST_UNREADABLE = 0.5
-EVERY_IMAGE = 1 << 40
 
 Named = tuple[str, NDArray[np.uint8]]
 
@@ -143,12 +142,13 @@ def _draw_files(
     source: Path, read_as: ReadAs, fit: Callable[..., NDArray[np.uint8]], count: int, seed: int
 ) -> DrawnImages:
     """The images drawn of image files; see `_draw`."""
-    with collect_images([source], EVERY_IMAGE, values=read_as.by_value) as found:
-        drawn = DrawnImages(str(source), found.description, passed_over=found.passed_over)
-        for index in _order(len(found.paths), seed):
+    with open_images([source], values=read_as.by_value) as found:
+        said = f"{counted(len(found), 'image')}: {found.origin}"
+        drawn = DrawnImages(str(source), said, passed_over=found.passed_over)
+        for index in map(int, _order(len(found), seed)):
             if len(drawn.images) == count:
                 break
-            _read_into(drawn, str(found.paths[index]), found.names[index], read_as, fit)
+            _read_into(drawn, str(found.path(index)), found.name(index), read_as, fit)
         return drawn
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from densepath.bundle.formats import FORMATS, named
 from densepath.bundle.tflite import read_network
 from densepath.engines.native import is_quantised, read_tensors
-from densepath.engines.onnxruntime import UNWANTED
+from densepath.engines.onnxruntime import UNWANTED, session_options
 from densepath.engines.openvino import DEVICE, executor_options, shared_core
 
 # What only moves or relabels values, and what feeds constants.
@@ -90,9 +90,8 @@ def count_onnx(model: Path) -> Operators:
 
     with tempfile.TemporaryDirectory(prefix="densepath-") as folder:
         written = Path(folder) / "optimised.onnx"
-        options = onnxruntime.SessionOptions()
+        options = session_options()
         options.optimized_model_filepath = str(written)
-        options.log_severity_level = 3
         onnxruntime.InferenceSession(
             str(model),
             options,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from densepath.engines.litert import Kernels
+from densepath.engines.onnxruntime import EXACT_INT8
 from densepath.quantize.calibration import Calibration
 from densepath.quantize.operators import Operators
 from densepath.quantize.scoring import Score
@@ -22,6 +23,10 @@ KERNELS: dict[Kernels, str] = {
     "optimised": "litert was run by LiteRT's optimised kernels, as a CPU runs it; the integers of "
     "an NPU differ by a few steps, and `--for npu` judges by those.",
 }
+OWN_SESSIONS = (
+    "model.onnx in a program of your own, on x86 processors without VNNI: ONNX Runtime is exact\n"
+    f"with `{EXACT_INT8}` set to `1` in its session options; without it, sums may saturate."
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,8 @@ class QuantizationReport:
 
     def to_markdown(self) -> str:
         """The report for a person."""
-        return "\n".join([*self._opening(), *self._forms(), *self._tried(), *self._layers()]) + "\n"
+        parts = self._opening(), self._forms(), self._tried(), self._layers()
+        return "\n".join(line for part in parts for line in part) + "\n"
 
     def _opening(self) -> list[str]:
         """The lines on how the bundle was made."""
@@ -147,8 +153,9 @@ class QuantizationReport:
                 f"| {form.size_bytes / 1e6:.2f} |"
             )
         lines.append(f"| float32 weights | | | | | | {self.float_bytes / 1e6:.2f} |")
-        kernels = [KERNELS[form.kernels] for form in self.forms if form.kernels is not None]
-        return [*lines, "", *kernels, *([""] if kernels else [])]
+        notes = [KERNELS[form.kernels] for form in self.forms if form.kernels is not None]
+        notes += [OWN_SESSIONS for form in self.forms if form.format == "onnx"]
+        return [*lines, "", *(line for note in notes for line in (note, ""))]
 
     def _tried(self) -> list[str]:
         """The lines on every method that was tried."""

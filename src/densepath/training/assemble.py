@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,9 +18,9 @@ from densepath.data.dataset import Dataset, gather_targets
 from densepath.data.loader import EvalLoader, TrainLoader
 from densepath.data.mixing import Mixing
 from densepath.errors import LabelMismatchError, RecipeError
-from densepath.images.preprocess import Preprocess
-from densepath.training.blocks.choose import fuse_blocks
-from densepath.training.distributed import Ranks
+from densepath.training.augments import augments_by_epoch
+from densepath.training.blocks.choose import fuse_blocks, wants_fused
+from densepath.training.distributed import ALONE, Ranks
 from densepath.training.ema import Ema
 from densepath.training.event_file import import_package
 from densepath.training.images import RunImages, follow_images, open_images, remember
@@ -34,6 +35,7 @@ from densepath.training.resolve import build_preprocess, is_resolved, resolve
 from densepath.training.run_folder import STATE_NAME, RunFolder, check_run_folder
 from densepath.training.shares import check_batch, count_least_images, is_synced
 from densepath.training.signals import StopRequest
+from densepath.training.sizes import sizes_by_epoch
 from densepath.training.state import Position, StateParts
 from densepath.training.steps.choose import choose_step
 from densepath.training.sync_bn import synchronise
@@ -85,12 +87,12 @@ def assemble(
         memory = None
         if ranks.leads and folder is not None:
             memory = remember(images, recipe, folder, checkpoint, goes_on=goes_on)
-        trained = preprocess.at_size(recipe.augment.size) if recipe.augment.size else preprocess
+        smallest = min(sizes_by_epoch(recipe), key=math.prod)
         network = build_network(recipe, checkpoint, data.class_names, device)
         step = choose_step(recipe, network, start=checkpoint, data=data, device=device)
         frozen = [*freeze(network, recipe.model.freeze), *step.frozen]
-        least_images = count_least_images(network, frozen, trained.size)
-        check_batch(recipe, ranks, trained.size, len(data), least_images)
+        least_images = count_least_images(network, frozen, smallest)
+        check_batch(recipe, ranks, smallest, len(data), least_images)
         optimizer = build_optimizer(network, recipe.optimizer)
         started = {"processes": ranks.world_size, "device": device.type}
         run_folder = RunFolder(folder or NO_FOLDER, recipe, preprocess, images, memory, started)
@@ -108,8 +110,8 @@ def assemble(
             _begin(run_folder, position, progress, resume=resume)
             for line in describe_weights(recipe.loss, loss, data.class_names):
                 progress.say(line)
-    augment = _build_augment(recipe, trained)
-    train_loader = _train_loader(recipe, place, images, augment, least_images)
+    augments = augments_by_epoch(recipe, preprocess)
+    train_loader = _train_loader(recipe, place, images, augments, least_images)
     training = Training(
         recipe=recipe,
         ranks=ranks,
@@ -132,7 +134,7 @@ def assemble(
         position=position,
     )
     if not training.is_finished:
-        _in_turn(place, lambda: _fuse(training))
+        _fuse(training, place)
     with ranks.together(device):
         if recipe.logging.tensorboard and ranks.leads and folder and not training.is_finished:
             training.board = open_board(training)
@@ -178,25 +180,28 @@ def _begin(run_folder: RunFolder, position: Position, progress: Progress, *, res
         progress.say(said)
 
 
-def _fuse(training: Training) -> None:
+def _fuse(training: Training, place: Placement) -> None:
     """Let blocks be computed as the recipe asks, of the average of the network, too.
 
     Raises:
         OutputError: the log cannot be written.
     """
-    leads, folder = training.ranks.leads, training.folder
+    recipe, device, ranks = training.recipe, training.device, training.ranks
+    folder, num_images = training.folder, training.train_loader.num_images
 
     def say(line: str) -> None:
         """Say a line once for all processes, and in the log, if the training has one."""
-        if leads:
+        if ranks.leads:
             training.progress.say(line)
             if folder.path != NO_FOLDER:
                 folder.log(line)
 
+    spec = training.network.spec
+    if not wants_fused(spec, recipe, device, say, num_images=num_images, ranks=ranks):
+        return
     networks = [training.network, *([training.ema.model] if training.ema is not None else [])]
-    fuse_blocks(
-        networks, training.recipe, training.device, say, num_images=training.train_loader.num_images
-    )
+    counted = ranks if is_synced(recipe, ranks) else ALONE
+    _in_turn(place, lambda: fuse_blocks(networks, recipe, device, say, ranks=counted))
 
 
 def _sharing(recipe: Recipe, place: Placement) -> dict[str, Any]:
@@ -212,12 +217,16 @@ def _sharing(recipe: Recipe, place: Placement) -> dict[str, Any]:
 
 
 def _train_loader(
-    recipe: Recipe, place: Placement, images: RunImages, augment: Augment, least_images: int
+    recipe: Recipe,
+    place: Placement,
+    images: RunImages,
+    augments: Sequence[Augment],
+    least_images: int,
 ) -> TrainLoader:
     """This process's batches of training images."""
     return TrainLoader(
         images.train,
-        augment,
+        augments,
         seed=recipe.seed,
         least_images=least_images,
         least_share=1 if is_synced(recipe, place.ranks) else least_images,
@@ -283,12 +292,6 @@ def _wrap(module: nn.Module, recipe: Recipe, place: Placement) -> nn.Module:
         ids = [place.device.index] if place.device.type == "cuda" else None
         stepped = DistributedDataParallel(stepped, device_ids=ids)
     return stepped
-
-
-def _build_augment(recipe: Recipe, preprocess: Preprocess) -> Augment:
-    """The random changes of training images."""
-    fields = recipe.augment.model_dump(exclude={"mixup", "cutmix", "size"})
-    return Augment(preprocess=preprocess, **fields)
 
 
 def _build_mixing(recipe: Recipe, data: Dataset) -> Mixing:

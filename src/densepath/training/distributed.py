@@ -81,6 +81,15 @@ class Ranks:
                 dist.all_reduce(tensor)
         return tensor
 
+    def stack(self, tensor: Tensor) -> Tensor:
+        """The tensors of all processes by rank: [processes, ...], each process's of one shape."""
+        if self.world_size == 1:
+            return tensor[None]
+        each = tensor.new_empty((self.world_size, *tensor.shape))
+        with _peers():
+            dist.all_gather(list(each), tensor)
+        return each
+
     def gather(self, texts: list[str]) -> list[str]:
         """The texts of all processes, by rank."""
         if self.world_size == 1:
@@ -118,6 +127,9 @@ class Ranks:
         if error is not None:
             raise error
         exchange.values = [int(number) for number in numbers]
+
+
+ALONE = Ranks()
 
 
 def find_ranks(environment: Mapping[str, str]) -> Ranks:

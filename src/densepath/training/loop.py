@@ -16,6 +16,7 @@ from densepath.training.judging import Judgement, calibrate, judge
 from densepath.training.monitor import is_better
 from densepath.training.optimizer import train_mode
 from densepath.training.parts import Training
+from densepath.training.sizes import sizes_by_epoch
 from densepath.training.step import take_step
 
 # Processes exchange sums, look for trouble and may write their state at every such step. On a
@@ -32,7 +33,8 @@ def run(training: Training) -> None:
         ImageError: an image cannot be read, and the recipe says `data.on_error: fail`.
         PeerError: another process failed.
     """
-    training.progress.start_training(training.network.num_classes)
+    areas = [height * width for height, width in sizes_by_epoch(training.recipe)]
+    training.progress.start_training(training.network.num_classes, areas)
     if not calibrate(training):
         return
     while not training.is_finished:

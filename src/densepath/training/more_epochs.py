@@ -44,7 +44,8 @@ def extend(planned: Recipe, epochs: int, folder: Path) -> Recipe:
 
 def is_open_ended(recipe: Recipe) -> bool:
     """Whether more epochs leave all that a training has done as it is."""
-    return recipe.schedule.name in OPEN_ENDED and not _observes_a_share(recipe)
+    sizes_follow = bool(recipe.augment.first_sizes)
+    return recipe.schedule.name in OPEN_ENDED and not (_observes_a_share(recipe) or sizes_follow)
 
 
 def command_from_weights(recipe: Recipe, epochs: int, folder: Path) -> str:
@@ -54,6 +55,8 @@ def command_from_weights(recipe: Recipe, epochs: int, folder: Path) -> str:
     words += ["--epochs", str(max(epochs - recipe.epochs, 1)), "--lr", f"{lr:.6g}"]
     if recipe.schedule.warmup_epochs:
         words += ["--set", "schedule.warmup_epochs=0"]
+    if recipe.augment.first_sizes:
+        words += ["--set", "augment.first_sizes=[]"]
     return shlex.join([*words, "--output", _beside(folder)])
 
 
@@ -82,4 +85,6 @@ def _what_depends(recipe: Recipe) -> str:
     """What the number of epochs decides."""
     if recipe.schedule.name not in OPEN_ENDED:
         return f"its learning rate (schedule.name {recipe.schedule.name})"
+    if recipe.augment.first_sizes:
+        return "the size of its images (augment.first_sizes)"
     return f"its ranges' course (quantization.observe {recipe.quantization.observe:g})"

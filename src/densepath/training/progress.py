@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Protocol, TextIO
 
 from densepath.choices import ProgressStyle
@@ -19,8 +20,8 @@ RATE_SECONDS = 20.0
 class Progress(Protocol):
     """What the loop tells of a training."""
 
-    def start_training(self, num_classes: int) -> None:
-        """Be told that the data is open, with so many classes."""
+    def start_training(self, num_classes: int, step_costs: Sequence[float]) -> None:
+        """Be told that the data is open, of so many classes; and each epoch's cost of a step."""
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
         """Be told that an epoch of `num_steps` steps starts or goes on."""
@@ -47,7 +48,7 @@ class Progress(Protocol):
 class NoProgress:
     """The progress that says nothing."""
 
-    def start_training(self, num_classes: int) -> None:
+    def start_training(self, num_classes: int, step_costs: Sequence[float]) -> None:
         """Say nothing."""
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
@@ -78,12 +79,12 @@ class LineProgress(NoProgress):
     def __init__(self, num_epochs: int, stream: TextIO | None = None) -> None:
         self.num_epochs, self.stream = num_epochs, stream or sys.stderr
         self.num_classes = 0
-        self.pace = Pace()
+        self.pace = Pace([1.0] * num_epochs)
         self.said = time.monotonic()
 
-    def start_training(self, num_classes: int) -> None:
-        """Remember the classes."""
-        self.num_classes = num_classes
+    def start_training(self, num_classes: int, step_costs: Sequence[float]) -> None:
+        """Remember the classes, and what the epochs cost."""
+        self.num_classes, self.pace = num_classes, Pace(step_costs)
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
         """Start the clock."""
@@ -113,7 +114,8 @@ class BarProgress(NoProgress):
         from rich import progress
         from rich.console import Console
 
-        self.num_epochs, self.num_classes, self.pace = num_epochs, 0, Pace()
+        self.num_epochs, self.num_classes = num_epochs, 0
+        self.pace = Pace([1.0] * num_epochs)
         self.bars = progress.Progress(
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=24),
@@ -125,9 +127,9 @@ class BarProgress(NoProgress):
         self.bars.start()
         self.task = self.bars.add_task("", total=1, figures="")
 
-    def start_training(self, num_classes: int) -> None:
-        """Remember the classes."""
-        self.num_classes = num_classes
+    def start_training(self, num_classes: int, step_costs: Sequence[float]) -> None:
+        """Remember the classes, and what the epochs cost."""
+        self.num_classes, self.pace = num_classes, Pace(step_costs)
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
         """Start a bar for the epoch's steps."""
@@ -140,7 +142,7 @@ class BarProgress(NoProgress):
     def step(self, position: Position, lr: float, num_images: int) -> None:
         """Move the bar."""
         self.pace.step(position, num_images)
-        left = self.pace.describe_left(position, self.num_epochs)
+        left = self.pace.describe_left(position)
         figures = f"{_describe_sums(position.sums)}  {self.pace.rate:,.0f} images/s  {left} left"
         self.bars.update(self.task, completed=position.step, figures=figures)
 
@@ -168,15 +170,26 @@ class BarProgress(NoProgress):
 
 
 class Pace:
-    """How fast the steps go, over about the last 20 seconds."""
+    """How fast the steps go, over about the last 20 seconds.
 
-    def __init__(self) -> None:
+    Args:
+        step_costs: what a step of each epoch costs, in any unit.
+    """
+
+    def __init__(self, step_costs: Sequence[float]) -> None:
+        self.step_costs = step_costs
         self.rate, self.step_seconds, self.num_steps = 0.0, 0.0, 1
         self.seen_at: float | None = None
         self.seen_step = 0
 
     def start_epoch(self, position: Position, num_steps: int) -> None:
-        """Start the clock at this position."""
+        """Start the clock at this position, where a step may cost more than before."""
+        if position.epoch:
+            now, before = self.step_costs[position.epoch], self.step_costs[position.epoch - 1]
+            self.rate, self.step_seconds = (
+                self.rate * before / now,
+                self.step_seconds * now / before,
+            )
         self.num_steps, self.seen_step, self.seen_at = num_steps, position.step, time.monotonic()
 
     def step(self, position: Position, num_images: int) -> None:
@@ -190,9 +203,10 @@ class Pace:
         self.step_seconds += weight * (seconds / steps - self.step_seconds)
         self.seen_at, self.seen_step = now, position.step
 
-    def describe_left(self, position: Position, num_epochs: int) -> str:
+    def describe_left(self, position: Position) -> str:
         """The time until the last step, as h:mm:ss; evaluations come on top."""
-        steps = (num_epochs - position.epoch) * self.num_steps - position.step
+        epochs = sum(self.step_costs[position.epoch :]) / self.step_costs[position.epoch]
+        steps = epochs * self.num_steps - position.step
         seconds = round(steps * self.step_seconds)
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
@@ -217,7 +231,7 @@ def describe(position: Position, lr: float, num_epochs: int, pace: Pace) -> str:
     return (
         f"epoch {position.epoch + 1}/{num_epochs}  step {position.step}/{pace.num_steps}  "
         f"{_describe_sums(position.sums)}  lr {lr:.4g}  {pace.rate:,.0f} images/s  "
-        f"{pace.describe_left(position, num_epochs)} left"
+        f"{pace.describe_left(position)} left"
     )
 
 

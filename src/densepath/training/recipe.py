@@ -68,7 +68,7 @@ _BELONGINGS: tuple[tuple[str, str, dict[str, tuple[str, ...]]], ...] = (
 YOUNGER = (
     *(("data", field) for field in ("group_pattern", "uncertain", "sampler")),
     ("preprocess", "intensity"),
-    ("augment", "size"),
+    *(("augment", field) for field in ("size", "first_sizes")),
     *(("loss", field) for field in ("kind", "focal_gamma", "class_weights", "pos_weight")),
     ("loss", "one_vs_rest"),
     *(("checkpoint", field) for field in ("monitor", "patience")),
@@ -157,8 +157,6 @@ class Recipe(Section):
         """What keeps blocks from being one operation: a half-sentence; None: nothing does."""
         if self.quantization.target != "none":
             return "quantization.target rounds the maps between their modules"
-        if self.distributed.sync_bn:
-            return "distributed.sync_bn exchanges the statistics of each module"
         if self.compute.compile:
             return "compute.compile compiles their modules"
         return None

@@ -184,6 +184,10 @@ class AugmentSection(Section):
     size: Count | None = None
     """Side in pixels of the images that are trained on; None: `preprocess.size`, which epochs are
     judged at. A larger one to judge at suits random crops (arXiv:1906.06423)."""
+    first_sizes: tuple[tuple[Share, Count], ...] = ()
+    """Other sides to begin with, for small images cost little: `[[0.4, 16], [0.7, 24]]` trains the
+    first 40 % of the epochs on 16 pixels, those up to 70 % on 24 and the rest on `size`
+    (arXiv:2104.00298, section 4). `padding` shrinks along."""
     crop: Literal["random_resized_crop", "clamped_crop", "pad_crop", "none"] | None = None
     """None: `pad_crop` up to 64 pixels, `random_resized_crop` above; `clamped_crop` is PaddleClas's
     way to draw the latter."""
@@ -209,6 +213,20 @@ class AugmentSection(Section):
     """α of the Beta distribution; 0 is off."""
     cutmix: NotNegative = 0.0
     """Likewise; with both, each half of the time."""
+
+    @field_validator("first_sizes")
+    @classmethod
+    def _check_first_sizes(
+        cls, value: tuple[tuple[float, int], ...]
+    ) -> tuple[tuple[float, int], ...]:
+        """The pairs, whose shares rise between 0 and 1; else raise ValueError."""
+        shares = [share for share, _ in value]
+        if shares != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
+            raise ValueError(
+                f"augment.first_sizes has the shares {', '.join(f'{s:g}' for s in shares)}; they "
+                "must rise, and lie between 0 and 1, as in [[0.4, 16], [0.7, 24]]"
+            )
+        return value
 
 
 class OptimizerSection(Section):
@@ -291,7 +309,7 @@ class ComputeSection(Section):
     block: Literal["auto", "plain", "fused"] = "auto"
     """`fused`: a dense block, a transition or a DPN's stage is one operation, in memory that grows
     linearly with its layers; `plain`: its modules one by one; `auto`: fused where it is faster, on
-    a CPU in float32, unless the training takes but a minute or two."""
+    a CPU, unless the training takes but a minute or two."""
 
 
 class DistributedSection(Section):
@@ -309,7 +327,7 @@ class QuantizationSection(Section):
     target: Literal["none", "int8"] = "none"
     """`int8`: train and evaluate so, from `model.weights`; the checkpoint stays a float one."""
     weight_bits: Literal[7, 8] = 8
-    """7: for x86 processors without VNNI, whose INT8 kernels overflow with 8."""
+    """7: for a quantiser of your own that makes weights of 7 bits; `densepath quantize` makes 8."""
     ranges: Literal["minmax", "percentile"] = "minmax"
     """The range of an activation in a batch: its extremes, or what `percentile` leaves of them."""
     percentile: Annotated[float, Field(gt=50.0, lt=100.0)] = 99.99

@@ -62,6 +62,10 @@ class SyncBatchNorm(nn.BatchNorm2d):
         self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
 
 
+# What BatchNorms are behind `synchronise`.
+SYNCED_NORMS: frozenset[type[nn.Module]] = frozenset({SyncBatchNorm, nn.SyncBatchNorm})
+
+
 def synchronise(model: nn.Module, device: torch.device) -> None:
     """Let every BatchNorm2d of `model` take its statistics over all processes.
 

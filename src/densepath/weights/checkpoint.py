@@ -185,6 +185,25 @@ class Checkpoint:
         }
         return replace(self, tensors=tensors)
 
+    def in_float16(self) -> Checkpoint:
+        """The same in half the bytes: kernels rounded to float16, BatchNorm's numbers as they are.
+
+        It is read and computed with as one in float32.
+
+        Raises:
+            UsageError: a weight is too large for float16; the message names its tensor.
+        """
+        tensors = dict(self.tensors)
+        for name, tensor in self.tensors.items():
+            if tensor.is_floating_point() and tensor.dim() > 1:
+                tensors[name] = tensor.half()
+                if not bool(torch.isfinite(tensors[name]).all()):
+                    raise UsageError(
+                        f"{name} has weights up to {float(tensor.abs().max()):.3g}, and float16 "
+                        "ends at 65,504. Keep this checkpoint in float32."
+                    )
+        return replace(self, tensors=tensors)
+
     def to_model(self) -> Model:
         """The network with these tensors, in evaluation mode, on the CPU, in float32.
 

@@ -14,7 +14,7 @@ from densepath.models.spec import DPNArch
 from densepath.training.blocks.choose import Arithmetic, Fused, fuse
 from densepath.training.blocks.dual import dual_stage
 from densepath.training.blocks.portable import PortableOperations
-from fixtures.blocks import CPU, WIDTH, assert_close, images, results, used, ways
+from fixtures.blocks import CPU, WIDTH, assert_close, images, lower_ways, results, used, ways
 from fixtures.networks import TINY_DUAL, new_network
 
 # Its residual path has 64 channels in the first stage and 128 in the second, whose stride is 2.
@@ -297,9 +297,10 @@ def errors(found, wanted):
     return torch.tensor([sizes.pop("output"), sum(sizes.values())])
 
 
+@pytest.mark.parametrize("way", lower_ways(), ids=lambda way: way.name)
 @pytest.mark.parametrize("stage", [0, 1], ids=["stride 1", "stride 2"])
-def test_in_bfloat16_a_stage_is_as_near_to_double_as_autocast_brings_its_modules(stage):
-    lower = PortableOperations(CPU, torch.float32, torch.bfloat16)
+def test_in_bfloat16_a_stage_is_as_near_to_double_as_autocast_brings_its_modules(stage, way):
+    lower = way.build()
     ours, theirs = torch.zeros(2), torch.zeros(2)
     for seed in range(8):
         module, x = new_stage(stage, blocks=3, seed=seed), images(4, WIDTH, 9, 8, seed=seed)

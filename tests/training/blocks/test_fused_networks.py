@@ -10,18 +10,29 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from densepath.training.blocks.choose import Arithmetic, Fused, fuse
+from densepath.training.blocks.operations import Operations
 from densepath.training.blocks.portable import PortableOperations
-from fixtures.blocks import CPU, WIDTH, assert_close, images, new_block, new_transition, used, ways
+from fixtures.blocks import (
+    CPU,
+    WIDTH,
+    assert_close,
+    images,
+    lower_ways,
+    new_block,
+    new_transition,
+    used,
+    ways,
+)
 from fixtures.networks import SMALL, TINY, TINY_DUAL, new_network
 
 DOUBLE, SINGLE = torch.float64, torch.float32
 
 
-def fused_by(dtype: torch.dtype, *modules: nn.Module) -> list[str]:
+def fused_by(dtype: torch.dtype, *modules: nn.Module, lower: Operations | None = None) -> list[str]:
     """Fuse the blocks of `modules`; what is said is in the list."""
     said: list[str] = []
     operations = PortableOperations(CPU, dtype)
-    lower = PortableOperations(CPU, dtype, torch.bfloat16)
+    lower = lower or PortableOperations(CPU, dtype, torch.bfloat16)
     for module in modules:
         fuse(module, Fused(Arithmetic(operations, lower, dtype, ""), said.append))
     return said
@@ -283,13 +294,14 @@ def test_a_change_in_place_before_the_backward_pass_is_noticed(change):
         out.sum().backward()
 
 
+@pytest.mark.parametrize("lower", lower_ways(), ids=lambda way: way.name)
 @pytest.mark.parametrize("build", [new_block, lambda: new_block(0), new_transition])
-def test_bfloat16_products_are_as_near_as_autocasts_own(build):
+def test_bfloat16_products_are_as_near_as_autocasts_own(build, lower):
     module = build()
     x = images(4, WIDTH, 9, 9)
     wanted = step_of_module(copy.deepcopy(module), x)
     plain, fused = copy.deepcopy(module).float(), module.float()
-    said = fused_by(SINGLE, fused)
+    said = fused_by(SINGLE, fused, lower=lower.build())
     errors = []
     for one in (plain, fused):
         with torch.autocast("cpu", torch.bfloat16):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
+from threading import local
 
 import pytest
 import torch
@@ -11,10 +13,12 @@ import torch
 from densepath.errors import EngineError, RecipeError
 from densepath.models.build import resolve_spec
 from densepath.training.blocks import native
+from densepath.training.blocks.choose import wants_fused
 from densepath.training.blocks.worth import count_flops, why_not_worth
 from densepath.training.recipe import Recipe
 from densepath.training.recipe_file import make_recipe
 from fixtures.networks import SMALL
+from fixtures.ranks import in_threads
 from fixtures.runs import DIGITS, train_quietly
 
 # A low rate, so that rounding is not blown up from step to step.
@@ -80,12 +84,30 @@ def test_a_training_that_is_gone_on_with_says_again_what_computes(tmp_path):
     assert len(said(tmp_path / "run")) == 2
 
 
-def test_bfloat16_is_said_to_be_left_out_where_kernels_have_none(tmp_path):
+@pytest.mark.parametrize(
+    ("has_bfloat16", "has_amx", "text"),
+    [
+        (False, False, "not in blocks, which are in float32"),
+        (True, False, "in blocks the 1×1 convolutions, the others are in float32"),
+        (True, True, "in blocks the convolutions without groups, the others are in float32"),
+    ],
+)
+def test_what_of_a_block_is_in_bfloat16_is_said(tmp_path, monkeypatch, has_bfloat16, has_amx, text):
+    monkeypatch.setattr(native.NativeOperations, "has_bfloat16", has_bfloat16)
+    monkeypatch.setattr(native.NativeOperations, "has_amx", has_amx)
     fields = FIELDS | {"compute.block": "fused", "compute.precision": "bfloat16"}
     train_quietly("digits", tmp_path / "run", fields)
-    assert said(tmp_path / "run")[1:] == [
-        "compute.precision bfloat16: not in blocks, which are in float32."
-    ]
+    assert said(tmp_path / "run")[1:] == [f"compute.precision bfloat16: {text}."]
+
+
+def test_a_training_in_bfloat16_has_the_curve_of_one_with_modules(plain, tmp_path, monkeypatch):
+    """But for what is rounded: 8 bits of each number."""
+    monkeypatch.setattr(native.NativeOperations, "has_bfloat16", True)
+    fields = FIELDS | RICH | {"compute.block": "fused", "compute.precision": "bfloat16"}
+    train_quietly("digits", tmp_path / "run", fields)
+    found = losses(tmp_path / "run")
+    assert found == pytest.approx(losses(plain), rel=0.02)
+    assert found != pytest.approx(losses(plain), rel=1e-6)
 
 
 QAT = {"model": {"weights": f"cifar10/{SMALL}"}, "quantization": {"target": "int8"}}
@@ -93,11 +115,46 @@ SYNCED = {"distributed": {"sync_bn": True}}
 COMPILED = {"compute": {"compile": True}}
 
 
+def test_norms_that_count_the_images_of_all_processes_leave_no_block_to_its_modules(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("densepath.training.blocks.worth.LEAST_FLOPS", 1e3)
+    for block in ("auto", "fused"):
+        recipe = make_recipe(SYNCED | {"compute": {"block": block}})
+        assert recipe.why_plain_blocks() is None
+        train_quietly("digits", tmp_path / block, FIELDS | SYNCED, compute__block=block)
+        assert said(tmp_path / block) == [
+            f"compute.block {block}: blocks are one operation each, on densepath's own kernels."
+        ]
+
+
+def test_all_processes_fuse_blocks_where_the_leader_does(monkeypatch):
+    """One of two machines has no compiler."""
+    recipe = make_recipe(
+        {"epochs": 1000, "data": {"channels": 3}, "preprocess": {"size": 224}}
+        | {"compute": {"block": "auto"}}
+    )
+    spec, place = resolve_spec("densenet121"), local()
+    monkeypatch.setattr("densepath.training.blocks.worth.find_compiler", lambda: place.compiler)
+
+    def decide(ranks, compilers):
+        """What one of two processes does, and says."""
+        place.compiler, told = compilers[ranks.rank], []
+        fused = wants_fused(
+            spec, recipe, torch.device("cpu"), told.append, num_images=10**6, ranks=ranks
+        )
+        return fused, len(told)
+
+    for compilers in (("g++", None), (None, "g++"), ("g++", "g++")):
+        found, _ = in_threads(2, partial(decide, compilers=compilers))
+        assert [fused for fused, _ in found] == [compilers[0] is not None] * 2
+        assert [told for _, told in found] == [int(one is None) for one in compilers]
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
         (QAT, "quantization.target"),
-        (SYNCED, "distributed.sync_bn"),
         (COMPILED, "compute.compile"),
     ],
 )
@@ -112,12 +169,14 @@ def test_a_recipe_whose_modules_are_needed_one_by_one_cannot_ask_for_fused_block
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        (SYNCED, "distributed.sync_bn exchanges the statistics of each module"),
         ({"compute.precision": "bfloat16"}, "compute.precision is bfloat16, and the kernels have"),
         ({}, "the training is short"),
     ],
 )
-def test_auto_says_why_it_takes_the_modules_to_those_who_asked_for_it(tmp_path, fields, reason):
+def test_auto_says_why_it_takes_the_modules_to_those_who_asked_for_it(
+    tmp_path, monkeypatch, fields, reason
+):
+    monkeypatch.setattr("densepath.training.blocks.worth.multiplies_bfloat16", lambda: False)
     fields = {**FIELDS, **fields}
     train_quietly("digits", tmp_path / "asked", fields | {"compute.block": "auto"})
     (line,) = said(tmp_path / "asked")
@@ -136,10 +195,13 @@ def test_auto_takes_the_kernels_for_a_training_that_is_long(tmp_path, monkeypatc
 
 
 def test_auto_takes_the_modules_where_there_is_no_compiler_or_a_gpu(monkeypatch):
-    recipe = make_recipe({"epochs": 1000, "data": {"channels": 3}, "preprocess": {"size": 224}})
+    fields = {"epochs": 1000, "data": {"channels": 3}, "preprocess": {"size": 224}}
+    recipe, lower = make_recipe(fields), make_recipe(fields, {"compute": {"precision": "bfloat16"}})
     spec, cpu = resolve_spec("densenet121"), torch.device("cpu")
     assert why_not_worth(spec, recipe, cpu, 10**6) is None
     assert "cuda" in str(why_not_worth(spec, recipe, torch.device("cuda"), 10**6))
+    monkeypatch.setattr("densepath.training.blocks.worth.multiplies_bfloat16", lambda: True)
+    assert why_not_worth(spec, lower, cpu, 10**6) is None
     monkeypatch.setattr("densepath.training.blocks.worth.find_compiler", lambda: None)
     assert "install g++" in str(why_not_worth(spec, recipe, cpu, 10**6))
 

@@ -7,14 +7,15 @@ import sys
 
 import torch
 
-from densepath.training.blocks.native import NativeOperations, find_parallel
+from densepath.training.blocks.library import find_parallel
+from densepath.training.blocks.native import NativeOperations
 
 SCRIPT = """
 import torch
-from densepath.training.blocks import native
+from densepath.training.blocks import library, native
 
 if {alone}:
-    native.find_parallel = lambda: None
+    library.find_parallel = lambda: None
 torch.manual_seed(0)
 operations = native.NativeOperations(3)
 x = operations.new_map(2, 9, 7, 40).normal_()

@@ -13,12 +13,13 @@ class Ahead {
   void clear() { count_ = next_ = 0; }
 
   // Columns of `rows` pixels, which will be read or, with `write`, written.
-  void add(const Maps& map, int64_t pixel, int64_t rows, int first, int columns) {
+  template <class Number>
+  void add(const MapsOf<Number>& map, int64_t pixel, int64_t rows, int first, int columns) {
     rows = std::min(rows, map.pixels() - pixel);
     if (rows <= 0 || count_ == MOST) return;
     const auto start = reinterpret_cast<uintptr_t>(map.at(pixel) + first) / LINE * LINE;
     const auto end = reinterpret_cast<uintptr_t>(map.at(pixel) + first + columns);
-    pieces_[count_++] = {reinterpret_cast<const char*>(start), map.ld * sizeof(float),
+    pieces_[count_++] = {reinterpret_cast<const char*>(start), map.ld * sizeof(Number),
                          static_cast<int>((end - start + LINE - 1) / LINE), static_cast<int>(rows)};
   }
 

@@ -10,11 +10,6 @@
 
 namespace densepath {
 
-// Rows [low, high) of an image's outputs.
-struct Band {
-  int image, low, high;
-};
-
 // Bands small enough that what a pass reads and writes of them stays in the second-level cache.
 class Banding {
  public:
@@ -43,20 +38,19 @@ class Banding {
 
  private:
   static constexpr long FLOATS = 80000;
-  Band band(int64_t number) const {
-    const int low = static_cast<int>(number % bands_) * rows_;
-    return {static_cast<int>(number / bands_), std::min(low, high_), std::min(low + rows_, high_)};
-  }
+  Band band(int64_t number) const { return band_of(number, bands_, rows_, high_); }
 
   int images_, high_, bands_, rows_, together_;
 };
 
 // Asks for rows of a map in their order: slices read them in steps that no cache foresees.
-inline void fetch_rows(const Maps& maps, int image, int low, int high) {
+template <class Number>
+inline void fetch_rows(const MapsOf<Number>& maps, int image, int low, int high) {
   const int64_t first = (static_cast<int64_t>(image) * maps.height + std::max(0, low)) * maps.width;
   const int64_t rows = std::min(high, maps.height) - std::max(0, low);
   for (int64_t pixel = first; pixel < first + rows * maps.width; ++pixel)
-    for (int c = 0; c < maps.channels; c += 16) __builtin_prefetch(maps.at(pixel) + c);
+    for (int c = 0; c < maps.channels; c += 64 / sizeof(Number))
+      __builtin_prefetch(maps.at(pixel) + c);
 }
 
 // The entries of a slice's pixels: rows and columns of a map, with zeros outside.
@@ -83,7 +77,7 @@ struct Entries {
   // Rows from `y` on, columns from −1 on.
   template <class Source>
   void fill(const Source& source, int slice, int image, int y, int rows) const {
-    const Maps& maps = source.maps;
+    const auto& maps = source.maps;
     for (int r = 0; r < rows; ++r) {
       const bool outside = y + r < 0 || y + r >= maps.height;
       const int inside = outside ? 0 : maps.width;

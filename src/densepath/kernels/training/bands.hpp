@@ -99,8 +99,10 @@ inline void band_outputs(const Piece& of, int first, const Entries& entries, con
     }
 }
 
-inline void banded_forward(const Shape& shape, const Activations& input, const float* weight,
-                           const Maps& out, std::vector<Moments>* moments, int threads) {
+template <class Number>
+inline void banded_forward(const Shape& shape, const ActivationsOf<Number>& input,
+                           const float* weight, const Maps& out, std::vector<Moments>* moments,
+                           int threads) {
   const Slices slices(shape);
   const Floats weights = floats(slices.count() * slices.weights());
   Team& team = Team::here();
@@ -131,9 +133,9 @@ inline void banded_forward(const Shape& shape, const Activations& input, const f
 
 // A band's gradients of one slice's inputs: those of the rows that its outputs stand on. `entries`
 // are of the outputs' gradient, from one row above on.
-template <int NV>
-inline void band_inputs(const Piece& of, int first, const Entries& entries, const Masked& masked,
-                        Totals& totals) {
+template <int NV, class Number>
+inline void band_inputs(const Piece& of, int first, const Entries& entries,
+                        const MaskedOf<Number>& masked, Totals& totals) {
   const Shape& shape = of.shape;
   const int s = shape.stride, step = even_step(shape.wide, most_pixels(NV));
   const int pixels[] = {shape.wide, shape.width / 2};  // of even and of odd columns
@@ -178,8 +180,10 @@ inline void band_weights(const Piece& of, const Entries& inputs, const Entries& 
       }
 }
 
-inline void banded_backward(const Shape& shape, const Activations& input, const float* weight,
-                            const Corrected& gradient, const Masked& masked, float* weight_gradient,
+template <class Number>
+inline void banded_backward(const Shape& shape, const ActivationsOf<Number>& input,
+                            const float* weight, const Corrected& gradient,
+                            const MaskedOf<Number>& masked, float* weight_gradient,
                             const Sums& sums, int threads) {
   const Slices slices(shape);
   const long size = slices.count() * slices.weights();

@@ -21,7 +21,8 @@ struct Grid {
   std::vector<Tap> taps;
   int64_t rows() const { return static_cast<int64_t>(images) * height * width; }
   int first_down = 0, first_across = 0, apart = 1;  // where its pixels stand in a map
-  int64_t pixel(int64_t row, const Maps& maps) const {
+  template <class Number>
+  int64_t pixel(int64_t row, const MapsOf<Number>& maps) const {
     const int64_t x = row % width, y = row / width % height, image = row / width / height;
     return (image * maps.height + y * apart + first_down) * maps.width + x * apart + first_across;
   }
@@ -98,8 +99,9 @@ struct DirectWeights {
 // Rows that are laid out together, so that they stay in the second-level cache.
 inline int rows_together(int columns) { return std::clamp(40000 / columns / MR * MR, MR, 16 * MR); }
 
-inline void direct_forward(const Shape& shape, const Activations& input, const float* weight,
-                           const Maps& out, int threads) {
+template <class Number>
+inline void direct_forward(const Shape& shape, const ActivationsOf<Number>& input,
+                           const float* weight, const Maps& out, int threads) {
   const Grid grid = output_grid(shape, out.images);
   const DirectWeights weights(shape, weight, grid, false);
   const int step = rows_together(weights.rows), in = shape.group_inputs();
@@ -119,9 +121,10 @@ inline void direct_forward(const Shape& shape, const Activations& input, const f
 }
 
 // A thread's part of the gradients of the inputs.
+template <class Number>
 inline void direct_inputs(const Shape& shape, const Corrected& gradient, const Grid& grid,
-                          const DirectWeights& weights, const Masked& masked, Share share, int step,
-                          Totals& totals) {
+                          const DirectWeights& weights, const MaskedOf<Number>& masked, Share share,
+                          int step, Totals& totals) {
   const int in = weights.columns, out = shape.group_outputs();
   const long apart = weights.rows + LANES, padded = weights.apart;
   const Floats left = floats(step * apart), results = floats(step * padded);
@@ -145,8 +148,10 @@ inline void direct_inputs(const Shape& shape, const Corrected& gradient, const G
 }
 
 // A thread's part of the weights' gradients, added to `sums` [groups, 9 · inputs, outputs].
-inline void direct_weights(const Shape& shape, const Activations& input, const Corrected& gradient,
-                           const Grid& grid, Share share, int step, float* sums) {
+template <class Number>
+inline void direct_weights(const Shape& shape, const ActivationsOf<Number>& input,
+                           const Corrected& gradient, const Grid& grid, Share share, int step,
+                           float* sums) {
   const int in = shape.group_inputs(), out = shape.group_outputs(), padded = round_up(out, LANES);
   const long apart = 9 * in + LANES;
   const Floats left = floats(step * apart), right = floats(step * padded);
@@ -180,8 +185,10 @@ inline void write_weights(const Shape& shape, const std::vector<Floats>& sums, f
   });
 }
 
-inline void direct_backward(const Shape& shape, const Activations& input, const float* weight,
-                            const Corrected& gradient, const Masked& masked, float* weight_gradient,
+template <class Number>
+inline void direct_backward(const Shape& shape, const ActivationsOf<Number>& input,
+                            const float* weight, const Corrected& gradient,
+                            const MaskedOf<Number>& masked, float* weight_gradient,
                             const Sums& sums, int threads) {
   const int images = input.maps.images;
   const Grid outputs = output_grid(shape, images);

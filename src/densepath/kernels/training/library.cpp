@@ -1,11 +1,11 @@
-// The library that `training/blocks/native.py` calls: the operations of `operations.py` on maps.
+// The library that `training/blocks/library.py` opens: the operations of `operations.py` on maps.
 #include <exception>
 #include <string>
 
 #include "../needs.hpp"
 #include "convolution.hpp"
 #include "passes.hpp"
-#include "pointwise.hpp"
+#include "pointwise_backward.hpp"
 #include "pool.hpp"
 
 namespace {
@@ -24,13 +24,30 @@ int attempt(const Work& work) {
   }
 }
 
+template <class Number>
+const densepath::MapsOf<Number>& as(const void* maps) {
+  return *static_cast<const densepath::MapsOf<Number>*>(maps);
+}
+
+// `work` on a number of the type of a map.
+template <class Work>
+void with_number(bool halved, const Work& work) {
+  if (halved)
+    work(densepath::BFloat16{});
+  else
+    work(0.0f);
+}
+
 }  // namespace
 
 extern "C" {
 
 using densepath::Gradients;
+using densepath::GradientsOf;
 using densepath::Maps;
 using densepath::Norms;
+using densepath::Packed;
+using densepath::PackedPairs;
 using densepath::Statistics;
 using densepath::Sums;
 using densepath::Taking;
@@ -43,57 +60,100 @@ void densepath_borrow(void* parallel) {
   densepath::borrowed() = reinterpret_cast<densepath::Parallel>(parallel);
 }
 
-int densepath_moments(const Maps* x, const Statistics* statistics, int threads) {
-  return attempt([&] { densepath::find_moments(*x, *statistics, threads); });
-}
+// Maps that are pointers to nothing in particular are of bfloat16 if they are `halved`.
 
-int densepath_correct(const Maps* data, const float* constant, const float* slope, const Maps* x,
-                      int threads) {
-  return attempt([&] { densepath::correct(*data, constant, slope, *x, threads); });
-}
-
-int densepath_pointwise(const Maps* x, const Norms* norm, const float* weight, int taking,
-                        const Maps* out, int add, const Statistics* statistics, int threads) {
+int densepath_moments(const void* x, int halved, const Statistics* statistics, int threads) {
   return attempt([&] {
-    densepath::pointwise(*x, *norm, weight, static_cast<Taking>(taking), *out, add != 0,
-                         *statistics, threads);
+    with_number(halved, [&](auto number) {
+      densepath::find_moments(as<decltype(number)>(x), *statistics, threads);
+    });
+  });
+}
+
+int densepath_correct(const void* data, int halved, const float* constant, const float* slope,
+                      const void* x, int threads) {
+  return attempt([&] {
+    with_number(halved, [&](auto number) {
+      using Number = decltype(number);
+      densepath::correct(as<Number>(data), constant, slope, as<Number>(x), threads);
+    });
+  });
+}
+
+int densepath_has_bfloat16() { return densepath::HAS_BFLOAT16; }
+int densepath_has_amx() { return densepath::may_use_squares(); }
+
+// `rounded`: products of bfloat16.
+int densepath_pointwise(const Maps* x, const Norms* norm, const float* weight, int taking,
+                        int rounded, int halved, const void* out, int add,
+                        const Statistics* statistics, int threads) {
+  return attempt([&] {
+    with_number(halved, [&](auto number) {
+      using Made = decltype(number);
+      const auto pass =
+          rounded ? densepath::pointwise<PackedPairs, Made> : densepath::pointwise<Packed, Made>;
+      pass(*x, *norm, weight, static_cast<Taking>(taking), as<Made>(out), add != 0, *statistics,
+           threads);
+    });
   });
 }
 
 int densepath_pointwise_backward(const Maps* x, const Norms* norm, const float* weight, int taking,
-                                 const Gradients* gradient, const Maps* into, int add,
-                                 float* weight_gradient, const Sums* sums, int threads) {
+                                 int rounded, int halved, const void* gradient, const Maps* into,
+                                 int add, float* weight_gradient, const Sums* sums, int threads) {
   return attempt([&] {
-    densepath::pointwise_backward(*x, *norm, weight, static_cast<Taking>(taking), *gradient, *into,
-                                  add != 0, weight_gradient, *sums, threads);
+    with_number(halved, [&](auto number) {
+      using Given = decltype(number);
+      const auto pass = rounded ? densepath::pointwise_backward<PackedPairs, Given>
+                                : densepath::pointwise_backward<Packed, Given>;
+      pass(*x, *norm, weight, static_cast<Taking>(taking),
+           *static_cast<const GradientsOf<Given>*>(gradient), *into, add != 0, weight_gradient,
+           *sums, threads);
+    });
   });
 }
 
-int densepath_pool(const Maps* x, const Norms* norm, int top, int left, const Maps* out,
+int densepath_pool(const void* x, int halved, const Norms* norm, int top, int left, const Maps* out,
                    uint8_t* taken, int threads) {
-  return attempt([&] { densepath::pool(*x, *norm, {top, left}, *out, taken, threads); });
+  return attempt([&] {
+    with_number(halved, [&](auto number) {
+      densepath::pool(as<decltype(number)>(x), *norm, {top, left}, *out, taken, threads);
+    });
+  });
 }
 
-int densepath_pool_backward(const Maps* x, const Norms* norm, int top, int left,
-                            const uint8_t* taken, const Maps* gradient, const Maps* into,
+int densepath_pool_backward(const void* x, int halved, const Norms* norm, int top, int left,
+                            const uint8_t* taken, const Maps* gradient, const void* into,
                             const Sums* sums, int threads) {
   return attempt([&] {
-    densepath::pool_backward(*x, *norm, {top, left}, taken, *gradient, *into, *sums, threads);
+    with_number(halved, [&](auto number) {
+      using Number = decltype(number);
+      densepath::pool_backward(as<Number>(x), *norm, {top, left}, taken, *gradient,
+                               as<Number>(into), *sums, threads);
+    });
   });
 }
 
-int densepath_convolve(const Maps* x, const Norms* norm, const float* weight, int stride,
-                       int groups, const Maps* out, const Statistics* statistics, int threads) {
-  return attempt(
-      [&] { densepath::convolve(*x, *norm, weight, stride, groups, *out, *statistics, threads); });
+int densepath_convolve(const void* x, const Norms* norm, const float* weight, int stride,
+                       int groups, int halved, const Maps* out, const Statistics* statistics,
+                       int threads) {
+  return attempt([&] {
+    with_number(halved, [&](auto number) {
+      densepath::convolve(as<decltype(number)>(x), *norm, weight, stride, groups, *out, *statistics,
+                          threads);
+    });
+  });
 }
 
-int densepath_convolve_backward(const Maps* x, const Norms* norm, const float* weight, int stride,
-                                int groups, const Gradients* gradient, const Maps* into, int add,
-                                float* weight_gradient, const Sums* sums, int threads) {
+int densepath_convolve_backward(const void* x, const Norms* norm, const float* weight, int stride,
+                                int groups, int halved, const Gradients* gradient, const void* into,
+                                int add, float* weight_gradient, const Sums* sums, int threads) {
   return attempt([&] {
-    densepath::convolve_backward(*x, *norm, weight, stride, groups, *gradient, *into, add != 0,
-                                 weight_gradient, *sums, threads);
+    with_number(halved, [&](auto number) {
+      using Number = decltype(number);
+      densepath::convolve_backward(as<Number>(x), *norm, weight, stride, groups, *gradient,
+                                   as<Number>(into), add != 0, weight_gradient, *sums, threads);
+    });
   });
 }
 }

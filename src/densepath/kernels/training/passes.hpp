@@ -6,27 +6,28 @@
 
 namespace densepath {
 
-inline void find_moments(const Maps& x, Statistics statistics, int threads) {
+template <class Number>
+inline void find_moments(const MapsOf<Number>& x, Statistics statistics, int threads) {
   std::vector<Moments> moments(threads, Moments(x.channels));
   Team::here().run(threads, [&](int index) {
     const Share share(x.pixels(), index, threads);
     for (int64_t p = share.low; p < share.high; p += ROWS)
       moments[index].add(x.at(p), x.ld, static_cast<int>(std::min<int64_t>(ROWS, share.high - p)));
   });
-  for (int i = 1; i < threads; ++i) moments[0].add(moments[i]);
-  moments[0].write(statistics.mean, statistics.variance);
+  gather(moments, statistics);
 }
 
 // data += constant + slope · x, channel by channel.
-inline void correct(const Maps& data, const float* constant, const float* slope, const Maps& x,
-                    int threads) {
+template <class Number>
+inline void correct(const MapsOf<Number>& data, const float* constant, const float* slope,
+                    const MapsOf<Number>& x, int threads) {
   const int channels = data.channels;
   const Floats held = padded(constant, channels), steep = padded(slope, channels);
   Team::here().run(threads, [&](int index) {
     const Share share(data.pixels(), index, threads);
     for (int64_t p = share.low; p < share.high; ++p) {
-      float* to = data.at(p);
-      const float* from = x.at(p);
+      Number* to = data.at(p);
+      const Number* from = x.at(p);
       for (int c = 0; c < channels; c += LANES)
         store_some(to + c,
                    load_some(to + c, channels - c) + load(held.get() + c) +

@@ -10,21 +10,26 @@ namespace densepath {
 
 // A pixel's channels from `c` on, of which `left` are the map's: what stands beside them is others'
 // and may be written at the same time.
-inline Vector load_own(const float* pixel, int c, int left) { return load_some(pixel + c, left); }
+template <class Number>
+inline Vector load_own(const Number* pixel, int c, int left) {
+  return load_some(pixel + c, left);
+}
 
 // relu(x · scale + shift) of a map's pixels.
-struct Activations {
-  const Maps& maps;
+template <class Number>
+struct ActivationsOf {
+  const MapsOf<Number>& maps;
   const PaddedNorm& norm;
   // Of a pixel, the channels from `c` on, of which `left` are the map's.
   auto reader(int c, int left) const {
     const Vector scale = load(norm.scale.get() + c), shift = load(norm.shift.get() + c);
-    const float* data = maps.data;
+    const Number* data = maps.data;
     return [=, ld = maps.ld](int64_t pixel) {
       return relu(load_own(data + pixel * ld, c, left) * scale + shift);
     };
   }
 };
+using Activations = ActivationsOf<float>;
 
 // A gradient with its correction, if it lacks one.
 struct Corrected {
@@ -54,7 +59,7 @@ struct Corrected {
 template <class Source>
 inline void read_pixel(const Source& source, int image, int y, int x, int first, int count,
                        float* to) {
-  const Maps& maps = source.maps;
+  const auto& maps = source.maps;
   if (y < 0 || y >= maps.height || x < 0 || x >= maps.width) {
     for (int k = 0; k < count; k += LANES) store(to + k, Vector{});
     return;
@@ -107,18 +112,19 @@ inline Places first_lanes(int count) {
 
 // Where the gradient behind a ReLU goes: where the ReLU let something through, times the norm's
 // scale, it is written to `into` or added; and summed up.
-struct Masked {
-  const Maps& x;
+template <class Number>
+struct MaskedOf {
+  const MapsOf<Number>& x;
   const PaddedNorm& norm;
-  const Maps& into;
+  const MapsOf<Number>& into;
   bool add;
 
   // write(pixel, behind, gradient, product): of a pixel's channels from `c` on those of `lanes`; of
   // the others zeros. The last two are the sums.
   auto writer(int c, Places lanes) const {
     const int left = x.channels - c;
-    const float* from = x.data + c;
-    float* to = into.data + c;
+    const Number* from = x.data + c;
+    Number* to = into.data + c;
     const Vector scale = load(norm.scale.get() + c), shift = load(norm.shift.get() + c);
     const Vector centre = load(norm.centre.get() + c);
     return [=, from_ld = x.ld, to_ld = into.ld, add = add](int64_t pixel, Vector behind,
@@ -128,11 +134,12 @@ struct Masked {
       const Vector g = (Vector)((Places)behind & (before > 0.0f) & lanes);
       gradient += g;
       product += g * (value - centre);
-      float* here = to + pixel * to_ld;
+      Number* here = to + pixel * to_ld;
       store_some(here, add ? g * scale + load_some(here, left) : g * scale, left);
     };
   }
 };
+using Masked = MaskedOf<float>;
 
 // `sums` of all threads, in their order.
 inline void combine(const std::vector<Totals>& threads, const Sums& sums, int channels) {

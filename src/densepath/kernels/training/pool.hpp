@@ -4,7 +4,7 @@
 // the nine it was.
 #pragma once
 
-#include "maps.hpp"
+#include "pixels.hpp"
 #include "team.hpp"
 
 namespace densepath {
@@ -23,7 +23,8 @@ struct Window3 {
 
 // `taken` [pixels of out, channels]: which of the window's nine is the largest, the first of
 // equals.
-inline void pool(const Maps& x, const Norms& norms, Windows windows, const Maps& out,
+template <class Number>
+inline void pool(const MapsOf<Number>& x, const Norms& norms, Windows windows, const Maps& out,
                  uint8_t* taken, int threads) {
   const PaddedNorm norm(norms, x.channels);
   Team::here().run(threads, [&](int index) {
@@ -39,7 +40,7 @@ inline void pool(const Maps& x, const Norms& norms, Windows windows, const Maps&
           Vector most = splat(-__builtin_inff()), place{};
           for (int i = rows.low; i < rows.high; ++i)
             for (int j = columns.low; j < columns.high; ++j) {
-              const float* at = x.at((image * x.height + i) * x.width + j) + c;
+              const Number* at = x.at((image * x.height + i) * x.width + j) + c;
               const Vector value = load_some(at, x.channels - c) * load(norm.scale.get() + c) +
                                    load(norm.shift.get() + c);
               const float tap = static_cast<float>(3 * (i - start) + j - 2 * column - windows.left);
@@ -57,46 +58,61 @@ inline void pool(const Maps& x, const Norms& norms, Windows windows, const Maps&
   });
 }
 
+// The windows of a row or column of outputs that hold an input: [low, high).
+struct Windows3 {
+  int low, high;
+  Windows3(int input, int start, int outputs)
+      : low((input - start - 1) / 2), high(std::min(outputs, (input - start) / 2 + 1)) {}
+};
+
+// Where LANES of those bytes are `tap`, of which `left` are a pixel's.
+inline Places where_taken(const uint8_t* taken, int tap, int left) {
+  typedef uint8_t Bytes __attribute__((vector_size(LANES)));
+  Bytes held{};
+  if (left >= LANES)
+    std::memcpy(&held, taken, LANES);
+  else
+    std::memcpy(&held, taken, left);
+  // In two steps: GCC 12 takes one of four times the width a number at a time.
+  return __builtin_convertvector(__builtin_convertvector(held, Halves), Places) == tap;
+}
+
 // scale · g into `into`, whole, and the sums; `gradient` lacks nothing.
-inline void pool_backward(const Maps& x, const Norms& norms, Windows windows, const uint8_t* taken,
-                          const Maps& gradient, const Maps& into, Sums sums, int threads) {
+template <class Number>
+inline void pool_backward(const MapsOf<Number>& x, const Norms& norms, Windows windows,
+                          const uint8_t* taken, const Maps& gradient, const MapsOf<Number>& into,
+                          Sums sums, int threads) {
   const PaddedNorm norm(norms, x.channels);
-  const int channels = x.channels;
-  std::vector<std::vector<double>> parts(threads, std::vector<double>(2 * channels));
+  const MaskedOf<Number> masked{x, norm, into, false};
+  std::vector<Totals> totals(threads);
   Team::here().run(threads, [&](int index) {
-    const Share share(x.images, index, threads);
-    const int64_t area = static_cast<int64_t>(x.height) * x.width;
-    for (int64_t p = share.low * area; p < share.high * area; ++p)
-      std::memset(into.at(p), 0, sizeof(float) * channels);
-    std::vector<float> found(2 * channels);
-    for (int64_t line = share.low * gradient.height; line < share.high * gradient.height; ++line) {
-      std::fill(found.begin(), found.end(), 0.0f);
-      const int64_t image = line / gradient.height;
-      const int y = 2 * static_cast<int>(line % gradient.height) + windows.top;
-      for (int column = 0; column < gradient.width; ++column) {
-        const int64_t pixel = line * gradient.width + column;
-        const float* given = gradient.at(pixel);
-        const uint8_t* tap = taken + pixel * channels;
-        for (int c = 0; c < channels; ++c) {
-          const int64_t at = (image * x.height + y + tap[c] / 3) * x.width + 2 * column +
-                             windows.left + tap[c] % 3;
-          const float value = x.at(at)[c];
-          if (value * norm.scale[c] + norm.shift[c] <= 0.0f) continue;
-          into.at(at)[c] += norm.scale[c] * given[c];
-          found[c] += given[c];
-          found[channels + c] += given[c] * (value - norm.centre[c]);
+    totals[index] = Totals(x.channels);
+    const Share share(static_cast<int64_t>(x.images) * x.height, index, threads);
+    for (int64_t line = share.low; line < share.high; ++line) {
+      const int64_t image = line / x.height;
+      const int y = static_cast<int>(line % x.height);
+      const Windows3 rows(y, windows.top, gradient.height);
+      for (int column = 0; column < x.width; ++column) {
+        const Windows3 columns(column, windows.left, gradient.width);
+        for (int c = 0; c < x.channels; c += LANES) {
+          const int left = x.channels - c;
+          Vector behind{}, sum{}, product{};
+          for (int i = rows.low; i < rows.high; ++i)
+            for (int j = columns.low; j < columns.high; ++j) {
+              const int64_t pixel = (image * gradient.height + i) * gradient.width + j;
+              const int tap = 3 * (y - 2 * i - windows.top) + column - 2 * j - windows.left;
+              const Vector given = load_own(gradient.at(pixel), c, left);
+              behind +=
+                  (Vector)((Places)given & where_taken(taken + pixel * x.channels + c, tap, left));
+            }
+          masked.writer(c, first_lanes(left))(line * x.width + column, behind, sum, product);
+          totals[index].add(c, left, sum, product);
         }
       }
-      for (int c = 0; c < 2 * channels; ++c) parts[index][c] += found[c];
+      totals[index].fold();
     }
   });
-  for (int c = 0; c < channels; ++c) {
-    sums.gradient[c] = sums.product[c] = 0;
-    for (const auto& part : parts) {
-      sums.gradient[c] += part[c];
-      sums.product[c] += part[channels + c];
-    }
-  }
+  combine(totals, sums, x.channels);
 }
 
 }  // namespace densepath

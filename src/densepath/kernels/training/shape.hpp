@@ -9,7 +9,8 @@ struct Shape {
   int height, width, inputs, outputs, groups, stride;
   int high, wide;  // of the outputs
 
-  Shape(const Maps& x, int outputs_, int groups_, int stride_)
+  template <class Number>
+  Shape(const MapsOf<Number>& x, int outputs_, int groups_, int stride_)
       : height(x.height),
         width(x.width),
         inputs(x.channels),
@@ -21,5 +22,16 @@ struct Shape {
   int group_inputs() const { return inputs / groups; }
   int group_outputs() const { return outputs / groups; }
 };
+
+// Rows [low, high) of an image's outputs.
+struct Band {
+  int image, low, high;
+};
+
+// One of the bands of all images, which have so many each, of `rows` of their `high`.
+inline Band band_of(int64_t number, int bands, int rows, int high) {
+  const int low = static_cast<int>(number % bands) * rows;
+  return {static_cast<int>(number / bands), std::min(low, high), std::min(low + rows, high)};
+}
 
 }  // namespace densepath

@@ -22,8 +22,9 @@ inline void each_few(Share share, const Visit& visit) {
     visit(t, static_cast<int>(std::min<int64_t>(step, share.high - t)));
 }
 
-inline void tiled_forward(const Shape& shape, const Activations& input, const float* weight,
-                          const Maps& out, int threads) {
+template <class Number>
+inline void tiled_forward(const Shape& shape, const ActivationsOf<Number>& input,
+                          const float* weight, const Maps& out, int threads) {
   const TileWeights weights(shape, false);
   Team& team = Team::here();
   team.run(threads, [&](int index) { weights.fill(weight, Share(weights.rows, index, threads)); });
@@ -62,8 +63,10 @@ struct TiledBackward {
         gradients(shape.outputs),
         spread(shape.outputs) {}
 
-  void run(const Activations& input, const Corrected& gradient, const Masked& masked, Share share,
-           const TileSums& sums, int thread, Totals& totals) {
+  template <class Number>
+  void run(const ActivationsOf<Number>& input, const Corrected& gradient,
+           const MaskedOf<Number>& masked, Share share, const TileSums& sums, int thread,
+           Totals& totals) {
     sums.clear(thread);
     each_few(share, [&](int64_t first, int count) {
       for (int i = 0; i < count; ++i) {
@@ -86,7 +89,9 @@ struct TiledBackward {
     });
   }
 
-  void leave(const Tile& tile, const float* from, const Masked& masked, Totals& totals) const {
+  template <class Number>
+  void leave(const Tile& tile, const float* from, const MaskedOf<Number>& masked,
+             Totals& totals) const {
     if (tile.high == TILE && tile.wide == TILE)
       leave_masked<true>(from, entered.between, tile, masked, totals);
     else
@@ -94,9 +99,11 @@ struct TiledBackward {
   }
 };
 
-inline void tiled_backward(const Shape& shape, const Activations& input, const float* weight,
-                           const Corrected& gradient, const Masked& masked, float* weight_gradient,
-                           const Sums& sums, int threads) {
+template <class Number>
+inline void tiled_backward(const Shape& shape, const ActivationsOf<Number>& input,
+                           const float* weight, const Corrected& gradient,
+                           const MaskedOf<Number>& masked, float* weight_gradient, const Sums& sums,
+                           int threads) {
   const TileWeights weights(shape, true);
   Team& team = Team::here();
   team.run(threads, [&](int index) { weights.fill(weight, Share(weights.rows, index, threads)); });
@@ -116,7 +123,8 @@ inline void tiled_backward(const Shape& shape, const Activations& input, const f
 }
 
 // Whether tiles are worth their transforms: they waste what lies outside of the map.
-inline bool is_tiled(const Shape& shape, const Maps& maps) {
+template <class Number>
+inline bool is_tiled(const Shape& shape, const MapsOf<Number>& maps) {
   const Tiling all(maps);
   const int64_t pixels = static_cast<int64_t>(shape.height) * shape.width;
   return shape.groups == 1 && shape.stride == 1 && all.count() >= 8 &&

@@ -11,7 +11,8 @@ constexpr int TOGETHER = (LANES == 16 ? 2 : 4) * MR;  // tiles whose products ar
 
 struct Tiling {
   int images, height, width, down, across;
-  explicit Tiling(const Maps& maps)
+  template <class Number>
+  explicit Tiling(const MapsOf<Number>& maps)
       : images(maps.images),
         height(maps.height),
         width(maps.width),
@@ -108,10 +109,10 @@ inline void enter_surroundings(const Surroundings& from, int channels, float* to
 
 // A tile of the activations, straight from the map. At its border the nearest pixel is read, and
 // then forgotten.
-template <bool WHOLE>
-inline void enter_map(const Activations& input, const Extent& extent, const float* from, float* to,
-                      long between) {
-  const Maps& maps = input.maps;
+template <bool WHOLE, class Number>
+inline void enter_map(const ActivationsOf<Number>& input, const Extent& extent, const Number* from,
+                      float* to, long between) {
+  const auto& maps = input.maps;
   const long line = maps.width * maps.ld;
   const Places none{}, all = none - 1;
   for (int c = 0; c < maps.channels; c += LANES) {
@@ -131,10 +132,11 @@ inline void enter_map(const Activations& input, const Extent& extent, const floa
   }
 }
 
-inline void enter_activations(const Activations& input, const Tiling& all, const Tile& tile,
-                              float* to, long between) {
+template <class Number>
+inline void enter_activations(const ActivationsOf<Number>& input, const Tiling& all,
+                              const Tile& tile, float* to, long between) {
   const Extent extent(all, tile);
-  const float* from = input.maps.at(tile.pixel - all.width - 1);
+  const Number* from = input.maps.at(tile.pixel - all.width - 1);
   if (extent.whole())
     enter_map<true>(input, extent, from, to, between);
   else
@@ -161,9 +163,9 @@ inline void spread_tile(const Surroundings& around, int channels, float* to, lon
 }
 
 // The gradient behind the ReLU of a tile, Aᵀ m A, to where it goes; of a whole tile, or not.
-template <bool WHOLE>
-inline void leave_masked(const float* from, long between, const Tile& tile, const Masked& masked,
-                         Totals& totals) {
+template <bool WHOLE, class Number>
+inline void leave_masked(const float* from, long between, const Tile& tile,
+                         const MaskedOf<Number>& masked, Totals& totals) {
   const int channels = masked.x.channels, width = masked.x.width;
   for (int c = 0; c < channels; c += LANES) {
     const auto write = masked.writer(c, first_lanes(channels - c));

@@ -1,7 +1,8 @@
 """Which blocks of a network are computed as one operation, and on what.
 
-`assemble.py` calls `fuse_blocks` once; from then on each block asks at every forward pass whether
-it can be computed so (`obstacles.py`), and its modules compute it where it cannot.
+`assemble.py` calls `wants_fused` and `fuse_blocks` once; from then on each block asks at every
+forward pass whether it can be computed so (`obstacles.py`), and its modules compute it where it
+cannot.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from densepath.training.blocks.portable import PortableOperations
 from densepath.training.blocks.stem import STEM
 from densepath.training.blocks.transition import TRANSITION
 from densepath.training.blocks.worth import why_not_worth
+from densepath.training.distributed import ALONE, Ranks
 
 if TYPE_CHECKING:
     from densepath.models.build import Model
+    from densepath.models.spec import ModelSpec
     from densepath.training.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -45,13 +48,20 @@ KINDS: dict[type[nn.Module], Kind] = {
 class Arithmetic:
     """The operations of a device, and those within autocast to bfloat16.
 
-    `text` says what was taken, and why where that is not plain.
+    `text` says what was taken, and why where that is not plain; `of_lower` what of a block is not
+    computed as autocast computes it.
     """
 
     operations: Operations
     lower: Operations
     dtype: torch.dtype
     text: str
+    of_lower: str = ""
+
+    @property
+    def synced(self) -> bool:
+        """Whether BatchNorms count the images of several processes together."""
+        return self.operations.ranks.world_size > 1
 
 
 @dataclass
@@ -67,10 +77,10 @@ class Fused:
 
     def __call__(self, module: nn.Module, x: Tensor) -> Tensor | None:
         """The module's output for `x`; None: its own modules have to compute it."""
-        kind = KINDS[type(module)]
-        if is_recorded() or is_degenerate(kind, x):
+        kind, dtype, synced = KINDS[type(module)], self.arithmetic.dtype, self.arithmetic.synced
+        if is_recorded() or is_degenerate(kind, x, synced=synced):
             return None
-        reason = find_obstacle(kind, module, x, self.arithmetic.dtype)
+        reason = find_obstacle(kind, module, x, dtype, synced=synced)
         if reason is None:
             return kind.compute(module, x, self._operations(x))
         if reason not in self.said:
@@ -88,32 +98,57 @@ class Fused:
         return self.arithmetic.lower if lower else self.arithmetic.operations
 
 
+def wants_fused(
+    spec: ModelSpec,
+    recipe: Recipe,
+    device: torch.device,
+    say: Say,
+    *,
+    num_images: int,
+    ranks: Ranks = ALONE,
+) -> bool:
+    """Whether `recipe.compute.block` asks for blocks as one operation each.
+
+    All processes do as the leader, whatever machine they are on: modules and blocks exchange
+    other things where BatchNorms count the images of all.
+
+    Args:
+        spec: of the network.
+        recipe: a resolved one.
+        device: where the network is.
+        say: what is told why `auto` takes modules, if somebody asked for `auto`: it is the default.
+        num_images: that an epoch has.
+        ranks: the processes of the training.
+
+    Raises:
+        PeerError: the leader could not say it.
+    """
+    if recipe.compute.block != "auto":
+        return recipe.compute.block == "fused"
+    with ranks.together(device) as exchange:
+        reason = why_not_worth(spec, recipe, device, num_images)
+        if reason is not None and "block" in recipe.compute.model_fields_set:
+            say(f"compute.block auto: blocks are computed by the modules, because {reason}.")
+        exchange.value = reason is None
+    return bool(exchange.values[0])
+
+
 def fuse_blocks(
-    networks: Iterable[Model], recipe: Recipe, device: torch.device, say: Say, *, num_images: int
+    networks: Iterable[Model], recipe: Recipe, device: torch.device, say: Say, *, ranks: Ranks
 ) -> None:
-    """Let the blocks of `networks` be computed as `recipe.compute.block` asks.
+    """Let the blocks of `networks` be computed as one operation each.
 
     Args:
         networks: of float32, on their `device`.
         recipe: a resolved one.
         device: where the networks are.
-        say: what is told which arithmetic was taken, and later which blocks do without. Why `auto`
-            takes modules is told those alone who asked for it: it is the default.
-        num_images: that an epoch has.
+        say: what is told which arithmetic was taken, and later which blocks do without.
+        ranks: the processes whose images BatchNorms count together.
     """
-    if recipe.compute.block == "plain":
-        return
-    networks = list(networks)
-    if recipe.compute.block == "auto":
-        reason = why_not_worth(networks[0].spec, recipe, device, num_images)
-        if reason is not None:
-            if "block" in recipe.compute.model_fields_set:
-                say(f"compute.block auto: blocks are computed by the modules, because {reason}.")
-            return
-    arithmetic = choose_arithmetic(device, torch.float32)
+    arithmetic = choose_arithmetic(device, torch.float32, ranks)
     say(f"compute.block {recipe.compute.block}: {arithmetic.text}.")
-    if recipe.compute.precision != "float32" and arithmetic.lower is arithmetic.operations:
-        say(f"compute.precision {recipe.compute.precision}: not in blocks, which are in float32.")
+    if recipe.compute.precision != "float32" and arithmetic.of_lower:
+        say(f"compute.precision {recipe.compute.precision}: {arithmetic.of_lower}.")
     fused = Fused(arithmetic, say)
     for network in networks:
         fuse(network, fused)
@@ -132,21 +167,30 @@ def fuse(network: nn.Module, fused: Fused) -> None:
             module.fused = fused  # type: ignore[assignment]
 
 
-def choose_arithmetic(device: torch.device, dtype: torch.dtype) -> Arithmetic:
+def choose_arithmetic(device: torch.device, dtype: torch.dtype, ranks: Ranks = ALONE) -> Arithmetic:
     """The fastest operations that there are for a device.
 
-    On a CPU in float32 the library is compiled, if the cache has none.
+    On a CPU in float32 the library is compiled, if the cache has none. BatchNorms count the images
+    of all `ranks` together.
     """
     text = "blocks are one operation each, "
     if device.type == "cpu" and dtype == torch.float32:
         from densepath.training.blocks.native import NativeOperations
 
         try:
-            native = NativeOperations()
+            native = NativeOperations(ranks=ranks)
         except (EngineError, OutputError) as error:
             text += f"without densepath's own kernels ({str(error).rstrip('.')}), "
         else:
-            return Arithmetic(native, native, dtype, f"{text}on densepath's own kernels")
-    operations = PortableOperations(device, dtype)
-    lower = PortableOperations(device, dtype, torch.bfloat16)
+            text += "on densepath's own kernels"
+            if not native.has_bfloat16:
+                return Arithmetic(
+                    native, native, dtype, text, "not in blocks, which are in float32"
+                )
+            rounding = NativeOperations(ranks=ranks, bfloat16=True)
+            rounded = "convolutions without groups" if native.has_amx else "1×1 convolutions"
+            of_lower = f"in blocks the {rounded}, the others are in float32"
+            return Arithmetic(native, rounding, dtype, text, of_lower)
+    operations = PortableOperations(device, dtype, ranks=ranks)
+    lower = PortableOperations(device, dtype, torch.bfloat16, ranks)
     return Arithmetic(operations, lower, dtype, f"{text}on PyTorch's")

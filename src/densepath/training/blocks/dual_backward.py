@@ -139,12 +139,13 @@ class Backward:
             torch.cat([part.product for part in found]),
         )
         self.sums[unit] = sums
-        correction = self._norms[unit].correction(sums)
-        if index > 0 and correction is not None:
-            self._correct_state(correction, maps[0])
+        if index > 0:
+            self._correct_state(self._norms[unit].correction(sums), maps[0])
 
-    def _correct_state(self, correction: Correction, path: Tensor) -> None:
+    def _correct_state(self, correction: Correction | None, path: Tensor) -> None:
         """Correct the gradient of the residual path at once, that of the dense path later."""
+        if correction is None:
+            return
         base, num_read = self._stage.base, len(correction.constant)
         own = Correction(*(part[:base] for part in correction))
         self._operations.correct(self._gradient[..., :base], own, path)

@@ -52,4 +52,4 @@ def to_map(images: Tensor, operations: Operations, *, dtype: torch.dtype) -> Ten
     seen = as_map(images)
     if seen.dtype == dtype and is_map(seen):
         return seen
-    return operations.new_map(*seen.shape).copy_(seen)
+    return operations.new_map(*seen.shape, dtype=dtype).copy_(seen)

@@ -1,4 +1,11 @@
-"""The operations on our own C++ kernels: float32, on the CPU.
+"""The operations on our own C++ kernels: on the CPU, for networks of float32.
+
+The 1×1 convolutions, most of a step, can multiply in bfloat16, with sums in float32 (AVX512_BF16;
+elsewhere the same is computed in float32, more slowly). The 3×3 convolutions do with AMX alone, and
+without groups: else theirs is a quarter of the multiplications in float32, which rounded operands
+would not bear.
+
+Maps are of float32, but those of `middle_dtype` of bfloat16 where 1×1 convolutions multiply so.
 
 Maps are handed over where they stand; the library keeps nothing of them. The sums of all pixels are
 added in an order that the number of threads alone decides, so that a step gives the same bits
@@ -8,15 +15,21 @@ again.
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from densepath.errors import EngineError
-from densepath.kernels.compile import TRAINING
-from densepath.kernels.load import open_library
+from densepath.training.blocks.library import (
+    Gradients,
+    is_halved,
+    load_library,
+    new_moments,
+    to_maps,
+    to_norms,
+    to_pair,
+)
 from densepath.training.blocks.maps import new_map
 from densepath.training.blocks.operations import (
     Correction,
@@ -27,76 +40,62 @@ from densepath.training.blocks.operations import (
     Reading,
     Sums,
 )
+from densepath.training.distributed import ALONE, Ranks
 
 READINGS: dict[Reading, int] = {"all": 0, "second": 1, "average": 2}
 
-_P, _I = ctypes.c_void_p, ctypes.c_int
-# Of each function of the library; the last one is always the number of threads.
-ARGUMENTS = {
-    "moments": (_P, _P),
-    "correct": (_P, _P, _P, _P),
-    "pointwise": (_P, _P, _P, _I, _P, _I, _P),
-    "pointwise_backward": (_P, _P, _P, _I, _P, _P, _I, _P, _P),
-    "pool": (_P, _P, _I, _I, _P, _P),
-    "pool_backward": (_P, _P, _I, _I, _P, _P, _P, _P),
-    "convolve": (_P, _P, _P, _I, _I, _P, _P),
-    "convolve_backward": (_P, _P, _P, _I, _I, _P, _P, _I, _P, _P),
-}
-
-
-class _Maps(ctypes.Structure):
-    """`maps.hpp:Maps`."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        *((name, ctypes.c_int32) for name in ("images", "height", "width", "channels")),
-        ("ld", ctypes.c_int64),
-    )
-
-
-class _Norms(ctypes.Structure):
-    """`maps.hpp:Norms`."""
-
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("scale", "shift", "centre"))
-
-
-class _Gradients(ctypes.Structure):
-    """`maps.hpp:Gradients`."""
-
-    _fields_ = (
-        ("data", _Maps),
-        ("constant", ctypes.c_void_p),
-        ("slope", ctypes.c_void_p),
-        ("outputs", _Maps),
-    )
-
-
-class _Pair(ctypes.Structure):
-    """`maps.hpp:Statistics` and `maps.hpp:Sums`: two vectors of doubles, or none."""
-
-    _fields_ = (("first", ctypes.c_void_p), ("second", ctypes.c_void_p))
-
 
 class NativeOperations:
-    """See `operations.py:Operations`; every tensor is float32 and on the CPU."""
+    """See `operations.py:Operations`; what is no map is float32, statistics and sums aside."""
 
-    def __init__(self, threads: int | None = None) -> None:
-        """`threads`: as many as torch has at each call, if None.
+    def __init__(
+        self, threads: int | None = None, ranks: Ranks = ALONE, *, bfloat16: bool = False
+    ) -> None:
+        """Open the library, which is compiled when the cache has none.
+
+        Args:
+            threads: as many as torch has at each call, if None.
+            ranks: the processes whose images BatchNorms count together.
+            bfloat16: 1×1 convolutions multiply so; with AMX whole 3×3 ones of stride 1, too.
 
         Raises:
             EngineError: no C++ compiler, or it makes nothing that this processor can run.
         """
         self._library = load_library()
-        self._threads = threads
+        self._threads, self.ranks, self._bfloat16 = threads, ranks, bfloat16
 
-    def new_map(self, images: int, height: int, width: int, channels: int) -> Tensor:
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether this processor multiplies in bfloat16."""
+        return bool(self._library.densepath_has_bfloat16())
+
+    @property
+    def has_amx(self) -> bool:
+        """Whether products in bfloat16 go through AMX: 3×3 convolutions multiply so, too."""
+        return bool(self._library.densepath_has_amx())
+
+    @property
+    def middle_dtype(self) -> torch.dtype:
+        """That in which the 1×1 convolutions multiply."""
+        return torch.bfloat16 if self._bfloat16 else torch.float32
+
+    def new_map(
+        self,
+        images: int,
+        height: int,
+        width: int,
+        channels: int,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
         """An unwritten map, with room behind it for vectors that reach beyond its last channel."""
-        return new_map((images, height, width, channels), torch.float32, torch.device("cpu"))
+        kind = dtype or torch.float32
+        return new_map((images, height, width, channels), kind, torch.device("cpu"))
 
     def moments(self, x: Tensor) -> Moments:
         """The statistics of a map."""
-        found = _new_moments(x.shape[-1])
-        self._call("moments", _maps(x), _pair(*found))
+        found = new_moments(x.shape[-1])
+        self._call("moments", to_maps(x), is_halved(x), to_pair(*found))
         return found
 
     def pointwise(
@@ -111,7 +110,8 @@ class NativeOperations:
         statistics: bool = False,
     ) -> Moments | None:
         """BN-ReLU-1×1 of `x` with `weight` [O, C, 1, 1] into `out`, or added to it."""
-        options = (READINGS[reading],)
+        assert not is_halved(x)
+        options = (READINGS[reading], self._bfloat16, is_halved(out))
         return self._forward("pointwise", x, norm, weight, options, out, (add,), statistics)
 
     def pointwise_backward(
@@ -126,9 +126,9 @@ class NativeOperations:
         add: bool = False,
     ) -> Sums:
         """Of `pointwise`: scale · g into `into`, of the shape of `x`, or added to it."""
-        return self._backward(
-            "pointwise_backward", x, norm, weight, (READINGS[reading],), gradient, into, add
-        )
+        assert not is_halved(x, into)
+        options = (READINGS[reading], self._bfloat16, is_halved(gradient.data))
+        return self._backward("pointwise_backward", x, norm, weight, options, gradient, into, add)
 
     def convolve(
         self,
@@ -142,7 +142,8 @@ class NativeOperations:
         statistics: bool = False,
     ) -> Moments | None:
         """BN-ReLU-3×3 of `x` into `out`; `weight` is [O, C / groups, 3, 3]."""
-        options = (stride, groups)
+        assert not is_halved(out)
+        options = (stride, groups, is_halved(x))
         return self._forward("convolve", x, norm, weight, options, out, (), statistics)
 
     def convolve_backward(
@@ -158,14 +159,16 @@ class NativeOperations:
         add: bool = False,
     ) -> Sums:
         """Of `convolve`: scale · g into `into`, of the shape of `x`, or added to it."""
-        return self._backward(
-            "convolve_backward", x, norm, weight, (stride, groups), gradient, into, add
-        )
+        assert not is_halved(gradient.data)
+        options = (stride, groups, is_halved(x, into))
+        return self._backward("convolve_backward", x, norm, weight, options, gradient, into, add)
 
     def pool(self, x: Tensor, norm: Norm, out: Tensor, *, start: tuple[int, int]) -> Tensor:
         """BN-ReLU and the largest of 3×3 pixels at stride 2, into `out`; which each took."""
         taken = torch.empty(out.shape, dtype=torch.uint8)
-        self._call("pool", _maps(x), _norms(norm), *start, _maps(out), taken.data_ptr())
+        assert not is_halved(out)
+        options = (is_halved(x), to_norms(norm), *start)
+        self._call("pool", to_maps(x), *options, to_maps(out), taken.data_ptr())
         return taken
 
     def pool_backward(
@@ -179,24 +182,27 @@ class NativeOperations:
         start: tuple[int, int],
     ) -> NormSums:
         """Of `pool`: scale · g into `into`."""
-        sums = NormSums(*_new_moments(x.shape[-1]))
+        assert not is_halved(gradient)
+        sums = NormSums(*new_moments(x.shape[-1]))
         places = taken.contiguous()
         self._call(
             "pool_backward",
-            _maps(x),
-            _norms(norm),
+            to_maps(x),
+            is_halved(x, into),
+            to_norms(norm),
             *start,
             places.data_ptr(),
-            _maps(gradient),
-            _maps(into),
-            _pair(*sums),
+            to_maps(gradient),
+            to_maps(into),
+            to_pair(*sums),
         )
         return sums
 
     def correct(self, data: Tensor, correction: Correction, x: Tensor) -> None:
         """Add constant + slope · x to `data`, in place."""
         constant, slope = correction.constant.float(), correction.slope.float()
-        self._call("correct", _maps(data), constant.data_ptr(), slope.data_ptr(), _maps(x))
+        factors = (constant.data_ptr(), slope.data_ptr())
+        self._call("correct", to_maps(data), is_halved(data, x), *factors, to_maps(x))
 
     def _forward(
         self,
@@ -210,17 +216,17 @@ class NativeOperations:
         statistics: bool,
     ) -> Moments | None:
         """The moments of a forward pass, if asked for; its options are its own."""
-        found = _new_moments(out.shape[-1]) if statistics else None
+        found = new_moments(out.shape[-1]) if statistics else None
         held = weight.detach().contiguous()
         self._call(
             name,
-            _maps(x),
-            _norms(norm),
+            to_maps(x),
+            to_norms(norm),
             held.data_ptr(),
             *options,
-            _maps(out),
+            to_maps(out),
             *ending,
-            _pair(*found) if found else _pair(None, None),
+            to_pair(*found) if found else to_pair(None, None),
         )
         return found
 
@@ -237,24 +243,25 @@ class NativeOperations:
     ) -> Sums:
         """The sums of a backward pass, whose options are its own."""
         held = weight.detach().contiguous()
-        sums = Sums(torch.empty_like(held), *_new_moments(x.shape[-1]))
-        given = _Gradients(_maps(gradient.data))
+        sums = Sums(torch.empty_like(held), *new_moments(x.shape[-1]))
+        given = Gradients(to_maps(gradient.data))
         if gradient.correction is not None:
             assert gradient.outputs is not None
+            assert gradient.outputs.dtype == gradient.data.dtype
             constant, slope = (part.float() for part in gradient.correction)
             given.constant, given.slope = constant.data_ptr(), slope.data_ptr()
-            given.outputs = _maps(gradient.outputs)
+            given.outputs = to_maps(gradient.outputs)
         self._call(
             name,
-            _maps(x),
-            _norms(norm),
+            to_maps(x),
+            to_norms(norm),
             held.data_ptr(),
             *options,
             given,
-            _maps(into),
+            to_maps(into),
             add,
             sums.weight.data_ptr(),
-            _pair(sums.gradient, sums.product),
+            to_pair(sums.gradient, sums.product),
         )
         return sums
 
@@ -269,62 +276,3 @@ class NativeOperations:
         if getattr(self._library, f"densepath_{name}")(*given, threads):
             said: bytes = self._library.densepath_failure()
             raise EngineError(f"the kernels failed: {said.decode()}.")
-
-
-def _maps(map_: Tensor) -> _Maps:
-    """A map as the library takes it."""
-    images, height, width, channels = map_.shape
-    assert map_.dtype == torch.float32
-    assert map_.device.type == "cpu"
-    assert map_.stride(3) == 1 or channels == 1
-    ld = map_.stride(2) if width > 1 else map_.stride(1) if height > 1 else map_.stride(0)
-    return _Maps(map_.data_ptr(), images, height, width, channels, max(ld, channels))
-
-
-def _norms(norm: Norm) -> _Norms:
-    """A norm as the library takes it."""
-    return _Norms(*(part.data_ptr() for part in norm))
-
-
-def _pair(first: Tensor | None, second: Tensor | None) -> _Pair:
-    """Two vectors of doubles, which the library writes."""
-    return _Pair(*(None if part is None else part.data_ptr() for part in (first, second)))
-
-
-def _new_moments(channels: int) -> Moments:
-    """Two unwritten vectors of doubles."""
-    return Moments(*torch.empty(2, channels, dtype=torch.float64))
-
-
-def find_parallel(maps: Path = Path("/proc/self/maps")) -> int | None:
-    """Where PyTorch's own GNU OpenMP has `GOMP_parallel`; None where it has another OpenMP.
-
-    On its threads ours are never in the way of PyTorch's, which spin for milliseconds after each
-    operation: a step of DenseNet-121 on two cores takes 1.6 s rather than 2.3.
-    """
-    try:
-        lines = maps.read_text().splitlines()
-    except OSError:
-        return None
-    folder = str(Path(torch.__file__).parent)
-    for path in sorted({line.split(maxsplit=5)[-1] for line in lines if "libgomp" in line}):
-        if path.startswith(folder) or ".libs" in path:
-            found = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
-            return ctypes.cast(found, ctypes.c_void_p).value if found else None
-    return None
-
-
-def load_library() -> ctypes.CDLL:
-    """The library, with the types of its functions; it is compiled when the cache has none.
-
-    Raises:
-        EngineError: no C++ compiler, or it makes nothing that this processor can run.
-        OutputError: the cache cannot be written.
-    """
-    library = open_library(TRAINING)
-    library.densepath_failure.restype = ctypes.c_char_p
-    library.densepath_borrow.argtypes = (_P,)
-    library.densepath_borrow(find_parallel())
-    for name, types in ARGUMENTS.items():
-        getattr(library, f"densepath_{name}").argtypes = (*types, ctypes.c_int)
-    return library

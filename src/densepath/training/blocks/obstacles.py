@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from densepath.models.layers import DropPath
 from densepath.training.blocks.operations import Operations
+from densepath.training.sync_bn import SYNCED_NORMS
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = [f"_global{kind}" for kind in _HOOKS]
 # What layers are made of; another class, as of a parametrised module, may compute anything.
-_PARTS = frozenset({nn.BatchNorm2d, nn.Conv2d, nn.Dropout, DropPath})
+_PARTS = frozenset({nn.Conv2d, nn.Dropout, DropPath})
+_NORMS = frozenset({nn.BatchNorm2d})
 
 
 class Kind(NamedTuple):
@@ -55,15 +58,21 @@ def is_recorded() -> bool:
     )
 
 
-def is_degenerate(kind: Kind, x: Tensor) -> bool:
-    """Whether there is nothing to compute, or what the modules refuse in words of their own."""
-    if x.dim() != 4 or not x.numel() or min(x.shape[2:]) < kind.least_side:
+def is_degenerate(kind: Kind, x: Tensor, *, synced: bool) -> bool:
+    """Whether there is nothing to compute, or what the modules refuse in words of their own.
+
+    Where processes are `synced` all have to come to the same answer, however few images each has.
+    """
+    if x.dim() != 4 or not x.shape[1] or min(x.shape[2:]) < kind.least_side:
         return True
     # One value a channel, here or behind a stride of 2: a BatchNorm that trains refuses that.
-    return x.shape[0] == 1 and max(x.shape[2:]) <= 2
+    few = not len(x) or (len(x) == 1 and max(x.shape[2:]) <= 2)
+    return few and not synced
 
 
-def find_obstacle(kind: Kind, module: nn.Module, x: Tensor, dtype: torch.dtype) -> str | None:
+def find_obstacle(
+    kind: Kind, module: nn.Module, x: Tensor, dtype: torch.dtype, *, synced: bool
+) -> str | None:
     """Why the modules of a block have to compute it, as a half-sentence; None: no reason.
 
     Args:
@@ -71,15 +80,16 @@ def find_obstacle(kind: Kind, module: nn.Module, x: Tensor, dtype: torch.dtype) 
         module: the block.
         x: its input.
         dtype: what the operations compute in.
+        synced: whether they count the images of several processes together.
     """
     if any(getattr(module_hooks, hooks) for hooks in _GLOBAL_HOOKS):
         return "there are hooks on all modules"
-    classes, width = _PARTS | kind.parts, None
+    classes, width = _PARTS | kind.parts | (SYNCED_NORMS if synced else _NORMS), None
     for name, part in module.named_modules():
         said = None if part is module else _of_part(part, classes) or _of_tensors(part, x, dtype)
         if said is not None:
             return f"{name} {said}"
-        if isinstance(part, nn.BatchNorm2d):
+        if isinstance(part, _BatchNorm):
             width = part.num_features
         if isinstance(part, nn.Conv2d) and width not in (None, part.in_channels):
             return f"{name} has other channels than the BatchNorm before it"
@@ -95,7 +105,7 @@ def _of_part(part: nn.Module, classes: frozenset[type[nn.Module]]) -> str | None
         return f"is another {type(part).__name__} than densepath's"
     if any(getattr(part, hooks) for hooks in _HOOKS):
         return "has hooks"
-    if isinstance(part, nn.BatchNorm2d) and (part.running_mean is None or not part.affine):
+    if isinstance(part, _BatchNorm) and (part.running_mean is None or not part.affine):
         return "has no running statistics or no parameters"
     if isinstance(part, nn.Conv2d) and (
         part.bias is not None or part.padding_mode != "zeros" or part.dilation != (1, 1)
@@ -115,7 +125,7 @@ def _of_tensors(part: nn.Module, x: Tensor, dtype: torch.dtype) -> str | None:
             continue
         if tensor.dtype != dtype:
             return f"is in {tensor.dtype}, and blocks are computed in {dtype}"
-        if isinstance(part, nn.BatchNorm2d) and tensor.shape != (part.num_features,):
+        if isinstance(part, _BatchNorm) and tensor.shape != (part.num_features,):
             return "has values of another number than it says"
     return None
 

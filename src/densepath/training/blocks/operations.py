@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
+
+from densepath.training.distributed import Ranks
 
 # Of the map a 1×1 reads: every pixel, every second one of both directions (⌈H/2⌉ × ⌈W/2⌉), or the
 # averages of 2×2 pixels behind the ReLU (⌊H/2⌋ × ⌊W/2⌋).
@@ -78,11 +81,35 @@ class NormSums(NamedTuple):
 class Operations(Protocol):
     """The arithmetic of blocks on one kind of device.
 
-    Every `x`, `out` and `into` comes from `new_map` or is a part of such a map's channels.
+    Every `x`, `out` and `into` comes from `new_map` or is a part of such a map's channels. A map
+    without images has statistics and sums of zero.
+
+    Attributes:
+        ranks: the processes whose images BatchNorms count together; `norms.py` asks for them.
     """
 
-    def new_map(self, images: int, height: int, width: int, channels: int) -> Tensor:
-        """An unwritten map."""
+    ranks: Ranks
+
+    @property
+    def middle_dtype(self) -> torch.dtype:
+        """The type of the maps that only one BatchNorm reads, in which rounding does not pile up.
+
+        That between two convolutions of a dense layer, what a stem pools, and their gradients. All
+        other maps are of the networks' type, and so are norms and weights. Statistics and sums are
+        those of the rounded values.
+        """
+        ...
+
+    def new_map(
+        self,
+        images: int,
+        height: int,
+        width: int,
+        channels: int,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """An unwritten map, of the network's type if none is given."""
         ...
 
     def moments(self, x: Tensor) -> Moments:

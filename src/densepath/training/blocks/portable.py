@@ -22,6 +22,7 @@ from densepath.training.blocks.operations import (
     Reading,
     Sums,
 )
+from densepath.training.distributed import ALONE, Ranks
 
 _PIXELS = (0, 1, 2)
 # Elements of a map that a CPU computes at a time: 4 MB in float32.
@@ -36,20 +37,40 @@ class PortableOperations:
         dtype: of maps, weights and gradients.
         product_dtype: what the operands of convolutions are rounded to; statistics and sums over
             pixels stay in `dtype`. None: they are not rounded.
+        ranks: the processes whose images BatchNorms count together.
     """
 
     def __init__(
-        self, device: torch.device, dtype: torch.dtype, product_dtype: torch.dtype | None = None
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        product_dtype: torch.dtype | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.ranks = device, dtype, ranks
         self._product_dtype = product_dtype or dtype
 
-    def new_map(self, images: int, height: int, width: int, channels: int) -> Tensor:
+    @property
+    def middle_dtype(self) -> torch.dtype:
+        """That of all maps."""
+        return self.dtype
+
+    def new_map(
+        self,
+        images: int,
+        height: int,
+        width: int,
+        channels: int,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
         """An unwritten map."""
-        return new_map((images, height, width, channels), self.dtype, self.device)
+        return new_map((images, height, width, channels), dtype or self.dtype, self.device)
 
     def moments(self, x: Tensor) -> Moments:
         """The statistics of a map; the variance from centred values, lest it lose digits."""
+        if not x.numel():
+            return Moments(*torch.zeros((2, x.shape[3]), dtype=torch.float64, device=x.device))
         mean = x.mean(_PIXELS)
         return Moments(mean.double(), (x - mean).square_().mean(_PIXELS).double())
 
@@ -198,8 +219,8 @@ class PortableOperations:
 
     def _parts(self, x: Tensor) -> Iterator[slice]:
         """Images whose maps stay in a CPU's caches from one pass over them to the next."""
-        images = len(x)
-        step = max(1, _PART * images // x.numel()) if self.device.type == "cpu" else images
+        images = max(1, len(x))  # of none, one part without images
+        step = max(1, _PART * images // max(1, x.numel())) if self.device.type == "cpu" else images
         return (slice(start, start + step) for start in range(0, images, step))
 
     def _rounded(self, operand: Tensor) -> Tensor:

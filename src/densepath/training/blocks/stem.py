@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from densepath.models.dpn import ConvNormRelu
 from densepath.models.layers import StemMaxPool
@@ -26,7 +27,7 @@ Start = tuple[int, int]
 
 
 def norm_relu_pool(
-    norm: nn.BatchNorm2d, x: Tensor, padding: StemPool, operations: Operations
+    norm: _BatchNorm, x: Tensor, padding: StemPool, operations: Operations
 ) -> Tensor:
     """`StemMaxPool(padding)` of the normalised x [N, C, H, W], channels last in memory."""
     height, width = x.shape[2:]
@@ -40,13 +41,14 @@ def norm_relu_pool(
 
 
 def _forward(
-    module: nn.BatchNorm2d, x: Tensor, start: Start, operations: Operations
+    module: _BatchNorm, x: Tensor, start: Start, operations: Operations
 ) -> tuple[Tensor, Tensor, Tensor, NormOfStep]:
     """The output [N, C, ⌈H/2⌉, ⌈W/2⌉], what was read, what each window took, the BatchNorm."""
-    grid = to_map(x, operations, dtype=module.weight.dtype)
+    kind = operations.middle_dtype if x.dtype == operations.middle_dtype else module.weight.dtype
+    grid = to_map(x, operations, dtype=kind)
     images, height, width, channels = grid.shape
     moments = operations.moments(grid) if module.training else None
-    norm = NormOfStep(module, moments, pixels=images * height * width, like=grid)
+    norm = NormOfStep(module, moments, read=grid, ranks=operations.ranks)
     out = operations.new_map(images, (height + 1) // 2, (width + 1) // 2, channels)
     taken = operations.pool(grid, norm.norm, out, start=start)
     return as_images(out), grid, taken, norm
@@ -59,7 +61,7 @@ class FusedPool(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        module: nn.BatchNorm2d,
+        module: _BatchNorm,
         start: Start,
         operations: Operations,
         *parameters: Tensor,
@@ -77,8 +79,8 @@ class FusedPool(torch.autograd.Function):
         """The gradients of x and of the parameters."""
         grid, taken = ctx.saved_tensors
         operations = ctx.operations
-        into = operations.new_map(*grid.shape)
-        outputs = to_map(gradient, operations, dtype=grid.dtype)
+        into = operations.new_map(*grid.shape, dtype=grid.dtype)
+        outputs = to_map(gradient, operations, dtype=gradient.dtype)
         sums = operations.pool_backward(grid, ctx.norm.norm, taken, outputs, into, start=ctx.start)
         of_x, _, _, _, *needed = ctx.needs_input_grad
         correction = ctx.norm.correction(sums)
@@ -95,7 +97,7 @@ def _compute(stage: StemStage, x: Tensor, operations: Operations) -> Tensor:
     assert isinstance(pool, StemMaxPool)
     if isinstance(first, ConvNormRelu):
         return norm_relu_pool(first.bn, first.conv(x), pool.padding, operations)
-    assert isinstance(first, nn.BatchNorm2d)
+    assert isinstance(first, _BatchNorm)
     return norm_relu_pool(first, x, pool.padding, operations)
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from densepath.kernels.compile import find_compiler
+from densepath.kernels.compile import find_compiler, multiplies_bfloat16
 from densepath.models.cost import count_cost
+from densepath.training.sizes import sizes_by_epoch
 
 if TYPE_CHECKING:
     from densepath.models.spec import ModelSpec
@@ -36,8 +37,8 @@ def why_not_worth(
         return reason
     if device.type != "cpu":
         return f"the kernels are for CPUs, and this is {device.type}"
-    if recipe.compute.precision != "float32":
-        return f"compute.precision is {recipe.compute.precision}, and the kernels have float32"
+    if recipe.compute.precision == "bfloat16" and not multiplies_bfloat16():
+        return "compute.precision is bfloat16, and the kernels have only float32 on this processor"
     if find_compiler() is None:
         return "no C++ compiler is on the PATH: install g++, or name one in $CXX"
     if count_flops(spec, recipe, num_images) < LEAST_FLOPS:
@@ -47,8 +48,6 @@ def why_not_worth(
 
 def count_flops(spec: ModelSpec, recipe: Recipe, num_images: int) -> float:
     """The floating-point operations of the whole training: a step takes three passes' worth."""
-    assert recipe.preprocess.size is not None
-    size = recipe.augment.size or recipe.preprocess.size
     channels = recipe.data.channels or 3
-    macs = count_cost(spec, size, in_channels=channels).macs
-    return 6.0 * macs * num_images * recipe.epochs
+    macs = {s: count_cost(spec, s, in_channels=channels).macs for s in set(sizes_by_epoch(recipe))}
+    return 6.0 * num_images * sum(macs[size] for size in sizes_by_epoch(recipe))

@@ -1,0 +1,127 @@
+// 3×3 convolutions in groups in AMX's registers, for groups of up to 32 channels.
+//
+// The padded map is in planes: each has the channels of whole groups, as many as 16 hold, or of one
+// wider group. So a step's 32 numbers are two neighbouring pixels of a plane of 16, or one of 32,
+// and a row of three taps is two steps, or three. Weights are zero between groups, and where a step
+// reaches beyond its taps.
+#pragma once
+
+#include <vector>
+
+#include "image_maps.hpp"
+
+namespace densepath {
+
+class GroupedSquares {
+ public:
+  static constexpr int WIDEST = SQUARE_DEPTH;
+
+  // Whether groups of so many inputs, and as many outputs, go this way.
+  static bool takes(int width) { return width <= WIDEST && may_use_squares(); }
+
+  GroupedSquares() = default;
+
+  // `taps` [3, 3, width, outputs].
+  GroupedSquares(const float* taps, int outputs, int width, int stride)
+      : outputs_(outputs),
+        stride_(stride),
+        slot_(width <= SQUARE ? SQUARE : SQUARE_DEPTH),
+        channels_(slot_ / width * width) {
+    for (int first = 0; first < outputs; first += channels_)
+      weights_.push_back(plane_weights(taps, width, first));
+  }
+  explicit operator bool() const { return !weights_.empty(); }
+
+  Padded padded(float* data, int height, int width) const {
+    const int columns = width + 2, more = (2 * stride_ * MOST + columns) / columns;
+    return {data,
+            height,
+            width,
+            height + 2 + more,
+            columns,
+            slot_ / 2,
+            static_cast<int>(weights_.size())};
+  }
+
+  // One pixel's inputs → a pixel of that.
+  void place(const float* from, const Padded& to, int y, int x) const {
+    for (int plane = 0; plane < to.planes; ++plane) {
+      const int first = plane * channels_, count = std::min(channels_, outputs_ - first);
+      store_padded(reinterpret_cast<BFloat16*>(to.at(y, x, plane)), from + first, count, slot_);
+    }
+  }
+
+  // Columns of `out` from `column` on.
+  template <class Number>
+  void run(const Padded& in, const MapOf<Number>& out, int column, const float* bias, bool relu,
+           Part part) const {
+    // With a stride of one the pixels of all rows, and what stands between them, are one line.
+    const int columns = stride_ == 1 ? in.whole_width : out.width, lines = out.height;
+    const int length = stride_ == 1 ? lines * columns - 2 : columns;
+    const int pieces = (length + MOST - 1) / MOST, total = stride_ == 1 ? pieces : lines * pieces;
+    int low, high;
+    part.share(total, low, high);
+    for (int plane = 0; plane < in.planes; ++plane) {
+      const int first = plane * channels_, count = std::min(channels_, outputs_ - first);
+      const Target<Number> target{out, column + first, count, bias ? bias + first : nullptr, relu};
+      for (int u = low; u < high; ++u) {
+        const int y = u / pieces, p = u % pieces * MOST, end = std::min(length, p + MOST);
+        alignas(64) float results[MOST * WIDEST];
+        multiply_piece(in.at(y * stride_ - 1, p * stride_ - 1, plane), in, plane, end - p, results);
+        for (int k = p; k < end; ++k)
+          if (k % columns < out.width)
+            target.write(y + k / columns, k % columns, results, k - p, slot_);
+      }
+    }
+  }
+
+ private:
+  static constexpr int MOST = 4 * SQUARE;  // places of a product
+
+  // Where a plane's results go.
+  template <class Number>
+  struct Target {
+    const MapOf<Number>& out;
+    int column, count;
+    const float* bias;
+    bool relu;
+    void write(int y, int x, const float* results, int row, int slot) const {
+      Number* to = out.at(y * out.width + x) + column;
+      for (int c = 0; c < count; c += LANES) {
+        Vector value = load(results + row * slot + c);
+        if (bias) value += load(bias + c);
+        store_some(to + c, relu ? densepath::relu(value) : value, count - c);
+      }
+    }
+  };
+
+  int row_steps() const { return slot_ == SQUARE ? 2 : 3; }
+
+  PackedPairs plane_weights(const float* taps, int width, int first) const {
+    const int count = std::min(channels_, outputs_ - first), deep = row_steps() * SQUARE_DEPTH;
+    std::vector<float> dense(static_cast<size_t>(3) * deep * slot_);
+    for (int tap = 0; tap < 9; ++tap)
+      for (int o = 0; o < count; ++o)
+        for (int i = 0; i < width; ++i) {
+          const int row = tap / 3 * deep + tap % 3 * slot_ + o / width * width + i;
+          dense[static_cast<size_t>(row) * slot_ + o] =
+              taps[(static_cast<size_t>(tap) * width + i) * outputs_ + first + o];
+        }
+    return PackedPairs(dense.data(), 3 * deep, slot_);
+  }
+
+  // results [places, slot] of those from `from` on.
+  void multiply_piece(const float* from, const Padded& in, int plane, int places,
+                      float* results) const {
+    const long bytes = in.ld * static_cast<long>(sizeof(float));
+    const long rows[3] = {0, in.whole_width * bytes, 2 * in.whole_width * bytes};
+    multiply_by_squares({from, stride_ * bytes, rows, 3, row_steps()}, round_up(places, SQUARE),
+                        weights_[plane].panel(0, 0), slot_, results, slot_, {}, slot_, Nothing());
+  }
+
+  int outputs_ = 0, stride_ = 1;
+  int slot_ = SQUARE, channels_ = SQUARE;  // of a plane's pixel: numbers, and channels
+  std::vector<PackedPairs> weights_;       // of each plane
+};
+
+}  // namespace densepath

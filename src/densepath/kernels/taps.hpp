@@ -1,0 +1,56 @@
+// 3×3 convolutions of stride 1 in AMX's registers, of pixels that stand in one line.
+//
+// Rows stand behind one another with a column of zeros on either side: so the pixels that a tap
+// reads lie at a fixed distance from the place that they are summed up for, and a product reads its
+// left operand where it stands. What is computed for the columns of zeros is of no use.
+#pragma once
+
+#include <vector>
+
+#include "bfloat16.hpp"
+
+namespace densepath {
+
+// Whether such convolutions of bfloat16 go this way.
+inline bool multiplies_taps(int groups, int stride) {
+  return groups == 1 && stride == 1 && may_use_squares();
+}
+
+// Inputs of a pixel, with zeros up to a whole step.
+inline int tap_inputs(int inputs) { return round_up(inputs, SQUARE_DEPTH); }
+
+// The nine taps' weights, of which value(tap, input, output) is one.
+template <class Value>
+inline PackedPairs pack_taps(int inputs, int outputs, const Value& value) {
+  const int deep = tap_inputs(inputs);
+  std::vector<float> dense(static_cast<size_t>(9) * deep * outputs);
+  for (int tap = 0; tap < 9; ++tap)
+    for (int i = 0; i < inputs; ++i)
+      for (int o = 0; o < outputs; ++o)
+        dense[(static_cast<size_t>(tap) * deep + i) * outputs + o] = value(tap, i, o);
+  return PackedPairs(dense.data(), 9 * deep, outputs);
+}
+
+// Places from one that is summed up for to those of a tap; rows of so many columns.
+inline long tap_place(int tap, int columns) {
+  return static_cast<long>(tap / 3) * columns + tap % 3;
+}
+
+// results [places, weights.padded] of the places from `first` on, which stand `apart` numbers from
+// one another; whole squares of them are read.
+inline void multiply_taps(const void* first, long apart, int columns, const PackedPairs& weights,
+                          int places, float* results, Ending ending) {
+  const long bytes = apart * static_cast<long>(sizeof(BFloat16));
+  long taps[9];
+  for (int tap = 0; tap < 9; ++tap) taps[tap] = tap_place(tap, columns) * bytes;
+  const SquareLeft left{first, bytes, taps, 9, static_cast<int>(apart) / SQUARE_DEPTH};
+  for (int j = 0; j < weights.padded; j += PANEL) {
+    Ending here = ending;
+    if (here.bias) here.bias += j;
+    const int width = weights.panel_width(j);
+    multiply_by_squares(left, places, weights.panel(j, 0), width, results + j, weights.padded, here,
+                        width, Nothing());
+  }
+}
+
+}  // namespace densepath

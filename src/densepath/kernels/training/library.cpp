@@ -4,6 +4,7 @@
 
 #include "../needs.hpp"
 #include "convolution.hpp"
+#include "norms.hpp"
 #include "passes.hpp"
 #include "pointwise_backward.hpp"
 #include "pool.hpp"
@@ -42,10 +43,12 @@ void with_number(bool halved, const Work& work) {
 
 extern "C" {
 
+using densepath::Corrections;
 using densepath::Gradients;
 using densepath::GradientsOf;
 using densepath::Maps;
 using densepath::Norms;
+using densepath::NormsMade;
 using densepath::Packed;
 using densepath::PackedPairs;
 using densepath::Statistics;
@@ -155,5 +158,29 @@ int densepath_convolve_backward(const void* x, const Norms* norm, const float* w
                                    as<Number>(into), add != 0, weight_gradient, *sums, threads);
     });
   });
+}
+
+// The functions of a BatchNorm's own vectors, which one thread computes: `norms.hpp`.
+
+int densepath_factors(const Statistics* found, int channels, const float* weight, const float* bias,
+                      double eps, const NormsMade* norm, double* inverse, double* scale, int) {
+  return attempt(
+      [&] { densepath::make_factors(*found, channels, weight, bias, eps, *norm, inverse, scale); });
+}
+
+int densepath_follow(const Statistics* found, int channels, double pixels, double share,
+                     float* mean, float* variance, int) {
+  return attempt([&] { densepath::follow(*found, channels, pixels, share, mean, variance); });
+}
+
+int densepath_norm_gradients(const Sums* sums, int channels, const double* inverse, float* weight,
+                             float* bias, int) {
+  return attempt([&] { densepath::norm_gradients(*sums, channels, inverse, weight, bias); });
+}
+
+int densepath_correction(const Sums* sums, int channels, double pixels, const double* mean,
+                         const double* inverse, const double* scale, const Corrections* into, int) {
+  return attempt(
+      [&] { densepath::add_correction(*sums, channels, pixels, {mean, inverse, scale}, *into); });
 }
 }

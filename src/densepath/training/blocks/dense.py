@@ -122,7 +122,8 @@ class _Growth:
         weight = units[-1][1].weight
         start, self.width = self.width, self.width + len(weight)
         x, new = self.buffer[..., :start], self.buffer[..., start : self.width]
-        norms, middle = [self._norm(units[0][0], Moments(*self._moments[:, :start]))], None
+        seen = Moments(*self._moments[:, :start].unbind())
+        norms, middle = [self._norm(units[0][0], seen)], None
         if len(units) == 2:
             middle, moments = self._reduce(x, norms[0], units[0][1].weight, units[1][0])
             norms.append(self._norm(units[1][0], moments))
@@ -158,12 +159,12 @@ class _Growth:
 
     def _norm(self, module: nn.BatchNorm2d, moments: Moments | None) -> NormOfStep:
         """A BatchNorm of this pass."""
-        return NormOfStep(module, moments, read=self.buffer, ranks=self.operations.ranks)
+        return NormOfStep(module, moments, read=self.buffer, operations=self.operations)
 
     def _note(self, moments: Moments, start: int, end: int) -> None:
         """Write down the statistics of columns."""
-        for row, found in zip(self._moments, moments, strict=True):
-            row[start:end] = found
+        for row, found in zip(self._moments[:, start:end].unbind(), moments, strict=True):
+            row.copy_(found)
 
 
 class FusedDenseBlock(torch.autograd.Function):
@@ -231,11 +232,8 @@ class _Shrinking:
             lazy = Gradient(middle, behind.correction(last), found)
             first = operations.pointwise_backward(x, norm.norm, kept.reduce, lazy, into, add=True)
             sums = [first, last]
-        own = norm.correction(sums[0])
-        if own is not None:
-            self._corrects = True
-            for row, part in zip(self._corrections, own, strict=True):
-                row[: one.start] += part
+        own = Correction(*self._corrections[:, : one.start].unbind())
+        self._corrects |= norm.correction(sums[0], own) is not None
         pairs = zip(one.norms, sums, strict=True)
         return [part for norm, own in pairs for part in (*norm.gradients(own), own.weight)]
 
@@ -252,7 +250,7 @@ class _Shrinking:
         """The gradient of a layer's last convolution, all of whose readers have had their turn."""
         columns = slice(one.start, one.end)
         data, features = self._gradient[..., columns], self._buffer[..., columns]
-        correction = Correction(*self._corrections[:, columns]) if self._corrects else None
+        correction = Correction(*self._corrections[:, columns].unbind()) if self._corrects else None
         if mask is None:
             return Gradient(data, correction, features)
         if correction is not None:
@@ -264,7 +262,8 @@ class _Shrinking:
         """The gradient of the first columns, those of the block's input: [N, width, H, W]."""
         data, features = self._gradient[..., :width], self._buffer[..., :width]
         if self._corrects:
-            self._operations.correct(data, Correction(*self._corrections[:, :width]), features)
+            own = Correction(*self._corrections[:, :width].unbind())
+            self._operations.correct(data, own, features)
         return as_images(data).to(dtype)
 
 

@@ -120,9 +120,8 @@ class Forward:
 
     def _next(self, seen: Moments | None, x: Tensor) -> tuple[Norm, Tensor]:
         """Norm and weight of the next unit, which reads a map of so many pixels as `x`."""
-        ranks = self._operations.ranks
         unit, weight = next(self._units)
-        self.norms.append(NormOfStep(unit.bn, seen, read=x, ranks=ranks))
+        self.norms.append(NormOfStep(unit.bn, seen, read=x, operations=self._operations))
         return self.norms[-1].norm, weight
 
     def _path_behind(self, index: int) -> Tensor:

@@ -12,7 +12,7 @@ from densepath.kernels.compile import TRAINING
 from densepath.kernels.load import open_library
 from densepath.training.blocks.operations import Moments, Norm
 
-_P, _I = ctypes.c_void_p, ctypes.c_int
+_P, _I, _D = ctypes.c_void_p, ctypes.c_int, ctypes.c_double
 # Of each function of the library; the last one is always the number of threads.
 ARGUMENTS = {
     "moments": (_P, _I, _P),
@@ -23,6 +23,10 @@ ARGUMENTS = {
     "pool_backward": (_P, _I, _P, _I, _I, _P, _P, _P, _P),
     "convolve": (_P, _P, _P, _I, _I, _I, _P, _P),
     "convolve_backward": (_P, _P, _P, _I, _I, _I, _P, _P, _I, _P, _P),
+    "factors": (_P, _I, _P, _P, _D, _P, _P, _P),
+    "follow": (_P, _I, _D, _D, _P, _P),
+    "norm_gradients": (_P, _I, _P, _P, _P),
+    "correction": (_P, _I, _D, _P, _P, _P, _P),
 }
 
 
@@ -87,7 +91,7 @@ def to_pair(first: Tensor | None, second: Tensor | None) -> Pair:
 
 def new_moments(channels: int) -> Moments:
     """Two unwritten vectors of doubles."""
-    return Moments(*torch.empty(2, channels, dtype=torch.float64))
+    return Moments(*torch.empty(2, channels, dtype=torch.float64).unbind())
 
 
 def find_parallel(maps: Path = Path("/proc/self/maps")) -> int | None:

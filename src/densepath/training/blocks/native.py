@@ -33,10 +33,12 @@ from densepath.training.blocks.library import (
 from densepath.training.blocks.maps import new_map
 from densepath.training.blocks.operations import (
     Correction,
+    Factors,
     Gradient,
     Moments,
     Norm,
     NormSums,
+    Pixels,
     Reading,
     Sums,
 )
@@ -203,6 +205,64 @@ class NativeOperations:
         constant, slope = correction.constant.float(), correction.slope.float()
         factors = (constant.data_ptr(), slope.data_ptr())
         self._call("correct", to_maps(data), is_halved(data, x), *factors, to_maps(x))
+
+    def factors(self, moments: Moments, weight: Tensor, bias: Tensor, eps: float) -> Factors:
+        """Those of a BatchNorm with these statistics."""
+        channels = len(weight)
+        scale, shift, centre = torch.empty((3, channels)).unbind()
+        inverse, whole = torch.empty((2, channels), dtype=torch.float64).unbind()
+        found = Factors(Norm(scale, shift, centre), moments.mean, inverse, whole)
+        held = weight.contiguous(), bias.contiguous()
+        self._call(
+            "factors",
+            to_pair(*moments),
+            channels,
+            *(part.data_ptr() for part in held),
+            eps,
+            to_norms(found.norm),
+            inverse.data_ptr(),
+            whole.data_ptr(),
+        )
+        return found
+
+    def follow(self, running: Moments, found: Moments, share: float, pixels: Pixels) -> None:
+        """Move running statistics, in place, by a share towards what was found."""
+        held = [part.float().contiguous() for part in running]
+        moved = (part.data_ptr() for part in held)
+        number = float(pixels)
+        self._call("follow", to_pair(*found), len(held[0]), number, share, *moved)
+        for part, own in zip(running, held, strict=True):
+            if own is not part:
+                part.copy_(own)
+
+    def norm_gradients(self, factors: Factors, sums: Sums | NormSums) -> tuple[Tensor, Tensor]:
+        """The gradients of a BatchNorm's weight and bias."""
+        weight, bias = torch.empty_like(factors.norm.scale), torch.empty_like(factors.norm.scale)
+        inverse, into = factors.inverse.data_ptr(), (weight.data_ptr(), bias.data_ptr())
+        given = to_pair(sums.gradient, sums.product)
+        self._call("norm_gradients", given, len(weight), inverse, *into)
+        return weight, bias
+
+    def correction(
+        self,
+        factors: Factors,
+        sums: Sums | NormSums,
+        pixels: Pixels,
+        into: Correction | None = None,
+    ) -> Correction:
+        """What one reader's BatchNorm adds to the correction of what it has read."""
+        channels = len(factors.mean)
+        found = into or Correction(*torch.zeros((2, channels), dtype=torch.float64).unbind())
+        held = (factors.mean, factors.inverse, factors.scale)
+        self._call(
+            "correction",
+            to_pair(sums.gradient, sums.product),
+            channels,
+            float(pixels),
+            *(part.data_ptr() for part in held),
+            to_pair(*found),
+        )
+        return found
 
     def _forward(
         self,

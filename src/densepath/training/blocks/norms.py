@@ -18,6 +18,8 @@ Source: the backward formulas of arXiv:1502.03167, section 3, summed over consum
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -25,8 +27,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from densepath.training.blocks.operations import (
     Correction,
     Moments,
-    Norm,
     NormSums,
+    Operations,
+    Pixels,
     Sums,
 )
 from densepath.training.distributed import Ranks
@@ -36,45 +39,47 @@ class NormOfStep:
     """One BatchNorm in one step: its factors, and its gradients of the backward sums."""
 
     def __init__(
-        self, module: _BatchNorm, moments: Moments | None, *, read: Tensor, ranks: Ranks
+        self, module: _BatchNorm, moments: Moments | None, *, read: Tensor, operations: Operations
     ) -> None:
         """Move the running statistics once, if the module trains.
 
         `moments` of the map that is `read`, which a module that trains needs; they are joined with
-        those of all `ranks`.
+        those of all ranks.
         """
-        self._ranks, self._trains = ranks, module.training
+        self._operations, self._trains = operations, module.training
         if self._trains:
             assert moments is not None
-            (mean, variance), self._pixels = _join(moments, read[..., 0].numel(), ranks)
-            with torch.no_grad():
-                unbiased = variance * (self._pixels / (self._pixels - 1).clamp(min=1))
-                _follow(module, mean, unbiased)
+            pixels = math.prod(read.shape[:3])
+            moments, self._pixels = _join(moments, pixels, operations.ranks)
+            _follow(module, moments, self._pixels, operations)
         else:
             assert module.running_mean is not None
             assert module.running_var is not None
-            mean, variance = module.running_mean.double(), module.running_var.double()
-        self._inverse = (variance + module.eps).rsqrt()
-        self._mean = mean
-        self._scale = module.weight.detach().double() * self._inverse
-        shift = module.bias.detach().double() - mean * self._scale
-        self.norm = Norm(*(part.to(module.weight.dtype) for part in (self._scale, shift, mean)))
+            moments = Moments(module.running_mean.double(), module.running_var.double())
+        weight, bias = module.weight.detach(), module.bias.detach()
+        self._factors = operations.factors(moments, weight, bias, module.eps)
+        self.norm = self._factors.norm
 
     def gradients(self, sums: Sums | NormSums) -> tuple[Tensor, Tensor]:
         """The gradients of weight and bias [C], in the factors' type."""
-        kind = self.norm.scale.dtype
-        return (sums.product * self._inverse).to(kind), sums.gradient.to(kind)
+        return self._operations.norm_gradients(self._factors, sums)
 
-    def correction(self, sums: Sums | NormSums) -> Correction | None:
-        """This consumer's summand of the correction, float64 [C]; None without batch statistics."""
+    def correction(
+        self, sums: Sums | NormSums, into: Correction | None = None
+    ) -> Correction | None:
+        """This consumer's summand of the correction, float64 [C]; None without batch statistics.
+
+        It is added to `into`, if that is given.
+        """
         if not self._trains:
             return None
-        gradient, product = self._ranks.sum(torch.stack([sums.gradient, sums.product]))
-        slope = -self._scale * product * self._inverse.square() / self._pixels
-        return Correction(-self._scale * gradient / self._pixels - slope * self._mean, slope)
+        ranks = self._operations.ranks
+        if ranks.world_size > 1:
+            sums = NormSums(*ranks.sum(torch.stack([sums.gradient, sums.product])))
+        return self._operations.correction(self._factors, sums, self._pixels, into)
 
 
-def _join(moments: Moments, pixels: int, ranks: Ranks) -> tuple[Moments, Tensor]:
+def _join(moments: Moments, pixels: int, ranks: Ranks) -> tuple[Moments, Pixels]:
     """The statistics of the maps of all processes together, and how many pixels these have.
 
     Every process adds up in the order of ranks, so that all have the same bits. One without pixels
@@ -82,9 +87,9 @@ def _join(moments: Moments, pixels: int, ranks: Ranks) -> tuple[Moments, Tensor]
 
     Source: Chan, Golub and LeVeque, 1983, formula 2.1, of any number of parts.
     """
-    count = moments.mean.new_full((1,), pixels)
     if ranks.world_size == 1:
-        return moments, count
+        return moments, float(pixels)
+    count = moments.mean.new_full((1,), pixels)
     each = ranks.stack(torch.cat([*moments, count]))
     counts, total = each[:, -1:], each[:, -1:].sum(0)
     means, variances = each[:, :-1].chunk(2, 1)
@@ -93,13 +98,13 @@ def _join(moments: Moments, pixels: int, ranks: Ranks) -> tuple[Moments, Tensor]
     return Moments(mean, (counts * (variances + apart * apart)).sum(0) / total), total
 
 
-def _follow(module: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    """Move the running statistics towards these, float64 [C], as torch does."""
-    if module.running_mean is None or module.running_var is None:
+def _follow(module: _BatchNorm, found: Moments, pixels: Pixels, operations: Operations) -> None:
+    """Move the running statistics towards what was found, as torch does."""
+    mean, variance = module.running_mean, module.running_var
+    if mean is None or variance is None:
         return
-    assert module.num_batches_tracked is not None
-    module.num_batches_tracked += 1
-    momentum = module.momentum
-    share = 1.0 / float(module.num_batches_tracked) if momentum is None else momentum
-    module.running_mean.lerp_(mean.to(module.running_mean.dtype), share)
-    module.running_var.lerp_(variance.to(module.running_var.dtype), share)
+    seen = module.num_batches_tracked
+    assert seen is not None
+    seen.add_(1)
+    share = 1.0 / float(seen) if module.momentum is None else module.momentum
+    operations.follow(Moments(mean, variance), found, share, pixels)

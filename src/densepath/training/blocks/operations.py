@@ -18,6 +18,8 @@ from densepath.training.distributed import Ranks
 # Of the map a 1×1 reads: every pixel, every second one of both directions (⌈H/2⌉ × ⌈W/2⌉), or the
 # averages of 2×2 pixels behind the ReLU (⌊H/2⌋ × ⌊W/2⌋).
 Reading = Literal["all", "second", "average"]
+# How many pixels statistics are of: those of all processes are counted in a tensor.
+Pixels = float | Tensor
 
 
 class Moments(NamedTuple):
@@ -43,6 +45,22 @@ class Correction(NamedTuple):
 
     constant: Tensor
     slope: Tensor
+
+
+class Factors(NamedTuple):
+    """A BatchNorm in one step, whose statistics are known.
+
+    Attributes:
+        norm: what it multiplies by and adds, in the map's type.
+        mean: of each channel, float64 [C] as the others.
+        inverse: 1 / √(variance + ε).
+        scale: weight · inverse.
+    """
+
+    norm: Norm
+    mean: Tensor
+    inverse: Tensor
+    scale: Tensor
 
 
 @dataclass(frozen=True)
@@ -206,4 +224,32 @@ class Operations(Protocol):
 
     def correct(self, data: Tensor, correction: Correction, x: Tensor) -> None:
         """Add constant + slope · x to `data`, in place."""
+        ...
+
+    def factors(self, moments: Moments, weight: Tensor, bias: Tensor, eps: float) -> Factors:
+        """Those of a BatchNorm with these statistics; weight and bias are [C]."""
+        ...
+
+    def follow(self, running: Moments, found: Moments, share: float, pixels: Pixels) -> None:
+        """Move running statistics, in place, by a share towards what was found in so many pixels.
+
+        Those of a running variance are unbiased.
+        """
+        ...
+
+    def norm_gradients(self, factors: Factors, sums: Sums | NormSums) -> tuple[Tensor, Tensor]:
+        """The gradients of a BatchNorm's weight and bias [C], in the factors' type."""
+        ...
+
+    def correction(
+        self,
+        factors: Factors,
+        sums: Sums | NormSums,
+        pixels: Pixels,
+        into: Correction | None = None,
+    ) -> Correction:
+        """What one reader's BatchNorm adds to the correction of what it has read, float64 [C].
+
+        With `into` that is added to it, in place. `norms.py` has the formula.
+        """
         ...

@@ -15,10 +15,12 @@ from torch import Tensor
 from densepath.training.blocks.maps import as_images, as_map, new_map
 from densepath.training.blocks.operations import (
     Correction,
+    Factors,
     Gradient,
     Moments,
     Norm,
     NormSums,
+    Pixels,
     Reading,
     Sums,
 )
@@ -216,6 +218,43 @@ class PortableOperations:
         """Add constant + slope · x to `data`, in place."""
         constant, slope = (part.to(self.dtype) for part in correction)
         data.addcmul_(x, slope).add_(constant)
+
+    def factors(self, moments: Moments, weight: Tensor, bias: Tensor, eps: float) -> Factors:
+        """Those of a BatchNorm with these statistics."""
+        mean, variance = moments
+        inverse = (variance + eps).rsqrt()
+        scale = weight.double() * inverse
+        shift = bias.double() - mean * scale
+        norm = Norm(*(part.to(weight.dtype) for part in (scale, shift, mean)))
+        return Factors(norm, mean, inverse, scale)
+
+    def follow(self, running: Moments, found: Moments, share: float, pixels: Pixels) -> None:
+        """Move running statistics, in place, by a share towards what was found."""
+        number = torch.as_tensor(pixels, dtype=torch.float64, device=found.mean.device)
+        unbiased = found.variance * (number / (number - 1).clamp(min=1))
+        for moved, towards in zip(running, (found.mean, unbiased), strict=True):
+            moved.lerp_(towards.to(moved.dtype), share)
+
+    def norm_gradients(self, factors: Factors, sums: Sums | NormSums) -> tuple[Tensor, Tensor]:
+        """The gradients of a BatchNorm's weight and bias, in the factors' type."""
+        kind = factors.norm.scale.dtype
+        return (sums.product * factors.inverse).to(kind), sums.gradient.to(kind)
+
+    def correction(
+        self,
+        factors: Factors,
+        sums: Sums | NormSums,
+        pixels: Pixels,
+        into: Correction | None = None,
+    ) -> Correction:
+        """What one reader's BatchNorm adds to the correction of what it has read."""
+        slope = -factors.scale * sums.product * factors.inverse.square() / pixels
+        constant = -factors.scale * sums.gradient / pixels - slope * factors.mean
+        if into is None:
+            return Correction(constant, slope)
+        into.constant.add_(constant)
+        into.slope.add_(slope)
+        return into
 
     def _parts(self, x: Tensor) -> Iterator[slice]:
         """Images whose maps stay in a CPU's caches from one pass over them to the next."""

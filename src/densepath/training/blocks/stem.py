@@ -48,7 +48,7 @@ def _forward(
     grid = to_map(x, operations, dtype=kind)
     images, height, width, channels = grid.shape
     moments = operations.moments(grid) if module.training else None
-    norm = NormOfStep(module, moments, read=grid, ranks=operations.ranks)
+    norm = NormOfStep(module, moments, read=grid, operations=operations)
     out = operations.new_map(images, (height + 1) // 2, (width + 1) // 2, channels)
     taken = operations.pool(grid, norm.norm, out, start=start)
     return as_images(out), grid, taken, norm

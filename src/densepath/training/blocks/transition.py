@@ -39,7 +39,7 @@ def _forward(
     grid = to_map(x, operations, dtype=weight.dtype)
     images, height, width, _ = grid.shape
     moments = operations.moments(grid) if module.norm.training else None
-    norm = NormOfStep(module.norm, moments, read=grid, ranks=operations.ranks)
+    norm = NormOfStep(module.norm, moments, read=grid, operations=operations)
     out = operations.new_map(images, height // 2, width // 2, len(weight))
     operations.pointwise(grid, norm.norm, weight, out, reading="average")
     return as_images(out), grid, norm

@@ -1,14 +1,13 @@
 // 3×3 convolutions in groups in AMX's registers, for groups of up to 32 channels.
 //
 // The padded map is in planes: each has the channels of whole groups, as many as 16 hold, or of one
-// wider group. So a step's 32 numbers are two neighbouring pixels of a plane of 16, or one of 32,
-// and a row of three taps is two steps, or three. Weights are zero between groups, and where a step
-// reaches beyond its taps.
+// wider group. Weights are zero between groups.
 #pragma once
 
 #include <vector>
 
 #include "image_maps.hpp"
+#include "taps.hpp"
 
 namespace densepath {
 
@@ -95,28 +94,19 @@ class GroupedSquares {
     }
   };
 
-  int row_steps() const { return slot_ == SQUARE ? 2 : 3; }
-
   PackedPairs plane_weights(const float* taps, int width, int first) const {
-    const int count = std::min(channels_, outputs_ - first), deep = row_steps() * SQUARE_DEPTH;
-    std::vector<float> dense(static_cast<size_t>(3) * deep * slot_);
-    for (int tap = 0; tap < 9; ++tap)
-      for (int o = 0; o < count; ++o)
-        for (int i = 0; i < width; ++i) {
-          const int row = tap / 3 * deep + tap % 3 * slot_ + o / width * width + i;
-          dense[static_cast<size_t>(row) * slot_ + o] =
-              taps[(static_cast<size_t>(tap) * width + i) * outputs_ + first + o];
-        }
-    return PackedPairs(dense.data(), 3 * deep, slot_);
+    const int count = std::min(channels_, outputs_ - first);
+    return pack_taps(slot_, slot_, [&](int tap, int i, int o) {
+      if (i >= count || o >= count || i / width != o / width) return 0.0f;
+      return taps[(static_cast<size_t>(tap) * width + i % width) * outputs_ + first + o];
+    });
   }
 
   // results [places, slot] of those from `from` on.
   void multiply_piece(const float* from, const Padded& in, int plane, int places,
                       float* results) const {
-    const long bytes = in.ld * static_cast<long>(sizeof(float));
-    const long rows[3] = {0, in.whole_width * bytes, 2 * in.whole_width * bytes};
-    multiply_by_squares({from, stride_ * bytes, rows, 3, row_steps()}, round_up(places, SQUARE),
-                        weights_[plane].panel(0, 0), slot_, results, slot_, {}, slot_, Nothing());
+    multiply_taps(from, 2 * in.ld, in.whole_width, weights_[plane], round_up(places, SQUARE),
+                  results, {}, stride_);
   }
 
   int outputs_ = 0, stride_ = 1;

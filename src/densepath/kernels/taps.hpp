@@ -16,19 +16,26 @@ inline bool multiplies_taps(int groups, int stride) {
   return groups == 1 && stride == 1 && may_use_squares();
 }
 
-// Inputs of a pixel, with zeros up to a whole step.
-inline int tap_inputs(int inputs) { return round_up(inputs, SQUARE_DEPTH); }
+// Inputs of a pixel, with zeros up to a whole step; of few up to half of one, so that a step takes
+// two neighbouring pixels.
+inline int tap_inputs(int inputs) {
+  return inputs <= SQUARE ? SQUARE : round_up(inputs, SQUARE_DEPTH);
+}
+
+// Numbers of a row of three taps of such pixels, in whole steps: with what stands behind them.
+inline int tap_row(int apart) { return round_up(3 * apart, SQUARE_DEPTH); }
 
 // The nine taps' weights, of which value(tap, input, output) is one.
 template <class Value>
 inline PackedPairs pack_taps(int inputs, int outputs, const Value& value) {
-  const int deep = tap_inputs(inputs);
-  std::vector<float> dense(static_cast<size_t>(9) * deep * outputs);
+  const int apart = tap_inputs(inputs), row = tap_row(apart);
+  std::vector<float> dense(static_cast<size_t>(3) * row * outputs);
   for (int tap = 0; tap < 9; ++tap)
     for (int i = 0; i < inputs; ++i)
       for (int o = 0; o < outputs; ++o)
-        dense[(static_cast<size_t>(tap) * deep + i) * outputs + o] = value(tap, i, o);
-  return PackedPairs(dense.data(), 9 * deep, outputs);
+        dense[static_cast<size_t>(tap / 3 * row + tap % 3 * apart + i) * outputs + o] =
+            value(tap, i, o);
+  return PackedPairs(dense.data(), 3 * row, outputs);
 }
 
 // Places from one that is summed up for to those of a tap; rows of so many columns.
@@ -36,14 +43,14 @@ inline long tap_place(int tap, int columns) {
   return static_cast<long>(tap / 3) * columns + tap % 3;
 }
 
-// results [places, weights.padded] of the places from `first` on, which stand `apart` numbers from
-// one another; whole squares of them are read.
+// results [places, weights.padded] of every `stride`th place from `first` on, which stand `apart`
+// numbers from one another in rows of so many columns; whole squares of them are read.
 inline void multiply_taps(const void* first, long apart, int columns, const PackedPairs& weights,
-                          int places, float* results, Ending ending) {
-  const long bytes = apart * static_cast<long>(sizeof(BFloat16));
-  long taps[9];
-  for (int tap = 0; tap < 9; ++tap) taps[tap] = tap_place(tap, columns) * bytes;
-  const SquareLeft left{first, bytes, taps, 9, static_cast<int>(apart) / SQUARE_DEPTH};
+                          int places, float* results, Ending ending, int stride = 1) {
+  const long bytes = apart * static_cast<long>(sizeof(BFloat16)), row = columns * bytes;
+  const long rows[3] = {0, row, 2 * row};
+  const int steps = tap_row(static_cast<int>(apart)) / SQUARE_DEPTH;
+  const SquareLeft left{first, stride * bytes, rows, 3, steps};
   for (int j = 0; j < weights.padded; j += PANEL) {
     Ending here = ending;
     if (here.bias) here.bias += j;

@@ -88,8 +88,8 @@ def test_a_training_that_is_gone_on_with_says_again_what_computes(tmp_path):
     ("has_bfloat16", "has_amx", "text"),
     [
         (False, False, "not in blocks, which are in float32"),
-        (True, False, "in blocks the 1×1 convolutions, the others are in float32"),
-        (True, True, "in blocks the convolutions without groups, the others are in float32"),
+        (True, False, "in blocks the 1×1 convolutions; all else is in float32"),
+        (True, True, "in blocks the convolutions; all else is in float32"),
     ],
 )
 def test_what_of_a_block_is_in_bfloat16_is_said(tmp_path, monkeypatch, has_bfloat16, has_amx, text):

@@ -116,7 +116,7 @@ def test_a_rounded_map_is_convolved_as_its_values_and_its_gradient_is_rounded(si
     """But for AMX, which multiplies bfloat16 where the map is of it."""
     operations, (number, height, width) = lower(2), size
     is_same = torch.equal
-    if operations.has_amx and (stride, groups) == (1, 1):
+    if operations.has_amx and (stride, groups) != (2, 1):
         is_same = is_near
     weight, norm = images(35, 35 // groups, 3, 3).float(), random_norm(35)
     sides = (number, -(-height // stride), -(-width // stride))

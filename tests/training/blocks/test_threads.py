@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 
@@ -27,6 +28,14 @@ def test_without_a_list_of_mapped_files_the_kernels_have_threads_of_their_own(tm
     assert find_parallel(tmp_path / "none") is None
     (tmp_path / "maps").write_text("7f00-7f01 r-xp 00000000 08:01 12  /usr/lib/libother.so\n")
     assert find_parallel(tmp_path / "maps") is None
+
+
+def test_an_environment_behind_a_link_has_its_threads_borrowed_too(tmp_path, monkeypatch):
+    folder = Path(torch.__file__).parent
+    (tmp_path / "linked").symlink_to(folder)
+    plainly = find_parallel()
+    monkeypatch.setattr(torch, "__file__", str(tmp_path / "linked" / "__init__.py"))
+    assert find_parallel() == plainly
 
 
 def test_borrowed_threads_and_own_ones_compute_the_same_bits():

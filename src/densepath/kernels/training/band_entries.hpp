@@ -13,13 +13,14 @@ namespace densepath {
 // Bands small enough that what a pass reads and writes of them stays in the second-level cache.
 class Banding {
  public:
-  // `maps`: how many a pass reads and writes.
-  Banding(const Shape& shape, int images, int maps) : images_(images), high_(shape.high) {
+  // `maps`: how many a pass reads and writes, of which so many floats are to stay.
+  Banding(const Shape& shape, int images, int maps, long floats = 80000)
+      : images_(images), high_(shape.high) {
     const long row = static_cast<long>(shape.stride) * shape.width * shape.inputs * maps;
-    const long rows = std::max(4L, FLOATS / row);
+    const long rows = std::max(4L, floats / row);
     bands_ = static_cast<int>((high_ + rows - 1) / rows);
     rows_ = (high_ + bands_ - 1) / bands_;
-    together_ = static_cast<int>(std::max(1L, FLOATS / (row * rows_)));
+    together_ = static_cast<int>(std::max(1L, floats / (row * rows_)));
   }
   int64_t count() const { return static_cast<int64_t>(images_) * bands_; }
   int rows() const { return rows_; }
@@ -37,7 +38,6 @@ class Banding {
   }
 
  private:
-  static constexpr long FLOATS = 80000;
   Band band(int64_t number) const { return band_of(number, bands_, rows_, high_); }
 
   int images_, high_, bands_, rows_, together_;

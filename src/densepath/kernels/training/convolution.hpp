@@ -5,6 +5,7 @@
 #include "direct.hpp"
 #include "passes.hpp"
 #include "squared_bands.hpp"
+#include "squared_groups.hpp"
 #include "tiled.hpp"
 
 namespace densepath {
@@ -18,10 +19,13 @@ inline void convolve(const MapsOf<Number>& x, const Norms& norm, const float* we
   const PaddedNorm held(norm, x.channels);
   const ActivationsOf<Number> input{x, held};
   std::vector<Moments> moments(threads, Moments(out.channels));
-  const bool squared = is_squared<Number>(shape), banded = Slices::fit(shape);
+  const bool squared = is_squared<Number>(shape), in_planes = is_in_planes<Number>(shape);
+  const bool banded = Slices::fit(shape);
   std::vector<Moments>* wanted = statistics.mean ? &moments : nullptr;
   if (squared)
     squared_forward(shape, input, weight, out, wanted, threads);
+  else if (in_planes)
+    planes_forward(shape, input, weight, out, wanted, threads);
   else if (is_tiled(shape, x))
     tiled_forward(shape, input, weight, out, threads);
   else if (banded)
@@ -29,7 +33,7 @@ inline void convolve(const MapsOf<Number>& x, const Norms& norm, const float* we
   else
     direct_forward(shape, input, weight, out, threads);
   if (!statistics.mean) return;
-  if (squared || banded)
+  if (squared || banded)  // planes are, too
     gather(moments, statistics);
   else
     find_moments(out, statistics, threads);
@@ -47,10 +51,11 @@ inline void convolve_backward(const MapsOf<Number>& x, const Norms& norm, const 
   const Corrected corrected(gradient);
   const ActivationsOf<Number> input{x, held};
   const MaskedOf<Number> masked{x, held, into, add};
-  const auto pass = is_squared<Number>(shape) ? squared_backward<Number>
-                    : is_tiled(shape, x)      ? tiled_backward<Number>
-                    : Slices::fit(shape)      ? banded_backward<Number>
-                                              : direct_backward<Number>;
+  const auto pass = is_squared<Number>(shape)     ? squared_backward<Number>
+                    : is_in_planes<Number>(shape) ? planes_backward<Number>
+                    : is_tiled(shape, x)          ? tiled_backward<Number>
+                    : Slices::fit(shape)          ? banded_backward<Number>
+                                                  : direct_backward<Number>;
   pass(shape, input, weight, corrected, masked, weight_gradient, sums, threads);
 }
 

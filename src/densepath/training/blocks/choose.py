@@ -188,8 +188,8 @@ def choose_arithmetic(device: torch.device, dtype: torch.dtype, ranks: Ranks = A
                     native, native, dtype, text, "not in blocks, which are in float32"
                 )
             rounding = NativeOperations(ranks=ranks, bfloat16=True)
-            rounded = "convolutions without groups" if native.has_amx else "1×1 convolutions"
-            of_lower = f"in blocks the {rounded}, the others are in float32"
+            rounded = "convolutions" if native.has_amx else "1×1 convolutions"
+            of_lower = f"in blocks the {rounded}; all else is in float32"
             return Arithmetic(native, rounding, dtype, text, of_lower)
     operations = PortableOperations(device, dtype, ranks=ranks)
     lower = PortableOperations(device, dtype, torch.bfloat16, ranks)

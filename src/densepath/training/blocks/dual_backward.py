@@ -102,7 +102,7 @@ class Backward:
     def _convolve_backward(self, index: int, unit: int, outputs: Gradient) -> Gradient:
         """Through `c3x3_b`: the gradient of what it has read."""
         middle, conv = self._maps.middles[index], self._stage.units[unit].conv
-        into = self._operations.new_map(*middle.shape)
+        into = self._operations.new_map(*middle.shape, dtype=middle.dtype)
         sums = self._operations.convolve_backward(
             middle,
             self._norms[unit].norm,

@@ -72,7 +72,8 @@ class Forward:
         """What `c3x3_b` makes of the map in the segments `read`, and its statistics."""
         norm, weight = self._next(seen, read[0])
         images, height, width, _ = read[0].shape
-        middle = self._operations.new_map(images, height, width, weight.shape[0])
+        operations, channels = self._operations, weight.shape[0]
+        middle = operations.new_map(images, height, width, channels, dtype=operations.middle_dtype)
         of_middle = None
         for number, (part, own, columns) in enumerate(in_segments(read, norm, weight), start=1):
             whole = self._counts and number == len(read)

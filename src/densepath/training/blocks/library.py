@@ -104,9 +104,9 @@ def find_parallel(maps: Path = Path("/proc/self/maps")) -> int | None:
         lines = maps.read_text().splitlines()
     except OSError:
         return None
-    folder = str(Path(torch.__file__).parent)
+    folder = Path(torch.__file__).resolve().parent  # `maps` has no links
     for path in sorted({line.split(maxsplit=5)[-1] for line in lines if "libgomp" in line}):
-        if path.startswith(folder) or ".libs" in path:
+        if Path(path).is_relative_to(folder) or ".libs" in path:
             found = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
             return ctypes.cast(found, ctypes.c_void_p).value if found else None
     return None

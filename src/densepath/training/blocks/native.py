@@ -1,9 +1,10 @@
 """The operations on our own C++ kernels: on the CPU, for networks of float32.
 
 The 1×1 convolutions, most of a step, can multiply in bfloat16, with sums in float32 (AVX512_BF16;
-elsewhere the same is computed in float32, more slowly). The 3×3 convolutions do with AMX alone, and
-without groups: else theirs is a quarter of the multiplications in float32, which rounded operands
-would not bear.
+elsewhere the same is computed in float32, more slowly). The 3×3 convolutions do with AMX alone:
+else theirs is a quarter of the multiplications in float32, which rounded operands would not bear,
+and in groups they multiply by nothing. Those of stride 2 without groups, and groups of more than 32
+channels, never do.
 
 Maps are of float32, but those of `middle_dtype` of bfloat16 where 1×1 convolutions multiply so.
 
@@ -58,7 +59,7 @@ class NativeOperations:
         Args:
             threads: as many as torch has at each call, if None.
             ranks: the processes whose images BatchNorms count together.
-            bfloat16: 1×1 convolutions multiply so; with AMX whole 3×3 ones of stride 1, too.
+            bfloat16: 1×1 convolutions multiply so; with AMX 3×3 ones, too.
 
         Raises:
             EngineError: no C++ compiler, or it makes nothing that this processor can run.

@@ -51,8 +51,8 @@ inline Weights pack_weights(const float* weight, int inputs, int outputs, long i
   return made;
 }
 
-// Columns of the normalised map, for `rows` outputs: a vector at a time to `keep(row, column, x,
-// normalised)`; x is of no use where it is an average's.
+// Columns of the normalised map, for `rows` outputs: a vector at a time to `keep(row, column,
+// normalised)`.
 template <class Keep>
 inline void lay_out(const Origin& origin, const PaddedNorm& norm, int64_t pixel, int rows,
                     int first, int count, const Keep& keep) {
@@ -60,10 +60,7 @@ inline void lay_out(const Origin& origin, const PaddedNorm& norm, int64_t pixel,
   for (int r = 0; r < rows; ++r) {
     const float* from = in.at(origin.first(pixel + r)) + first;
     if (origin.taking != Taking::average) {
-      for (int k = 0; k < count; k += LANES) {
-        const Vector x = load(from + k);
-        keep(r, k, x, norm.apply(x, first + k));
-      }
+      for (int k = 0; k < count; k += LANES) keep(r, k, norm.apply(load(from + k), first + k));
       continue;
     }
     const float* below = from + in.width * in.ld;
@@ -71,7 +68,7 @@ inline void lay_out(const Origin& origin, const PaddedNorm& norm, int64_t pixel,
       const int c = first + k;
       const Vector sum = norm.apply(load(from + k), c) + norm.apply(load(from + in.ld + k), c) +
                          norm.apply(load(below + k), c) + norm.apply(load(below + in.ld + k), c);
-      keep(r, k, Vector{}, sum * QUARTER);
+      keep(r, k, sum * QUARTER);
     }
   }
 }
@@ -159,7 +156,7 @@ inline void pointwise(const Maps& x, const Norms& norms, const float* weight, Ta
       product(
           packed, rows,
           [&](int first, int count, Number* laid) {
-            lay_out(origin, norm, p, rows, first, count, [&](int r, int k, Vector, Vector value) {
+            lay_out(origin, norm, p, rows, first, count, [&](int r, int k, Vector value) {
               store(laid + static_cast<long>(r) * APART<Number> + k, value);
             });
           },

@@ -27,7 +27,6 @@ class PointwiseBackward {
         outputs_(gradient.data.channels),
         left_(outputs_),
         results_(floats(static_cast<size_t>(PIECES) * WIDE)),
-        found_(floats(static_cast<size_t>(PIECES) * WIDE)),
         constant_(padded(gradient.constant, outputs_)),
         slope_(padded(gradient.slope, outputs_)),
         sums(2 * static_cast<size_t>(inputs_)),
@@ -90,10 +89,8 @@ class PointwiseBackward {
 
   void piece(int64_t pixel, int rows, int first, int count) {
     entered_.begin(count);
-    lay_out(origin_, norm_, pixel, rows, first, count, [&](int r, int k, Vector x, Vector value) {
-      store(found_.get() + r * WIDE + k, x);
-      entered_.keep(r, k, value);
-    });
+    lay_out(origin_, norm_, pixel, rows, first, count,
+            [&](int r, int k, Vector value) { entered_.keep(r, k, value); });
     for (int j = 0; j < count; j += PANEL) input_gradient(rows, first + j, results_.get() + j);
     if (origin_.taking == Taking::average)
       leave_averages(pixel, rows, first, count);
@@ -135,12 +132,14 @@ class PointwiseBackward {
       shift[v] = load(norm_.shift.get() + first + k + v * LANES);
       centre[v] = load(norm_.centre.get() + first + k + v * LANES);
     }
-    const float *result = results_.get() + k, *found = found_.get() + k;
-    for (int r = 0; r < rows; ++r, result += WIDE, found += WIDE) {
-      float* to = into_.at(origin_.first(pixel + r)) + first + k;
+    const float* result = results_.get() + k;
+    for (int r = 0; r < rows; ++r, result += WIDE) {
+      const int64_t place = origin_.first(pixel + r);
+      const float* from = origin_.in.at(place) + first + k;
+      float* to = into_.at(place) + first + k;
 #pragma GCC unroll 2
       for (int v = 0; v < NV; ++v) {
-        const Vector x = load(found + v * LANES);
+        const Vector x = load(from + v * LANES);
         const Vector g = masked(load(result + v * LANES), x * scale[v] + shift[v]);
         gradient[v] += g;
         product[v] += g * (x - centre[v]);
@@ -202,7 +201,7 @@ class PointwiseBackward {
   bool begun_ = false;
   PieceGradient<Number> left_;
   PieceInputs<Number> entered_;
-  Floats results_, found_, constant_, slope_;
+  Floats results_, constant_, slope_;
 
  public:
   std::vector<double> sums;  // [2, inputs]

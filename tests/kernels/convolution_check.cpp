@@ -5,34 +5,11 @@
 namespace {
 
 using densepath::BFloat16;
-using densepath::MapsOf;
 using reference::Doubles;
+using reference::Handed;
 using reference::HeldMaps;
 using reference::HeldNorm;
 using reference::Values;
-
-// A map of floats as one of the kernels' numbers, and back: nothing is written beside it.
-template <class Number>
-struct Handed {
-  explicit Handed(const HeldMaps& of) : maps(of.maps) {}
-  void back(HeldMaps&) const {}
-  MapsOf<Number> maps;
-};
-
-template <>
-struct Handed<BFloat16> {
-  explicit Handed(const HeldMaps& of) : memory(of.memory.size() + densepath::LANES) {
-    for (size_t k = 0; k < of.memory.size(); ++k)
-      store_some(memory.data() + k, densepath::splat(of.memory[k]), 1);
-    maps = {memory.data(), of.maps.images,   of.maps.height,
-            of.maps.width, of.maps.channels, of.maps.ld};
-  }
-  void back(HeldMaps& to) const {
-    for (size_t k = 0; k < to.memory.size(); ++k) to.memory[k] = load(memory.data() + k)[0];
-  }
-  std::vector<BFloat16> memory;
-  MapsOf<BFloat16> maps;
-};
 
 struct Case {
   int images, height, width, inputs, outputs, groups, stride, threads;
@@ -84,17 +61,19 @@ struct Subject {
   }
 };
 
-template <class Number>
+template <class Number, class Made>
 void check_forward(const Subject& subject, reference::Random& random, reference::Errors& errors) {
   const Case& of = subject.of;
   const Handed<Number> x(subject.x);
   HeldMaps out(of.images, of.high(), of.wide(), of.outputs, of.outputs + random.among(0, 5));
   Doubles mean(of.outputs), variance(of.outputs), means, variances;
   const bool statistics = random.among(0, 2) > 0;
-  convolve(x.maps, subject.norm.norms(), subject.weight.data(), of.stride, of.groups, out.maps,
+  const Handed<Made> made(out);
+  convolve(x.maps, subject.norm.norms(), subject.weight.data(), of.stride, of.groups, made.maps,
            statistics ? densepath::Statistics{mean.data(), variance.data()}
                       : densepath::Statistics{nullptr, nullptr},
            of.threads);
+  made.back(out);
   const Doubles input = reference::activate(subject.x, subject.norm);
   Doubles wanted(out.doubles().size());
   of.each_product([&](size_t i, size_t o, size_t w) { wanted[o] += input[i] * subject.weight[w]; });
@@ -124,13 +103,14 @@ Got run_backward(const Subject& subject, const densepath::Gradients& gradient, H
   return got;
 }
 
-template <class Number>
+// `Made`: of the outputs that a gradient is corrected by.
+template <class Number, class Made>
 void check_backward(const Subject& subject, reference::Random& random, reference::Errors& errors) {
   const Case& of = subject.of;
   HeldMaps data(of.images, of.high(), of.wide(), of.outputs, of.outputs + random.among(0, 5));
   HeldMaps y(of.images, of.high(), of.wide(), of.outputs, of.outputs + random.among(0, 5));
   data.fill([&](int) { return random.uniform(-1, 1); });
-  y.fill([&](int) { return random.uniform(-1, 1); });
+  y.fill([&](int) { return densepath::as_rounded(densepath::splat(random.uniform(-1, 1)))[0]; });
   const float size = of.correction ? 0.5f : 0.0f;
   const Values constant = random.values(of.outputs, -size, size);
   const Values slope = random.values(of.outputs, -size, size);
@@ -141,7 +121,12 @@ void check_backward(const Subject& subject, reference::Random& random, reference
   again.memory.assign(into.memory.begin(), into.memory.end());
   const Doubles before = into.doubles();
   densepath::Gradients gradient{data.maps, nullptr, nullptr, {}};
-  if (of.correction) gradient = {data.maps, constant.data(), slope.data(), y.maps};
+  const Handed<Made> outputs(y);
+  if (of.correction) {
+    gradient = {data.maps, constant.data(), slope.data(), y.maps};
+    gradient.y.data = reinterpret_cast<float*>(outputs.maps.data);
+    gradient.halved = std::is_same_v<Made, BFloat16>;
+  }
 
   const Got got = run_backward<Number>(subject, gradient, into);
   const Doubles input = reference::activate(subject.x, subject.norm);
@@ -186,15 +171,15 @@ Case draw(reference::Random& random) {
   return of;
 }
 
-template <class Number>
+template <class Number, class Made = Number>
 int check(const char* what, int cases, double bound) {
   reference::Errors errors(bound);
   for (int seed = 0; seed < cases; ++seed) {
     reference::Random random(seed);
     const Case of = draw(random);
     const Subject subject(of, random);
-    check_forward<Number>(subject, random, errors);
-    check_backward<Number>(subject, random, errors);
+    check_forward<Number, Made>(subject, random, errors);
+    check_backward<Number, Made>(subject, random, errors);
   }
   return errors.report(what);
 }
@@ -205,7 +190,8 @@ int main(int count, char** values) {
   const int cases = count > 1 ? std::atoi(values[1]) : 150;
   constexpr double BOUND = 1.0 / 16;  // a number of bfloat16 has 8 bits
   int failed = check<float>("convolution", cases, reference::BOUND) +
-               check<BFloat16>("convolution of bfloat16", cases, BOUND);
+               check<BFloat16>("convolution of bfloat16", cases, BOUND) +
+               check<BFloat16, float>("convolution of bfloat16 into floats", cases, BOUND);
   if (!densepath::may_use_squares()) return failed;
   densepath::squares_allowed() = false;
   return failed + check<BFloat16>("convolution of bfloat16 without AMX", cases, BOUND);

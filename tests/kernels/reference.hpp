@@ -113,6 +113,29 @@ inline void moments(const Doubles& values, int channels, Doubles& mean, Doubles&
   }
 }
 
+// A map of floats as one of the kernels' numbers, and back: nothing is written beside it.
+template <class Number>
+struct Handed {
+  explicit Handed(const HeldMaps& of) : maps(of.maps) {}
+  void back(HeldMaps&) const {}
+  densepath::MapsOf<Number> maps;
+};
+
+template <>
+struct Handed<densepath::BFloat16> {
+  explicit Handed(const HeldMaps& of) : memory(of.memory.size() + densepath::LANES) {
+    for (size_t k = 0; k < of.memory.size(); ++k)
+      store_some(memory.data() + k, densepath::splat(of.memory[k]), 1);
+    maps = {memory.data(), of.maps.images,   of.maps.height,
+            of.maps.width, of.maps.channels, of.maps.ld};
+  }
+  void back(HeldMaps& to) const {
+    for (size_t k = 0; k < to.memory.size(); ++k) to.memory[k] = load(memory.data() + k)[0];
+  }
+  std::vector<densepath::BFloat16> memory;
+  densepath::MapsOf<densepath::BFloat16> maps;
+};
+
 // What a gradient lacks of its BatchNorm is added: data + constant + slope · y.
 inline Doubles correct(const HeldMaps& data, const HeldMaps& y, const Values& constant,
                        const Values& slope) {

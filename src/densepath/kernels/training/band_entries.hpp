@@ -53,6 +53,13 @@ inline void fetch_rows(const MapsOf<Number>& maps, int image, int low, int high)
       __builtin_prefetch(maps.at(pixel) + c);
 }
 
+// The same of a gradient and what it is corrected by.
+inline void fetch_rows(const Corrected& gradient, int image, int low, int high) {
+  fetch_rows(gradient.maps, image, low, high);
+  if (gradient.constant && gradient.halved) fetch_rows(gradient.halved_outputs(), image, low, high);
+  if (gradient.constant && !gradient.halved) fetch_rows(gradient.y, image, low, high);
+}
+
 // The entries of a slice's pixels: rows and columns of a map, with zeros outside.
 struct Entries {
   const Slices& slices;

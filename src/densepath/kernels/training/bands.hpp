@@ -83,14 +83,15 @@ struct Piece {
 };
 
 // A band's outputs of one slice. What is written beyond them, the next slice overwrites.
-template <int NV>
-inline void band_outputs(const Piece& of, int first, const Entries& entries, const Maps& out) {
+template <int NV, class Made>
+inline void band_outputs(const Piece& of, int first, const Entries& entries,
+                         const MapsOf<Made>& out) {
   const int s = of.shape.stride, wide = of.shape.wide, step = even_step(wide, most_pixels(NV));
   const int c = of.channel(first), left = of.slices.channels - c;
   for (int y = of.band.low; y < of.band.high; ++y)
     for (int x = 0; x < wide; x += step) {
       const Taps taps = of.whole_rows(first, entries, (y - of.band.low) * s, x * s);
-      float* to = out.at((static_cast<int64_t>(of.band.image) * of.shape.high + y) * wide + x) + c;
+      Made* to = out.at((static_cast<int64_t>(of.band.image) * of.shape.high + y) * wide + x) + c;
       taps_of<NV>(of.slices, std::min(step, wide - x), taps, s * of.slices.apart(),
                   [&](int r, int v, Vector sum) {
                     if (left > v * LANES)
@@ -99,10 +100,10 @@ inline void band_outputs(const Piece& of, int first, const Entries& entries, con
     }
 }
 
-template <class Number>
+template <class Number, class Made>
 inline void banded_forward(const Shape& shape, const ActivationsOf<Number>& input,
-                           const float* weight, const Maps& out, std::vector<Moments>* moments,
-                           int threads) {
+                           const float* weight, const MapsOf<Made>& out,
+                           std::vector<Moments>* moments, int threads) {
   const Slices slices(shape);
   const Floats weights = floats(slices.count() * slices.weights());
   Team& team = Team::here();
@@ -204,8 +205,7 @@ inline void banded_backward(const Shape& shape, const ActivationsOf<Number>& inp
     const auto prepare = [&](Band band) {
       fetch_rows(input.maps, band.image, band.low * s - 1, band.high * s + 1);
       fetch_rows(masked.into, band.image, band.low * s, band.high * s);
-      fetch_rows(gradient.maps, band.image, band.low - 1, band.high + 1);
-      if (gradient.constant) fetch_rows(gradient.y, band.image, band.low - 1, band.high + 1);
+      fetch_rows(gradient, band.image, band.low - 1, band.high + 1);
     };
     const Share share(bands.count(), index, threads);
     bands.each(share, slices.count(), prepare, [&](int slice, Band band) {

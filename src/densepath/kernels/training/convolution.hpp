@@ -10,30 +10,53 @@
 
 namespace densepath {
 
+// The convolutions whose passes are plain, into floats.
+template <class Number>
+inline void convolve_plainly(const Shape& shape, const ActivationsOf<Number>& input,
+                             const float* weight, const Maps& out, int threads) {
+  if (is_tiled(shape, input.maps))
+    tiled_forward(shape, input, weight, out, threads);
+  else
+    direct_forward(shape, input, weight, out, threads);
+}
+
+// Those into bfloat16, rounded when all are there.
+template <class Number>
+inline void convolve_plainly(const Shape& shape, const ActivationsOf<Number>& input,
+                             const float* weight, const MapsOf<BFloat16>& out, int threads) {
+  const int ld = round_up(out.channels, LANES);
+  const Floats held = floats(static_cast<size_t>(out.pixels()) * ld + SPARE);
+  const Maps whole{held.get(), out.images, out.height, out.width, out.channels, ld};
+  convolve_plainly(shape, input, weight, whole, threads);
+  Team::here().run(threads, [&](int index) {
+    const Share share(out.pixels(), index, threads);
+    for (int64_t p = share.low; p < share.high; ++p)
+      for (int c = 0; c < out.channels; c += LANES)
+        store_some(out.at(p) + c, load(whole.at(p) + c), out.channels - c);
+  });
+}
+
 // relu(x · scale + shift), zero border of one pixel behind the ReLU, 3×3 with stride 1 or 2, in
 // groups, into `out` [N, ⌈H / stride⌉, ⌈W / stride⌉, O]. `weight`: [O, C / groups, 3, 3].
-template <class Number>
+template <class Number, class Made>
 inline void convolve(const MapsOf<Number>& x, const Norms& norm, const float* weight, int stride,
-                     int groups, const Maps& out, Statistics statistics, int threads) {
+                     int groups, const MapsOf<Made>& out, Statistics statistics, int threads) {
   const Shape shape(x, out.channels, groups, stride);
   const PaddedNorm held(norm, x.channels);
   const ActivationsOf<Number> input{x, held};
   std::vector<Moments> moments(threads, Moments(out.channels));
-  const bool squared = is_squared<Number>(shape), in_planes = is_in_planes<Number>(shape);
-  const bool banded = Slices::fit(shape);
+  const bool squared = is_squared<Number>(shape), banded = Slices::fit(shape);
   std::vector<Moments>* wanted = statistics.mean ? &moments : nullptr;
   if (squared)
     squared_forward(shape, input, weight, out, wanted, threads);
-  else if (in_planes)
+  else if (is_in_planes<Number>(shape))  // which are banded, too
     planes_forward(shape, input, weight, out, wanted, threads);
-  else if (is_tiled(shape, x))
-    tiled_forward(shape, input, weight, out, threads);
   else if (banded)
     banded_forward(shape, input, weight, out, wanted, threads);
   else
-    direct_forward(shape, input, weight, out, threads);
+    convolve_plainly(shape, input, weight, out, threads);
   if (!statistics.mean) return;
-  if (squared || banded)  // planes are, too
+  if (squared || banded)
     gather(moments, statistics);
   else
     find_moments(out, statistics, threads);

@@ -39,6 +39,19 @@ void with_number(bool halved, const Work& work) {
     work(0.0f);
 }
 
+// `work` on weights and a number of the map that is read; of bfloat16 only for products of it.
+template <class Work>
+void with_product(bool rounded, bool halved, const Work& work) {
+  if (halved && !rounded)
+    throw std::logic_error("a map of bfloat16 is read by products of bfloat16 alone");
+  if (halved)
+    work(densepath::PackedPairs(), densepath::BFloat16{});
+  else if (rounded)
+    work(densepath::PackedPairs(), 0.0f);
+  else
+    work(densepath::Packed(), 0.0f);
+}
+
 }  // namespace
 
 extern "C" {
@@ -49,8 +62,6 @@ using densepath::GradientsOf;
 using densepath::Maps;
 using densepath::Norms;
 using densepath::NormsMade;
-using densepath::Packed;
-using densepath::PackedPairs;
 using densepath::Statistics;
 using densepath::Sums;
 using densepath::Taking;
@@ -74,11 +85,13 @@ int densepath_moments(const void* x, int halved, const Statistics* statistics, i
 }
 
 int densepath_correct(const void* data, int halved, const float* constant, const float* slope,
-                      const void* x, int threads) {
+                      const void* x, int x_halved, int threads) {
   return attempt([&] {
     with_number(halved, [&](auto number) {
-      using Number = decltype(number);
-      densepath::correct(as<Number>(data), constant, slope, as<Number>(x), threads);
+      with_number(x_halved, [&](auto read) {
+        densepath::correct(as<decltype(number)>(data), constant, slope, as<decltype(read)>(x),
+                           threads);
+      });
     });
   });
 }
@@ -86,32 +99,33 @@ int densepath_correct(const void* data, int halved, const float* constant, const
 int densepath_has_bfloat16() { return densepath::HAS_BFLOAT16; }
 int densepath_has_amx() { return densepath::may_use_squares(); }
 
-// `rounded`: products of bfloat16.
-int densepath_pointwise(const Maps* x, const Norms* norm, const float* weight, int taking,
-                        int rounded, int halved, const void* out, int add,
+// `rounded`: products of bfloat16, as are all of maps of it.
+int densepath_pointwise(const void* x, int x_halved, const Norms* norm, const float* weight,
+                        int taking, int rounded, int halved, const void* out, int add,
                         const Statistics* statistics, int threads) {
   return attempt([&] {
-    with_number(halved, [&](auto number) {
-      using Made = decltype(number);
-      const auto pass =
-          rounded ? densepath::pointwise<PackedPairs, Made> : densepath::pointwise<Packed, Made>;
-      pass(*x, *norm, weight, static_cast<Taking>(taking), as<Made>(out), add != 0, *statistics,
-           threads);
+    with_product(rounded, x_halved, [&](auto weights, auto read) {
+      with_number(halved, [&](auto number) {
+        densepath::pointwise<decltype(weights)>(
+            as<decltype(read)>(x), *norm, weight, static_cast<Taking>(taking),
+            as<decltype(number)>(out), add != 0, *statistics, threads);
+      });
     });
   });
 }
 
-int densepath_pointwise_backward(const Maps* x, const Norms* norm, const float* weight, int taking,
-                                 int rounded, int halved, const void* gradient, const Maps* into,
-                                 int add, float* weight_gradient, const Sums* sums, int threads) {
+int densepath_pointwise_backward(const void* x, int x_halved, const Norms* norm,
+                                 const float* weight, int taking, int rounded, int halved,
+                                 const void* gradient, const Maps* into, int add,
+                                 float* weight_gradient, const Sums* sums, int threads) {
   return attempt([&] {
-    with_number(halved, [&](auto number) {
-      using Given = decltype(number);
-      const auto pass = rounded ? densepath::pointwise_backward<PackedPairs, Given>
-                                : densepath::pointwise_backward<Packed, Given>;
-      pass(*x, *norm, weight, static_cast<Taking>(taking),
-           *static_cast<const GradientsOf<Given>*>(gradient), *into, add != 0, weight_gradient,
-           *sums, threads);
+    with_product(rounded, x_halved, [&](auto weights, auto read) {
+      with_number(halved, [&](auto number) {
+        densepath::pointwise_backward<decltype(weights)>(
+            as<decltype(read)>(x), *norm, weight, static_cast<Taking>(taking),
+            *static_cast<const GradientsOf<decltype(number)>*>(gradient), *into, add != 0,
+            weight_gradient, *sums, threads);
+      });
     });
   });
 }
@@ -137,19 +151,21 @@ int densepath_pool_backward(const void* x, int halved, const Norms* norm, int to
   });
 }
 
-int densepath_convolve(const void* x, const Norms* norm, const float* weight, int stride,
-                       int groups, int halved, const Maps* out, const Statistics* statistics,
-                       int threads) {
+int densepath_convolve(const void* x, int x_halved, const Norms* norm, const float* weight,
+                       int stride, int groups, int halved, const void* out,
+                       const Statistics* statistics, int threads) {
   return attempt([&] {
-    with_number(halved, [&](auto number) {
-      densepath::convolve(as<decltype(number)>(x), *norm, weight, stride, groups, *out, *statistics,
-                          threads);
+    with_number(x_halved, [&](auto read) {
+      with_number(halved, [&](auto number) {
+        densepath::convolve(as<decltype(read)>(x), *norm, weight, stride, groups,
+                            as<decltype(number)>(out), *statistics, threads);
+      });
     });
   });
 }
 
-int densepath_convolve_backward(const void* x, const Norms* norm, const float* weight, int stride,
-                                int groups, int halved, const Gradients* gradient, const void* into,
+int densepath_convolve_backward(const void* x, int halved, const Norms* norm, const float* weight,
+                                int stride, int groups, const Gradients* gradient, const void* into,
                                 int add, float* weight_gradient, const Sums* sums, int threads) {
   return attempt([&] {
     with_number(halved, [&](auto number) {

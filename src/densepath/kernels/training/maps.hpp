@@ -50,12 +50,14 @@ struct PaddedNorm {
 };
 
 // A gradient that still lacks its BatchNorm's correction: data + constant + slope · y, where `y` is
-// what that BatchNorm read. Without it, `constant` is null.
+// what that BatchNorm read. Without it, `constant` is null. If they are `halved`, y's numbers are
+// of bfloat16 whatever the gradient's are.
 template <class Number>
 struct GradientsOf {
   MapsOf<Number> data;
   const float *constant, *slope;
   MapsOf<Number> y;
+  int32_t halved = 0;
 };
 using Gradients = GradientsOf<float>;
 

@@ -18,16 +18,16 @@ inline void find_moments(const MapsOf<Number>& x, Statistics statistics, int thr
 }
 
 // data += constant + slope · x, channel by channel.
-template <class Number>
+template <class Number, class Read>
 inline void correct(const MapsOf<Number>& data, const float* constant, const float* slope,
-                    const MapsOf<Number>& x, int threads) {
+                    const MapsOf<Read>& x, int threads) {
   const int channels = data.channels;
   const Floats held = padded(constant, channels), steep = padded(slope, channels);
   Team::here().run(threads, [&](int index) {
     const Share share(data.pixels(), index, threads);
     for (int64_t p = share.low; p < share.high; ++p) {
       Number* to = data.at(p);
-      const Number* from = x.at(p);
+      const Read* from = x.at(p);
       for (int c = 0; c < channels; c += LANES)
         store_some(to + c,
                    load_some(to + c, channels - c) + load(held.get() + c) +

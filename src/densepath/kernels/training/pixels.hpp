@@ -35,10 +35,12 @@ using Activations = ActivationsOf<float>;
 struct Corrected {
   const Maps& maps;
   const Maps& y;
+  const bool halved;  // y's numbers are of bfloat16
   Floats constant, slope;
   explicit Corrected(const Gradients& gradient)
       : maps(gradient.data),
         y(gradient.y),
+        halved(gradient.halved),
         constant(gradient.constant ? padded(gradient.constant, maps.channels) : nullptr),
         slope(gradient.constant ? padded(gradient.slope, maps.channels) : nullptr) {}
   auto reader(int c, int left) const {
@@ -46,11 +48,17 @@ struct Corrected {
     const Vector constants = whole ? Vector{} : load(constant.get() + c);
     const Vector slopes = whole ? Vector{} : load(slope.get() + c);
     const float *from = maps.data, *output = y.data;
-    return [=, ld = maps.ld, y_ld = y.ld](int64_t pixel) {
+    const BFloat16* half = halved_outputs().data;
+    return [=, ld = maps.ld, y_ld = y.ld, halved = halved](int64_t pixel) {
       const Vector data = load_own(from + pixel * ld, c, left);
       if (whole) return data;
-      return data + constants + slopes * load_own(output + pixel * y_ld, c, left);
+      const Vector read = halved ? load_own(half + pixel * y_ld, c, left)
+                                 : load_own(output + pixel * y_ld, c, left);
+      return data + constants + slopes * read;
     };
+  }
+  MapsOf<BFloat16> halved_outputs() const {
+    return {reinterpret_cast<BFloat16*>(y.data), y.images, y.height, y.width, y.channels, y.ld};
   }
 };
 

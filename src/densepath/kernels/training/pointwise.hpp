@@ -2,7 +2,7 @@
 //
 // Neither direction keeps a normalised copy: both make it anew, a piece of pixels at a time, in the
 // cache. Products are of floats or of bfloat16, as the type of the packed weights says; sums are
-// always of floats, and so is the map that is read.
+// always of floats.
 #pragma once
 
 #include <algorithm>
@@ -21,13 +21,14 @@ constexpr int FORWARD = ROWS / MR * MR;  // pixels of a forward piece: whole til
 constexpr float QUARTER = 0.25f;         // of an average of 2×2
 
 // The pixels that an output pixel is made of.
+template <class Read>
 struct Origin {
   Taking taking;
-  Maps in;
+  MapsOf<Read> in;
   int high, wide;  // of the outputs
 
   template <class Number>
-  Origin(Taking taking_, const Maps& in_, const MapsOf<Number>& out)
+  Origin(Taking taking_, const MapsOf<Read>& in_, const MapsOf<Number>& out)
       : taking(taking_), in(in_), high(out.height), wide(out.width) {}
   // The first of them; of an average, the upper left one.
   int64_t first(int64_t pixel) const {
@@ -53,17 +54,17 @@ inline Weights pack_weights(const float* weight, int inputs, int outputs, long i
 
 // Columns of the normalised map, for `rows` outputs: a vector at a time to `keep(row, column,
 // normalised)`.
-template <class Keep>
-inline void lay_out(const Origin& origin, const PaddedNorm& norm, int64_t pixel, int rows,
+template <class Read, class Keep>
+inline void lay_out(const Origin<Read>& origin, const PaddedNorm& norm, int64_t pixel, int rows,
                     int first, int count, const Keep& keep) {
-  const Maps& in = origin.in;
+  const MapsOf<Read>& in = origin.in;
   for (int r = 0; r < rows; ++r) {
-    const float* from = in.at(origin.first(pixel + r)) + first;
+    const Read* from = in.at(origin.first(pixel + r)) + first;
     if (origin.taking != Taking::average) {
       for (int k = 0; k < count; k += LANES) keep(r, k, norm.apply(load(from + k), first + k));
       continue;
     }
-    const float* below = from + in.width * in.ld;
+    const Read* below = from + in.width * in.ld;
     for (int k = 0; k < count; k += LANES) {
       const int c = first + k;
       const Vector sum = norm.apply(load(from + k), c) + norm.apply(load(from + in.ld + k), c) +
@@ -127,14 +128,14 @@ class ResultRows<BFloat16> {
 };
 
 // `weight` [outputs, inputs]; into `out`, or added to it. The statistics are of what stands there.
-template <class Weights, class Made>
-inline void pointwise(const Maps& x, const Norms& norms, const float* weight, Taking taking,
+template <class Weights, class Read, class Made>
+inline void pointwise(const MapsOf<Read>& x, const Norms& norms, const float* weight, Taking taking,
                       const MapsOf<Made>& out, bool add, Statistics statistics, int threads) {
   const PaddedNorm norm(norms, x.channels);
   const auto packed =
       pack_weights<Weights>(weight, x.channels, out.channels, 1, x.channels, threads);
   using Number = typename Weights::Number;
-  const Origin origin(taking, x, out);
+  const Origin<Read> origin(taking, x, out);
   std::vector<Moments> moments(threads, Moments(statistics.mean ? out.channels : 0));
   Team::here().run(threads, [&](int index) {
     const Share share(out.pixels(), index, threads, MR);

@@ -12,10 +12,10 @@
 namespace densepath {
 
 // A thread's part of the backward pass.
-template <class Weights, class Given>
+template <class Weights, class Read, class Given>
 class PointwiseBackward {
  public:
-  PointwiseBackward(const Origin& origin, const PaddedNorm& norm, const Weights& weights,
+  PointwiseBackward(const Origin<Read>& origin, const PaddedNorm& norm, const Weights& weights,
                     const GradientsOf<Given>& gradient, const Maps& into, bool add)
       : origin_(origin),
         norm_(norm),
@@ -135,7 +135,7 @@ class PointwiseBackward {
     const float* result = results_.get() + k;
     for (int r = 0; r < rows; ++r, result += WIDE) {
       const int64_t place = origin_.first(pixel + r);
-      const float* from = origin_.in.at(place) + first + k;
+      const Read* from = origin_.in.at(place) + first + k;
       float* to = into_.at(place) + first + k;
 #pragma GCC unroll 2
       for (int v = 0; v < NV; ++v) {
@@ -189,7 +189,7 @@ class PointwiseBackward {
     }
   }
 
-  const Origin& origin_;
+  const Origin<Read>& origin_;
   const PaddedNorm& norm_;
   const Weights& weights_;  // [outputs, inputs]
   const GradientsOf<Given>& gradient_;
@@ -218,19 +218,19 @@ inline void clear(const Maps& map, int threads) {
   });
 }
 
-template <class Weights, class Given>
-inline void pointwise_backward(const Maps& x, const Norms& norms, const float* weight,
+template <class Weights, class Read, class Given>
+inline void pointwise_backward(const MapsOf<Read>& x, const Norms& norms, const float* weight,
                                Taking taking, const GradientsOf<Given>& gradient, const Maps& into,
                                bool add, float* weight_gradient, Sums sums, int threads) {
   const PaddedNorm norm(norms, x.channels);
   const int inputs = x.channels, outputs = gradient.data.channels;
   const auto packed = pack_weights<Weights>(weight, outputs, inputs, inputs, 1, threads);
-  const Origin origin(taking, x, gradient.data);
+  const Origin<Read> origin(taking, x, gradient.data);
   if (taking != Taking::all && !add) clear(into, threads);
-  std::vector<std::unique_ptr<PointwiseBackward<Weights, Given>>> parts(threads);
+  using Pass = PointwiseBackward<Weights, Read, Given>;
+  std::vector<std::unique_ptr<Pass>> parts(threads);
   Team::here().run(threads, [&](int index) {
-    parts[index] = std::make_unique<PointwiseBackward<Weights, Given>>(origin, norm, packed,
-                                                                       gradient, into, add);
+    parts[index] = std::make_unique<Pass>(origin, norm, packed, gradient, into, add);
     const Share share(gradient.data.pixels(), index, threads, MR);
     parts[index]->run(share.low, share.high);
   });

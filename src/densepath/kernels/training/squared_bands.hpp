@@ -42,10 +42,10 @@ inline PackedPairs squared_weights(const Shape& shape, const float* weight, bool
                    [&](int tap, int o, int i) { return at(8 - tap, i, o); });
 }
 
-template <class Number>
+template <class Number, class Made>
 inline void squared_forward(const Shape& shape, const ActivationsOf<Number>& input,
-                            const float* weight, const Maps& out, std::vector<Moments>* moments,
-                            int threads) {
+                            const float* weight, const MapsOf<Made>& out,
+                            std::vector<Moments>* moments, int threads) {
   const Lines lines(shape);
   const Line line(lines.rows, shape.width);
   const PackedPairs weights = squared_weights(shape, weight, false);

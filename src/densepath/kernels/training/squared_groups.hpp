@@ -58,10 +58,10 @@ struct Planes {
   }
 };
 
-template <class Number>
+template <class Number, class Made>
 inline void planes_forward(const Shape& shape, const ActivationsOf<Number>& input,
-                           const float* weight, const Maps& out, std::vector<Moments>* moments,
-                           int threads) {
+                           const float* weight, const MapsOf<Made>& out,
+                           std::vector<Moments>* moments, int threads) {
   const Planes planes(shape);
   std::vector<PackedPairs> weights(planes.count());
   Team& team = Team::here();
@@ -124,8 +124,7 @@ inline void planes_backward(const Shape& shape, const ActivationsOf<Number>& inp
     const auto prepare = [&](Band band) {
       fetch_rows(input.maps, band.image, band.low * s - 1, band.high * s + 1);
       fetch_rows(masked.into, band.image, band.low * s, band.high * s);
-      fetch_rows(gradient.maps, band.image, band.low - 1, band.high + 1);
-      if (gradient.constant) fetch_rows(gradient.y, band.image, band.low - 1, band.high + 1);
+      fetch_rows(gradient, band.image, band.low - 1, band.high + 1);
     };
     bands.each(Share(bands.count(), index, threads), planes.count(), prepare,
                [&](int plane, Band band) {

@@ -44,20 +44,18 @@ class Forward:
         read = [maps.x]
         for index, block in enumerate(stage.blocks):
             spatial, of_spatial = self._features(block, read, seen)
-            if index > 0:
-                path = self._path_behind(index).copy_(path)
             of_path = self._append(index, spatial, of_spatial, path)
             read, seen = [path, maps.state[..., stage.read_by(index + 1)]], self._joined(of_path)
-            if index + 1 < len(stage.blocks):
-                maps.paths.append(path)
+            if keeps and index + 1 < len(stage.blocks):
+                maps.paths.append(self._copied(path))
             if not keeps:
                 for kept in (maps.paths, maps.middles, maps.spatials, maps.masks, self.norms):
                     kept.clear()
 
     def _project(self, seen: Moments | None) -> Tensor:
         """Begin the dense path and the residual path, which is given, with what `c1x1_w` makes."""
-        stage, x, path = self._stage, self.maps.x, self._path_behind(0)
-        dense = self.maps.state[..., stage.read_by(0)]
+        stage, x, state = self._stage, self.maps.x, self.maps.state
+        path, dense = state[..., : stage.base], state[..., stage.read_by(0)]
         norm, weight = self._next(seen, x)
         of_path, of_dense = weight[: stage.base], weight[stage.base :]
         self._operations.pointwise(x, norm, of_path, path, reading=stage.reading)
@@ -81,7 +79,8 @@ class Forward:
                 part, own, columns, middle, add=number > 1, statistics=whole
             )
         norm, weight = self._next(of_middle, middle)
-        spatial, conv = self._operations.new_map(*self._sides, weight.shape[0]), block.c3x3_b.conv
+        conv, channels = block.c3x3_b.conv, weight.shape[0]
+        spatial = operations.new_map(*self._sides, channels, dtype=operations.middle_dtype)
         of_spatial = self._operations.convolve(
             middle,
             norm,
@@ -125,11 +124,10 @@ class Forward:
         self.norms.append(NormOfStep(unit.bn, seen, read=x, operations=self._operations))
         return self.norms[-1].norm, weight
 
-    def _path_behind(self, index: int) -> Tensor:
-        """An unwritten map for the residual path that block `index` leaves."""
-        if index + 1 == len(self._stage.blocks):
-            return self.maps.state[..., : self._stage.base]
-        return self._operations.new_map(*self._sides, self._stage.base)
+    def _copied(self, path: Tensor) -> Tensor:
+        """The residual path as the backward pass reads it: the next block adds to it in place."""
+        dtype = self._operations.middle_dtype
+        return self._operations.new_map(*path.shape, dtype=dtype).copy_(path)
 
     def _joined(self, of_path: Moments | None) -> Moments | None:
         """The statistics of the state, of which the residual path has these."""

@@ -16,13 +16,13 @@ _P, _I, _D = ctypes.c_void_p, ctypes.c_int, ctypes.c_double
 # Of each function of the library; the last one is always the number of threads.
 ARGUMENTS = {
     "moments": (_P, _I, _P),
-    "correct": (_P, _I, _P, _P, _P),
-    "pointwise": (_P, _P, _P, _I, _I, _I, _P, _I, _P),
-    "pointwise_backward": (_P, _P, _P, _I, _I, _I, _P, _P, _I, _P, _P),
+    "correct": (_P, _I, _P, _P, _P, _I),
+    "pointwise": (_P, _I, _P, _P, _I, _I, _I, _P, _I, _P),
+    "pointwise_backward": (_P, _I, _P, _P, _I, _I, _I, _P, _P, _I, _P, _P),
     "pool": (_P, _I, _P, _I, _I, _P, _P),
     "pool_backward": (_P, _I, _P, _I, _I, _P, _P, _P, _P),
-    "convolve": (_P, _P, _P, _I, _I, _I, _P, _P),
-    "convolve_backward": (_P, _P, _P, _I, _I, _I, _P, _P, _I, _P, _P),
+    "convolve": (_P, _I, _P, _P, _I, _I, _I, _P, _P),
+    "convolve_backward": (_P, _I, _P, _P, _I, _I, _P, _P, _I, _P, _P),
     "factors": (_P, _I, _P, _P, _D, _P, _P, _P),
     "follow": (_P, _I, _D, _D, _P, _P),
     "norm_gradients": (_P, _I, _P, _P, _P),
@@ -54,6 +54,7 @@ class Gradients(ctypes.Structure):
         ("constant", ctypes.c_void_p),
         ("slope", ctypes.c_void_p),
         ("outputs", Maps),
+        ("halved", ctypes.c_int32),
     )
 
 

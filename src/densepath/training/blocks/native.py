@@ -113,7 +113,7 @@ class NativeOperations:
         statistics: bool = False,
     ) -> Moments | None:
         """BN-ReLU-1×1 of `x` with `weight` [O, C, 1, 1] into `out`, or added to it."""
-        assert not is_halved(x)
+        assert self._bfloat16 or not is_halved(x)
         options = (READINGS[reading], self._bfloat16, is_halved(out))
         return self._forward("pointwise", x, norm, weight, options, out, (add,), statistics)
 
@@ -129,7 +129,9 @@ class NativeOperations:
         add: bool = False,
     ) -> Sums:
         """Of `pointwise`: scale · g into `into`, of the shape of `x`, or added to it."""
-        assert not is_halved(x, into)
+        assert self._bfloat16 or not is_halved(x)
+        assert not is_halved(into)
+        assert gradient.outputs is None or gradient.outputs.dtype == gradient.data.dtype
         options = (READINGS[reading], self._bfloat16, is_halved(gradient.data))
         return self._backward("pointwise_backward", x, norm, weight, options, gradient, into, add)
 
@@ -145,8 +147,7 @@ class NativeOperations:
         statistics: bool = False,
     ) -> Moments | None:
         """BN-ReLU-3×3 of `x` into `out`; `weight` is [O, C / groups, 3, 3]."""
-        assert not is_halved(out)
-        options = (stride, groups, is_halved(x))
+        options = (stride, groups, is_halved(out))
         return self._forward("convolve", x, norm, weight, options, out, (), statistics)
 
     def convolve_backward(
@@ -163,7 +164,8 @@ class NativeOperations:
     ) -> Sums:
         """Of `convolve`: scale · g into `into`, of the shape of `x`, or added to it."""
         assert not is_halved(gradient.data)
-        options = (stride, groups, is_halved(x, into))
+        assert is_halved(x) == is_halved(into)
+        options = (stride, groups)
         return self._backward("convolve_backward", x, norm, weight, options, gradient, into, add)
 
     def pool(self, x: Tensor, norm: Norm, out: Tensor, *, start: tuple[int, int]) -> Tensor:
@@ -205,7 +207,7 @@ class NativeOperations:
         """Add constant + slope · x to `data`, in place."""
         constant, slope = correction.constant.float(), correction.slope.float()
         factors = (constant.data_ptr(), slope.data_ptr())
-        self._call("correct", to_maps(data), is_halved(data, x), *factors, to_maps(x))
+        self._call("correct", to_maps(data), is_halved(data), *factors, to_maps(x), is_halved(x))
 
     def factors(self, moments: Moments, weight: Tensor, bias: Tensor, eps: float) -> Factors:
         """Those of a BatchNorm with these statistics."""
@@ -282,6 +284,7 @@ class NativeOperations:
         self._call(
             name,
             to_maps(x),
+            is_halved(x),
             to_norms(norm),
             held.data_ptr(),
             *options,
@@ -308,13 +311,14 @@ class NativeOperations:
         given = Gradients(to_maps(gradient.data))
         if gradient.correction is not None:
             assert gradient.outputs is not None
-            assert gradient.outputs.dtype == gradient.data.dtype
+            given.halved = is_halved(gradient.outputs)
             constant, slope = (part.float() for part in gradient.correction)
             given.constant, given.slope = constant.data_ptr(), slope.data_ptr()
             given.outputs = to_maps(gradient.outputs)
         self._call(
             name,
             to_maps(x),
+            is_halved(x),
             to_norms(norm),
             held.data_ptr(),
             *options,

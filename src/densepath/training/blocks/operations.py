@@ -112,9 +112,11 @@ class Operations(Protocol):
     def middle_dtype(self) -> torch.dtype:
         """The type of the maps that only one BatchNorm reads, in which rounding does not pile up.
 
-        That between two convolutions of a dense layer, what a stem pools, and their gradients. All
-        other maps are of the networks' type, and so are norms and weights. Statistics and sums are
-        those of the rounded values.
+        Those between the convolutions of a dense layer or of a DPN's block, what a stem pools, and
+        the gradients of all these but of what a DPN's 3×3 makes; and the copies of a DPN's residual
+        path, which the backward pass alone reads. All other maps are of the networks' type, and so
+        are norms and weights. Statistics and sums are those of the rounded values, but where they
+        were taken of the path itself.
         """
         ...
 

@@ -106,6 +106,11 @@ void check_backward(const Subject& subject, reference::Random& random, reference
   const Doubles before = into.doubles();
   densepath::Gradients gradient{data.maps, nullptr, nullptr, {}};
   if (of.correction) gradient = {data.maps, constant.data(), slope.data(), y.maps};
+  if (!of.correction && of.outputs > densepath::LANES && random.among(0, 1)) {
+    gradient.more = data.maps;
+    gradient.more.data += densepath::LANES;
+    gradient.more.channels -= gradient.data.channels = densepath::LANES;
+  }
   Values weight(subject.weight.size(), NAN);
   Doubles sum(of.inputs, NAN), product(of.inputs, NAN);
   const reference::Handed<Read> x(subject.x);

@@ -51,13 +51,16 @@ struct PaddedNorm {
 
 // A gradient that still lacks its BatchNorm's correction: data + constant + slope · y, where `y` is
 // what that BatchNorm read. Without it, `constant` is null. If they are `halved`, y's numbers are
-// of bfloat16 whatever the gradient's are.
+// of bfloat16 whatever the gradient's are. A 1×1's last outputs may stand elsewhere, in `more`, if
+// those in `data` are whole vectors; such a gradient lacks nothing.
 template <class Number>
 struct GradientsOf {
   MapsOf<Number> data;
   const float *constant, *slope;
   MapsOf<Number> y;
   int32_t halved = 0;
+  MapsOf<Number> more = {};
+  int outputs() const { return data.channels + more.channels; }
 };
 using Gradients = GradientsOf<float>;
 

@@ -24,7 +24,7 @@ class PointwiseBackward {
         into_(into),
         add_(add),
         inputs_(origin.in.channels),
-        outputs_(gradient.data.channels),
+        outputs_(gradient.outputs()),
         left_(outputs_),
         results_(floats(static_cast<size_t>(PIECES) * WIDE)),
         constant_(padded(gradient.constant, outputs_)),
@@ -51,15 +51,18 @@ class PointwiseBackward {
   static constexpr int WIDE = BREADTH<Number>;
 
   void take_gradient(int64_t pixel, int rows) {
+    const int own = gradient_.data.channels;
     for (int r = 0; r < rows; ++r) {
       const Given* from = gradient_.data.at(pixel + r);
       const Given* y = gradient_.constant ? gradient_.y.at(pixel + r) : nullptr;
-      for (int o = 0; o < outputs_; o += LANES) {
+      for (int o = 0; o < own; o += LANES) {
         const Vector value = load(from + o);
         left_.keep(
             r, o,
             y ? value + load(constant_.get() + o) + load(slope_.get() + o) * load(y + o) : value);
       }
+      for (int o = own; o < outputs_; o += LANES)
+        left_.keep(r, o, load(gradient_.more.at(pixel + r) + o - own));
     }
     left_.end(rows, outputs_);
   }
@@ -72,7 +75,9 @@ class PointwiseBackward {
       next = 0;
       pixel += PIECES;
       const int64_t rows = std::min<int64_t>(PIECES, high - pixel);
-      ahead_.add(gradient_.data, pixel, rows, 0, outputs_);
+      ahead_.add(gradient_.data, pixel, rows, 0, gradient_.data.channels);
+      if (gradient_.more.channels)
+        ahead_.add(gradient_.more, pixel, rows, 0, gradient_.more.channels);
       if (gradient_.constant) ahead_.add(gradient_.y, pixel, rows, 0, outputs_);
     }
     const int64_t rows = std::min<int64_t>(PIECES, high - pixel);
@@ -223,7 +228,7 @@ inline void pointwise_backward(const MapsOf<Read>& x, const Norms& norms, const 
                                Taking taking, const GradientsOf<Given>& gradient, const Maps& into,
                                bool add, float* weight_gradient, Sums sums, int threads) {
   const PaddedNorm norm(norms, x.channels);
-  const int inputs = x.channels, outputs = gradient.data.channels;
+  const int inputs = x.channels, outputs = gradient.outputs();
   const auto packed = pack_weights<Weights>(weight, outputs, inputs, inputs, 1, threads);
   const Origin<Read> origin(taking, x, gradient.data);
   if (taking != Taking::all && !add) clear(into, threads);

@@ -77,26 +77,18 @@ class Backward:
         """Through `c1x1_c`: the gradient of what it has read."""
         base, mask = self._stage.base, self._maps.masks[index]
         spatial, weight = self._maps.spatials[index], self._weights[unit]
-        outputs = [self._gradient[..., :base], self._gradient[..., self._stage.made_by(index)]]
-        rows = [weight[:base], weight[base:]]
+        of_path, of_new = (
+            self._gradient[..., columns] for columns in (slice(base), self._stage.made_by(index))
+        )
+        outputs = Gradient(of_path, more=of_new)
         if mask is not None:
             images, height, width, _ = spatial.shape
             both = self._operations.new_map(images, height, width, weight.shape[0])
-            torch.mul(outputs[0], mask, out=both[..., :base])
-            torch.mul(outputs[1], mask, out=both[..., base:])
-            outputs, rows = [both], [weight]
+            torch.mul(of_path, mask, out=both[..., :base])
+            torch.mul(of_new, mask, out=both[..., base:])
+            outputs = Gradient(both)
         into, norm = self._operations.new_map(*spatial.shape), self._norms[unit].norm
-        found = [
-            self._operations.pointwise_backward(
-                spatial, norm, own, Gradient(data), into, add=own is not rows[0]
-            )
-            for data, own in zip(outputs, rows, strict=True)
-        ]
-        sums = Sums(
-            torch.cat([part.weight for part in found]),
-            torch.stack([part.gradient for part in found]).sum(0),
-            torch.stack([part.product for part in found]).sum(0),
-        )
+        sums = self._operations.pointwise_backward(spatial, norm, weight, outputs, into)
         return self._passed_on(unit, sums, into, spatial)
 
     def _convolve_backward(self, index: int, unit: int, outputs: Gradient) -> Gradient:

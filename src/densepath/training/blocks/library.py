@@ -55,6 +55,7 @@ class Gradients(ctypes.Structure):
         ("slope", ctypes.c_void_p),
         ("outputs", Maps),
         ("halved", ctypes.c_int32),
+        ("more", Maps),
     )
 
 

@@ -31,7 +31,7 @@ from densepath.training.blocks.library import (
     to_norms,
     to_pair,
 )
-from densepath.training.blocks.maps import new_map
+from densepath.training.blocks.maps import SPARE, new_map
 from densepath.training.blocks.operations import (
     Correction,
     Factors,
@@ -132,6 +132,8 @@ class NativeOperations:
         assert self._bfloat16 or not is_halved(x)
         assert not is_halved(into)
         assert gradient.outputs is None or gradient.outputs.dtype == gradient.data.dtype
+        if gradient.more is not None and gradient.data.shape[3] % SPARE:
+            gradient = Gradient(self._joined(gradient.data, gradient.more))
         options = (READINGS[reading], self._bfloat16, is_halved(gradient.data))
         return self._backward("pointwise_backward", x, norm, weight, options, gradient, into, add)
 
@@ -267,6 +269,13 @@ class NativeOperations:
         )
         return found
 
+    def _joined(self, one: Tensor, other: Tensor) -> Tensor:
+        """A map of the channels of both."""
+        images, height, width, channels = one.shape
+        whole = channels + other.shape[3]
+        both = self.new_map(images, height, width, whole, dtype=one.dtype)
+        return torch.cat([one, other], 3, out=both)
+
     def _forward(
         self,
         name: str,
@@ -309,6 +318,9 @@ class NativeOperations:
         held = weight.detach().contiguous()
         sums = Sums(torch.empty_like(held), *new_moments(x.shape[-1]))
         given = Gradients(to_maps(gradient.data))
+        if gradient.more is not None:
+            assert gradient.correction is None
+            given.more = to_maps(gradient.more)
         if gradient.correction is not None:
             assert gradient.outputs is not None
             given.halved = is_halved(gradient.outputs)

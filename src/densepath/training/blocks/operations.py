@@ -67,12 +67,14 @@ class Factors(NamedTuple):
 class Gradient:
     """The gradient of a convolution's outputs: data, plus a correction of what they are.
 
-    With a correction it is data + constant + slope · outputs, which are then needed.
+    With a correction it is data + constant + slope · outputs, which are then needed. The last
+    outputs of a 1×1 may stand elsewhere, in `more`, where the gradient has no correction.
     """
 
     data: Tensor
     correction: Correction | None = None
     outputs: Tensor | None = None
+    more: Tensor | None = None
 
 
 class Sums(NamedTuple):

@@ -306,6 +306,9 @@ def _averaged(active: Tensor, reading: Reading) -> Tensor:
 def _corrected(gradient: Gradient, part: slice) -> Tensor:
     """The gradient of some images with its correction; its own data where there is none."""
     data = gradient.data[part]
+    if gradient.more is not None:
+        assert gradient.correction is None
+        return torch.cat([data, gradient.more[part]], 3)
     if gradient.correction is None:
         return data
     assert gradient.outputs is not None

@@ -1,7 +1,6 @@
 // 3×3 convolutions in groups in AMX's registers, for groups of up to 32 channels.
 //
-// The padded map is in planes: each has the channels of whole groups, as many as 16 hold, or of one
-// wider group. Weights are zero between groups.
+// The padded map is in planes, see taps.hpp.
 #pragma once
 
 #include <vector>
@@ -13,21 +12,18 @@ namespace densepath {
 
 class GroupedSquares {
  public:
-  static constexpr int WIDEST = SQUARE_DEPTH;
-
   // Whether groups of so many inputs, and as many outputs, go this way.
-  static bool takes(int width) { return width <= WIDEST && may_use_squares(); }
+  static bool takes(int width) { return multiplies_planes(width); }
 
   GroupedSquares() = default;
 
   // `taps` [3, 3, width, outputs].
   GroupedSquares(const float* taps, int outputs, int width, int stride)
-      : outputs_(outputs),
-        stride_(stride),
-        slot_(width <= SQUARE ? SQUARE : SQUARE_DEPTH),
-        channels_(slot_ / width * width) {
-    for (int first = 0; first < outputs; first += channels_)
-      weights_.push_back(plane_weights(taps, width, first));
+      : stride_(stride), planes_(outputs, width) {
+    for (int plane = 0; plane < planes_.count(); ++plane)
+      weights_.push_back(planes_.pack(plane, [&](int tap, int i, int o) {
+        return taps[(static_cast<size_t>(tap) * width + i % width) * outputs + o];
+      }));
   }
   explicit operator bool() const { return !weights_.empty(); }
 
@@ -38,15 +34,16 @@ class GroupedSquares {
             width,
             height + 2 + more,
             columns,
-            slot_ / 2,
+            planes_.slot / 2,
             static_cast<int>(weights_.size())};
   }
 
   // One pixel's inputs → a pixel of that.
   void place(const float* from, const Padded& to, int y, int x) const {
     for (int plane = 0; plane < to.planes; ++plane) {
-      const int first = plane * channels_, count = std::min(channels_, outputs_ - first);
-      store_padded(reinterpret_cast<BFloat16*>(to.at(y, x, plane)), from + first, count, slot_);
+      const auto [first, count] = planes_.span(plane);
+      store_padded(reinterpret_cast<BFloat16*>(to.at(y, x, plane)), from + first, count,
+                   planes_.slot);
     }
   }
 
@@ -61,15 +58,15 @@ class GroupedSquares {
     int low, high;
     part.share(total, low, high);
     for (int plane = 0; plane < in.planes; ++plane) {
-      const int first = plane * channels_, count = std::min(channels_, outputs_ - first);
+      const auto [first, count] = planes_.span(plane);
       const Target<Number> target{out, column + first, count, bias ? bias + first : nullptr, relu};
       for (int u = low; u < high; ++u) {
         const int y = u / pieces, p = u % pieces * MOST, end = std::min(length, p + MOST);
-        alignas(64) float results[MOST * WIDEST];
+        alignas(64) float results[MOST * SQUARE_DEPTH];
         multiply_piece(in.at(y * stride_ - 1, p * stride_ - 1, plane), in, plane, end - p, results);
         for (int k = p; k < end; ++k)
           if (k % columns < out.width)
-            target.write(y + k / columns, k % columns, results, k - p, slot_);
+            target.write(y + k / columns, k % columns, results, k - p, planes_.slot);
       }
     }
   }
@@ -94,14 +91,6 @@ class GroupedSquares {
     }
   };
 
-  PackedPairs plane_weights(const float* taps, int width, int first) const {
-    const int count = std::min(channels_, outputs_ - first);
-    return pack_taps(slot_, slot_, [&](int tap, int i, int o) {
-      if (i >= count || o >= count || i / width != o / width) return 0.0f;
-      return taps[(static_cast<size_t>(tap) * width + i % width) * outputs_ + first + o];
-    });
-  }
-
   // results [places, slot] of those from `from` on.
   void multiply_piece(const float* from, const Padded& in, int plane, int places,
                       float* results) const {
@@ -109,9 +98,9 @@ class GroupedSquares {
                   results, {}, stride_);
   }
 
-  int outputs_ = 0, stride_ = 1;
-  int slot_ = SQUARE, channels_ = SQUARE;  // of a plane's pixel: numbers, and channels
-  std::vector<PackedPairs> weights_;       // of each plane
+  int stride_ = 1;
+  Planes planes_{0, 1};
+  std::vector<PackedPairs> weights_;  // of each plane
 };
 
 }  // namespace densepath

@@ -1,4 +1,5 @@
-// 3×3 convolutions of stride 1 in AMX's registers, of pixels that stand in one line.
+// 3×3 convolutions in AMX's registers, of pixels that stand in one line; those in groups plane by
+// plane.
 //
 // Rows stand behind one another with a column of zeros on either side: so the pixels that a tap
 // reads lie at a fixed distance from the place that they are summed up for, and a product reads its
@@ -15,6 +16,9 @@ namespace densepath {
 inline bool multiplies_taps(int groups, int stride) {
   return groups == 1 && stride == 1 && may_use_squares();
 }
+
+// Whether those in groups of so many inputs, and as many outputs, do.
+inline bool multiplies_planes(int width) { return width <= SQUARE_DEPTH && may_use_squares(); }
 
 // Inputs of a pixel, with zeros up to a whole step; of few up to half of one, so that a step takes
 // two neighbouring pixels.
@@ -37,6 +41,34 @@ inline PackedPairs pack_taps(int inputs, int outputs, const Value& value) {
             value(tap, i, o);
   return PackedPairs(dense.data(), 3 * row, outputs);
 }
+
+// Channels [first, first + count) of a map.
+struct Span {
+  int first, count;
+};
+
+// Channels in planes: of as many whole groups as 16 hold, or of one wider group.
+struct Planes {
+  int all, width;      // channels; of a group
+  int slot, channels;  // numbers of a plane's pixel; channels of a plane, but perhaps of the last
+  Planes(int all_, int width_)
+      : all(all_), width(width_), slot(tap_inputs(width)), channels(slot / width * width) {}
+  int count() const { return (all + channels - 1) / channels; }
+  Span span(int plane) const {
+    const int first = plane * channels;
+    return {first, std::min(channels, all - first)};
+  }
+
+  // A plane's weights, of which value(tap, input, output) is one; zeros between groups.
+  template <class Value>
+  PackedPairs pack(int plane, const Value& value) const {
+    const Span own = span(plane);
+    return pack_taps(slot, slot, [&](int tap, int i, int o) {
+      const bool inside = i < own.count && o < own.count && i / width == o / width;
+      return inside ? value(tap, own.first + i, own.first + o) : 0.0f;
+    });
+  }
+};
 
 // Places from one that is summed up for to those of a tap; rows of so many columns.
 inline long tap_place(int tap, int columns) {

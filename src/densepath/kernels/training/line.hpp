@@ -7,6 +7,7 @@
 #include "../taps.hpp"
 #include "pixels.hpp"
 #include "shape.hpp"
+#include "team.hpp"
 
 namespace densepath {
 
@@ -19,11 +20,6 @@ struct Line {
   // Of a band with a row above and one below, and what a product reads behind them.
   long all() const { return squared + 2 * columns + SQUARE_DEPTH; }
   long tap(int number) const { return tap_place(number, columns); }
-};
-
-// Channels [first, first + count) of a map.
-struct Span {
-  int first, count;
 };
 
 // Numbers of bfloat16 of a line's places: [places, channels as `tap_inputs`], zeros where there is
@@ -171,5 +167,22 @@ class LineProducts {
   const long turned_apart_;
   const Floats turned_, pairs_, results_;
 };
+
+// The gradients of weights [outputs, inputs, 3, 3], of whose sums each thread has a part:
+// place(tap, input, output) is where one stands in it.
+template <class Place>
+inline void return_sums(const std::vector<Floats>& parts, int outputs, int inputs, int threads,
+                        const Place& place, float* weight_gradient) {
+  Team::here().run(threads, [&](int index) {
+    const Share share(outputs, index, threads);
+    for (int o = static_cast<int>(share.low); o < share.high; ++o)
+      for (int i = 0; i < inputs; ++i)
+        for (int tap = 0; tap < 9; ++tap) {
+          float sum = 0;
+          for (const Floats& part : parts) sum += part[place(tap, i, o)];
+          weight_gradient[(static_cast<size_t>(o) * inputs + i) * 9 + tap] = sum;
+        }
+  });
+}
 
 }  // namespace densepath

@@ -2,12 +2,10 @@
 // pixels stand in one line; those in groups are in squared_groups.hpp.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "line.hpp"
 #include "scratch.hpp"
-#include "team.hpp"
 
 namespace densepath {
 
@@ -85,8 +83,7 @@ inline void squared_backward(const Shape& shape, const ActivationsOf<Number>& in
   const PackedPairs weights = squared_weights(shape, weight, true);
   std::vector<Totals> totals(threads);
   std::vector<Floats> parts(threads);
-  Team& team = Team::here();
-  team.run(threads, [&](int index) {
+  Team::here().run(threads, [&](int index) {
     totals[index] = Totals(shape.inputs);
     parts[index] = floats(LineProducts::sums(shape.inputs, shape.outputs));
     const LineProducts products(line, shape.inputs, shape.outputs);
@@ -103,17 +100,12 @@ inline void squared_backward(const Shape& shape, const ActivationsOf<Number>& in
     }
   });
   combine(totals, sums, shape.inputs);
-  team.run(threads, [&](int index) {
-    const Share share(shape.outputs, index, threads);
-    for (int o = static_cast<int>(share.low); o < share.high; ++o)
-      for (int i = 0; i < shape.inputs; ++i)
-        for (int tap = 0; tap < 9; ++tap) {
-          const size_t place = LineProducts::sum(shape.inputs, shape.outputs, tap, i, o);
-          float sum = 0;
-          for (const Floats& part : parts) sum += part[place];
-          weight_gradient[(static_cast<size_t>(o) * shape.inputs + i) * 9 + tap] = sum;
-        }
-  });
+  return_sums(
+      parts, shape.outputs, shape.inputs, threads,
+      [&](int tap, int i, int o) {
+        return LineProducts::sum(shape.inputs, shape.outputs, tap, i, o);
+      },
+      weight_gradient);
 }
 
 }  // namespace densepath

@@ -16,62 +16,40 @@ namespace densepath {
 template <class Number>
 inline bool is_in_planes(const Shape& shape) {
   return std::is_same_v<Number, BFloat16> && Slices::fit(shape) &&
-         shape.group_inputs() <= SQUARE_DEPTH && may_use_squares();
+         multiplies_planes(shape.group_inputs());
 }
 
-constexpr long FLOATS = 320000;
+// Floats of what a pass reads and writes of a band, for `Banding`: more than other passes keep, as
+// here what is done once a band and plane, not once a pixel, takes a good part of the time.
+constexpr long BAND_OF_PLANES = 320000;
 
-struct Planes {
-  const Shape& shape;
-  int width, slot;  // channels of a group; numbers of a plane's pixel
-  int channels;     // of a plane, but perhaps of the last
-
-  explicit Planes(const Shape& shape_)
-      : shape(shape_),
-        width(shape.group_inputs()),
-        slot(tap_inputs(width)),
-        channels(slot / width * width) {}
-  int count() const { return (shape.inputs + channels - 1) / channels; }
-  Span span(int plane) const {
-    const int first = plane * channels;
-    return {first, std::min(channels, shape.inputs - first)};
-  }
-
-  // Of [outputs, width, 3, 3]; or, `turned`, as the gradients of the inputs are made from those of
-  // the outputs.
-  PackedPairs weights(const float* weight, int plane, bool turned) const {
-    const auto [first, here] = span(plane);
-    return pack_taps(slot, slot, [&, first = first, here = here](int tap, int i, int o) {
-      if (i >= here || o >= here || i / width != o / width) return 0.0f;
-      return turned ? weight[place(first + i, o % width, 8 - tap)]
-                    : weight[place(first + o, i % width, tap)];
-    });
-  }
-  size_t place(int output, int input, int tap) const {
-    return (static_cast<size_t>(output) * width + input) * 9 + tap;
-  }
-
-  // A thread's share of all planes' weights.
-  void pack(const float* weight, bool turned, Share share, std::vector<PackedPairs>& to) const {
+// The planes' weights, of [outputs, width, 3, 3]; or, `turned`, as the gradients of the inputs are
+// made from those of the outputs.
+inline std::vector<PackedPairs> plane_weights(const Planes& planes, const float* weight,
+                                              bool turned, int threads) {
+  const auto at = [&](int output, int input, int tap) {
+    return weight[(static_cast<size_t>(output) * planes.width + input % planes.width) * 9 + tap];
+  };
+  std::vector<PackedPairs> packed(planes.count());
+  Team::here().run(threads, [&](int index) {
+    const Share share(planes.count(), index, threads);
     for (int plane = static_cast<int>(share.low); plane < share.high; ++plane)
-      to[plane] = weights(weight, plane, turned);
-  }
-};
+      packed[plane] = planes.pack(
+          plane, [&](int tap, int i, int o) { return turned ? at(i, o, 8 - tap) : at(o, i, tap); });
+  });
+  return packed;
+}
 
 template <class Number, class Made>
 inline void planes_forward(const Shape& shape, const ActivationsOf<Number>& input,
                            const float* weight, const MapsOf<Made>& out,
                            std::vector<Moments>* moments, int threads) {
-  const Planes planes(shape);
-  std::vector<PackedPairs> weights(planes.count());
-  Team& team = Team::here();
-  team.run(threads, [&](int index) {
-    planes.pack(weight, false, Share(planes.count(), index, threads), weights);
-  });
-  const Banding bands(shape, out.images, 2, FLOATS);
+  const Planes planes(shape.inputs, shape.group_inputs());
+  const auto weights = plane_weights(planes, weight, false, threads);
+  const Banding bands(shape, out.images, 2, BAND_OF_PLANES);
   const int s = shape.stride, slot = planes.slot;
   const Line line(bands.rows() * s, shape.width);
-  team.run(threads, [&](int index) {
+  Team::here().run(threads, [&](int index) {
     const HalfPlaces entered(line, slot);
     const Scratch results(static_cast<size_t>(line.squared) * slot);
     const auto prepare = [&](Band band) {
@@ -105,19 +83,15 @@ inline void planes_backward(const Shape& shape, const ActivationsOf<Number>& inp
                             const float* weight, const Corrected& gradient,
                             const MaskedOf<Number>& masked, float* weight_gradient,
                             const Sums& sums, int threads) {
-  const Planes planes(shape);
+  const Planes planes(shape.inputs, shape.group_inputs());
   const int s = shape.stride, slot = planes.slot;
   const size_t size = LineProducts::sums(slot, slot);
-  std::vector<PackedPairs> weights(planes.count());
+  const auto weights = plane_weights(planes, weight, true, threads);
   std::vector<Totals> totals(threads);
   std::vector<Floats> parts(threads);
-  Team& team = Team::here();
-  team.run(threads, [&](int index) {
-    planes.pack(weight, true, Share(planes.count(), index, threads), weights);
-  });
-  const Banding bands(shape, input.maps.images, 3, FLOATS);
+  const Banding bands(shape, input.maps.images, 3, BAND_OF_PLANES);
   const Line line(bands.rows() * s, shape.width);
-  team.run(threads, [&](int index) {
+  Team::here().run(threads, [&](int index) {
     totals[index] = Totals(shape.inputs);
     parts[index] = floats(size * planes.count());
     const LineProducts products(line, slot, slot);
@@ -140,19 +114,13 @@ inline void planes_backward(const Shape& shape, const ActivationsOf<Number>& inp
                });
   });
   combine(totals, sums, shape.inputs);
-  team.run(threads, [&](int index) {
-    const Share share(shape.outputs, index, threads);
-    for (int o = static_cast<int>(share.low); o < share.high; ++o)
-      for (int i = 0; i < planes.width; ++i)
-        for (int tap = 0; tap < 9; ++tap) {
-          const int of_plane = o % planes.channels, group = of_plane / planes.width * planes.width;
-          const size_t place =
-              o / planes.channels * size + LineProducts::sum(slot, slot, tap, group + i, of_plane);
-          float sum = 0;
-          for (const Floats& part : parts) sum += part[place];
-          weight_gradient[planes.place(o, i, tap)] = sum;
-        }
-  });
+  return_sums(
+      parts, shape.outputs, planes.width, threads,
+      [&](int tap, int i, int o) {
+        const int own = o % planes.channels, group = own / planes.width * planes.width;
+        return o / planes.channels * size + LineProducts::sum(slot, slot, tap, group + i, own);
+      },
+      weight_gradient);
 }
 
 }  // namespace densepath

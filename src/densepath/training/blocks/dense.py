@@ -232,8 +232,7 @@ class _Shrinking:
             lazy = Gradient(middle, behind.correction(last), found)
             first = operations.pointwise_backward(x, norm.norm, kept.reduce, lazy, into, add=True)
             sums = [first, last]
-        own = Correction(*self._corrections[:, : one.start].unbind())
-        self._corrects |= norm.correction(sums[0], own) is not None
+        self._corrects |= norm.correction(sums[0], self._correction(0, one.start)) is not None
         pairs = zip(one.norms, sums, strict=True)
         return [part for norm, own in pairs for part in (*norm.gradients(own), own.weight)]
 
@@ -250,7 +249,7 @@ class _Shrinking:
         """The gradient of a layer's last convolution, all of whose readers have had their turn."""
         columns = slice(one.start, one.end)
         data, features = self._gradient[..., columns], self._buffer[..., columns]
-        correction = Correction(*self._corrections[:, columns].unbind()) if self._corrects else None
+        correction = self._correction(one.start, one.end) if self._corrects else None
         if mask is None:
             return Gradient(data, correction, features)
         if correction is not None:
@@ -258,12 +257,15 @@ class _Shrinking:
         Dropped(mask, one.drop_scale).apply(data)
         return Gradient(data)
 
+    def _correction(self, start: int, end: int) -> Correction:
+        """What columns are to be corrected by, so far; what is added to it stays."""
+        return Correction(*self._corrections[:, start:end].unbind())
+
     def of_input(self, width: int, dtype: torch.dtype) -> Tensor:
         """The gradient of the first columns, those of the block's input: [N, width, H, W]."""
         data, features = self._gradient[..., :width], self._buffer[..., :width]
         if self._corrects:
-            own = Correction(*self._corrections[:, :width].unbind())
-            self._operations.correct(data, own, features)
+            self._operations.correct(data, self._correction(0, width), features)
         return as_images(data).to(dtype)
 
 

@@ -75,13 +75,13 @@ class Forward:
         of_middle = None
         for number, (part, own, columns) in enumerate(in_segments(read, norm, weight), start=1):
             whole = self._counts and number == len(read)
-            of_middle = self._operations.pointwise(
+            of_middle = operations.pointwise(
                 part, own, columns, middle, add=number > 1, statistics=whole
             )
         norm, weight = self._next(of_middle, middle)
         conv, channels = block.c3x3_b.conv, weight.shape[0]
         spatial = operations.new_map(*self._sides, channels, dtype=operations.middle_dtype)
-        of_spatial = self._operations.convolve(
+        of_spatial = operations.convolve(
             middle,
             norm,
             weight,

@@ -28,9 +28,8 @@ from densepath.training.blocks.precision import without_autocast
 DenseLayer = BottleneckLayer | PlainLayer
 
 # A layer's middle map is computed again in the backward pass where the layer's inputs have at most
-# so many times its channels, or half as many if it is of bfloat16: that saves half as much. Early
-# layers have few inputs and, in early blocks, large maps: of DenseNet-121 at 224 that is two thirds
-# of the middle maps' memory for 4 % of the step's time, and a third in bfloat16 for some 2 %.
+# so many times its channels. Early layers have few inputs and, in early blocks, large maps: of
+# DenseNet-121 at 224 that is two thirds of the middle maps' memory for 4 % of the step's time.
 CHEAP = 2
 
 
@@ -144,8 +143,7 @@ class _Growth:
         mask, scale = dropped or (None, 1.0)
         reduce = units[0][1].weight if middle is not None else None
         if middle is not None:
-            size = middle.element_size() / new.element_size()
-            middle = None if start <= CHEAP * size * middle.shape[3] else middle
+            middle = None if start <= CHEAP * middle.shape[3] else middle
         return _Pass(start, self.width, norms, scale), _Kept(reduce, weight, middle, mask)
 
     def _reduce(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,10 +16,15 @@ if TYPE_CHECKING:
 SPARE = 16
 
 
-def new_map(shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """An unwritten map [N, H, W, C], with spare elements behind it."""
+def new_map(
+    shape: tuple[int, int, int, int], dtype: torch.dtype, empty: Callable[..., Tensor] = torch.empty
+) -> Tensor:
+    """An unwritten map [N, H, W, C], with spare elements behind it.
+
+    `empty` makes a tensor of so many elements of a `dtype`.
+    """
     size = math.prod(shape)
-    return torch.empty(size + SPARE, dtype=dtype, device=device)[:size].view(shape)
+    return empty(size + SPARE, dtype=dtype)[:size].view(shape)
 
 
 def as_images(grid: Tensor) -> Tensor:

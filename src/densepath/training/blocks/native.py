@@ -32,6 +32,7 @@ from densepath.training.blocks.library import (
     to_pair,
 )
 from densepath.training.blocks.maps import SPARE, new_map
+from densepath.training.blocks.memory import MapMemory
 from densepath.training.blocks.operations import (
     Correction,
     Factors,
@@ -66,6 +67,7 @@ class NativeOperations:
         """
         self._library = load_library()
         self._threads, self.ranks, self._bfloat16 = threads, ranks, bfloat16
+        self._memory = MapMemory()
 
     @property
     def has_bfloat16(self) -> bool:
@@ -93,7 +95,7 @@ class NativeOperations:
     ) -> Tensor:
         """An unwritten map, with room behind it for vectors that reach beyond its last channel."""
         kind = dtype or torch.float32
-        return new_map((images, height, width, channels), kind, torch.device("cpu"))
+        return new_map((images, height, width, channels), kind, self._memory.empty)
 
     def moments(self, x: Tensor) -> Moments:
         """The statistics of a map."""

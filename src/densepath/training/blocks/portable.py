@@ -7,6 +7,7 @@ normalised copy outlives the call that needs it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +68,8 @@ class PortableOperations:
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """An unwritten map."""
-        return new_map((images, height, width, channels), dtype or self.dtype, self.device)
+        empty = partial(torch.empty, device=self.device)
+        return new_map((images, height, width, channels), dtype or self.dtype, empty)
 
     def moments(self, x: Tensor) -> Moments:
         """The statistics of a map; the variance from centred values, lest it lose digits."""

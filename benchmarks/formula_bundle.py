@@ -1,7 +1,8 @@
 """Checkpoints and Bundles whose parameters are the formula's: what the benchmarks run.
 
 Run: .venv/bin/python benchmarks/formula_bundle.py MODEL FOLDER [FORMAT,FORMAT]   a Bundle in FOLDER
-     and --int8 IMAGES.zip NUMBER for one in INT8, calibrated with as many of the images
+     with --photos IMAGES.zip its report is of them, which `auto` takes a precision by; with
+     --int8 IMAGES.zip NUMBER it is in INT8, calibrated with as many of the images
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from densepath.engines.choose import Choice
     from densepath.weights.checkpoint import Checkpoint
 
 FORMATS = "onnx,openvino,torch"
@@ -44,7 +46,9 @@ def formula_checkpoint(model: str, **switches: Any) -> Checkpoint:
 
 
 @contextmanager
-def formula_bundle(model: str, kept: Path | None, formats: str = FORMATS) -> Iterator[Path]:
+def formula_bundle(
+    model: str, kept: Path | None, formats: str = FORMATS, photos: Path | None = None
+) -> Iterator[Path]:
     """A Bundle of the model; a process of its own made it, whose memory is free.
 
     Args:
@@ -52,11 +56,14 @@ def formula_bundle(model: str, kept: Path | None, formats: str = FORMATS) -> Ite
         kept: the folder in which it stays for the next time, under the model's name; without one
             it is removed.
         formats: of the bundle, commas between.
+        photos: a folder or zip of those that the export measures it on, as it does by default
+            (the name ends with `-measured` then); without them it takes two, to be quick.
 
     Raises:
         SystemExit: the export failed.
     """
-    with _made(model, kept, model, [formats]) as folder:
+    name, words = (f"{model}-measured", ["--photos", str(photos)]) if photos else (model, [])
+    with _made(name, kept, model, [formats, *words]) as folder:
         yield folder
 
 
@@ -74,6 +81,16 @@ def int8_bundle(
     words = [formats, "--int8", str(images), str(number)]
     with _made(f"{model}-int8", kept, model, words) as folder:
         yield folder
+
+
+def choice_of(bundle: Path, precision: str, threads: int) -> Choice:
+    """What `densepath.load(bundle, precision=...)` takes by itself."""
+    from densepath.bundle.bundle import Bundle
+    from densepath.engines.choose import choose
+    from densepath.engines.request import EngineRequest
+
+    request = EngineRequest(precision=precision, threads=threads, device="cpu")  # type: ignore[arg-type]
+    return choose(request, Bundle.open(bundle))
 
 
 @contextmanager
@@ -97,6 +114,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("folder")
     parser.add_argument("formats", nargs="?", default=FORMATS)
+    parser.add_argument("--photos", type=Path)
     parser.add_argument("--int8", nargs=2, metavar=("IMAGES", "NUMBER"))
     options = parser.parse_args()
     wanted: Any = options.formats.split(",")
@@ -117,7 +135,9 @@ def main() -> None:
         from densepath.exporting.export import export
 
         checkpoint = formula_checkpoint(options.model)
-        export(checkpoint, options.folder, to=wanted, num_images=2, batch_sizes=(1,))
+        quick: Any = {"num_images": 2, "batch_sizes": (1,)}
+        how = {"images": [options.photos]} if options.photos else quick
+        export(checkpoint, options.folder, to=wanted, **how)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from formula_bundle import formula_bundle, formula_checkpoint
+from formula_bundle import choice_of, formula_bundle, formula_checkpoint
 from harness import MODELS, Budget, Results, Spread, add_options, figure_path
 from inference_report import draw, report
 from systems import BOTH, SYSTEMS, System, find_systems
@@ -62,7 +62,7 @@ def measure(
         formula_bundle(model, options.bundles) as bundle,
         Field(systems, model, bundle, precision, options.threads) as field,
     ):
-        default = choose_default(bundle, precision, options.threads)
+        default = f"densepath {choice_of(bundle, precision, options.threads).engine}"
         for batch, name in zip(options.batches, names, strict=True):
             if is_done(results.parts.get(name), systems) or budget.is_spent():
                 continue
@@ -70,16 +70,6 @@ def measure(
             place = {"model": model, "batch": batch, "precision": precision}
             results.add(name, {**place, "default": default, **part})
             print(f"  batch {batch}: {medians(part)}", flush=True)
-
-
-def choose_default(bundle: Path, precision: str, threads: int) -> str:
-    """The name of our system that `densepath.load(bundle)` takes by itself."""
-    from densepath.bundle.bundle import Bundle
-    from densepath.engines.choose import choose
-    from densepath.engines.request import EngineRequest
-
-    request = EngineRequest(precision=precision, threads=threads, device="cpu")  # type: ignore[arg-type]
-    return f"densepath {choose(request, Bundle.open(bundle)).engine}"
 
 
 def medians(part: dict) -> str:

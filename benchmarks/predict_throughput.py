@@ -1,11 +1,12 @@
 """Images per second from files to the five best classes: densepath, timm and PaddleClas.
 
 DenseNet-121 with the same parameters (those of `densepath.weights.formula`) in all, ours from a
-Bundle by several of its engines, and in INT8, of which the peers have none; the same folder of
-images, the same number of threads; each system goes its own way of prediction in a process of its
-own. The systems take turns, every second round backwards, so that whatever else the machine does
-meets all of them. `seconds` runs from the start of reading to the last answer; the process also has
-the interpreter, the imports and the loading of the network.
+Bundle by several of its engines, in float32, in bfloat16 and in INT8, of which the peers have none;
+the same folder of images, which the Bundle's report is of, too, the same number of threads; each
+system goes its own way of prediction in a process of its own. The systems take turns, every second
+round backwards, so that whatever else the machine does meets all of them. `seconds` runs from the
+start of reading to the last answer; the process also has the interpreter, the imports and the
+loading of the network.
 
 Writes `benchmarks/results/DATE-predict-throughput.json` after each round, from which the same
 command goes on, and `.md`.
@@ -42,12 +43,14 @@ from harness import (
 
 MODEL = "densenet121"
 OURS, OURS_INT8 = "densepath", "densepath, INT8"
-# Our rows, by the engine that the bundle is opened with; the first is what a user gets.
-OUR_ENGINES = {
-    OURS: "auto",
-    "densepath, openvino": "openvino",
-    "densepath, onnxruntime": "onnxruntime",
-    "densepath, eager": "eager",
+# Our rows, by engine and precision that the bundle is opened with; the first is what a user gets.
+OUR_ROWS = {
+    OURS: ("auto", "auto"),
+    "densepath, float32": ("auto", "float32"),
+    "densepath, bfloat16": ("auto", "bfloat16"),
+    "densepath, openvino": ("openvino", "float32"),
+    "densepath, onnxruntime": ("onnxruntime", "float32"),
+    "densepath, eager": ("eager", "float32"),
 }
 USES = {
     "native": (),
@@ -57,13 +60,13 @@ USES = {
 }
 
 
-def predict_ours(folder: str, threads: int, engine: str, bundle: str) -> dict:
+def predict_ours(folder: str, threads: int, engine: str, precision: str, bundle: str) -> dict:
     """densepath's own way: a bundle is opened, the images found and answered."""
     import densepath
     from densepath.images.find import find_images
 
     start = time.perf_counter()
-    predictor = densepath.load(bundle, engine=engine, threads=threads)
+    predictor = densepath.load(bundle, engine=engine, precision=precision, threads=threads)
     load_seconds = time.perf_counter() - start
     start = time.perf_counter()
     answers = [p for p in predictor.predict(find_images([folder])) if p.error is None]
@@ -74,7 +77,11 @@ def predict_ours(folder: str, threads: int, engine: str, bundle: str) -> dict:
         "seconds": round(seconds, 3),
         "images_per_second": round(len(answers) / seconds, 2),
         "load_seconds": round(load_seconds, 3),
-        "options": {"engine": info.name, "batch_size": info.batch_size},
+        "options": {
+            "engine": info.name,
+            "precision": info.precision,
+            "batch_size": info.batch_size,
+        },
         "versions": {name: version(name) for name in ("densepath", "pillow", *USES[info.name])},
     }
 
@@ -90,9 +97,14 @@ class System:
 
 def systems(folder: str, threads: int, bundle: str, int8: str) -> dict[str, System]:
     """What is measured; peers that are not installed are left out."""
+    from densepath.engines.machine import missing_bfloat16
+
     made = {}
-    for name, engine in (*OUR_ENGINES.items(), (OURS_INT8, "auto")):
-        command = [sys.executable, str(HERE / "predict_throughput.py"), folder, "--one", engine]
+    for name, how in (*OUR_ROWS.items(), (OURS_INT8, ("auto", "auto"))):
+        if how[1] == "bfloat16" and (missing := missing_bfloat16()):
+            print(f"{name} is left out: {missing}", file=sys.stderr)
+            continue
+        command = [sys.executable, str(HERE / "predict_throughput.py"), folder, "--one", *how]
         command += ["--bundle", int8 if name == OURS_INT8 else bundle, "--threads", str(threads)]
         made[name] = System(command, HERE, OUR_ENVIRONMENT)
     for name, peer, more, environment in (
@@ -152,7 +164,7 @@ def report(results: Results) -> str:
         results.header(),
         "",
         f"{results.place['threads']} threads, {len(rounds)} rounds, the systems in turns; medians, "
-        "and a tenth below and above; float32 where nothing else is said.",
+        f"and a tenth below and above. {OURS}: what it takes by itself; the peers: float32.",
         "",
         table(head, rows),
         *said,
@@ -175,18 +187,18 @@ def main() -> None:
     )
     parser.add_argument("images", type=Path, help="a folder, or a .zip of one")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--bundle", help=argparse.SUPPRESS)
     add_options(parser, "predict-throughput")
     options = parser.parse_args()
     if options.one:
-        row = predict_ours(str(options.images), options.threads, options.one, options.bundle)
+        row = predict_ours(str(options.images), options.threads, *options.one, options.bundle)
         print(json.dumps(row))
         return
     results, budget = Results(options.output, options), Budget(options.minutes)
     with (
         photos(options.images) as folder,
-        formula_bundle(MODEL, options.bundles) as bundle,
+        formula_bundle(MODEL, options.bundles, photos=options.images) as bundle,
         int8_bundle(MODEL, options.bundles, options.images, 16, "native") as int8,
     ):
         made = systems(str(folder), options.threads, str(bundle), str(int8))

@@ -1,7 +1,8 @@
 """Answers a second over HTTP: `densepath serve`, LitServe, and FastAPI with ONNX Runtime.
 
-The same Bundle in all, ours also in INT8; photographs as uploaded files over loopback from wrk,
-whose clients ask again when they have been answered. The servers take turns, every second round
+The same Bundle in all, its report of these photographs; ours by its defaults, in float32, in
+bfloat16 and in INT8; photographs as uploaded files over loopback from wrk, whose clients ask again
+when they have been answered. The servers take turns, every second round
 backwards; all but the one whose turn it is are stopped (SIGSTOP). First, and once more under load,
 their answers are compared with those that the Bundle gives without a server. wrk shares the cores.
 
@@ -51,13 +52,18 @@ def main() -> None:
     results, budget = Results(options.output, options), Budget(options.minutes)
     with (
         photos(options.photos) as folder,
-        formula_bundle(options.model, options.bundles) as bundle,
+        formula_bundle(options.model, options.bundles, photos=options.photos) as bundle,
         int8_bundle(options.model, options.bundles, options.photos, 16, "native") as int8,
     ):
         sent = read_photos(folder)
         systems = find_systems(bundle, int8, options.threads)
-        # ONNX Runtime's answers for the float network: our servers use our own kernels.
-        known = {int8: Known(int8, folder, "auto"), bundle: Known(bundle, folder, "onnxruntime")}
+        # ONNX Runtime's answers in float32: our servers use our own kernels.
+        known = {
+            "float32": Known(bundle, folder, "onnxruntime", "float32"),
+            "int8": Known(int8, folder, "auto", "auto"),
+        }
+        if any(system.arithmetic == "bfloat16" for system in systems.values()):
+            known["bfloat16"] = Known(bundle, folder, "auto", "bfloat16")
         with wrk_script(sent) as script:
             bench = Bench(sent, known, script, options.seconds)
             if options.settings:
@@ -156,7 +162,7 @@ def measure_overload(
         return overload(
             server,
             bench.photos,
-            bench.known[server.system.bundle],
+            bench.known[server.system.arithmetic],
             capacity=capacity,
             seconds=options.overload_seconds,
         )

@@ -54,13 +54,14 @@ def multipart(path: Path) -> bytes:
 class Known:
     """What a Bundle answers for each photo of a folder, one after another and without a server."""
 
-    def __init__(self, bundle: Path, folder: Path, engine: str) -> None:
-        """`engine` is another than that of the servers, where the bundle has one.
+    def __init__(self, bundle: Path, folder: Path, engine: str, precision: str) -> None:
+        """`engine` is another than that of the servers, where one gives the same answers.
 
         Raises:
             SystemExit: the photos cannot be answered.
         """
         command = [DENSEPATH, "predict", str(bundle), str(folder), "--engine", engine, "--json"]
+        command += ["--precision", precision]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode:
             sys.exit(f"the known answers cannot be made:\n{run.stderr[-2000:]}")

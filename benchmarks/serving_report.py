@@ -113,7 +113,8 @@ def _how(results: Results) -> list[str]:
         "share counted once. wrk's latencies are corrected for the requests that a slow answer "
         "kept its client from sending.",
         "",
-        f"- {OURS}: its defaults, `--threads {results.place['threads']}`",
+        f"- {OURS}: its defaults, `--threads {results.place['threads']}`; the peers' arithmetic is "
+        "float32",
         f"- {ALONE}: `--max-batch 1`",
         f"- {INT8}: the network quantised, which the peers have none of",
         *options,

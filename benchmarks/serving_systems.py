@@ -15,13 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from formula_bundle import choice_of
 from harness import PEERS, peer_python
 from serving_answers import DENSEPATH
 from workers import TICKS_A_SECOND
 
+from densepath.engines.machine import missing_bfloat16
+
 READY_SECONDS = 120
 SAMPLE_SECONDS = 0.5
 OURS, ALONE, INT8 = "densepath serve", "densepath serve, no batches", "densepath serve, INT8"
+SINGLE, HALF = "densepath serve, float32", "densepath serve, bfloat16"
 LITSERVE, LITSERVE_ALONE = "LitServe", "LitServe, no batches"
 FASTAPI, FASTAPI_NARROW = "FastAPI + ONNX Runtime", "FastAPI + ONNX Runtime, 1 thread a run"
 # What serves the float32 network as ours does: the goal is a ratio to the better of them.
@@ -66,6 +70,7 @@ class System:
         command: what starts it, without its port.
         path: where it takes photos.
         options: those of its command that are a choice.
+        arithmetic: `float32`, `bfloat16` or `int8`: its answers are those of that.
     """
 
     name: str
@@ -73,14 +78,23 @@ class System:
     command: list[str]
     path: str
     options: str = ""
+    arithmetic: str = "float32"
 
 
 def find_systems(bundle: Path, int8: Path, threads: int) -> dict[str, System]:
     """All of them; peers that are not installed are left out."""
-    ours = {OURS: (bundle, ""), ALONE: (bundle, "--max-batch 1"), INT8: (int8, "")}
+    taken = choice_of(bundle, "auto", threads).precision
+    ours = {
+        OURS: (bundle, "", taken),
+        ALONE: (bundle, "--max-batch 1", taken),
+        SINGLE: (bundle, "--precision float32", "float32"),
+        INT8: (int8, "", "int8"),
+    }
+    if not missing_bfloat16():
+        ours[HALF] = (bundle, "--precision bfloat16", "bfloat16")
     made = {
-        name: System(name, served, _our_command(served, threads, more), "/classify", more)
-        for name, (served, more) in ours.items()
+        name: System(name, served, _our_command(served, threads, more), "/classify", more, kind)
+        for name, (served, more, kind) in ours.items()
     }
     for name in FLOAT_PEERS:
         made |= {name: found} if (found := find_peer(name, bundle, PEER_OPTIONS[name])) else {}

@@ -51,13 +51,13 @@ class Bench:
 
     Attributes:
         photos: that are sent, one after another and again.
-        known: what they must be answered, by the Bundle's folder.
+        known: what they must be answered, by the arithmetic.
         script: of wrk.
         seconds: of a turn.
     """
 
     photos: Sequence[Photo]
-    known: dict[Path, Known]
+    known: dict[str, Known]
     script: Path
     seconds: float
 
@@ -104,7 +104,7 @@ class Bench:
 
     def _count_right(self, server: Server, replies: list[Reply]) -> int:
         """How many are; the first that is not is printed."""
-        known = self.known[server.system.bundle]
+        known = self.known[server.system.arithmetic]
         wrong = [
             reply
             for reply in replies

@@ -83,6 +83,21 @@ def test_without_room_the_memory_is_pytorchs(monkeypatch: pytest.MonkeyPatch) ->
     assert (_filled(MapMemory(), 4, KB) == 4).all()
 
 
+def test_a_limit_on_addresses_is_shared_with_everything_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import resource
+
+    def limited(kind: int) -> tuple[int, int]:
+        limit = 512 * KB if kind == resource.RLIMIT_AS else resource.RLIM_INFINITY
+        return limit, limit
+
+    monkeypatch.setattr(resource, "getrlimit", limited)
+    room = MapMemory()
+    assert room._gaps == [(0, 256 * KB)]
+    assert (_filled(room, 5, 100 * KB) == 5).all()  # larger than that: PyTorch's
+
+
 def test_a_map_outlives_the_object_that_made_it() -> None:
     one = _filled(MapMemory(64 * KB), 7, 4 * KB)
     gc.collect()

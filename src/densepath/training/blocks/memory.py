@@ -30,13 +30,13 @@ class MapMemory:
     """Room for maps, as many bytes of addresses as the machine has of memory.
 
     Pages are taken when they are first written, used again by later maps, and given back when this
-    object and all its maps are gone. Where there is no room (other systems than Linux, `ulimit -v`,
-    a map larger than what is left) PyTorch's own memory is taken.
+    object and all its maps are gone. Where there is no room (other systems than Linux, a map larger
+    than what is left) PyTorch's own memory is taken.
     """
 
     def __init__(self, size: int | None = None) -> None:
-        """`size` in bytes; None: the machine's memory."""
-        self._stretch = _reserve(size or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        """`size` in bytes; None: the machine's memory, or half of what `ulimit` leaves."""
+        self._stretch = _reserve(size)
         self._start, end = _span(self._stretch)
         # Gaps (start, size), by their start. What maps leave is put among them at the next call:
         # a map can go at any moment, in any thread, within `_take` as well.
@@ -82,15 +82,25 @@ class MapMemory:
         self._gaps.insert(index, (start, end - start))
 
 
-def _reserve(size: int) -> mmap.mmap | None:
+def _reserve(size: int | None) -> mmap.mmap | None:
     """So many bytes of addresses; None where they are not to be had."""
     if not sys.platform.startswith("linux"):
         return None
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
     try:
-        return mmap.mmap(-1, size, flags=flags)
+        return mmap.mmap(-1, size or _usual_size(), flags=flags)
     except OSError:
         return None
+
+
+def _usual_size() -> int:
+    """The bytes of the machine's memory, or half of a limit on the process's addresses."""
+    import resource  # of Unix alone
+
+    kinds = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    limits = [resource.getrlimit(kind)[0] for kind in kinds]
+    halves = [limit // 2 for limit in limits if limit != resource.RLIM_INFINITY]
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *halves])
 
 
 def _span(stretch: mmap.mmap | None) -> tuple[int, int]:

@@ -2,9 +2,9 @@
 
 The same Bundle in all, its report of these photographs; ours by its defaults, in float32, in
 bfloat16 and in INT8; photographs as uploaded files over loopback from wrk, whose clients ask again
-when they have been answered. The servers take turns, every second round
-backwards; all but the one whose turn it is are stopped (SIGSTOP). First, and once more under load,
-their answers are compared with those that the Bundle gives without a server. wrk shares the cores.
+when they have been answered. The servers take turns, every second round backwards; all but the one
+whose turn it is are stopped (SIGSTOP). First, and once more under load, their answers are compared
+with those that the Bundle gives without a server. wrk shares the cores.
 
 With --overload our server is sent five times as many requests as it can answer. With --settings the
 peers are measured with several settings each, of which serving_systems.py then names the best.

@@ -17,7 +17,7 @@ SPARE = 16
 
 
 def new_map(
-    shape: tuple[int, int, int, int], dtype: torch.dtype, empty: Callable[..., Tensor] = torch.empty
+    shape: tuple[int, int, int, int], dtype: torch.dtype, empty: Callable[..., Tensor]
 ) -> Tensor:
     """An unwritten map [N, H, W, C], with spare elements behind it.
 

@@ -37,10 +37,10 @@ class MapMemory:
     def __init__(self, size: int | None = None) -> None:
         """`size` in bytes; None: the machine's memory, or half of what `ulimit` leaves."""
         self._stretch = _reserve(size)
-        self._start, end = _span(self._stretch)
+        self._start, room = _span(self._stretch)
         # Gaps (start, size), by their start. What maps leave is put among them at the next call:
         # a map can go at any moment, in any thread, within `_take` as well.
-        self._gaps = [(0, end)] if end else []
+        self._gaps = [(0, room)] if room else []
         self._left: deque[tuple[int, int]] = deque()
         self._lock = Lock()
 

@@ -27,8 +27,8 @@ def fuse_network(
 
     Args:
         network: of float32 or float64, on its device.
-        mode: `fused`: by the best operations that there are for the device; `portable`: by those
-            in PyTorch alone.
+        mode: `fused`: by the best operations that there are for the device; `recompute`: by those,
+            with `compute.recompute`; `portable`: by those in PyTorch alone.
         precision: of the step: that of the network, or `bfloat16` for autocast.
         wrap: what is put around the operations.
 
@@ -54,7 +54,7 @@ def fuse_network(
 
     weight = next(network.parameters())
     device, dtype = weight.device, weight.dtype
-    chosen = choose_arithmetic(device, dtype)
+    chosen = choose_arithmetic(device, dtype, recomputes=mode == "recompute")
     if mode == "portable":
         plain = PortableOperations(device, dtype)
         lower = PortableOperations(device, dtype, torch.bfloat16)

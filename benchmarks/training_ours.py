@@ -2,7 +2,7 @@
 
 The modes: `plain`, the modules on PyTorch; `channels_last`, the same in channels-last memory;
 `fused` and `portable`, a block as one operation on the fastest there is or on PyTorch alone, with
-the rest in channels-last memory.
+the rest in channels-last memory; `recompute`, as `fused` with `compute.recompute`.
 
 Run: .venv/bin/python benchmarks/training_ours.py
      MODEL MODE float32|bfloat16 THREADS BATCH SIDE CLASSES [catalogue|paddle|mindcv]
@@ -46,7 +46,7 @@ if __name__ == "__main__":
     keep_freed_memory()  # as every training of ours does
     torch.set_num_threads(job.threads)
     network = build(job.model, job.classes, SWITCHES[(sys.argv[8:] or ["catalogue"])[0]])
-    if job.mode in ("fused", "portable"):
+    if job.mode in ("fused", "recompute", "portable"):
         check = fuse_network(network, job.mode, job.precision)
         begin = begin_on_torch(network, job, channels_last=True, check=check)
     else:

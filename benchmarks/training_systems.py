@@ -109,6 +109,8 @@ _MINDCV = _named("densenet121", "densenet201", "dpn92")
 SYSTEMS = (
     TrainingSystem("densepath fused", F32, None, "fused", module=_BLOCKS),
     TrainingSystem("densepath fused", BF16, None, "fused", module=_BLOCKS),
+    TrainingSystem("densepath fused (recompute)", F32, None, "recompute", module=_BLOCKS),
+    TrainingSystem("densepath fused (recompute)", BF16, None, "recompute", module=_BLOCKS),
     TrainingSystem("densepath portable", F32, None, "portable", module=_BLOCKS),
     TrainingSystem("densepath portable", BF16, None, "portable", module=_BLOCKS),
     TrainingSystem("densepath plain", F32, None, "plain"),

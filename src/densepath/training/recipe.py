@@ -147,11 +147,23 @@ class Recipe(Section):
                 raise ValueError(f"augment.{name} is ({low:g}, {high:g}); the first is the lower")
         if self.quantization.target != "none":
             self._check_quantization()
-        if self.compute.block == "fused" and (reason := self.why_plain_blocks()):
+        self._check_blocks()
+        return self
+
+    def _check_blocks(self) -> None:
+        """Raise ValueError where blocks that have to be one operation cannot be."""
+        reason = self.why_plain_blocks()
+        if self.compute.block == "fused" and reason:
             raise ValueError(
                 f"compute.block is fused, but {reason}; set compute.block=auto, or leave that out"
             )
-        return self
+        if self.compute.block == "plain":
+            reason = "compute.block is plain"
+        if self.compute.recompute and reason:
+            raise ValueError(
+                f"compute.recompute is for blocks that are one operation, but {reason}; set "
+                "compute.recompute=false, or leave that out"
+            )
 
     def why_plain_blocks(self) -> str | None:
         """What keeps blocks from being one operation: a half-sentence; None: nothing does."""

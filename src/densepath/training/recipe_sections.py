@@ -310,6 +310,9 @@ class ComputeSection(Section):
     """`fused`: a dense block, a transition or a DPN's stage is one operation, in memory that grows
     linearly with its layers; `plain`: its modules one by one; `auto`: fused where it is faster, on
     a CPU, unless the training takes but a minute or two."""
+    recompute: bool = False
+    """For larger batches: a fused block keeps as little as it can for the backward pass, which
+    computes the rest again."""
 
 
 class DistributedSection(Section):

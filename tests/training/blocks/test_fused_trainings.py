@@ -62,6 +62,18 @@ def test_a_training_with_fused_blocks_has_the_curve_of_one_with_modules(plain, t
     assert said(plain) == []
 
 
+@pytest.mark.parametrize("block", ["auto", "fused"])
+def test_a_training_that_computes_maps_again_has_the_same_curve(plain, tmp_path, block):
+    """And is fused, however short it is."""
+    fields = FIELDS | RICH | {"compute.block": block, "compute.recompute": True}
+    train_quietly("digits", tmp_path / "again", fields)
+    assert losses(tmp_path / "again") == pytest.approx(losses(plain), rel=2e-5)
+    assert said(tmp_path / "again") == [
+        f"compute.block {block}: blocks are one operation each, on densepath's own kernels, and "
+        "keep as little as they can."
+    ]
+
+
 def test_without_a_compiler_pytorch_computes_the_blocks(plain, tmp_path, monkeypatch):
     def fail():
         raise EngineError("no C++ compiler is here.")
@@ -164,6 +176,13 @@ def test_a_recipe_whose_modules_are_needed_one_by_one_cannot_ask_for_fused_block
         make_recipe(fields | {"compute": compute | {"block": "fused"}})
     recipe = make_recipe(fields | {"compute": compute | {"block": "auto"}})
     assert reason in str(recipe.why_plain_blocks())
+    with pytest.raises(RecipeError, match=f"{reason}.*set compute.recompute=false"):
+        make_recipe(fields | {"compute": compute | {"recompute": True}})
+
+
+def test_modules_compute_nothing_again():
+    with pytest.raises(RecipeError, match=r"compute.block is plain; set compute.recompute=false"):
+        make_recipe({"compute": {"block": "plain", "recompute": True}})
 
 
 @pytest.mark.parametrize(

@@ -123,8 +123,8 @@ def wants_fused(
     Raises:
         PeerError: the leader could not say it.
     """
-    if recipe.compute.block != "auto":
-        return recipe.compute.block == "fused"
+    if recipe.compute.block != "auto" or recipe.compute.recompute:
+        return recipe.compute.block != "plain"
     with ranks.together(device) as exchange:
         reason = why_not_worth(spec, recipe, device, num_images)
         if reason is not None and "block" in recipe.compute.model_fields_set:
@@ -145,8 +145,11 @@ def fuse_blocks(
         say: what is told which arithmetic was taken, and later which blocks do without.
         ranks: the processes whose images BatchNorms count together.
     """
-    arithmetic = choose_arithmetic(device, torch.float32, ranks)
-    say(f"compute.block {recipe.compute.block}: {arithmetic.text}.")
+    arithmetic = choose_arithmetic(
+        device, torch.float32, ranks, recomputes=recipe.compute.recompute
+    )
+    again = ", and keep as little as they can" if recipe.compute.recompute else ""
+    say(f"compute.block {recipe.compute.block}: {arithmetic.text}{again}.")
     if recipe.compute.precision != "float32" and arithmetic.of_lower:
         say(f"compute.precision {recipe.compute.precision}: {arithmetic.of_lower}.")
     fused = Fused(arithmetic, say)
@@ -167,18 +170,20 @@ def fuse(network: nn.Module, fused: Fused) -> None:
             module.fused = fused  # type: ignore[assignment]
 
 
-def choose_arithmetic(device: torch.device, dtype: torch.dtype, ranks: Ranks = ALONE) -> Arithmetic:
+def choose_arithmetic(
+    device: torch.device, dtype: torch.dtype, ranks: Ranks = ALONE, *, recomputes: bool = False
+) -> Arithmetic:
     """The fastest operations that there are for a device.
 
     On a CPU in float32 the library is compiled, if the cache has none. BatchNorms count the images
-    of all `ranks` together.
+    of all `ranks` together. `recomputes`: see `Operations`.
     """
     text = "blocks are one operation each, "
     if device.type == "cpu" and dtype == torch.float32:
         from densepath.training.blocks.native import NativeOperations
 
         try:
-            native = NativeOperations(ranks=ranks)
+            native = NativeOperations(ranks=ranks, recomputes=recomputes)
         except (EngineError, OutputError) as error:
             text += f"without densepath's own kernels ({str(error).rstrip('.')}), "
         else:
@@ -187,10 +192,10 @@ def choose_arithmetic(device: torch.device, dtype: torch.dtype, ranks: Ranks = A
                 return Arithmetic(
                     native, native, dtype, text, "not in blocks, which are in float32"
                 )
-            rounding = NativeOperations(ranks=ranks, bfloat16=True)
+            rounding = NativeOperations(ranks=ranks, bfloat16=True, recomputes=recomputes)
             rounded = "convolutions" if native.has_amx else "1×1 convolutions"
             of_lower = f"in blocks the {rounded}; all else is in float32"
             return Arithmetic(native, rounding, dtype, text, of_lower)
-    operations = PortableOperations(device, dtype, ranks=ranks)
-    lower = PortableOperations(device, dtype, torch.bfloat16, ranks)
+    operations = PortableOperations(device, dtype, ranks=ranks, recomputes=recomputes)
+    lower = PortableOperations(device, dtype, torch.bfloat16, ranks, recomputes=recomputes)
     return Arithmetic(operations, lower, dtype, f"{text}on PyTorch's")

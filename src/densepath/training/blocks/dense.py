@@ -4,8 +4,9 @@ Forwards each layer writes its features into its columns of the buffer, whose st
 then, once for all later layers. Backwards each layer adds to the gradient of what it has read; the
 correction of all BatchNorms that have read a column is applied once, when the turn of the column's
 own layer comes. Kept in between are the buffer, which is the block's output, the map between the
-two convolutions of a layer, and a byte an element where there is dropout: memory grows linearly
-with the layers, where modules keep every concatenation and its normalised copy.
+two convolutions of a layer (not of every one, see `CHEAP`; with `recomputes` of none), and a byte
+an element where there is dropout: memory grows linearly with the layers, where modules keep every
+concatenation and its normalised copy.
 """
 
 from __future__ import annotations
@@ -143,7 +144,8 @@ class _Growth:
         mask, scale = dropped or (None, 1.0)
         reduce = units[0][1].weight if middle is not None else None
         if middle is not None:
-            middle = None if start <= CHEAP * middle.shape[3] else middle
+            cheap = start <= CHEAP * middle.shape[3]
+            middle = None if cheap or self.operations.recomputes else middle
         return _Pass(start, self.width, norms, scale), _Kept(reduce, weight, middle, mask)
 
     def _reduce(

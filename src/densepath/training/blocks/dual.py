@@ -4,7 +4,8 @@ The state is [residual path | dense path], as `DualPathBlock` has it. The dense 
 that every block appends to; the residual path that the last block leaves stands in front of it, so
 that the buffer is the stage's output. Kept for the backward pass are besides the residual path
 before each block, of whose values the ReLU's mask is made, and the outputs of `c1x1_a` and
-`c3x3_b`. Nothing that is normalised or concatenated is kept.
+`c3x3_b`; with `recomputes` one of the three a block, which gives the others
+(`dual_parts.py:StageLayout.keeping`). Nothing that is normalised or concatenated is kept.
 """
 
 from __future__ import annotations

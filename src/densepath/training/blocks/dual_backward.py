@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from densepath.training.blocks.dual_again import Again
 from densepath.training.blocks.dual_parts import Maps, StageLayout, in_segments
 from densepath.training.blocks.norms import NormOfStep
 from densepath.training.blocks.operations import Correction, Gradient, Operations, Sums
@@ -35,6 +36,7 @@ class Backward:
         """`weights` and `norms` are those of the units."""
         self._stage, self._maps, self._operations = stage, maps, operations
         self._weights, self._norms = weights, norms
+        self._again = Again(stage, maps, weights, norms, operations)
         self._gradient = operations.new_map(*maps.state.shape)
         self._pending = torch.zeros((2, stage.width), dtype=torch.float64, device=maps.state.device)
         self._corrects = False
@@ -50,18 +52,25 @@ class Backward:
         # Whether a unit, or what stands before it, needs its gradient.
         works = [of_x or any(of_units[: unit + 1]) for unit in range(len(of_units))]
         for index in reversed(range(len(self._stage.blocks))):
-            a, b, c = range(3 * index + 1, 3 * index + 4)
-            if works[c]:
-                self._settle(index)
-                spatial = self._append_backward(index, c)
-            if works[b]:
-                middle = self._convolve_backward(index, b, spatial)
-            if works[a]:
-                self._read_backward(index, a, middle)
+            if not works[3 * index + 3]:
+                break
+            self._block_backward(index, works)
         if works[0]:
             self._project_backward()
         if of_x:
             self._correct_x()
+
+    def _block_backward(self, index: int, works: Sequence[bool]) -> None:
+        """Through block `index`, whose maps go with this call, as far as it `works`."""
+        a, b, c = range(3 * index + 1, 3 * index + 4)
+        self._settle(index)
+        block = self._again.take(index)
+        spatial = self._append_backward(index, c, block.spatial)
+        if works[b]:
+            middle = self._convolve_backward(b, block.middle, spatial)
+        if works[a]:
+            del spatial
+            self._read_backward(index, a, block.read, middle)
 
     def _settle(self, index: int) -> None:
         """Correct the gradient of the columns that were made at block `index`."""
@@ -73,10 +82,10 @@ class Backward:
             data, made = self._gradient[..., columns], self._maps.state[..., columns]
             self._operations.correct(data, own, made)
 
-    def _append_backward(self, index: int, unit: int) -> Gradient:
+    def _append_backward(self, index: int, unit: int, spatial: Tensor) -> Gradient:
         """Through `c1x1_c`: the gradient of what it has read."""
         base, mask = self._stage.base, self._maps.masks[index]
-        spatial, weight = self._maps.spatials[index], self._weights[unit]
+        weight = self._weights[unit]
         of_path, of_new = (
             self._gradient[..., columns] for columns in (slice(base), self._stage.made_by(index))
         )
@@ -91,9 +100,9 @@ class Backward:
         sums = self._operations.pointwise_backward(spatial, norm, weight, outputs, into)
         return self._passed_on(unit, sums, into, spatial)
 
-    def _convolve_backward(self, index: int, unit: int, outputs: Gradient) -> Gradient:
+    def _convolve_backward(self, unit: int, middle: Tensor, outputs: Gradient) -> Gradient:
         """Through `c3x3_b`: the gradient of what it has read."""
-        middle, conv = self._maps.middles[index], self._stage.units[unit].conv
+        conv = self._stage.units[unit].conv
         into = self._operations.new_map(*middle.shape, dtype=middle.dtype)
         sums = self._operations.convolve_backward(
             middle,
@@ -111,16 +120,15 @@ class Backward:
         self.sums[unit] = sums
         return Gradient(into, self._norms[unit].correction(sums), read)
 
-    def _read_backward(self, index: int, unit: int, outputs: Gradient) -> None:
+    def _read_backward(self, index: int, unit: int, read: list[Tensor], outputs: Gradient) -> None:
         """Through `c1x1_a`, into the gradient of the state or, of the first block, of x."""
         if index == 0:
             self.of_x = self._operations.new_map(*self._maps.x.shape)
-            maps, into = [self._maps.x], [self.of_x]
+            into = [self.of_x]
         else:
             base, dense = self._stage.base, self._stage.read_by(index)
-            maps = [self._maps.paths[index - 1], self._maps.state[..., dense]]
             into = [self._gradient[..., :base], self._gradient[..., dense]]
-        parts = in_segments(maps, self._norms[unit].norm, self._weights[unit])
+        parts = in_segments(read, self._norms[unit].norm, self._weights[unit])
         found = [
             self._operations.pointwise_backward(*part, outputs, data, add=index > 0)
             for part, data in zip(parts, into, strict=True)
@@ -132,7 +140,7 @@ class Backward:
         )
         self.sums[unit] = sums
         if index > 0:
-            self._correct_state(self._norms[unit].correction(sums), maps[0])
+            self._correct_state(self._norms[unit].correction(sums), read[0])
 
     def _correct_state(self, correction: Correction | None, path: Tensor) -> None:
         """Correct the gradient of the residual path at once, that of the dense path later."""

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from densepath.models.dpn import DualPathBlock
 from densepath.models.layers import DropPath
-from densepath.training.blocks.dual_parts import Maps, StageLayout, in_segments
+from densepath.training.blocks.dual_parts import (
+    Keeping,
+    Maps,
+    StageLayout,
+    make_middle,
+    make_spatial,
+)
 from densepath.training.blocks.norms import NormOfStep
 from densepath.training.blocks.operations import Moments, Norm, Operations
 
@@ -42,14 +48,16 @@ class Forward:
         seen = self._operations.moments(maps.x) if self._counts else None
         path = self._project(seen)
         read = [maps.x]
+        recomputes = self._operations.recomputes
         for index, block in enumerate(stage.blocks):
-            spatial, of_spatial = self._features(block, read, seen)
+            keeping = stage.keeping(index, recomputes=recomputes)
+            if keeps and index > 0:
+                maps.paths.append(self._copied(path) if keeping.path else None)
+            spatial, of_spatial = self._features(block, read, seen, keeping)
             of_path = self._append(index, spatial, of_spatial, path)
             read, seen = [path, maps.state[..., stage.read_by(index + 1)]], self._joined(of_path)
-            if keeps and index + 1 < len(stage.blocks):
-                maps.paths.append(self._copied(path))
             if not keeps:
-                for kept in (maps.paths, maps.middles, maps.spatials, maps.masks, self.norms):
+                for kept in (maps.middles, maps.spatials, maps.masks, self.norms):
                     kept.clear()
 
     def _project(self, seen: Moments | None) -> Tensor:
@@ -65,34 +73,18 @@ class Forward:
         return path
 
     def _features(
-        self, block: DualPathBlock, read: list[Tensor], seen: Moments | None
+        self, block: DualPathBlock, read: list[Tensor], seen: Moments | None, keeping: Keeping
     ) -> tuple[Tensor, Moments | None]:
         """What `c3x3_b` makes of the map in the segments `read`, and its statistics."""
+        operations, counts = self._operations, self._counts
         norm, weight = self._next(seen, read[0])
-        images, height, width, _ = read[0].shape
-        operations, channels = self._operations, weight.shape[0]
-        middle = operations.new_map(images, height, width, channels, dtype=operations.middle_dtype)
-        of_middle = None
-        for number, (part, own, columns) in enumerate(in_segments(read, norm, weight), start=1):
-            whole = self._counts and number == len(read)
-            of_middle = operations.pointwise(
-                part, own, columns, middle, add=number > 1, statistics=whole
-            )
+        middle, of_middle = make_middle(operations, read, norm, weight, statistics=counts)
         norm, weight = self._next(of_middle, middle)
-        conv, channels = block.c3x3_b.conv, weight.shape[0]
-        spatial = operations.new_map(*self._sides, channels, dtype=operations.middle_dtype)
-        of_spatial = operations.convolve(
-            middle,
-            norm,
-            weight,
-            spatial,
-            stride=conv.stride[0],
-            groups=conv.groups,
-            statistics=self._counts,
-        )
-        self.maps.middles.append(middle)
-        self.maps.spatials.append(spatial)
-        return spatial, of_spatial
+        conv = block.c3x3_b.conv
+        spatial, found = make_spatial(operations, middle, norm, weight, conv, statistics=counts)
+        self.maps.middles.append(middle if keeping.middle else None)
+        self.maps.spatials.append(spatial if keeping.spatial else None)
+        return spatial, found
 
     def _append(
         self, index: int, spatial: Tensor, of_spatial: Moments | None, path: Tensor

@@ -6,10 +6,23 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from densepath.models.dpn import DualPathBlock, NormReluConv
-from densepath.training.blocks.operations import Norm, Reading
+from densepath.training.blocks.operations import Moments, Norm, Operations, Reading
+
+
+class Keeping(NamedTuple):
+    """Which maps of a block a forward pass keeps; the backward pass computes the others again.
+
+    Attributes:
+        path: the residual path before it.
+        middle, spatial: see `Maps`.
+    """
+
+    path: bool = True
+    middle: bool = True
+    spatial: bool = True
 
 
 class StageLayout:
@@ -51,9 +64,20 @@ class StageLayout:
         start = self.read_by(index).stop
         return slice(start, start + self.increment)
 
+    def keeping(self, index: int, *, recomputes: bool) -> Keeping:
+        """Which maps of block `index` are kept: all of them, or if it `recomputes` the narrowest.
+
+        From the residual path before a block follow its maps; from its middle map what it has added
+        to the path, and so that path. What the first block reads is another stage's, and kept.
+        """
+        if not recomputes:
+            return Keeping()
+        narrow = index == 0 or self.base <= self.blocks[index].c1x1_a.conv.out_channels
+        return Keeping(path=narrow, middle=not narrow, spatial=False)
+
 
 class Maps(NamedTuple):
-    """What a backward pass reads besides the weights.
+    """What a backward pass reads besides the weights; None is computed again (`Keeping`).
 
     Attributes:
         x: what enters the stage.
@@ -66,9 +90,9 @@ class Maps(NamedTuple):
 
     x: Tensor
     state: Tensor
-    paths: list[Tensor]
-    middles: list[Tensor]
-    spatials: list[Tensor]
+    paths: list[Tensor | None]
+    middles: list[Tensor | None]
+    spatials: list[Tensor | None]
     masks: list[Tensor | None]
 
     def to_list(self) -> list[Tensor | None]:
@@ -82,6 +106,49 @@ class Maps(NamedTuple):
         ends = list(accumulate([num_blocks - 1, *[num_blocks] * 3], initial=0))
         parts = [others[start:end] for start, end in pairwise(ends)]
         return cls(x, state, *parts)
+
+
+def make_middle(
+    operations: Operations,
+    read: Sequence[Tensor],
+    norm: Norm,
+    weight: Tensor,
+    *,
+    statistics: bool = False,
+) -> tuple[Tensor, Moments | None]:
+    """What a `c1x1_a` makes of the maps that it reads, and its statistics."""
+    images, height, width, _ = read[0].shape
+    dtype, found = operations.middle_dtype, None
+    middle = operations.new_map(images, height, width, len(weight), dtype=dtype)
+    for number, (part, own, columns) in enumerate(in_segments(read, norm, weight), start=1):
+        found = operations.pointwise(
+            part,
+            own,
+            columns,
+            middle,
+            add=number > 1,
+            statistics=statistics and number == len(read),
+        )
+    return middle, found
+
+
+def make_spatial(
+    operations: Operations,
+    middle: Tensor,
+    norm: Norm,
+    weight: Tensor,
+    conv: nn.Conv2d,
+    *,
+    statistics: bool = False,
+) -> tuple[Tensor, Moments | None]:
+    """What a `c3x3_b` of this `conv` makes of a middle map, and its statistics."""
+    images, height, width, _ = middle.shape
+    stride = conv.stride[0]
+    sides = (images, -(-height // stride), -(-width // stride))
+    spatial = operations.new_map(*sides, len(weight), dtype=operations.middle_dtype)
+    return spatial, operations.convolve(
+        middle, norm, weight, spatial, stride=stride, groups=conv.groups, statistics=statistics
+    )
 
 
 def in_segments(

@@ -53,7 +53,12 @@ class NativeOperations:
     """See `operations.py:Operations`; what is no map is float32, statistics and sums aside."""
 
     def __init__(
-        self, threads: int | None = None, ranks: Ranks = ALONE, *, bfloat16: bool = False
+        self,
+        threads: int | None = None,
+        ranks: Ranks = ALONE,
+        *,
+        bfloat16: bool = False,
+        recomputes: bool = False,
     ) -> None:
         """Open the library, which is compiled when the cache has none.
 
@@ -61,12 +66,14 @@ class NativeOperations:
             threads: as many as torch has at each call, if None.
             ranks: the processes whose images BatchNorms count together.
             bfloat16: 1×1 convolutions multiply so; with AMX 3×3 ones, too.
+            recomputes: see `Operations`.
 
         Raises:
             EngineError: no C++ compiler, or it makes nothing that this processor can run.
         """
         self._library = load_library()
         self._threads, self.ranks, self._bfloat16 = threads, ranks, bfloat16
+        self.recomputes = recomputes
         self._memory = MapMemory()
 
     @property

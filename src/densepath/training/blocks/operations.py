@@ -106,9 +106,12 @@ class Operations(Protocol):
 
     Attributes:
         ranks: the processes whose images BatchNorms count together; `norms.py` asks for them.
+        recomputes: whether a block keeps as little as it can for the backward pass, which computes
+            the rest again (`compute.recompute`).
     """
 
     ranks: Ranks
+    recomputes: bool
 
     @property
     def middle_dtype(self) -> torch.dtype:

@@ -41,6 +41,7 @@ class PortableOperations:
         product_dtype: what the operands of convolutions are rounded to; statistics and sums over
             pixels stay in `dtype`. None: they are not rounded.
         ranks: the processes whose images BatchNorms count together.
+        recomputes: see `Operations`.
     """
 
     def __init__(
@@ -49,8 +50,11 @@ class PortableOperations:
         dtype: torch.dtype,
         product_dtype: torch.dtype | None = None,
         ranks: Ranks = ALONE,
+        *,
+        recomputes: bool = False,
     ) -> None:
         self.device, self.dtype, self.ranks = device, dtype, ranks
+        self.recomputes = recomputes
         self._product_dtype = product_dtype or dtype
 
     @property

@@ -1,5 +1,6 @@
-// Grouped 3×3 convolutions in bfloat16 against plain loops in double over the same rounded numbers:
-// every kind of group, rows of every length, both strides, shared out among threads.
+// Grouped 3×3 convolutions, in float32 and in bfloat16 against plain loops in double, the latter
+// over the same rounded numbers: every kind of group, rows of every length, both strides, shared
+// out among threads.
 #include "../../src/densepath/kernels/convolution3x3.hpp"
 #include "reference.hpp"
 
@@ -22,10 +23,18 @@ using reference::Values;
 
 constexpr float BESIDE = 12345;  // stands where nothing is to be written
 
+// To 8 bits of a normal number; of two equally near the even one.
+double to_eight_bits(double x) {
+  int exponent;
+  const double part = std::frexp(x, &exponent);
+  return std::ldexp(std::nearbyint(part * 256), exponent - 8);
+}
+
 struct Case {
   int height, width, groups, group_width, stride, threads;
-  bool bias, relu;
+  bool bias, relu, halved;
 
+  double rounded(double x) const { return halved ? to_eight_bits(x) : x; }
   int channels() const { return groups * group_width; }
   int high() const { return (height + stride - 1) / stride; }
   int wide() const { return (width + stride - 1) / stride; }
@@ -33,16 +42,9 @@ struct Case {
     std::string made;
     for (const int n : {height, width, groups, group_width, stride, threads})
       made += std::to_string(n) + " ";
-    return made + (bias ? "bias " : "") + (relu ? "relu " : "");
+    return made + (bias ? "bias " : "") + (relu ? "relu " : "") + (halved ? "bfloat16 " : "");
   }
 };
-
-// To 8 bits of a normal number; of two equally near the even one.
-double to_eight_bits(double x) {
-  int exponent;
-  const double part = std::frexp(x, &exponent);
-  return std::ldexp(std::nearbyint(part * 256), exponent - 8);
-}
 
 Convolution convolution(const Case& of, const Values& taps, reference::Random& random) {
   Convolution made;
@@ -54,7 +56,8 @@ Convolution convolution(const Case& of, const Values& taps, reference::Random& r
     made.norm.scale[c] = static_cast<float>(random.one_of({-2, -1, 1, 2})) / 2;
     made.norm.shift[c] = random.uniform(-1, 1);
   }
-  made.set_weights(taps.data(), of.groups, false, Arithmetic::bfloat16);
+  made.set_weights(taps.data(), of.groups, false,
+                   of.halved ? Arithmetic::bfloat16 : Arithmetic::float32);
   if (of.bias) {
     made.bias = floats(densepath::round_up(of.channels(), densepath::PANEL));
     for (int c = 0; c < of.channels(); ++c) made.bias[c] = random.uniform(-1, 1);
@@ -76,8 +79,8 @@ Doubles plain(const Case& of, const Convolution& conv, const Values& taps, const
             const int c = o / of.group_width * of.group_width + i;
             const double normalised =
                 x.at(down * of.width + across)[c] * conv.norm.scale[c] + conv.norm.shift[c];
-            sum += to_eight_bits(std::max(normalised, 0.0)) *
-                   to_eight_bits(
+            sum += of.rounded(std::max(normalised, 0.0)) *
+                   of.rounded(
                        taps[(static_cast<size_t>(tap) * of.group_width + i) * of.channels() + o]);
           }
         made.push_back(of.relu ? std::max(sum, 0.0) : sum);
@@ -86,7 +89,7 @@ Doubles plain(const Case& of, const Convolution& conv, const Values& taps, const
 }
 
 // What `conv` makes of x [height, width, channels], by so many threads → columns of `out`, and
-// rounded → `halves`.
+// rounded → `halves`, if there are any.
 void run(const Convolution& conv, const Map& x, const Map& out, int column, const HalfMap& halves,
          int threads) {
   const size_t size = conv.padded(nullptr, x.height, x.width).size();
@@ -101,7 +104,7 @@ void run(const Convolution& conv, const Map& x, const Map& out, int column, cons
     conv.enter(x, padded, {index, threads, &alone}, own);
   for (int index = 0; index < threads; ++index) {
     conv.run(padded, out, column, {index, threads, &alone}, own);
-    conv.run(padded, halves, {index, threads, &alone});
+    if (halves.data) conv.run(padded, halves, {index, threads, &alone});
   }
 }
 
@@ -118,7 +121,7 @@ void check(const Case& of, reference::Random& random, reference::Errors& errors)
   const Map out{results.data(), of.high(), of.wide(), ld};
   const long half_ld = of.channels() + random.among(0, 5);
   std::vector<BFloat16> half_results(static_cast<size_t>(out.pixels()) * half_ld, {0xabcd});
-  const HalfMap halves{half_results.data(), of.high(), of.wide(), half_ld};
+  const HalfMap halves{of.halved ? half_results.data() : nullptr, of.high(), of.wide(), half_ld};
   run(conv, x, out, column, halves, of.threads);
   Doubles got;
   bool whole = true;
@@ -130,6 +133,7 @@ void check(const Case& of, reference::Random& random, reference::Errors& errors)
     }
   errors.compare(of.name() + "out", got, plain(of, conv, taps, x));
   errors.require(of.name() + "written beside", whole);
+  if (!of.halved) return;
   bool same = true;
   for (int p = 0; p < out.pixels(); ++p)
     for (int c = 0; c < half_ld; ++c) {
@@ -142,8 +146,9 @@ void check(const Case& of, reference::Random& random, reference::Errors& errors)
 
 // What is not a number in the first input of a group stays there; the group before it has an odd
 // number of inputs, of which this one stands beside the last.
-void check_not_a_number(int group_width, reference::Random& random, reference::Errors& errors) {
-  const Case of{3, 3, 5, group_width, 1, 1, false, false};
+void check_not_a_number(int group_width, bool halved, reference::Random& random,
+                        reference::Errors& errors) {
+  const Case of{3, 3, 5, group_width, 1, 1, false, false, halved};
   const Values taps = random.values(static_cast<size_t>(9) * group_width * of.channels(), 1, 2);
   const Convolution conv = convolution(of, taps, random);
   Values values = random.values(static_cast<size_t>(9) * of.channels() + LANES, -1, 1);
@@ -151,7 +156,7 @@ void check_not_a_number(int group_width, reference::Random& random, reference::E
   values[4 * of.channels() + 2 * group_width] = NAN;
   std::vector<BFloat16> halves(results.size());
   run(conv, {values.data(), 3, 3, of.channels()}, {results.data(), 3, 3, of.channels()}, 0,
-      {halves.data(), 3, 3, of.channels()}, 1);
+      {halved ? halves.data() : nullptr, 3, 3, of.channels()}, 1);
   for (size_t k = 0; k < results.size(); ++k)
     errors.require(of.name() + "what is not a number",
                    std::isnan(results[k]) == (k % of.channels() / group_width == 2));
@@ -167,6 +172,7 @@ Case draw(reference::Random& random) {
   of.threads = random.one_of({1, 2, 3, 7});
   of.bias = random.among(0, 1);
   of.relu = random.among(0, 1);
+  of.halved = random.among(0, 1);
   return of;
 }
 
@@ -180,7 +186,7 @@ void check_all(int cases, reference::Errors& errors) {
 }  // namespace
 
 int main(int count, char** values) {
-  const int cases = count > 1 ? std::atoi(values[1]) : 300;
+  const int cases = count > 1 ? std::atoi(values[1]) : 400;
   reference::Errors errors;
   if (densepath::may_use_squares()) {
     // Their weights are zero between the groups of a plane: there what is not a number spreads.
@@ -190,6 +196,6 @@ int main(int count, char** values) {
   check_all(cases, errors);
   reference::Random random(1);
   for (const int group_width : {1, 3, 5, 7, 13, 17})
-    check_not_a_number(group_width, random, errors);
+    for (const bool halved : {false, true}) check_not_a_number(group_width, halved, random, errors);
   return errors.report("grouped");
 }

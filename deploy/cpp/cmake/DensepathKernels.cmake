@@ -9,7 +9,7 @@ add_library(densepath-kernels OBJECT src/backend_native.cpp)
 densepath_compile(densepath-kernels)
 # As kernels/compile.py compiles them.
 target_compile_options(densepath-kernels PRIVATE -O3 -ffp-contract=fast -fno-math-errno
-                       -fno-trapping-math -Wno-psabi)
+                       -fno-trapping-math -falign-loops=64 -Wno-psabi)
 if(DENSEPATH_MARCH_USED)
   target_compile_options(densepath-kernels PRIVATE -march=${DENSEPATH_MARCH_USED})
 endif()

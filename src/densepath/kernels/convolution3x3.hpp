@@ -36,17 +36,16 @@ struct Convolution {
   int inputs = 0, outputs = 0, stride = 1;
   Norm norm;  // of one that reads the state itself
   std::vector<Slice> slices;
-  std::vector<Packed> points;  // for Winograd's way, where it is prepared
-  int group_width = 0;
-  std::vector<GroupedSlice> grouped;  // in place of `slices`
-  GroupedPairs paired;                // the same in bfloat16
-  GroupedSquares grouped_squares;     // in place of that, with AMX
-  Squared squared;                    // in place of `points` and `slices`, with AMX
+  std::vector<Packed> points;      // for Winograd's way, where it is prepared
+  Grouped<FloatEntry> grouped;     // in place of `slices`
+  Grouped<PairEntry> paired;       // the same in bfloat16
+  GroupedSquares grouped_squares;  // in place of that, with AMX
+  Squared squared;                 // in place of `points` and `slices`, with AMX
   Floats bias;
   bool relu = false;
 
-  // Whether `paired`, or with AMX `grouped_squares`, computes it in bfloat16.
-  static bool is_paired(int inputs, int outputs, int groups) {
+  // Whether `grouped` computes it; in bfloat16 `paired`, or with AMX `grouped_squares`.
+  static bool is_grouped(int inputs, int outputs, int groups) {
     return inputs == outputs && groups > 1;
   }
 
@@ -59,16 +58,13 @@ struct Convolution {
     }
     if (winograd) points = transform_weights(taps, inputs, outputs);
     const int in = inputs / groups, out = outputs / groups;
-    group_width = in;
-    if (arithmetic == Arithmetic::bfloat16 && is_paired(inputs, outputs, groups)) {
-      if (GroupedSquares::takes(in))
+    if (is_grouped(inputs, outputs, groups)) {
+      if (arithmetic == Arithmetic::float32)
+        grouped = {taps, outputs, in, stride};
+      else if (GroupedSquares::takes(in))
         grouped_squares = GroupedSquares(taps, outputs, in, stride);
       else
-        paired = GroupedPairs(taps, outputs, in, stride);
-      return;
-    }
-    if (is_grouped(inputs, outputs, groups)) {
-      grouped = slice_groups(taps, outputs, in);
+        paired = {taps, outputs, in, stride};
       return;
     }
     const int together = groups == 1 ? outputs : out % PANEL == 0 ? PANEL : LANES;
@@ -97,6 +93,7 @@ struct Convolution {
     if (squared) return squared.padded(data, height, width);
     if (grouped_squares) return grouped_squares.padded(data, height, width);
     if (paired) return paired.padded(data, height, width);
+    if (grouped) return grouped.padded(data, height, width);
     return Padded::of(data, height, width, round_up(inputs, LANES));
   }
 
@@ -105,6 +102,7 @@ struct Convolution {
     if (grouped_squares) return grouped_squares.place(from, to, y, x);
     if (squared) return squared.place(from, to.at(y, x));
     if (paired) return paired.place(from, to.at(y, x));
+    if (grouped) return grouped.place(from, to.at(y, x));
     std::memcpy(to.at(y, x), from, sizeof(float) * inputs);
   }
 
@@ -135,8 +133,8 @@ struct Convolution {
       grouped_squares.run(in, out, column, bias.get(), relu, part);
     else if (paired)
       paired.run(in, out, column, bias.get(), relu, part);
-    else if (!grouped.empty())
-      run_groups(in, out, column, part);
+    else if (grouped)
+      grouped.run(in, out, column, bias.get(), relu, part);
     else
       run_rows(in, out, column, part, own);
   }
@@ -163,22 +161,6 @@ struct Convolution {
           product(slice.weights, rows, pack, to, out.ld, ending, own.left.get());
       }
     }
-  }
-
-  void run_groups(const Padded& in, const Map& out, int column, Part part) const {
-    int low, high;
-    part.share(out.height, low, high);
-    const long line = in.whole_width * in.ld;
-    for (int y = low; y < high; ++y)
-      for (const GroupedSlice& slice : grouped)
-        for (int x = 0; x < out.width; x += ABREAST) {
-          const float* corner = in.at(y * stride - 1, x * stride - 1) + slice.first_input;
-          const int first = slice.first_output;
-          const Target target{out.at(y * out.width + x) + column + first, out.ld, outputs - first,
-                              bias ? bias.get() + first : nullptr, relu};
-          grouped_tile(std::min(ABREAST, out.width - x), slice, group_width,
-                       {corner, stride * in.ld, line, in.ld}, target);
-        }
   }
 
   template <class Number>

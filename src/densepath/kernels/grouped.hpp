@@ -1,78 +1,48 @@
 // 3×3 convolutions in groups, straight from the padded map: nothing is multiplied by zero, and
 // nothing laid out.
 //
-// Of narrow groups a vector of outputs spans several. For the i-th input of each of them one
-// shuffle of the inputs below puts it beside its outputs. Of groups that are whole vectors wide,
-// each input is multiplied by one or two vectors of weights.
+// The map holds entries: single inputs, or pairs of them in bfloat16 (grouped_pairs.hpp), each
+// group's from a new one on, so that an entry's products are of one group. Of narrow groups a
+// vector of outputs spans several, and one shuffle puts the i-th entry of each group beside the
+// group's outputs; of the others every output takes the same entry. A row's pixels are computed
+// together: what is read of a column serves the three of them that it lies under.
 #pragma once
 
+#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "matrix.hpp"
+#include "image_maps.hpp"
+#include "lanes.hpp"
 
 namespace densepath {
 
-typedef int32_t Places __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
-
-// Lanes of two vectors by their place among both.
-#if defined(__AVX512F__)
-constexpr bool SHUFFLES = true;
-inline Vector shuffle(Vector low, Vector high, Places places) {
-  return (Vector)_mm512_permutex2var_ps((__m512)low, (__m512i)places, (__m512)high);
-}
-#elif defined(__GNUC__) && !defined(__clang__)
-constexpr bool SHUFFLES = true;
-inline Vector shuffle(Vector low, Vector high, Places places) {
-  return __builtin_shuffle(low, high, places);
-}
-#else
-constexpr bool SHUFFLES = false;
-inline Vector shuffle(Vector low, Vector, Places) { return low; }
-#endif
-
-// One vector of outputs; or two, of one group.
-struct GroupedSlice {
-  int first_input, first_output;
-  int vectors;
-  std::vector<int32_t> places;  // [inputs of a group, LANES]: among two vectors from first_input on
-  Floats weights;               // [9, inputs of a group, vectors]
+// Entries of one input: what `grouped_pairs.hpp` has for those of two.
+struct FloatEntry {
+  typedef Vector Lanes;
+  static constexpr int INPUTS = 1;
+  static Vector read(const float* p) { return load(p); }
+  static Vector spread(const float* p) { return splat(*p); }
+  static Vector add(Vector sums, Vector left, Vector right) { return sums + left * right; }
+  static void set(float* lanes, Vector weights, int) { store(lanes, weights); }
+  static void place(const float* from, float* to, int inputs, int) {
+    std::memcpy(to, from, sizeof(float) * inputs);
+  }
 };
 
-// Pixels of a row that are computed together: 7 divides the sides of the maps of 224 × 224 images.
-constexpr int ABREAST = LANES == 16 ? 7 : 3;
+// One or two vectors of outputs; of several groups, or in one.
+struct GroupedSlice {
+  int first_entry, first_output, columns;
+  std::vector<int32_t> places;  // [entries of a group, LANES]: from `first_entry` on
+  Floats weights;               // [3 rows, entries of a group, 3 columns, vectors, LANES]
+  int vectors() const { return (columns + LANES - 1) / LANES; }
+};
 
-// Whether outputs lie in groups of a width that this file is for.
-inline bool is_grouped(int inputs, int outputs, int groups) {
-  const int width = inputs / groups;
-  return inputs == outputs && groups > 1 && (width < LANES ? SHUFFLES : width % LANES == 0);
-}
-
-// `taps` [3, 3, width, outputs] of groups that are `width` wide.
-inline std::vector<GroupedSlice> slice_groups(const float* taps, int outputs, int width) {
-  std::vector<GroupedSlice> made;
-  const int vectors = width % (2 * LANES) == 0 ? 2 : 1, together = vectors * LANES;
-  for (int j = 0; j < outputs; j += together) {
-    GroupedSlice slice{j / width * width, j, vectors, std::vector<int32_t>(width * together), {}};
-    slice.weights = floats(static_cast<size_t>(9) * width * together);
-    for (int i = 0; i < width; ++i)
-      for (int lane = 0; lane < together && j + lane < outputs; ++lane) {
-        slice.places[i * together + lane] = (j + lane) / width * width + i - slice.first_input;
-        for (int tap = 0; tap < 9; ++tap)
-          slice.weights[(tap * width + i) * together + lane] =
-              taps[(static_cast<size_t>(tap) * width + i) * outputs + j + lane];
-      }
-    made.push_back(std::move(slice));
-  }
-  return made;
-}
-
-// Where a tile reads: `corner` is the first pixel's upper left input, `step` lies between two
+// Where a tile reads: `corner` is the first pixel's upper left entry, `step` lies between two
 // pixels, `line` between two rows, `ld` between two columns.
 struct Window {
   const float* corner;
   long step, line, ld;
-  const float* tap(int number) const { return corner + number / 3 * line + number % 3 * ld; }
 };
 
 // Where it writes: the first pixel's outputs, `step` between two pixels, `columns` of them.
@@ -95,8 +65,6 @@ struct TargetOf {
   }
 };
 
-using Target = TargetOf<float>;
-
 template <int M, int NV>
 inline void start_sums(Vector (&sums)[M][NV], const float* bias) {
 #pragma GCC unroll 16
@@ -105,63 +73,175 @@ inline void start_sums(Vector (&sums)[M][NV], const float* bias) {
     for (int v = 0; v < NV; ++v) sums[r][v] = bias ? load(bias + v * LANES) : Vector{};
 }
 
-// M pixels of narrow groups.
-template <int M>
-inline void narrow_tile(const GroupedSlice& slice, int width, Window in, Target out) {
-  Vector sums[M][1];
-  start_sums(sums, out.bias);
-  const float* weights = slice.weights.get();
-  for (int tap = 0; tap < 9; ++tap) {
-    const float* from = in.tap(tap);
-    Vector low[M], high[M];
-#pragma GCC unroll 8
-    for (int r = 0; r < M; ++r) {
-      low[r] = load(from + r * in.step);
-      high[r] = load(from + r * in.step + LANES);
-    }
-    for (int i = 0; i < width; ++i, weights += LANES) {
-      const Places places = *reinterpret_cast<const Places*>(slice.places.data() + i * LANES);
-      const Vector weight = load(weights);
-#pragma GCC unroll 8
-      for (int r = 0; r < M; ++r) sums[r][0] += weight * shuffle(low[r], high[r], places);
-    }
+// Pixels of a row that are computed together at most, each with so many vectors of sums: three more
+// registers a vector are for weights, and one for an entry.
+constexpr int most_abreast(int vectors) { return MR == 14 ? 14 / vectors : vectors == 1 ? 10 : 4; }
+
+// tile(constant, x) computes the pixels [x, x + constant): tiles of M pixels and less, until all of
+// `width` are covered. The last may cover again what lies before it, where that costs less.
+template <int M, class Tile>
+inline void cover(int x, int width, const Tile& tile) {
+  for (; width - x >= M; x += M) tile(std::integral_constant<int, M>{}, x);
+  if constexpr (M > 1) {
+    if (x == width) return;
+    if (width >= M && width - x > M / 2) return tile(std::integral_constant<int, M>{}, width - M);
+    cover<M / 2>(x, width, tile);
   }
-  out.write(sums);
 }
 
-// M pixels of a group that is NV vectors wide, or has more than one such slice.
-template <int M, int NV>
-inline void wide_tile(const GroupedSlice& slice, int width, Window in, Target out) {
+// M pixels of a row, so many entries a group. `in.step` is STRIDE · `in.ld`.
+template <class Entry, int M, int NV, int STRIDE, bool NARROW, class Number>
+__attribute__((noinline)) void grouped_tile(const GroupedSlice& slice, int entries, Window in,
+                                            TargetOf<Number> out) {
+  using Lanes = typename Entry::Lanes;
   Vector sums[M][NV];
   start_sums(sums, out.bias);
   const float* weights = slice.weights.get();
-  for (int tap = 0; tap < 9; ++tap) {
-    const float* from = in.tap(tap);
-    for (int i = 0; i < width; ++i, weights += NV * LANES) {
-      Vector right[NV];
+  const float* line = in.corner;
+  for (int n = 3 * entries, i = 0; n > 0; --n, weights += 3 * NV * LANES) {
+    const float* from = line + (NARROW ? 0 : i);
+    Places places{};
+    if constexpr (NARROW)
+      places = *reinterpret_cast<const Places*>(slice.places.data() + i * LANES);
+    Lanes right[3][NV];
+#pragma GCC unroll 3
+    for (int tap = 0; tap < 3; ++tap)
 #pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) right[v] = load(weights + v * LANES);
-#pragma GCC unroll 8
-      for (int r = 0; r < M; ++r) {
-        const Vector left = splat(from[r * in.step + i]);
+      for (int v = 0; v < NV; ++v) right[tap][v] = Entry::read(weights + (tap * NV + v) * LANES);
+#pragma GCC unroll 32
+    for (int x = 0; x < (M - 1) * STRIDE + 3; ++x) {
+      Lanes left;
+      if constexpr (NARROW)
+        left = permute(Entry::read(from + x * in.ld), places);
+      else
+        left = Entry::spread(from + x * in.ld);
+#pragma GCC unroll 3
+      for (int tap = 0; tap < 3; ++tap)
+        if (const int under = x - tap; under >= 0 && under % STRIDE == 0 && under / STRIDE < M) {
 #pragma GCC unroll 2
-        for (int v = 0; v < NV; ++v) sums[r][v] += left * right[v];
-      }
+          for (int v = 0; v < NV; ++v)
+            sums[under / STRIDE][v] = Entry::add(sums[under / STRIDE][v], left, right[tap][v]);
+        }
+    }
+    if (++i == entries) {
+      i = 0;
+      line += in.line;
     }
   }
   out.write(sums);
 }
 
-template <int M = ABREAST>
-inline void grouped_tile(int pixels, const GroupedSlice& slice, int width, Window in, Target out) {
-  if constexpr (M > 1)
-    if (pixels < M) return grouped_tile<M - 1>(pixels, slice, width, in, out);
-  if (width < LANES)
-    narrow_tile<M>(slice, width, in, out);
-  else if (slice.vectors == 1)
-    wide_tile<M, 1>(slice, width, in, out);
-  else
-    wide_tile<M, 2>(slice, width, in, out);
-}
+// A convolution whose groups have as many outputs as inputs.
+template <class Entry>
+class Grouped {
+ public:
+  Grouped() = default;
+
+  // `taps` [3, 3, width, outputs].
+  Grouped(const float* taps, int outputs, int width, int stride)
+      : outputs_(outputs),
+        width_(width),
+        entries_((width + Entry::INPUTS - 1) / Entry::INPUTS),
+        stride_(stride) {
+    const bool fits = fit_vectors();
+    narrow_ = PERMUTES && width < LANES && (fits || 2 * width <= LANES);
+    for (int first = 0; first < outputs;) {
+      const int groups = narrow_ ? LANES / width : 1;
+      const int end = narrow_ && fits ? outputs : (first / width + groups) * width;
+      const int columns = std::min({end - first, outputs - first, narrow_ ? LANES : PANEL});
+      slices_.push_back(slice(taps, first, columns));
+      first += columns;
+    }
+  }
+  explicit operator bool() const { return !slices_.empty(); }
+
+  // What it reads of a map of this size. An odd number of vectors keeps pixels from falling on the
+  // same cache sets.
+  Padded padded(float* data, int height, int width) const {
+    return Padded::of(data, height, width, round_up(outputs_ / width_ * entries_, LANES) | LANES);
+  }
+
+  // One pixel's inputs, in whole vectors, → a pixel of the padded map. `from` is lost.
+  void place(float* from, float* to) const { Entry::place(from, to, outputs_, width_); }
+
+  // Columns of `out` from `column` on.
+  template <class Number>
+  void run(const Padded& in, const MapOf<Number>& out, int column, const float* bias, bool relu,
+           Part part) const {
+    int low, high;
+    part.share(out.height, low, high);
+    for (int y = low; y < high; ++y)
+      for (const GroupedSlice& slice : slices_) {
+        const float* corner = in.at(y * stride_ - 1, -1) + slice.first_entry;
+        const TargetOf<Number> target{out.at(y * out.width) + column + slice.first_output, out.ld,
+                                      slice.columns, bias ? bias + slice.first_output : nullptr,
+                                      relu};
+        const Window window{corner, stride_ * in.ld, in.whole_width * in.ld, in.ld};
+        if (stride_ == 1)
+          run_row<1>(slice, out.width, window, target);
+        else
+          run_row<2>(slice, out.width, window, target);
+      }
+  }
+
+ private:
+  int first_entry(int output) const { return output / width_ * entries_; }
+
+  // Whether the inputs of any vector of outputs lie within a vector of entries.
+  bool fit_vectors() const {
+    for (int first = 0; first < outputs_; first += LANES) {
+      const int last = std::min(first + LANES, outputs_) - 1;
+      if (first_entry(last) + entries_ - first_entry(first) > LANES) return false;
+    }
+    return true;
+  }
+
+  GroupedSlice slice(const float* taps, int first, int columns) const {
+    GroupedSlice made{
+        first_entry(first), first, columns, std::vector<int32_t>(entries_ * LANES), {}};
+    const int across = made.vectors() * LANES;
+    for (int i = 0; narrow_ && i < entries_; ++i)
+      for (int lane = 0; lane < columns; ++lane)
+        made.places[i * LANES + lane] = first_entry(first + lane) + i - made.first_entry;
+    made.weights = floats(static_cast<size_t>(9) * entries_ * across);
+    for (int tap = 0; tap < 9; ++tap)
+      for (int input = 0; input < width_; ++input) {
+        std::vector<float> row(across);
+        for (int lane = 0; lane < columns; ++lane)
+          row[lane] = taps[(static_cast<size_t>(tap) * width_ + input) * outputs_ + first + lane];
+        const int place = (tap / 3 * entries_ + input / Entry::INPUTS) * 3 + tap % 3;
+        for (int lane = 0; lane < across; lane += LANES)
+          Entry::set(made.weights.get() + static_cast<size_t>(place) * across + lane,
+                     load(row.data() + lane), input % Entry::INPUTS);
+      }
+    return made;
+  }
+
+  template <int STRIDE, class Number>
+  void run_row(const GroupedSlice& slice, int width, Window in, TargetOf<Number> out) const {
+    const auto tiles = [&](auto vectors, auto narrow) {
+      constexpr int NV = decltype(vectors)::value;
+      cover<most_abreast(NV)>(0, width, [&](auto pixels, int x) {
+        Window here = in;
+        here.corner += x * in.step;
+        TargetOf<Number> there = out;
+        there.to += x * out.step;
+        grouped_tile<Entry, decltype(pixels)::value, NV, STRIDE, decltype(narrow)::value>(
+            slice, entries_, here, there);
+      });
+    };
+    using One = std::integral_constant<int, 1>;
+    if (narrow_)
+      tiles(One{}, std::true_type{});
+    else if (slice.vectors() == 1)
+      tiles(One{}, std::false_type{});
+    else
+      tiles(std::integral_constant<int, 2>{}, std::false_type{});
+  }
+
+  int outputs_ = 0, width_ = 1, entries_ = 1, stride_ = 1;
+  bool narrow_ = false;
+  std::vector<GroupedSlice> slices_;
+};
 
 }  // namespace densepath

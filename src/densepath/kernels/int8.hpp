@@ -7,7 +7,7 @@
 
 #include <vector>
 
-#include "matrix.hpp"
+#include "lanes.hpp"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -93,11 +93,8 @@ inline ByteBuffer bytes(size_t count) {
 }
 
 #if defined(__AVX512F__)
-// Not the plain intrinsics, of whose undefined operands GCC 12 warns.
+// Not the plain intrinsic, of whose undefined operand GCC 12 warns.
 inline __m512i nearest(__m512 x) { return _mm512_maskz_cvtps_epi32(0xffff, x); }
-inline __m512i permuted(__m512i places, __m512i x) {
-  return _mm512_maskz_permutexvar_epi32(0xffff, places, x);
-}
 #endif
 
 // Floats of a map → levels of what a product reads.
@@ -140,7 +137,7 @@ struct Levels {
     const __m512i high = _mm512_packs_epi32(four[2], four[3]);
     const __m512i mixed = _mm512_packus_epi16(low, high);
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    _mm512_storeu_si512(to, permuted(order, mixed));
+    _mm512_storeu_si512(to, permute(mixed, (Places)order));
   }
 #endif
 };
@@ -206,7 +203,7 @@ inline void finish_pair(Integers low, Integers high, const Finish& how, int colu
   const __m512i words = _mm512_packs_epi32(nearest((__m512)finished(low, how, column)),
                                            nearest((__m512)finished(high, how, column + LANES)));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
-  const __m512i levels = permuted(order, _mm512_packus_epi16(words, words));
+  const __m512i levels = permute(_mm512_packus_epi16(words, words), (Places)order);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(static_cast<uint8_t*>(row) + column),
                       _mm512_castsi512_si256(levels));
 #else

@@ -10,21 +10,6 @@
 
 namespace densepath {
 
-#if defined(__AVX512F__)
-constexpr bool PERMUTES = true;
-inline Integers permute(Integers x, Integers places) {
-  return (Integers)permuted((__m512i)places, (__m512i)x);
-}
-#elif defined(__AVX2__)
-constexpr bool PERMUTES = true;
-inline Integers permute(Integers x, Integers places) {
-  return (Integers)_mm256_permutevar8x32_epi32((__m256i)x, (__m256i)places);
-}
-#else
-constexpr bool PERMUTES = false;
-inline Integers permute(Integers x, Integers) { return x; }
-#endif
-
 // Whether the groups of any vector of outputs lie in one vector of input.
 inline bool are_narrow(int outputs, int width, int room) {
   if (!PERMUTES || width >= LANES / 2 + 1) return false;
@@ -53,7 +38,8 @@ struct NarrowGroups {
     for (int tap = 0; tap < 9; ++tap) {
       const uint8_t* from = corner + first_byte + tap / 3 * line + tap % 3 * ld;
       for (int q = 0; q < quads; ++q, w += LANES * 4) {
-        const Integers weight = load_integers(w), here = first + q;
+        const Integers weight = load_integers(w);
+        const Places here = (Places)(first + q);
 #pragma GCC unroll 16
         for (int r = 0; r < M; ++r)
           sums[r][0] = dot(sums[r][0], permute(load_integers(from + r * step), here), weight);

@@ -121,7 +121,7 @@ struct Entries {
       const Vector numbers = read(pixel + x);
       store(vector, numbers);
       for (int i = 0; i < width; ++i, to += LANES)
-        store(to, spread_lanes(numbers, places + i * LANES));
+        store(to, permute(numbers, *reinterpret_cast<const Places*>(places + i * LANES)));
     }
   }
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "../grouped.hpp"
+#include "../lanes.hpp"
 #include "maps.hpp"
 
 namespace densepath {

@@ -7,26 +7,11 @@
 
 #include <vector>
 
-#include "../grouped.hpp"
+#include "../lanes.hpp"
 #include "shape.hpp"
 #include "team.hpp"
 
 namespace densepath {
-
-// `v`'s lanes at these places.
-inline Vector spread_lanes(Vector v, const int32_t* places) {
-#if defined(__AVX512F__)
-  return (Vector)_mm512_permutexvar_ps(_mm512_loadu_si512(places), (__m512)v);
-#elif defined(__AVX2__)
-  const __m256i at = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(places));
-  return (Vector)_mm256_permutevar8x32_ps((__m256)v, at);
-#else
-  float values[LANES], spread[LANES];
-  store(values, v);
-  for (int lane = 0; lane < LANES; ++lane) spread[lane] = values[places[lane]];
-  return load(spread);
-#endif
-}
 
 // Groups as wide in their inputs as in their outputs.
 struct Slices {

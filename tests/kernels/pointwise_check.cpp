@@ -134,8 +134,8 @@ void check_backward(const Subject& subject, reference::Random& random, reference
     for (size_t k = 0; k < before.size(); ++k) wanted.into[k] += before[k];
   errors.compare(of.name() + "into", into.doubles(), wanted.into);
   errors.compare(of.name() + "weight", weight, weights);
-  errors.compare(of.name() + "gradient", sum, wanted.gradient);
-  errors.compare(of.name() + "product", product, wanted.product);
+  errors.compare(of.name() + "gradient", sum, wanted.gradient, wanted.gradient_size);
+  errors.compare(of.name() + "product", product, wanted.product, wanted.product_size);
   errors.require(of.name() + "into: written beside", into.is_whole());
 
   correct(data.maps, constant.data(), slope.data(), y.maps, of.threads);

@@ -149,6 +149,8 @@ inline Doubles correct(const HeldMaps& data, const HeldMaps& y, const Values& co
 // The backward pass of BN-ReLU: `behind` is the gradient behind the ReLU, densely.
 struct Backward {
   Doubles into, gradient, product;
+  // How large sums of such terms are if their signs are chance; one of a single channel may cancel.
+  double gradient_size = 0, product_size = 0;
 
   Backward(const HeldMaps& x, const HeldNorm& norm, const Doubles& behind) {
     const int channels = x.maps.channels;
@@ -156,12 +158,18 @@ struct Backward {
     into.assign(behind.size(), 0);
     gradient.assign(channels, 0);
     product.assign(channels, 0);
+    Doubles gradient_squares(channels), product_squares(channels);
     for (size_t k = 0; k < behind.size(); ++k) {
       const size_t c = k % channels;
       if (values[k] * norm.scale[c] + norm.shift[c] <= 0) continue;
       into[k] = norm.scale[c] * behind[k];
+      const double term = behind[k] * (values[k] - norm.centre[c]);
       gradient[c] += behind[k];
-      product[c] += behind[k] * (values[k] - norm.centre[c]);
+      product[c] += term;
+      gradient_squares[c] += behind[k] * behind[k];
+      product_squares[c] += term * term;
+      gradient_size = std::max(gradient_size, std::sqrt(gradient_squares[c]));
+      product_size = std::max(product_size, std::sqrt(product_squares[c]));
     }
   }
 };
@@ -173,9 +181,11 @@ class Errors {
  public:
   explicit Errors(double bound = BOUND) : bound_(bound) {}
 
+  // `largest`: what an error is relative to, where no value is larger.
   template <class Got>
-  void compare(const std::string& of, const Got& got, const Doubles& wanted) {
-    double largest = 1e-3, apart = 0;
+  void compare(const std::string& of, const Got& got, const Doubles& wanted,
+               double largest = 1e-3) {
+    double apart = 0;
     for (const double value : wanted) largest = std::max(largest, std::abs(value));
     bool finite = got.size() == wanted.size();
     for (size_t k = 0; finite && k < wanted.size(); ++k) {

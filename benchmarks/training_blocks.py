@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-Mode = Literal["fused", "portable"]
+Mode = Literal["fused", "recompute", "portable"]
 MODULE = "densepath.training.blocks.choose"
 
 

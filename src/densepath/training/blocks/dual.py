@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from densepath.models.dpn import DualPathBlock, NormReluConv
 from densepath.training.blocks.dual_backward import Backward
 from densepath.training.blocks.dual_forward import Forward
-from densepath.training.blocks.dual_parts import Maps, StageLayout
+from densepath.training.blocks.dual_parts import Maps, StageLayout, StepOfStage
 from densepath.training.blocks.maps import as_images, as_map, to_map
 from densepath.training.blocks.obstacles import Kind, Shape
 from densepath.training.blocks.operations import Operations
@@ -64,7 +64,8 @@ class FusedDualStage(torch.autograd.Function):
         stage, kept = ctx.stage, ctx.saved_tensors
         num_weights = len(stage.units)
         maps = Maps.from_list(kept[:-num_weights], len(stage.blocks))
-        step = Backward(stage, maps, kept[-num_weights:], ctx.norms, ctx.operations)
+        weights = kept[-num_weights:]
+        step = Backward(StepOfStage(stage, maps, weights, ctx.norms, ctx.operations))
         of_x, _, _, *needs = ctx.needs_input_grad
         units = [any(needs[start : start + 3]) for start in range(0, len(needs), 3)]
         step.run(as_map(gradient), of_x=of_x, of_units=units)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
 
-from densepath.training.blocks.dual_parts import Maps, StageLayout, make_middle, make_spatial
-from densepath.training.blocks.norms import NormOfStep
-from densepath.training.blocks.operations import Norm, Operations
+from densepath.training.blocks.dual_parts import StepOfStage, make_middle, make_spatial
+from densepath.training.blocks.operations import Norm
 
 
 class BlockMaps(NamedTuple):
@@ -28,23 +26,14 @@ class BlockMaps(NamedTuple):
 class Again:
     """The maps of the blocks of a stage, from the last block to the first."""
 
-    def __init__(
-        self,
-        stage: StageLayout,
-        maps: Maps,
-        weights: Sequence[Tensor],
-        norms: Sequence[NormOfStep],
-        operations: Operations,
-    ) -> None:
-        """`weights` and `norms` are those of the units."""
-        self._stage, self._maps, self._operations = stage, maps, operations
-        self._weights, self._norms = weights, norms
+    def __init__(self, step: StepOfStage) -> None:
+        self._stage, self._maps, self._weights, self._norms, self._operations = step
         # The residual path behind the block whose turn is next, where it is not kept.
         self._path: Tensor | None = None
 
     def take(self, index: int) -> BlockMaps:
         """The maps of the block before the one that was taken last."""
-        maps, operations = self._maps, self._operations
+        stage, maps, operations = self._stage, self._maps, self._operations
         path = maps.paths[index - 1] if index else maps.x
         if not index:
             self._path = None
@@ -52,23 +41,17 @@ class Again:
         if middle is None:
             assert path is not None
             given = self._unit(3 * index + 1)
-            middle, _ = make_middle(operations, self._read(index, path), *given)
+            middle, _ = make_middle(operations, stage.reads(index, path, maps.state), *given)
         if spatial is None:
-            conv = self._stage.blocks[index].c3x3_b.conv
+            conv = stage.blocks[index].c3x3_b.conv
             spatial, _ = make_spatial(operations, middle, *self._unit(3 * index + 2), conv)
         if path is None:
             path = self._path = self._path_before(index, spatial)
-        return BlockMaps(self._read(index, path), middle, spatial)
+        return BlockMaps(stage.reads(index, path, maps.state), middle, spatial)
 
     def _unit(self, unit: int) -> tuple[Norm, Tensor]:
         """Norm and weight of a unit."""
         return self._norms[unit].norm, self._weights[unit]
-
-    def _read(self, index: int, path: Tensor) -> list[Tensor]:
-        """What a block reads, of which the residual path, or for the first block x, is given."""
-        if index == 0:
-            return [path]
-        return [path, self._maps.state[..., self._stage.read_by(index)]]
 
     def _path_before(self, index: int, spatial: Tensor) -> Tensor:
         """The residual path before a block: that behind it without what the block has added."""

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from densepath.training.blocks.dual_again import Again
-from densepath.training.blocks.dual_parts import Maps, StageLayout, in_segments
-from densepath.training.blocks.norms import NormOfStep
-from densepath.training.blocks.operations import Correction, Gradient, Operations, Sums
+from densepath.training.blocks.dual_parts import StepOfStage, in_segments
+from densepath.training.blocks.operations import Correction, Gradient, Sums
 
 
 class Backward:
@@ -25,20 +24,12 @@ class Backward:
         of_x: the gradient of what entered the stage, if it is needed.
     """
 
-    def __init__(
-        self,
-        stage: StageLayout,
-        maps: Maps,
-        weights: Sequence[Tensor],
-        norms: Sequence[NormOfStep],
-        operations: Operations,
-    ) -> None:
-        """`weights` and `norms` are those of the units."""
-        self._stage, self._maps, self._operations = stage, maps, operations
-        self._weights, self._norms = weights, norms
-        self._again = Again(stage, maps, weights, norms, operations)
-        self._gradient = operations.new_map(*maps.state.shape)
-        self._pending = torch.zeros((2, stage.width), dtype=torch.float64, device=maps.state.device)
+    def __init__(self, step: StepOfStage) -> None:
+        self._stage, self._maps, self._weights, self._norms, self._operations = step
+        self._again = Again(step)
+        state = self._maps.state
+        self._gradient = self._operations.new_map(*state.shape)
+        self._pending = torch.zeros((2, state.shape[3]), dtype=torch.float64, device=state.device)
         self._corrects = False
         self.sums: dict[int, Sums] = {}
         self.of_x: Tensor | None = None

@@ -47,15 +47,15 @@ class Forward:
         maps, stage = self.maps, self._stage
         seen = self._operations.moments(maps.x) if self._counts else None
         path = self._project(seen)
-        read = [maps.x]
         recomputes = self._operations.recomputes
         for index, block in enumerate(stage.blocks):
             keeping = stage.keeping(index, recomputes=recomputes)
             if keeps and index > 0:
                 maps.paths.append(self._copied(path) if keeping.path else None)
+            read = stage.reads(index, path if index else maps.x, maps.state)
             spatial, of_spatial = self._features(block, read, seen, keeping)
             of_path = self._append(index, spatial, of_spatial, path)
-            read, seen = [path, maps.state[..., stage.read_by(index + 1)]], self._joined(of_path)
+            seen = self._joined(of_path)
             if not keeps:
                 for kept in (maps.middles, maps.spatials, maps.masks, self.norms):
                     kept.clear()

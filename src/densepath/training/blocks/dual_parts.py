@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from densepath.models.dpn import DualPathBlock, NormReluConv
+from densepath.training.blocks.norms import NormOfStep
 from densepath.training.blocks.operations import Moments, Norm, Operations, Reading
 
 
@@ -64,6 +65,10 @@ class StageLayout:
         start = self.read_by(index).stop
         return slice(start, start + self.increment)
 
+    def reads(self, index: int, path: Tensor, state: Tensor) -> list[Tensor]:
+        """The maps that block `index` reads, side by side; `path` of the first one is x."""
+        return [path, state[..., self.read_by(index)]] if index else [path]
+
     def keeping(self, index: int, *, recomputes: bool) -> Keeping:
         """Which maps of block `index` are kept: all of them, or if it `recomputes` the narrowest.
 
@@ -106,6 +111,16 @@ class Maps(NamedTuple):
         ends = list(accumulate([num_blocks - 1, *[num_blocks] * 3], initial=0))
         parts = [others[start:end] for start, end in pairwise(ends)]
         return cls(x, state, *parts)
+
+
+class StepOfStage(NamedTuple):
+    """A forward pass that is over; `weights` and `norms` are those of the units."""
+
+    stage: StageLayout
+    maps: Maps
+    weights: Sequence[Tensor]
+    norms: Sequence[NormOfStep]
+    operations: Operations
 
 
 def make_middle(

@@ -9,7 +9,7 @@ PIP_OPTIONS := --constraint constraints.txt \
 	$(if $(CPU)$(INDEX),--constraint constraints-cpu.txt) \
 	$(if $(INDEX),--extra-index-url $(INDEX))
 PYTEST := $(BIN)/python -m pytest
-# Files of fast tests at a time; each takes 1.5 GB. Slow ones share what they build, and take turns.
+# Files of tests at a time; each takes 1.5 GB.
 JOBS ?= 2
 # All C++ of the package and of the C++ program.
 CPP := $(wildcard src/densepath/kernels/*.?pp src/densepath/kernels/training/*.?pp \
@@ -48,7 +48,7 @@ test: install
 
 # The rest: browsers, launchers, long pages, kernels of whole networks.
 test-slow: install
-	$(PYTEST) -m slow
+	$(PYTEST) -n $(JOBS) --dist loadfile -m slow
 
 test-npu: install-npu
 	$(PYTEST) -m npu

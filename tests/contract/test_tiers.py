@@ -25,7 +25,7 @@ def recipe_of(target: str) -> tuple[str, str]:
 
 def test_a_test_is_in_the_fast_tier_or_in_the_slow_one():
     assert recipe_of("test") == ("install", '$(PYTEST) -n $(JOBS) --dist loadfile -m "not slow"')
-    assert recipe_of("test-slow") == ("install", "$(PYTEST) -m slow")
+    assert recipe_of("test-slow") == ("install", "$(PYTEST) -n $(JOBS) --dist loadfile -m slow")
 
 
 def test_what_is_skipped_without_the_extra_npu_has_a_tier_that_installs_it():

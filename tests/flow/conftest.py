@@ -57,10 +57,25 @@ class CppPrograms:
 
 
 @pytest.fixture(scope="session")
-def cpp() -> CppPrograms:
+def cpp(once) -> CppPrograms:
     """The programs. Skips where a tool or library to build them is missing."""
     if shutil.which("cmake") is None:
         pytest.skip("cmake is not installed; docs/cpp.md says what the C++ program needs")
+    once("cpp", build_programs)
+    version = subprocess.run(
+        [BUILD / "densepath-predict", "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    backends = tuple(version[version.index("(") + 1 : version.index(")")].split(", "))
+    return CppPrograms(
+        BUILD / "densepath-predict",
+        BUILD / "densepath-decode",
+        BUILD / "densepath-example",
+        backends,
+    )
+
+
+def build_programs(_: Path) -> None:
+    """Build them in `BUILD`, which outlasts the run of the tests."""
     options = [
         "-DDENSEPATH_FUZZ=ON",
         "-DDENSEPATH_WERROR=ON",
@@ -78,16 +93,6 @@ def cpp() -> CppPrograms:
     build = ["cmake", "--build", BUILD, "--parallel", "2"]
     built = subprocess.run(build, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
-    version = subprocess.run(
-        [BUILD / "densepath-predict", "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    backends = tuple(version[version.index("(") + 1 : version.index(")")].split(", "))
-    return CppPrograms(
-        BUILD / "densepath-predict",
-        BUILD / "densepath-decode",
-        BUILD / "densepath-example",
-        backends,
-    )
 
 
 @dataclass(frozen=True)

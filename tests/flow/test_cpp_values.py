@@ -109,7 +109,7 @@ def test_the_program_answers_as_python_does(cpp, files, tmp_path, channels, text
     folder.mkdir()
     for i, path in enumerate(files):
         (folder / f"{i:03}{path.suffix.upper()}").write_bytes(path.read_bytes())
-    words = [bundle, folder]
+    words = [bundle, folder, "--precision", "float32"]  # else each its own, by the times
     python = json_lines([PROGRAM, "predict", *words, "--json", "--engine", "native"])
     ours = json_lines([cpp.predict, *words, "--backend", "native"])
     assert [one["path"] for one in ours] == [one["path"] for one in python]

@@ -47,10 +47,15 @@ STRANGE = module(ROOT / "tests" / "images" / "test_decode_strange_images.py")
 
 
 @pytest.fixture(scope="session")
-def built():
+def built(once):
     """The page with ONNX Runtime beside it. Skips where a tool to build or run it is missing."""
     if chromium.find_chromium() is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
+    once("page", build_page)
+
+
+def build_page(_: Path) -> None:
+    """Bring ONNX Runtime into the page's folder."""
     if (WEB / "vendor").is_dir():
         return
     if shutil.which("npm") is None:

@@ -31,16 +31,17 @@ double to_eight_bits(double x) {
 }
 
 struct Case {
-  int height, width, groups, group_width, stride, threads;
+  int height, width, groups, group_width, group_outputs, stride, threads;
   bool bias, relu, halved;
 
   double rounded(double x) const { return halved ? to_eight_bits(x) : x; }
-  int channels() const { return groups * group_width; }
+  int inputs() const { return groups * group_width; }
+  int outputs() const { return groups * group_outputs; }
   int high() const { return (height + stride - 1) / stride; }
   int wide() const { return (width + stride - 1) / stride; }
   std::string name() const {
     std::string made;
-    for (const int n : {height, width, groups, group_width, stride, threads})
+    for (const int n : {height, width, groups, group_width, group_outputs, stride, threads})
       made += std::to_string(n) + " ";
     return made + (bias ? "bias " : "") + (relu ? "relu " : "") + (halved ? "bfloat16 " : "");
   }
@@ -48,47 +49,48 @@ struct Case {
 
 Convolution convolution(const Case& of, const Values& taps, reference::Random& random) {
   Convolution made;
-  made.inputs = made.outputs = of.channels();
+  made.inputs = of.inputs();
+  made.outputs = of.outputs();
   made.stride = of.stride;
   made.relu = of.relu;
-  made.norm = {floats(of.channels()), floats(of.channels())};
-  for (int c = 0; c < of.channels(); ++c) {  // of which nothing is rounded
+  made.norm = {floats(of.inputs()), floats(of.inputs())};
+  for (int c = 0; c < of.inputs(); ++c) {  // of which nothing is rounded
     made.norm.scale[c] = static_cast<float>(random.one_of({-2, -1, 1, 2})) / 2;
     made.norm.shift[c] = random.uniform(-1, 1);
   }
   made.set_weights(taps.data(), of.groups, false,
                    of.halved ? Arithmetic::bfloat16 : Arithmetic::float32);
   if (of.bias) {
-    made.bias = floats(densepath::round_up(of.channels(), densepath::PANEL));
-    for (int c = 0; c < of.channels(); ++c) made.bias[c] = random.uniform(-1, 1);
+    made.bias = floats(densepath::round_up(of.outputs(), densepath::PANEL));
+    for (int c = 0; c < of.outputs(); ++c) made.bias[c] = random.uniform(-1, 1);
   }
   return made;
 }
 
-// `taps` [3, 3, group_width, channels], x [height, width, channels] before BatchNorm and ReLU.
+// `taps` [3, 3, group_width, outputs], x [height, width, inputs] before BatchNorm and ReLU.
 Doubles plain(const Case& of, const Convolution& conv, const Values& taps, const Map& x) {
   Doubles made;
   for (int y = 0; y < of.high(); ++y)
     for (int column = 0; column < of.wide(); ++column)
-      for (int o = 0; o < of.channels(); ++o) {
+      for (int o = 0; o < of.outputs(); ++o) {
         double sum = of.bias ? conv.bias[o] : 0;
         for (int tap = 0; tap < 9; ++tap)
           for (int i = 0; i < of.group_width; ++i) {
             const int down = y * of.stride + tap / 3 - 1, across = column * of.stride + tap % 3 - 1;
             if (down < 0 || down >= of.height || across < 0 || across >= of.width) continue;
-            const int c = o / of.group_width * of.group_width + i;
+            const int c = o / of.group_outputs * of.group_width + i;
             const double normalised =
                 x.at(down * of.width + across)[c] * conv.norm.scale[c] + conv.norm.shift[c];
             sum += of.rounded(std::max(normalised, 0.0)) *
                    of.rounded(
-                       taps[(static_cast<size_t>(tap) * of.group_width + i) * of.channels() + o]);
+                       taps[(static_cast<size_t>(tap) * of.group_width + i) * of.outputs() + o]);
           }
         made.push_back(of.relu ? std::max(sum, 0.0) : sum);
       }
   return made;
 }
 
-// What `conv` makes of x [height, width, channels], by so many threads → columns of `out`, and
+// What `conv` makes of x [height, width, inputs], by so many threads → columns of `out`, and
 // rounded → `halves`, if there are any.
 void run(const Convolution& conv, const Map& x, const Map& out, int column, const HalfMap& halves,
          int threads) {
@@ -110,16 +112,16 @@ void run(const Convolution& conv, const Map& x, const Map& out, int column, cons
 
 void check(const Case& of, reference::Random& random, reference::Errors& errors) {
   const size_t pixels = static_cast<size_t>(of.height) * of.width;
-  const Values taps = random.values(static_cast<size_t>(9) * of.group_width * of.channels(), -1, 1);
+  const Values taps = random.values(static_cast<size_t>(9) * of.group_width * of.outputs(), -1, 1);
   const Convolution conv = convolution(of, taps, random);
-  const long in_ld = of.channels() + random.among(0, 5);
+  const long in_ld = of.inputs() + random.among(0, 5);
   Values values = random.values(pixels * in_ld + LANES, -1, 1);
   const Map x{values.data(), of.height, of.width, in_ld};
   const int column = random.among(0, 5);
-  const long ld = column + of.channels() + random.among(0, 5);
+  const long ld = column + of.outputs() + random.among(0, 5);
   Values results(static_cast<size_t>(of.high()) * of.wide() * ld, BESIDE);
   const Map out{results.data(), of.high(), of.wide(), ld};
-  const long half_ld = of.channels() + random.among(0, 5);
+  const long half_ld = of.outputs() + random.among(0, 5);
   std::vector<BFloat16> half_results(static_cast<size_t>(out.pixels()) * half_ld, {0xabcd});
   const HalfMap halves{of.halved ? half_results.data() : nullptr, of.high(), of.wide(), half_ld};
   run(conv, x, out, column, halves, of.threads);
@@ -127,7 +129,7 @@ void check(const Case& of, reference::Random& random, reference::Errors& errors)
   bool whole = true;
   for (int p = 0; p < out.pixels(); ++p)
     for (int c = 0; c < ld; ++c) {
-      const bool wanted = c >= column && c < column + of.channels();
+      const bool wanted = c >= column && c < column + of.outputs();
       if (wanted) got.push_back(out.at(p)[c]);
       whole = whole && (wanted || out.at(p)[c] == BESIDE);
     }
@@ -138,7 +140,7 @@ void check(const Case& of, reference::Random& random, reference::Errors& errors)
   for (int p = 0; p < out.pixels(); ++p)
     for (int c = 0; c < half_ld; ++c) {
       BFloat16 wanted[LANES] = {{0xabcd}};
-      if (c < of.channels()) store(wanted, densepath::splat(out.at(p)[column + c]));
+      if (c < of.outputs()) store(wanted, densepath::splat(out.at(p)[column + c]));
       same = same && halves.at(p)[c].bits == wanted[0].bits;
     }
   errors.require(of.name() + "rounded", same);
@@ -148,18 +150,18 @@ void check(const Case& of, reference::Random& random, reference::Errors& errors)
 // number of inputs, of which this one stands beside the last.
 void check_not_a_number(int group_width, bool halved, reference::Random& random,
                         reference::Errors& errors) {
-  const Case of{3, 3, 5, group_width, 1, 1, false, false, halved};
-  const Values taps = random.values(static_cast<size_t>(9) * group_width * of.channels(), 1, 2);
+  const Case of{3, 3, 5, group_width, group_width, 1, 1, false, false, halved};
+  const Values taps = random.values(static_cast<size_t>(9) * group_width * of.outputs(), 1, 2);
   const Convolution conv = convolution(of, taps, random);
-  Values values = random.values(static_cast<size_t>(9) * of.channels() + LANES, -1, 1);
-  Values results(static_cast<size_t>(9) * of.channels());
-  values[4 * of.channels() + 2 * group_width] = NAN;
+  Values values = random.values(static_cast<size_t>(9) * of.outputs() + LANES, -1, 1);
+  Values results(static_cast<size_t>(9) * of.outputs());
+  values[4 * of.outputs() + 2 * group_width] = NAN;
   std::vector<BFloat16> halves(results.size());
-  run(conv, {values.data(), 3, 3, of.channels()}, {results.data(), 3, 3, of.channels()}, 0,
-      {halved ? halves.data() : nullptr, 3, 3, of.channels()}, 1);
+  run(conv, {values.data(), 3, 3, of.outputs()}, {results.data(), 3, 3, of.outputs()}, 0,
+      {halved ? halves.data() : nullptr, 3, 3, of.outputs()}, 1);
   for (size_t k = 0; k < results.size(); ++k)
     errors.require(of.name() + "what is not a number",
-                   std::isnan(results[k]) == (k % of.channels() / group_width == 2));
+                   std::isnan(results[k]) == (k % of.outputs() / group_width == 2));
 }
 
 Case draw(reference::Random& random) {
@@ -167,7 +169,9 @@ Case draw(reference::Random& random) {
   of.height = random.one_of({1, 2, 3, 5, 8});
   of.width = random.among(1, 32);
   of.group_width = random.one_of({1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 17, 24, 32, 40, 50});
-  of.groups = random.among(2, of.group_width > 12 ? 3 : 17);
+  of.group_outputs =
+      random.among(0, 4) ? of.group_width : random.one_of({1, 2, 3, 5, 8, 15, 16, 17, 33});
+  of.groups = random.among(2, std::max(of.group_width, of.group_outputs) > 12 ? 3 : 17);
   of.stride = random.one_of({1, 2});
   of.threads = random.one_of({1, 2, 3, 7});
   of.bias = random.among(0, 1);

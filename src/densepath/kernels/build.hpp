@@ -103,7 +103,7 @@ class Builder {
   Destination handed(const PlanLayer& row, const PlanLayer& next) const {
     const bool from_bytes = tensors_.quantised(row.name), to_bytes = tensors_.quantised(next.name);
     if (arithmetic_ == Arithmetic::bfloat16 && next.kernel == 1 && next.before.empty() &&
-        Convolution::is_grouped(row.inputs, row.outputs, row.groups))
+        row.groups > 1)
       return Destination::halves;
     if (next.kernel == 3 && (from_bytes || !to_bytes)) return Destination::padded;
     return from_bytes && to_bytes ? Destination::levels : Destination::between;

@@ -27,27 +27,18 @@ enum class Arithmetic { float32, bfloat16 };
 
 // A 3×3 convolution with one pixel of padding, in groups or whole.
 struct Convolution {
-  // Outputs that are computed together, and the inputs that their groups read.
-  struct Slice {
-    int first_input, inputs, first_output;
-    Packed weights;     // [9 · inputs, outputs]
-    PackedPairs pairs;  // in place of `weights`, in bfloat16
-  };
   int inputs = 0, outputs = 0, stride = 1;
   Norm norm;  // of one that reads the state itself
-  std::vector<Slice> slices;
-  std::vector<Packed> points;      // for Winograd's way, where it is prepared
-  Grouped<FloatEntry> grouped;     // in place of `slices`
-  Grouped<PairEntry> paired;       // the same in bfloat16
-  GroupedSquares grouped_squares;  // in place of that, with AMX
-  Squared squared;                 // in place of `points` and `slices`, with AMX
+  // One of these: a whole one's weights, [9 · inputs, outputs], or a grouped one's.
+  Packed weights;
+  PackedPairs pairs;           // in bfloat16
+  std::vector<Packed> points;  // for Winograd's way
+  Squared squared;             // in bfloat16 with AMX
+  Grouped<FloatEntry> grouped;
+  Grouped<PairEntry> paired;       // in bfloat16
+  GroupedSquares grouped_squares;  // in bfloat16 with AMX
   Floats bias;
   bool relu = false;
-
-  // Whether `grouped` computes it; in bfloat16 `paired`, or with AMX `grouped_squares`.
-  static bool is_grouped(int inputs, int outputs, int groups) {
-    return inputs == outputs && groups > 1;
-  }
 
   // `taps` [3, 3, inputs / groups, outputs]. In bfloat16 is all but Winograd's way, which is
   // quicker in float32 than plain products are in pairs; but not than AMX.
@@ -56,35 +47,19 @@ struct Convolution {
       squared = Squared(taps, inputs, outputs);
       return;
     }
-    if (winograd) points = transform_weights(taps, inputs, outputs);
-    const int in = inputs / groups, out = outputs / groups;
-    if (is_grouped(inputs, outputs, groups)) {
-      if (arithmetic == Arithmetic::float32)
-        grouped = {taps, outputs, in, stride};
-      else if (GroupedSquares::takes(in))
-        grouped_squares = GroupedSquares(taps, outputs, in, stride);
+    if (groups == 1) {
+      if (winograd)
+        points = transform_weights(taps, inputs, outputs);
+      else if (arithmetic == Arithmetic::bfloat16)
+        pairs = PackedPairs(taps, 9 * inputs, outputs);
       else
-        paired = {taps, outputs, in, stride};
-      return;
-    }
-    const int together = groups == 1 ? outputs : out % PANEL == 0 ? PANEL : LANES;
-    for (int j = 0; j < outputs; j += together) {
-      const int end = std::min(outputs, j + together), first_group = j / out;
-      const int first = first_group * in, count = ((end - 1) / out + 1) * in - first;
-      std::vector<float> dense(static_cast<size_t>(9) * count * (end - j));
-      for (int tap = 0; tap < 9; ++tap)
-        for (int i = 0; i < in; ++i)
-          for (int o = j; o < end; ++o) {
-            const int row = tap * count + (o / out - first_group) * in + i;
-            dense[static_cast<size_t>(row) * (end - j) + o - j] =
-                taps[(static_cast<size_t>(tap) * in + i) * outputs + o];
-          }
-      Slice slice{first, count, j, {}, {}};
-      if (arithmetic == Arithmetic::bfloat16 && groups == 1)
-        slice.pairs = PackedPairs(dense.data(), 9 * count, end - j);
-      else
-        slice.weights = Packed(dense.data(), 9 * count, end - j);
-      slices.push_back(std::move(slice));
+        weights = Packed(taps, 9 * inputs, outputs);
+    } else if (arithmetic == Arithmetic::float32) {
+      grouped = {taps, inputs, outputs, groups, stride};
+    } else if (inputs == outputs && GroupedSquares::takes(inputs / groups)) {
+      grouped_squares = GroupedSquares(taps, outputs, inputs / groups, stride);
+    } else {
+      paired = {taps, inputs, outputs, groups, stride};
     }
   }
 
@@ -149,28 +124,24 @@ struct Convolution {
       const int p = u * step, rows = std::min(step, out.pixels() - p);
       for (int r = 0; r < rows; ++r)
         corners[r] = in.at((p + r) / out.width * stride - 1, (p + r) % out.width * stride - 1);
-      for (const Slice& slice : slices) {
-        const Ending ending{bias ? bias.get() + slice.first_output : nullptr, false, relu};
-        const auto pack = [&](int first, int count, auto* left) {
-          lay_out(in, corners, slice, rows, first, count, left);
-        };
-        float* to = out.at(p) + column + slice.first_output;
-        if (slice.pairs)
-          product(slice.pairs, rows, pack, to, out.ld, ending, own.left.get());
-        else
-          product(slice.weights, rows, pack, to, out.ld, ending, own.left.get());
-      }
+      const Ending ending{bias.get(), false, relu};
+      const auto pack = [&](int first, int count, auto* left) {
+        lay_out(in, corners, rows, first, count, left);
+      };
+      if (pairs)
+        product(pairs, rows, pack, out.at(p) + column, out.ld, ending, own.left.get());
+      else
+        product(weights, rows, pack, out.at(p) + column, out.ld, ending, own.left.get());
     }
   }
 
   template <class Number>
-  static void lay_out(const Padded& in, const float* const* corners, const Slice& slice, int rows,
-                      int first, int count, Number* to) {
+  void lay_out(const Padded& in, const float* const* corners, int rows, int first, int count,
+               Number* to) const {
     for (int done = 0; done < count;) {
-      const int tap = (first + done) / slice.inputs, c = (first + done) % slice.inputs;
-      const int length = std::min(slice.inputs - c, count - done);
-      const long offset =
-          (static_cast<long>(tap / 3) * in.whole_width + tap % 3) * in.ld + slice.first_input + c;
+      const int tap = (first + done) / inputs, c = (first + done) % inputs;
+      const int length = std::min(inputs - c, count - done);
+      const long offset = (static_cast<long>(tap / 3) * in.whole_width + tap % 3) * in.ld + c;
       // What is copied beyond a tap's channels is overwritten by the next tap.
       for (int r = 0; r < rows; ++r)
         copy(to + static_cast<long>(r) * APART<Number> + done, corners[r] + offset, length);

@@ -1,8 +1,9 @@
 // 3×3 convolutions in groups, straight from the padded map: nothing is multiplied by zero, and
 // nothing laid out.
 //
-// The map holds entries: single inputs, or pairs of them in bfloat16 (grouped_pairs.hpp), each
-// group's from a new one on, so that an entry's products are of one group. Of narrow groups a
+// The map holds entries: single inputs, pairs of them in bfloat16 (grouped_pairs.hpp), or four
+// levels (int8_grouped.hpp), each group's from a new one on, so that an entry's products are of one
+// group. Of narrow groups a
 // vector of outputs spans several, and one shuffle puts the i-th entry of each group beside the
 // group's outputs; of the others every output takes the same entry. A row's pixels are computed
 // together: what is read of a column serves the three of them that it lies under.
@@ -17,9 +18,10 @@
 
 namespace densepath {
 
-// Entries of one input: what `grouped_pairs.hpp` has for those of two.
+// Entries of one input: what `grouped_pairs.hpp` has for those of two, `int8_grouped.hpp` of four.
 struct FloatEntry {
-  typedef Vector Lanes;
+  typedef float Unit;  // an entry in the map
+  typedef Vector Lanes, Sums;
   static constexpr int INPUTS = 1;
   static Vector read(const float* p) { return load(p); }
   static Vector spread(const float* p) { return splat(*p); }
@@ -38,10 +40,11 @@ struct GroupedSlice {
   int vectors() const { return (columns + LANES - 1) / LANES; }
 };
 
-// Where a tile reads: `corner` is the first pixel's upper left entry, `step` lies between two
-// pixels, `line` between two rows, `ld` between two columns.
-struct Window {
-  const float* corner;
+// Where a tile reads, in entries: `corner` is the first pixel's upper left one, `step` lies between
+// two pixels, `line` between two rows, `ld` between two columns.
+template <class Unit>
+struct WindowOf {
+  const Unit* corner;
   long step, line, ld;
 };
 
@@ -53,6 +56,15 @@ struct TargetOf {
   int columns;
   const float* bias;
   bool relu;
+
+  TargetOf at(int pixel) const { return {to + pixel * step, step, columns, bias, relu}; }
+  template <int M, int NV>
+  void start(Vector (&sums)[M][NV]) const {
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) sums[r][v] = bias ? load(bias + v * LANES) : Vector{};
+  }
   template <int M, int NV>
   void write(const Vector (&sums)[M][NV]) const {
 #pragma GCC unroll 16
@@ -64,14 +76,6 @@ struct TargetOf {
                      wanted);
   }
 };
-
-template <int M, int NV>
-inline void start_sums(Vector (&sums)[M][NV], const float* bias) {
-#pragma GCC unroll 16
-  for (int r = 0; r < M; ++r)
-#pragma GCC unroll 2
-    for (int v = 0; v < NV; ++v) sums[r][v] = bias ? load(bias + v * LANES) : Vector{};
-}
 
 // Pixels of a row that are computed together at most, each with so many vectors of sums: three more
 // registers a vector are for weights, and one for an entry.
@@ -90,16 +94,17 @@ inline void cover(int x, int width, const Tile& tile) {
 }
 
 // M pixels of a row, so many entries a group. `in.step` is STRIDE · `in.ld`.
-template <class Entry, int M, int NV, int STRIDE, bool NARROW, class Number>
-__attribute__((noinline)) void grouped_tile(const GroupedSlice& slice, int entries, Window in,
-                                            TargetOf<Number> out) {
+template <class Entry, int M, int NV, int STRIDE, bool NARROW, class Target>
+__attribute__((noinline)) void grouped_tile(const GroupedSlice& slice, int entries,
+                                            WindowOf<typename Entry::Unit> in, Target out) {
   using Lanes = typename Entry::Lanes;
-  Vector sums[M][NV];
-  start_sums(sums, out.bias);
+  using Unit = typename Entry::Unit;
+  typename Entry::Sums sums[M][NV];
+  out.start(sums);
   const float* weights = slice.weights.get();
-  const float* line = in.corner;
+  const Unit* line = in.corner;
   for (int n = 3 * entries, i = 0; n > 0; --n, weights += 3 * NV * LANES) {
-    const float* from = line + (NARROW ? 0 : i);
+    const Unit* from = line + (NARROW ? 0 : i);
     Places places{};
     if constexpr (NARROW)
       places = *reinterpret_cast<const Places*>(slice.places.data() + i * LANES);
@@ -131,23 +136,26 @@ __attribute__((noinline)) void grouped_tile(const GroupedSlice& slice, int entri
   out.write(sums);
 }
 
-// A convolution whose groups have as many outputs as inputs.
+// A convolution of two groups or more.
 template <class Entry>
 class Grouped {
  public:
   Grouped() = default;
 
-  // `taps` [3, 3, width, outputs].
-  Grouped(const float* taps, int outputs, int width, int stride)
-      : outputs_(outputs),
-        width_(width),
-        entries_((width + Entry::INPUTS - 1) / Entry::INPUTS),
+  // `taps` [3, 3, inputs / groups, outputs].
+  Grouped(const float* taps, int inputs, int outputs, int groups, int stride)
+      : inputs_(inputs),
+        outputs_(outputs),
+        width_(inputs / groups),
+        each_(outputs / groups),
+        entries_((width_ + Entry::INPUTS - 1) / Entry::INPUTS),
         stride_(stride) {
+    const int most = std::max(each_, entries_);
     const bool fits = fit_vectors();
-    narrow_ = PERMUTES && width < LANES && (fits || 2 * width <= LANES);
+    narrow_ = PERMUTES && most < LANES && (fits || 2 * most <= LANES);
     for (int first = 0; first < outputs;) {
-      const int groups = narrow_ ? LANES / width : 1;
-      const int end = narrow_ && fits ? outputs : (first / width + groups) * width;
+      const int end =
+          narrow_ && fits ? outputs : (first / each_ + (narrow_ ? LANES / most : 1)) * each_;
       const int columns = std::min({end - first, outputs - first, narrow_ ? LANES : PANEL});
       slices_.push_back(slice(taps, first, columns));
       first += columns;
@@ -158,34 +166,47 @@ class Grouped {
   // What it reads of a map of this size. An odd number of vectors keeps pixels from falling on the
   // same cache sets.
   Padded padded(float* data, int height, int width) const {
-    return Padded::of(data, height, width, round_up(outputs_ / width_ * entries_, LANES) | LANES);
+    return Padded::of(data, height, width, round_up(outputs_ / each_ * entries_, LANES) | LANES);
   }
 
   // One pixel's inputs, in whole vectors, → a pixel of the padded map. `from` is lost.
-  void place(float* from, float* to) const { Entry::place(from, to, outputs_, width_); }
+  void place(float* from, float* to) const { Entry::place(from, to, inputs_, width_); }
 
   // Columns of `out` from `column` on.
   template <class Number>
   void run(const Padded& in, const MapOf<Number>& out, int column, const float* bias, bool relu,
            Part part) const {
+    run(in, out.height, out.width, part, [&](int y, int first, int columns) {
+      return TargetOf<Number>{out.at(y * out.width) + column + first, out.ld, columns,
+                              bias ? bias + first : nullptr, relu};
+    });
+  }
+
+  // Rows of `width` outputs; target_of(row, first output, outputs) is where a row's go.
+  template <class T, class TargetOfRow>
+  void run(const PaddedOf<T>& in, int height, int width, Part part,
+           const TargetOfRow& target_of) const {
+    constexpr long EACH = sizeof(Unit) / sizeof(T);
+    const long ld = in.ld / EACH;
     int low, high;
-    part.share(out.height, low, high);
+    part.share(height, low, high);
     for (int y = low; y < high; ++y)
       for (const GroupedSlice& slice : slices_) {
-        const float* corner = in.at(y * stride_ - 1, -1) + slice.first_entry;
-        const TargetOf<Number> target{out.at(y * out.width) + column + slice.first_output, out.ld,
-                                      slice.columns, bias ? bias + slice.first_output : nullptr,
-                                      relu};
-        const Window window{corner, stride_ * in.ld, in.whole_width * in.ld, in.ld};
+        const auto* corner = reinterpret_cast<const Unit*>(in.at(y * stride_ - 1, -1));
+        const WindowOf<Unit> window{corner + slice.first_entry, stride_ * ld, in.whole_width * ld,
+                                    ld};
+        const auto target = target_of(y, slice.first_output, slice.columns);
         if (stride_ == 1)
-          run_row<1>(slice, out.width, window, target);
+          run_row<1>(slice, width, window, target);
         else
-          run_row<2>(slice, out.width, window, target);
+          run_row<2>(slice, width, window, target);
       }
   }
 
  private:
-  int first_entry(int output) const { return output / width_ * entries_; }
+  using Unit = typename Entry::Unit;
+
+  int first_entry(int output) const { return output / each_ * entries_; }
 
   // Whether the inputs of any vector of outputs lie within a vector of entries.
   bool fit_vectors() const {
@@ -217,17 +238,15 @@ class Grouped {
     return made;
   }
 
-  template <int STRIDE, class Number>
-  void run_row(const GroupedSlice& slice, int width, Window in, TargetOf<Number> out) const {
+  template <int STRIDE, class Target>
+  void run_row(const GroupedSlice& slice, int width, WindowOf<Unit> in, const Target& out) const {
     const auto tiles = [&](auto vectors, auto narrow) {
       constexpr int NV = decltype(vectors)::value;
       cover<most_abreast(NV)>(0, width, [&](auto pixels, int x) {
-        Window here = in;
+        WindowOf<Unit> here = in;
         here.corner += x * in.step;
-        TargetOf<Number> there = out;
-        there.to += x * out.step;
         grouped_tile<Entry, decltype(pixels)::value, NV, STRIDE, decltype(narrow)::value>(
-            slice, entries_, here, there);
+            slice, entries_, here, out.at(x));
       });
     };
     using One = std::integral_constant<int, 1>;
@@ -239,7 +258,9 @@ class Grouped {
       tiles(std::integral_constant<int, 2>{}, std::false_type{});
   }
 
-  int outputs_ = 0, width_ = 1, entries_ = 1, stride_ = 1;
+  int inputs_ = 0, outputs_ = 0;
+  int width_ = 1, each_ = 1, entries_ = 1;  // of a group: inputs, outputs, entries
+  int stride_ = 1;
   bool narrow_ = false;
   std::vector<GroupedSlice> slices_;
 };

@@ -8,7 +8,9 @@
 namespace densepath {
 
 struct PairEntry {
+  typedef float Unit;
   typedef Pairs Lanes;
+  typedef Vector Sums;
   static constexpr int INPUTS = 2;
   static Pairs read(const float* p) { return *reinterpret_cast<const Pairs*>(p); }
   static Pairs spread(const float* p) {

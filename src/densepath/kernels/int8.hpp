@@ -142,6 +142,16 @@ struct Levels {
 #endif
 };
 
+// Weights [outputs, inputs, taps] → [outputs, taps, room]
+inline std::vector<int8_t> laid_out(const int8_t* from, int outputs, int inputs, int taps,
+                                    int room) {
+  std::vector<int8_t> to(static_cast<size_t>(outputs) * taps * room);
+  for (int o = 0; o < outputs; ++o)
+    for (int i = 0; i < inputs; ++i)
+      for (int t = 0; t < taps; ++t) to[(static_cast<size_t>(o) * taps + t) * room + i] = *from++;
+  return to;
+}
+
 // Weights [outputs, 4 · quads] as panels of two vectors of outputs.
 struct PackedBytes {
   int quads = 0, outputs = 0, padded = 0;

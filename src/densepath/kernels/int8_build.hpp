@@ -36,25 +36,14 @@ class ByteBuilder {
   }
 
   ByteConvolution convolution(const PlanLayer& row, const PlanLayer* next) const {
-    const int groups = row.groups;
     ByteConvolution layer;
     layer.inputs = row.inputs;
     layer.outputs = row.outputs;
     layer.stride = row.stride;
-    layer.group_width = row.inputs / groups;
-    layer.group_room = round_up(layer.group_width, 4);
-    layer.ld = static_cast<long>(groups) * layer.group_room;
     layer.entry = levels(row.name, row.inputs);
     layer.ending = ending(row, 0, row.outputs, next);
-    const int room = layer.group_room, each = row.outputs / groups;
-    const std::vector<int8_t> weights = laid_out(row.name, row.outputs, layer.group_width, 9, room);
-    if (groups > 1 && row.inputs == row.outputs && are_narrow(row.outputs, each, room)) {
-      layer.narrow = narrow_groups(weights.data(), row.outputs, each, room);
-      return layer;
-    }
-    for (int g = 0; g < groups; ++g)
-      layer.groups.emplace_back(weights.data() + static_cast<size_t>(g) * each * 9 * room,
-                                9 * room / 4, each);
+    const int64_t count = static_cast<int64_t>(row.outputs) * (row.inputs / row.groups) * 9;
+    layer.set_weights(tensors_.bytes(row.name + ".weight", count), row.groups);
     return layer;
   }
 
@@ -111,12 +100,8 @@ class ByteBuilder {
   std::vector<int8_t> laid_out(const std::string& name, int outputs, int inputs, int taps,
                                int room) const {
     const int64_t count = static_cast<int64_t>(outputs) * inputs * taps;
-    const int8_t* from = tensors_.bytes(name + ".weight", count);
-    std::vector<int8_t> to(static_cast<size_t>(outputs) * taps * room);
-    for (int o = 0; o < outputs; ++o)
-      for (int i = 0; i < inputs; ++i)
-        for (int t = 0; t < taps; ++t) to[(static_cast<size_t>(o) * taps + t) * room + i] = *from++;
-    return to;
+    return densepath::laid_out(tensors_.bytes(name + ".weight", count), outputs, inputs, taps,
+                               room);
   }
 
   const Tensors& tensors_;

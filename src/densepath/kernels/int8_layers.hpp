@@ -29,9 +29,27 @@ struct ByteConvolution {
   int group_width = 0, group_room = 0;  // channels of a group, and the bytes that they take
   long ld = 0;                          // bytes of a pixel of the padded map
   Levels entry;                         // of the floats before it, where those are not levels
-  std::vector<PackedBytes> groups;      // one of a convolution that is whole
-  std::vector<NarrowGroups> narrow;     // in place of `groups`
+  PackedBytes whole;                    // the weights of a convolution without groups
+  Grouped<ByteEntry> grouped;           // those of one that has them
   ByteEnding ending;
+
+  // Of `inputs`, `outputs` and `stride`: `weights` [outputs, inputs / groups, 9].
+  void set_weights(const int8_t* weights, int groups) {
+    group_width = inputs / groups;
+    group_room = round_up(group_width, 4);
+    ld = static_cast<long>(groups) * group_room;
+    if (groups == 1) {
+      const std::vector<int8_t> held = laid_out(weights, outputs, inputs, 9, group_room);
+      whole = PackedBytes(held.data(), 9 * group_room / 4, outputs);
+      return;
+    }
+    std::vector<float> taps(static_cast<size_t>(9) * group_width * outputs);
+    for (int o = 0; o < outputs; ++o)
+      for (int i = 0; i < group_width; ++i)
+        for (int t = 0; t < 9; ++t)
+          taps[(static_cast<size_t>(t) * group_width + i) * outputs + o] = *weights++;
+    grouped = {taps.data(), inputs, outputs, groups, stride};
+  }
 
   bool spread() const { return group_room != group_width; }
 
@@ -63,47 +81,38 @@ struct ByteConvolution {
 
   // Columns of `out` from `column` on.
   void run(const PaddedBytes& in, const Map& out, int column, Part part) const {
-    run_rows(in, out.height, out.width, [&](int p) -> Row { return out.at(p) + column; }, part);
+    run_rows(in, out, column, part);
   }
   void run(const PaddedBytes& in, const ByteMap& out, Part part) const {
-    run_rows(in, out.height, out.width, [&](int p) -> Row { return out.at(p); }, part);
+    run_rows(in, out, 0, part);
   }
 
  private:
-  // row_of(pixel) of the output, `height` × `width`.
-  template <class RowOf>
-  void run_rows(const PaddedBytes& in, int height, int width, const RowOf& row_of,
-                Part part) const {
-    const int pieces = (width + MR - 1) / MR;
+  template <class T>
+  void run_rows(const PaddedBytes& in, const MapOf<T>& out, int column, Part part) const {
+    if (grouped)
+      return grouped.run(in, out.height, out.width, part, [&](int y, int first, int columns) {
+        auto* to = reinterpret_cast<uint8_t*>(out.at(y * out.width) + column + first);
+        return ByteTarget{to, static_cast<long>(out.ld * sizeof(T)), columns,
+                          ending.at(first, false)};
+      });
+    const int pieces = (out.width + MR - 1) / MR;
     int low, high;
-    part.share(height * pieces, low, high);
+    part.share(out.height * pieces, low, high);
     const long line = in.whole_width * in.ld;
     Row rows[MR];
     for (int u = low; u < high; ++u) {
-      const int y = u / pieces, x = width * (u % pieces) / pieces;
-      const int count = width * (u % pieces + 1) / pieces - x;
-      for (int r = 0; r < count; ++r) rows[r] = row_of(y * width + x + r);
-      const uint8_t* corner = in.at(y * stride - 1, x * stride - 1);
-      for (const NarrowGroups& some : narrow)
-        some.run(corner, stride * in.ld, line, in.ld, count, ending.at(0, false), rows);
-      if (groups.size() == 1)
-        multiply_bytes(groups[0],
-                       {corner, stride * in.ld, static_cast<int>(3 * in.ld / 4), 1, 3, 0, line},
-                       count, ending.at(0, false), rows);
-      else
-        run_groups(corner, line, in.ld, count, rows);
-    }
-  }
-
-  void run_groups(const uint8_t* corner, long line, long pixel, int count, const Row* rows) const {
-    Row shifted[MR];
-    const long size = ending.levels ? 1 : sizeof(float);
-    for (size_t g = 0; g < groups.size(); ++g) {
-      const int first = static_cast<int>(g) * group_width;
-      for (int r = 0; r < count; ++r) shifted[r] = static_cast<uint8_t*>(rows[r]) + first * size;
-      multiply_bytes(groups[g],
-                     {corner + g * group_room, stride * pixel, group_room / 4, 3, 3, pixel, line},
-                     count, ending.at(first, false), shifted);
+      const int y = u / pieces, x = out.width * (u % pieces) / pieces;
+      const int count = out.width * (u % pieces + 1) / pieces - x;
+      for (int r = 0; r < count; ++r) rows[r] = out.at(y * out.width + x + r) + column;
+      const Strip strip{in.at(y * stride - 1, x * stride - 1),
+                        stride * in.ld,
+                        static_cast<int>(3 * in.ld / 4),
+                        1,
+                        3,
+                        0,
+                        line};
+      multiply_bytes(whole, strip, count, ending.at(0, false), rows);
     }
   }
 };

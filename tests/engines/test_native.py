@@ -235,6 +235,17 @@ def test_where_the_compiler_makes_no_kernels_for_this_processor_the_error_says_w
         native.load_library()
 
 
+def test_a_library_that_cannot_be_opened_is_said_and_not_kept(monkeypatch, tmp_path):
+    """Damaged, on a disk from which nothing may be run, or of a newer C++ library."""
+    damaged = tmp_path / "native.so"
+    damaged.write_bytes(b"\x7fELF")
+    monkeypatch.setattr(load, "_opened", {})
+    monkeypatch.setattr(load, "compile_library", lambda library, lacking="": damaged)
+    with pytest.raises(EngineError, match=r"cannot be opened .*\$DENSEPATH_CACHE.*Choose another"):
+        native.load_library()
+    assert not damaged.exists()
+
+
 def test_this_processor_lacks_nothing_that_was_compiled_for_it():
     assert load._lacking(native.load_library()) == ""
 

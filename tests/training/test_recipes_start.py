@@ -94,5 +94,6 @@ def test_a_recipe_without_the_younger_fields_is_written_as_it_was():
     plain = make_recipe({"model": {"name": "dpn68"}}).to_dict()
     assert "one_vs_rest" not in plain["loss"]
     assert "size" not in plain["augment"]
+    assert not {"block", "recompute"} & set(plain["compute"])
     used = make_recipe({"loss": {"one_vs_rest": True}, "augment": {"size": 32}})
     assert make_recipe(used.to_dict()) == used

@@ -18,23 +18,47 @@ def open_library(library: Library) -> ctypes.CDLL:
     container can make that wrong, and the first instruction would end the process.
 
     Raises:
-        EngineError: no C++ compiler, or what it makes here is not for this processor.
+        EngineError: no C++ compiler, or what it makes here is not for this processor, or cannot be
+            opened.
         OutputError: the cache cannot be written.
     """
     path = compile_library(library)
     if path in _opened:
         return _opened[path]
-    opened = ctypes.CDLL(str(path))
+    opened = _open(library, path)
     if missing := _lacking(opened):
-        opened = ctypes.CDLL(str(compile_library(library, missing)))
+        opened = _open(library, compile_library(library, missing))
     if missing := _lacking(opened):
-        instead = library.instead[0].upper() + library.instead[1:]
         raise EngineError(
             f"the C++ compiler makes the kernels for another processor: this one lacks {missing}. "
-            f"{instead}."
+            f"{_instead(library)}."
         )
     _opened[path] = opened
     return opened
+
+
+def _open(library: Library, path: Path) -> ctypes.CDLL:
+    """The library of a file, which is deleted if it is none that this process can open.
+
+    Such a file is damaged, or of a compiler that is newer than the C++ library in the process, or
+    its folder is one from which nothing may be run.
+
+    Raises:
+        EngineError: it cannot be opened.
+    """
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        path.unlink(missing_ok=True)  # so that the next process does not take it for good
+        raise EngineError(
+            f"the compiled kernels cannot be opened ({error}). $DENSEPATH_CACHE names another "
+            f"folder for them. {_instead(library)}."
+        ) from error
+
+
+def _instead(library: Library) -> str:
+    """What to do without it, as the beginning of a sentence."""
+    return library.instead[0].upper() + library.instead[1:]
 
 
 def _lacking(library: ctypes.CDLL) -> str:

@@ -188,11 +188,12 @@ def _fuse(training: Training, place: Placement) -> None:
     """
     recipe, device, ranks = training.recipe, training.device, training.ranks
     folder, num_images = training.folder, training.train_loader.num_images
+    progress = training.progress  # the blocks hold `say`: with the training it would hold itself
 
     def say(line: str) -> None:
         """Say a line once for all processes, and in the log, if the training has one."""
         if ranks.leads:
-            training.progress.say(line)
+            progress.say(line)
             if folder.path != NO_FOLDER:
                 folder.log(line)
 

@@ -72,7 +72,7 @@ YOUNGER = (
     *(("loss", field) for field in ("kind", "focal_gamma", "class_weights", "pos_weight")),
     ("loss", "one_vs_rest"),
     *(("checkpoint", field) for field in ("monitor", "patience")),
-    ("compute", "block"),
+    *(("compute", field) for field in ("block", "recompute")),
     ("logging", "tensorboard"),
 )
 

@@ -161,6 +161,14 @@ def forgetful(block):
     block.denselayer2.norm2 = nn.BatchNorm2d(8, track_running_stats=False).double()
 
 
+def frozen_statistics(block):
+    block.denselayer2.norm2.track_running_stats = False
+
+
+def uncounted(block):
+    block.denselayer2.norm2.num_batches_tracked = None
+
+
 def observed(block):
     block.denselayer1.dropout.register_full_backward_hook(lambda *_: None)
 
@@ -174,6 +182,8 @@ def observed(block):
         (widened, "denselayer1.conv2 has another shape than densepath's"),
         (biased, "denselayer1.conv2 has a bias"),
         (forgetful, "denselayer2.norm2 has no running statistics"),
+        (frozen_statistics, "denselayer2.norm2 has no running statistics"),
+        (uncounted, "denselayer2.norm2 has no running statistics"),
         (observed, "denselayer1.dropout has hooks"),
     ],
 )
@@ -186,6 +196,13 @@ def test_a_block_that_is_not_as_it_was_made_is_left_to_its_modules(change, reaso
     assert torch.equal(block(x), plain(x))
     assert len(said) == 1
     assert reason in said[0]
+
+
+def test_a_block_that_went_to_another_device_is_left_to_its_modules():
+    block = new_block().to("meta")
+    said = fused_by(DOUBLE, block)
+    assert block(images(2, WIDTH, 4, 4).to("meta")).device.type == "meta"
+    assert "its input is on meta, and blocks are computed on cpu" in said[0]
 
 
 def test_a_block_of_another_type_is_left_to_its_modules():

@@ -6,15 +6,18 @@ import gc
 import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from densepath.training.blocks import memory
-from densepath.training.blocks.choose import Arithmetic, Fused, fuse
+from densepath.training.blocks.choose import Arithmetic, Fused, choose_arithmetic, fuse
 from densepath.training.blocks.memory import ALIGNMENT, MapMemory
 from densepath.training.blocks.native import NativeOperations
+from densepath.training.lr_find import find_learning_rate
 from fixtures.networks import TINY, TINY_DUAL, new_network
 
 pytestmark = pytest.mark.skipif(
@@ -98,6 +101,25 @@ def test_a_limit_on_addresses_is_shared_with_everything_else(
     assert (_filled(room, 5, 100 * KB) == 5).all()  # larger than that: PyTorch's
 
 
+def test_where_addresses_count_as_memory_none_are_reserved(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Linux with vm.overcommit_memory=2, where MAP_NORESERVE means nothing."""
+    setting = tmp_path / "overcommit_memory"
+    for text, counts in [("0\n", False), ("1\n", False), ("2\n", True)]:
+        setting.write_text(text)
+        assert memory._counts_addresses(setting) == counts
+    assert not memory._counts_addresses(tmp_path / "none")
+    monkeypatch.setattr(memory, "_counts_addresses", lambda: True)
+    assert MapMemory(64 * KB)._gaps == []
+
+
+def test_both_arithmetics_of_a_training_have_one_stretch() -> None:
+    """Half of a limit on addresses would else be for the maps of the evaluation alone."""
+    found = choose_arithmetic(torch.device("cpu"), torch.float32)
+    assert found.operations.memory is found.lower.memory
+
+
 def test_a_map_outlives_the_object_that_made_it() -> None:
     one = _filled(MapMemory(64 * KB), 7, 4 * KB)
     gc.collect()
@@ -121,7 +143,7 @@ def test_threads_get_maps_of_their_own() -> None:
 @pytest.mark.parametrize("model", [TINY, TINY_DUAL])
 def test_when_a_step_is_through_its_maps_have_left_one_gap(model) -> None:
     operations = NativeOperations()
-    room = operations._memory
+    room = operations.memory
     before = list(room._gaps)
     network = new_network(model)
     fuse(network, Fused(Arithmetic(operations, operations, torch.float32, ""), print))
@@ -134,3 +156,17 @@ def test_when_a_step_is_through_its_maps_have_left_one_gap(model) -> None:
         with room._lock:
             assert room._take(before[0][1] + 1) is None  # puts back what has been left
         assert room._gaps == before
+
+
+def test_the_memory_goes_with_the_training_that_had_it() -> None:
+    """Nothing of a training holds itself: of the next one its maps would only take room."""
+    settings = {"compute.block": "fused", "preprocess.size": 8}
+    train = partial(find_learning_rate, "densenet_bc_22_12", data="digits", settings=settings)
+    train(steps=20)  # what libraries hold of who imports them first is not ours
+    gc.collect()
+    gc.disable()
+    try:
+        train(steps=20)
+        assert not any(type(one) is MapMemory for one in gc.get_objects())
+    finally:
+        gc.enable()

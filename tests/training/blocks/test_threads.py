@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from densepath.training.blocks import library
 from densepath.training.blocks.library import find_parallel
 from densepath.training.blocks.native import NativeOperations
 
@@ -28,6 +29,25 @@ def test_without_a_list_of_mapped_files_the_kernels_have_threads_of_their_own(tm
     assert find_parallel(tmp_path / "none") is None
     (tmp_path / "maps").write_text("7f00-7f01 r-xp 00000000 08:01 12  /usr/lib/libother.so\n")
     assert find_parallel(tmp_path / "maps") is None
+
+
+def test_the_threads_are_those_of_pytorchs_openmp_not_of_another_librarys(tmp_path, monkeypatch):
+    """scikit-learn brings one of its own, which stands before PyTorch's in the alphabet."""
+    paths = {"own": "torch/lib/libgomp.so.1", "other": "scikit_learn.libs/libgomp-1.so"}
+    opened = []
+    monkeypatch.setattr(torch, "__file__", str(tmp_path / "torch" / "__init__.py"))
+    monkeypatch.setattr(library.ctypes, "CDLL", opened.append)
+    lines = [f"7f00-7f01 r-xp 00000000 08:01 12  {tmp_path}/{path}\n" for path in paths.values()]
+    maps = tmp_path / "maps"
+    maps.write_bytes("".join(lines).encode() + b"7f02-7f03 r-xp 0 08:01 12  /tmp/libgomp-\xff\n")
+    assert find_parallel(maps) is None  # this one has no such function
+    assert opened == [str(tmp_path / paths["own"])]
+    maps.write_text(lines[1])
+    assert find_parallel(maps) is None
+    assert len(opened) == 1
+    maps.write_text(f"7f00-7f01 r-xp 00000000 08:01 12  {tmp_path}/torch.libs/libgomp-2.so\n")
+    find_parallel(maps)
+    assert opened[1] == str(tmp_path / "torch.libs" / "libgomp-2.so")
 
 
 def test_an_environment_behind_a_link_has_its_threads_borrowed_too(tmp_path, monkeypatch):

@@ -80,7 +80,8 @@ class Fused:
         kind, dtype, synced = KINDS[type(module)], self.arithmetic.dtype, self.arithmetic.synced
         if is_recorded() or is_degenerate(kind, x, synced=synced):
             return None
-        reason = find_obstacle(kind, module, x, dtype, synced=synced)
+        device = self.arithmetic.operations.device
+        reason = find_obstacle(kind, module, x, dtype, device, synced=synced)
         if reason is None:
             return kind.compute(module, x, self._operations(x))
         if reason not in self.said:
@@ -192,7 +193,9 @@ def choose_arithmetic(
                 return Arithmetic(
                     native, native, dtype, text, "not in blocks, which are in float32"
                 )
-            rounding = NativeOperations(ranks=ranks, bfloat16=True, recomputes=recomputes)
+            rounding = NativeOperations(
+                ranks=ranks, bfloat16=True, recomputes=recomputes, memory=native.memory
+            )
             rounded = "convolutions" if native.has_amx else "1×1 convolutions"
             of_lower = f"in blocks the {rounded}; all else is in float32"
             return Arithmetic(native, rounding, dtype, text, of_lower)

@@ -93,7 +93,7 @@ def to_pair(first: Tensor | None, second: Tensor | None) -> Pair:
 
 def new_moments(channels: int) -> Moments:
     """Two unwritten vectors of doubles."""
-    return Moments(*torch.empty(2, channels, dtype=torch.float64).unbind())
+    return Moments(*torch.empty(2, channels, dtype=torch.float64, device="cpu").unbind())
 
 
 def find_parallel(maps: Path = Path("/proc/self/maps")) -> int | None:
@@ -103,14 +103,17 @@ def find_parallel(maps: Path = Path("/proc/self/maps")) -> int | None:
     operation: a step of DenseNet-121 on two cores takes 1.6 s rather than 2.3.
     """
     try:
-        lines = maps.read_text().splitlines()
+        lines = maps.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return None
-    folder = Path(torch.__file__).resolve().parent  # `maps` has no links
-    for path in sorted({line.split(maxsplit=5)[-1] for line in lines if "libgomp" in line}):
-        if Path(path).is_relative_to(folder) or ".libs" in path:
-            found = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
-            return ctypes.cast(found, ctypes.c_void_p).value if found else None
+    paths = sorted({line.split(maxsplit=5)[-1] for line in lines if "libgomp" in line})
+    package = Path(torch.__file__).resolve().parent  # `maps` has no links
+    # Its wheels have it inside the package or in a folder beside it; scikit-learn, too, has one.
+    for folder in (package, package.with_name("torch.libs")):
+        for path in paths:
+            if Path(path).is_relative_to(folder):
+                found = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
+                return ctypes.cast(found, ctypes.c_void_p).value if found else None
     return None
 
 

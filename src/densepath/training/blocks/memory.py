@@ -15,6 +15,7 @@ import sys
 import weakref
 from bisect import bisect
 from collections import deque
+from pathlib import Path
 from threading import Lock
 
 import torch
@@ -30,8 +31,8 @@ class MapMemory:
     """Room for maps, as many bytes of addresses as the machine has of memory.
 
     Pages are taken when they are first written, used again by later maps, and given back when this
-    object and all its maps are gone. Where there is no room (other systems than Linux, a map larger
-    than what is left) PyTorch's own memory is taken.
+    object and all its maps are gone. Where there is no room (other systems than Linux, one that
+    counts addresses as memory, a map larger than what is left) PyTorch's own memory is taken.
     """
 
     def __init__(self, size: int | None = None) -> None:
@@ -50,7 +51,7 @@ class MapMemory:
         with self._lock:
             start = self._take(size)
         if start is None:
-            return torch.empty(elements, dtype=dtype)
+            return torch.empty(elements, dtype=dtype, device="cpu")
         block = (ctypes.c_ubyte * size).from_address(self._start + start)
         # The tensor holds the block, and the registry of finalizers this object.
         weakref.finalize(block, self._leave, start, size).atexit = False
@@ -84,13 +85,21 @@ class MapMemory:
 
 def _reserve(size: int | None) -> mmap.mmap | None:
     """So many bytes of addresses; None where they are not to be had."""
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or _counts_addresses():
         return None
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
     try:
         return mmap.mmap(-1, size or _usual_size(), flags=flags)
     except OSError:
         return None
+
+
+def _counts_addresses(setting: Path = Path("/proc/sys/vm/overcommit_memory")) -> bool:
+    """Whether Linux counts addresses as memory in use, before anything is written there."""
+    try:
+        return setting.read_text().strip() == "2"
+    except OSError:
+        return False
 
 
 def _usual_size() -> int:

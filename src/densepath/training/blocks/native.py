@@ -46,11 +46,18 @@ from densepath.training.blocks.operations import (
 )
 from densepath.training.distributed import ALONE, Ranks
 
+# Whatever torch's defaults are.
+_CPU = torch.device("cpu")
+_OF_FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": _CPU}
+_OF_DOUBLES: dict[str, Any] = {"dtype": torch.float64, "device": _CPU}
+
 READINGS: dict[Reading, int] = {"all": 0, "second": 1, "average": 2}
 
 
 class NativeOperations:
     """See `operations.py:Operations`; what is no map is float32, statistics and sums aside."""
+
+    device = _CPU
 
     def __init__(
         self,
@@ -59,6 +66,7 @@ class NativeOperations:
         *,
         bfloat16: bool = False,
         recomputes: bool = False,
+        memory: MapMemory | None = None,
     ) -> None:
         """Open the library, which is compiled when the cache has none.
 
@@ -67,6 +75,7 @@ class NativeOperations:
             ranks: the processes whose images BatchNorms count together.
             bfloat16: 1×1 convolutions multiply so; with AMX 3×3 ones, too.
             recomputes: see `Operations`.
+            memory: of the maps; of its own, if None.
 
         Raises:
             EngineError: no C++ compiler, or it makes nothing that this processor can run.
@@ -74,7 +83,7 @@ class NativeOperations:
         self._library = load_library()
         self._threads, self.ranks, self._bfloat16 = threads, ranks, bfloat16
         self.recomputes = recomputes
-        self._memory = MapMemory()
+        self.memory = memory or MapMemory()
 
     @property
     def has_bfloat16(self) -> bool:
@@ -102,7 +111,7 @@ class NativeOperations:
     ) -> Tensor:
         """An unwritten map, with room behind it for vectors that reach beyond its last channel."""
         kind = dtype or torch.float32
-        return new_map((images, height, width, channels), kind, self._memory.empty)
+        return new_map((images, height, width, channels), kind, self.memory.empty)
 
     def moments(self, x: Tensor) -> Moments:
         """The statistics of a map."""
@@ -181,7 +190,7 @@ class NativeOperations:
 
     def pool(self, x: Tensor, norm: Norm, out: Tensor, *, start: tuple[int, int]) -> Tensor:
         """BN-ReLU and the largest of 3×3 pixels at stride 2, into `out`; which each took."""
-        taken = torch.empty(out.shape, dtype=torch.uint8)
+        taken = torch.empty(out.shape, dtype=torch.uint8, device="cpu")
         assert not is_halved(out)
         options = (is_halved(x), to_norms(norm), *start)
         self._call("pool", to_maps(x), *options, to_maps(out), taken.data_ptr())
@@ -223,8 +232,8 @@ class NativeOperations:
     def factors(self, moments: Moments, weight: Tensor, bias: Tensor, eps: float) -> Factors:
         """Those of a BatchNorm with these statistics."""
         channels = len(weight)
-        scale, shift, centre = torch.empty((3, channels)).unbind()
-        inverse, whole = torch.empty((2, channels), dtype=torch.float64).unbind()
+        scale, shift, centre = torch.empty((3, channels), **_OF_FLOATS).unbind()
+        inverse, whole = torch.empty((2, channels), **_OF_DOUBLES).unbind()
         found = Factors(Norm(scale, shift, centre), moments.mean, inverse, whole)
         held = weight.contiguous(), bias.contiguous()
         self._call(
@@ -266,7 +275,7 @@ class NativeOperations:
     ) -> Correction:
         """What one reader's BatchNorm adds to the correction of what it has read."""
         channels = len(factors.mean)
-        found = into or Correction(*torch.zeros((2, channels), dtype=torch.float64).unbind())
+        found = into or Correction(*torch.zeros((2, channels), **_OF_DOUBLES).unbind())
         held = (factors.mean, factors.inverse, factors.scale)
         self._call(
             "correction",

@@ -71,7 +71,13 @@ def is_degenerate(kind: Kind, x: Tensor, *, synced: bool) -> bool:
 
 
 def find_obstacle(
-    kind: Kind, module: nn.Module, x: Tensor, dtype: torch.dtype, *, synced: bool
+    kind: Kind,
+    module: nn.Module,
+    x: Tensor,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    synced: bool,
 ) -> str | None:
     """Why the modules of a block have to compute it, as a half-sentence; None: no reason.
 
@@ -79,11 +85,13 @@ def find_obstacle(
         kind: what block it is.
         module: the block.
         x: its input.
-        dtype: what the operations compute in.
+        dtype, device: what the operations compute in, and where.
         synced: whether they count the images of several processes together.
     """
     if any(getattr(module_hooks, hooks) for hooks in _GLOBAL_HOOKS):
         return "there are hooks on all modules"
+    if x.device.type != device.type or device.index not in (None, x.device.index):
+        return f"its input is on {x.device}, and blocks are computed on {device}"
     classes, width = _PARTS | kind.parts | (SYNCED_NORMS if synced else _NORMS), None
     for name, part in module.named_modules():
         said = None if part is module else _of_part(part, classes) or _of_tensors(part, x, dtype)
@@ -105,8 +113,10 @@ def _of_part(part: nn.Module, classes: frozenset[type[nn.Module]]) -> str | None
         return f"is another {type(part).__name__} than densepath's"
     if any(getattr(part, hooks) for hooks in _HOOKS):
         return "has hooks"
-    if isinstance(part, _BatchNorm) and (part.running_mean is None or not part.affine):
-        return "has no running statistics or no parameters"
+    if isinstance(part, _BatchNorm):
+        held = (part.running_mean, part.running_var, part.num_batches_tracked)
+        if not part.track_running_stats or not part.affine or any(one is None for one in held):
+            return "has no running statistics or no parameters"
     if isinstance(part, nn.Conv2d) and (
         part.bias is not None or part.padding_mode != "zeros" or part.dilation != (1, 1)
     ):

@@ -105,11 +105,13 @@ class Operations(Protocol):
     without images has statistics and sums of zero.
 
     Attributes:
+        device: where its maps are.
         ranks: the processes whose images BatchNorms count together; `norms.py` asks for them.
         recomputes: whether a block keeps as little as it can for the backward pass, which computes
             the rest again (`compute.recompute`).
     """
 
+    device: torch.device
     ranks: Ranks
     recomputes: bool
 

@@ -22,17 +22,27 @@ GOOD = {"num_images": 200, "top1": 1.0, "ties": 1, "top5": 0.99}
 GOOD |= {"max_difference": 0.04, "relative": 0.003, "score": 0.01}
 
 
-def bundle(report=GOOD, precision="float32", formats=("onnx", "openvino", "torch"), parameters=1):
+LABELS = ("cat", "dog", "fox", "hen", "owl", "yak")
+
+
+def bundle(
+    report=GOOD,
+    precision="float32",
+    formats=("onnx", "openvino", "torch"),
+    parameters=1,
+    labels=LABELS,
+    multi_label=False,
+):
     """A bundle in memory whose manifest has this report on bfloat16, or none."""
     graph = {"onnx": "model.onnx", "openvino": "model.xml", "torch": "model.safetensors"}
     graph |= {"native": "model-int8.safetensors"}
     manifest = Manifest(
         model={"name": "densenet121", "family": "densenet", "num_parameters": parameters},
-        labels=["cat", "dog"],
-        multi_label=False,
+        labels=list(labels),
+        multi_label=multi_label,
         preprocess=Preprocess((32, 32)),
         input=Tensor("images", "float32", (None, 3, 32, 32), "NCHW"),
-        output=Tensor("logits", "float32", (None, 2)),
+        output=Tensor("logits", "float32", (None, len(labels))),
         precision=precision,
         formats={name: {"model": graph[name]} for name in formats},
         files={},
@@ -112,6 +122,7 @@ def test_with_amx_a_report_from_without_it_does_not_hold(monkeypatch, here, of_a
         ({"top1": 0.995}, "the same on all but 1 of 200 images (1 tie)"),
         ({"top5": 0.985}, "the five best on all but 3"),
         ({"num_images": 0}, "of 0 images"),
+        ({"max_difference": None}, "the five best on all but 2"),
     ],
 )
 def test_a_report_that_is_not_good_enough_stays_in_float32(monkeypatch, change, said):
@@ -119,6 +130,27 @@ def test_a_report_that_is_not_good_enough_stays_in_float32(monkeypatch, change, 
     choice = choose(auto(), bundle({**GOOD, **change}))
     assert (choice.engine, choice.precision) == ("native", "float32")
     assert said in choice.precision_reason
+
+
+@pytest.mark.parametrize("options", [{"labels": LABELS[:2]}, {"multi_label": True}], ids=str)
+def test_of_few_classes_or_several_an_image_the_scores_decide(monkeypatch, options):
+    has_bfloat16(monkeypatch)
+    choice = choose(auto(), bundle(**options))
+    assert "has no report on bfloat16; exported anew" in str(choice)  # one of the five best
+    by_score = {**GOOD, "by_score": True}
+    choice = choose(auto(), bundle(by_score, **options))
+    assert choice.precision == "bfloat16"
+    assert str(choice).endswith("every score within 0.02 on all but 2")
+    assert choose(auto(), bundle({**by_score, "top5": 0.9}, **options)).precision == "float32"
+    assert choose(auto(), bundle(by_score)).precision == "float32"
+
+
+def test_images_of_another_size_than_the_reports_stay_in_float32(monkeypatch):
+    has_bfloat16(monkeypatch)
+    assert choose(auto(size=(32, 32)), bundle()).precision == "bfloat16"
+    choice = choose(auto(size=(32, 48)), bundle())
+    assert (choice.engine, choice.precision) == ("native", "float32")
+    assert choice.precision_reason.endswith("report on bfloat16 is of images of 32 × 32 pixels")
 
 
 @pytest.mark.parametrize(
@@ -204,6 +236,46 @@ def test_an_int8_bundle_stays_as_it_is_stored(monkeypatch):
         assert choose(auto(precision=precision), int8).precision == "int8"
     with pytest.raises(UsageError, match="quantised to int8, and cannot be run in bfloat16"):
         choose(auto(precision="bfloat16"), int8)
+
+
+def test_float32_that_an_int8_bundle_has_not_is_said():
+    int8 = bundle(precision="int8", formats=("native",))
+    assert choose(auto(), int8).precision_reason == ""
+    choice = choose(auto(precision="float32", engine="native"), int8)
+    assert str(choice) == (
+        "engine native: as asked; in int8: as the bundle is stored; the one that it was made of "
+        "answers in float32"
+    )
+
+
+def test_of_int8_forms_ours_comes_first_whatever_the_size():
+    large = bundle(precision="int8", formats=("native", "openvino"), parameters=LARGE_PARAMETERS)
+    assert choose(auto(), large).engine == "native"
+
+
+def test_bfloat16_that_nothing_here_multiplies_is_worth_compiling_our_kernels(monkeypatch):
+    """Else OpenVINO would be taken, which refuses it when it is opened."""
+    monkeypatch.setattr(compiling, "library_path", lambda compiler: Path("not compiled"))
+    monkeypatch.setattr(machine, "lacks_bfloat16", lambda: True)
+    for number in (3, 100, None):
+        choice = choose(auto(precision="bfloat16", num_images=number), bundle())
+        assert (choice.engine, choice.precision) == ("native", "bfloat16")
+        assert "so that it is slower than float32" in str(choice)
+    monkeypatch.setattr(compiling, "find_compiler", lambda: None)
+    choice = choose(auto(precision="bfloat16"), None)
+    assert choice.engine == "eager"
+    assert "no instructions for bfloat16, so that it is slower than float32" in str(choice)
+
+
+def test_kernels_that_do_not_compile_leave_many_images_to_another_engine(monkeypatch):
+    def fails():
+        raise EngineError("the C++ compiler failed. Install another.")
+
+    monkeypatch.setattr(compiling, "library_path", lambda compiler: Path("not compiled"))
+    monkeypatch.setattr(native, "load_library", fails)
+    choice = choose(auto(precision="float32", num_images=1000), bundle())
+    assert choice.engine == "openvino"
+    assert "(not native: the C++ compiler failed)" in choice.reason
 
 
 def test_another_precision_is_refused_with_the_choices():

@@ -52,6 +52,32 @@ def test_another_best_class_is_a_tie_within_one_step_of_bfloat16_and_else_not():
         assert report.is_enough == (ties == 1)
 
 
+def test_a_tie_is_with_the_class_that_was_taken_not_with_any():
+    expected = EXPECTED.copy()
+    expected[0, 1] = 9  # as good as the first, but neither is taken
+    found = expected.copy()
+    found[0, 4] = 10
+    report = figures(found, expected)
+    assert (report.ties, report.top1) == (0, 0.5)
+
+
+def test_of_few_classes_and_of_several_an_image_it_is_the_scores_that_must_be_near():
+    few = np.array([[2, -2], [-0.5, 0.5], [3, 1], [0.2, -0.2]], np.float32)
+    near = report_of(few + np.float32([[0.02, -0.01]]), few, multi_label=False)
+    assert (near.by_score, near.top5, near.is_enough) == (True, 1.0, True)
+    other = few.copy()
+    other[1, 1] += 0.3  # the same best class
+    report = report_of(other, few, multi_label=False)
+    assert (report.top1, report.top5, report.is_enough) == (1.0, 0.75, False)
+    assert str(report).endswith("every score within 0.02 on all but 1")
+    report = report_of(EXPECTED * np.float32(0.5), EXPECTED, multi_label=True)
+    assert (report.by_score, report.is_enough) == (True, False)
+    assert not report_of(np.full_like(few, np.nan), few, multi_label=False).is_enough
+    assert not report_of(-few[:, :1], few[:, :1], multi_label=True).is_enough
+    kept = BFloat16Report.of({"bfloat16": near.to_dict()})
+    assert kept == near
+
+
 def test_the_difference_is_set_against_the_largest_logit():
     found = EXPECTED.copy()
     found[1, 0] += 0.5

@@ -16,6 +16,7 @@ import sklearn.datasets
 
 from densepath.engines import native
 from densepath.exporting.export import export
+from fixtures.bundles import flowers
 
 pytestmark = pytest.mark.slow
 
@@ -118,6 +119,31 @@ def test_a_report_of_another_kind_is_refused(cpp, bundle, tmp_path, change, mess
     run = run_program(cpp.predict, with_report(bundle, tmp_path, change), PHOTOS)
     assert run.returncode == 1
     assert message in run.stderr
+
+
+def test_of_few_classes_the_scores_decide(cpp, tmp_path):
+    if not native.has_bfloat16():
+        pytest.skip("this processor has no instructions for bfloat16")
+    few = tmp_path / "few"
+    export(flowers(labels=["a", "b", "c"]), few, to=["torch"], num_images=2, batch_sizes=[1])
+
+    def said(change):
+        folder = tmp_path / change.__name__
+        folder.mkdir()
+        return run_program(cpp.predict, with_report(few, folder, change), PHOTOS).stderr
+
+    def nothing(parity):
+        pass
+
+    def older(parity):
+        del parity["bfloat16"]["by_score"]
+
+    def broken(parity):
+        parity["bfloat16"]["max_difference"] = None
+
+    assert "every score within 0.02 on all" in said(nothing)
+    assert "in float32: the bundle has no report on bfloat16" in said(older)
+    assert "answers in float32: by the bundle's report" in said(broken)
 
 
 def test_with_amx_a_report_from_without_it_does_not_hold(cpp, bundle, tmp_path):

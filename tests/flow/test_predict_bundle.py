@@ -242,6 +242,22 @@ def test_the_precision_that_was_taken_goes_along_to_another_process(made, in_bfl
     assert explained.prediction.scores == pytest.approx(whole.scores, abs=1e-6)
 
 
+def test_an_int8_predictor_answers_alike_where_it_is_sent(made, tmp_path):
+    """Its precision is stored in its bundle: no process can ask for it."""
+    drawn = {"num_images": 4, "num_held_out": 2, "method": "minmax"}
+    densepath.quantize(
+        made / "tiny.safetensors", tmp_path / "int8", data=made / "photos", to=["native"], **drawn
+    )
+    photo = made / "photos" / "3.png"
+    for precision in ("auto", "float32"):
+        with densepath.load(tmp_path / "int8", precision=precision) as predictor:
+            [wanted] = predictor.predict(photo)
+            sent = pickle.dumps(predictor)
+        with pickle.loads(sent) as again:
+            assert again.engine.info.precision == "int8"
+            assert next(again.predict(photo)).scores == wanted.scores
+
+
 @pytest.mark.parametrize(
     ("formats", "num_images", "engine"),
     [
@@ -285,11 +301,17 @@ def test_without_a_compiler_the_next_engine_is_taken_and_the_reason_said(
 def test_kernels_are_compiled_for_many_images_only(opened, compiled, no_gpu, monkeypatch, tmp_path):
     from densepath.kernels import compile
 
+    made = []
     monkeypatch.setattr(compile, "library_path", lambda compiler: tmp_path / "none.so")
+    monkeypatch.setattr("densepath.engines.native.load_library", lambda: made.append(1))
     few = choose(EngineRequest(num_images=3), opened)
     assert few.engine == "onnxruntime"
     assert "not compiled yet" in few.reason
-    assert choose(EngineRequest(num_images=MANY_IMAGES), opened).engine == "native"
+    assert choose(EngineRequest(num_images=MANY_IMAGES - 1), opened).engine != "native"
+    assert not made
+    many = EngineRequest(precision="float32", num_images=MANY_IMAGES)
+    assert choose(many, opened).engine == "native"
+    assert made
     assert choose(EngineRequest(engine="native"), opened).engine == "native"
 
 

@@ -200,7 +200,7 @@ def test_a_full_queue_refuses_counts_it_and_says_when_to_come_back(monkeypatch):
     assert value(metrics, "densepath_refused_total", model="m", version="1") == 3
 
 
-def test_what_explains_has_as_many_threads_as_the_server_was_given(monkeypatch):
+def test_what_explains_has_the_threads_and_the_precision_that_the_server_was_given(monkeypatch):
     asked = {}
 
     class Explains(Predictor):
@@ -212,7 +212,7 @@ def test_what_explains_has_as_many_threads_as_the_server_was_given(monkeypatch):
         return Explains(NullEngine(SMALL, 2), ["a", "b"])
 
     async def explain():
-        mine = model(Settings(threads=3))
+        mine = model(Settings(threads=3, precision="bfloat16"))
         mine.manifest.formats["torch"] = {}
         try:
             await mine.explain([], 1)
@@ -223,7 +223,7 @@ def test_what_explains_has_as_many_threads_as_the_server_was_given(monkeypatch):
     monkeypatch.setattr(served, "open_held", lambda _: NETWORK)
     monkeypatch.setattr(served, "load", load)
     asyncio.run(explain())
-    assert asked == {"engine": "eager", "explains": True, "threads": 3}
+    assert asked == {"engine": "eager", "explains": True, "precision": "bfloat16", "threads": 3}
 
 
 # The whole service.

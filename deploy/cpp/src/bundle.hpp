@@ -34,7 +34,9 @@ struct BundleFile {
 struct BFloat16Report {
   uint64_t num_images = 0, ties = 0;
   double top1 = 0, top5 = 0;
-  bool amx = false;  // through AMX, which rounds more
+  bool finite = true;     // every logit
+  bool amx = false;       // through AMX, which rounds more
+  bool by_score = false;  // `top5` is of the scores: there are few classes, or several an image
 };
 
 using Contents = std::vector<uint8_t>;

@@ -108,8 +108,7 @@ int run(densepath::Options options) {
     note("the back end " + predictor.settings().backend + " answers: " + why);
   }
   const densepath::Settings& used = predictor.settings();
-  const bool chosen = options.settings.backend == "auto" || used.precision == "bfloat16";
-  if (const std::string& why = predictor.precision_reason(); chosen && !why.empty()) {
+  if (const std::string& why = predictor.precision_reason(); !why.empty()) {
     note("the back end " + used.backend + " answers in " + used.precision + ": " + why);
   }
   const auto next = [&]() { return interrupted ? std::nullopt : paths.next(); };

@@ -7,7 +7,9 @@
 namespace densepath {
 namespace {
 
-constexpr double LEAST_SAME_FIVE = 0.99;  // As Python's bundle/bfloat16.py.
+// As Python's bundle/bfloat16.py.
+constexpr double LEAST_SAME_FIVE = 0.99;
+constexpr size_t FEW_CLASSES = 5;
 
 // The share of so many images, exactly: a rounded one may look like enough.
 std::string all_but(double share, uint64_t count) {
@@ -22,19 +24,22 @@ std::string counted(uint64_t number, const std::string& what) {
 std::string describe(const BFloat16Report& report) {
   return "the best class is the same on " + all_but(report.top1, report.num_images) + " of " +
          counted(report.num_images, "image") +
-         (report.ties > 0 ? " (" + counted(report.ties, "tie") + ")" : "") + ", the five best on " +
+         (report.ties > 0 ? " (" + counted(report.ties, "tie") + ")" : "") +
+         (report.by_score ? ", every score within 0.02 on " : ", the five best on ") +
          all_but(report.top5, report.num_images);
 }
 
 bool is_enough(const BFloat16Report& report) {
-  return report.num_images > 0 && report.top1 >= 1 && report.top5 >= LEAST_SAME_FIVE;
+  return report.num_images > 0 && report.finite && report.top1 >= 1 &&
+         report.top5 >= LEAST_SAME_FIVE;
 }
 
 // Of our kernels, which alone compute in bfloat16 unasked.
 Chosen judge(const std::string& backend, const Bundle& bundle) {
   const std::string missing = native_bfloat16_obstacle();
   if (!missing.empty()) return {backend, "float32", missing};
-  if (!bundle.bfloat16) {
+  const bool by_score = bundle.multi_label || bundle.labels.size() <= FEW_CLASSES;
+  if (!bundle.bfloat16 || bundle.bfloat16->by_score != by_score) {
     return {backend, "float32", "the bundle has no report on bfloat16; exported anew it has one"};
   }
   if (!bundle.bfloat16->amx && native_has_amx()) {
@@ -53,7 +58,11 @@ Chosen choose(const Settings& settings, const Bundle& bundle) {
   Settings asked = settings;
   if (open) asked.precision = "float32";
   const std::string backend = choose_backend(asked, bundle);
-  if (bundle.is_quantised()) return {backend, bundle.precision, {}};
+  if (bundle.is_quantised()) {
+    const bool other = settings.precision == "float32";
+    return {backend, bundle.precision,
+            other ? "as the bundle is stored; the one that it was made of answers in float32" : ""};
+  }
   if (backend != "native") return {backend, asked.precision, {}};
   if (open) return judge(backend, bundle);
   if (asked.precision == "float32") return {backend, "float32", {}};

@@ -19,6 +19,10 @@ FIELD, OTHERS = "bfloat16", "bfloat16_others"
 # do, too; what others round depends on the processor.
 OURS = "native"
 LEAST_SAME_FIVE = 0.99
+# Of so many classes or fewer the five best say nothing, nor do they where an image has several.
+FEW_CLASSES = 5
+# There no score may be further than this from the reference's, on as many images.
+MOST_SCORE = 0.02
 # Two logits are a tie where they are nearer to each other than this share of the largest: one step
 # of bfloat16, which has 8 bits.
 TIE = 2.0**-8
@@ -31,12 +35,14 @@ class BFloat16Report:
     Attributes:
         num_images: that were compared.
         top1: the share of them whose best class is the reference's; ties count as agreeing.
-        ties: images with another best class whose two best logits are a tie in the reference.
-        top5: the share whose five best classes are the reference's, in any order.
+        ties: images with another best class that is a tie with the best one in the reference.
+        top5: the share whose five best classes are the reference's, in any order; `by_score`, whose
+            scores are all within `MOST_SCORE` of the reference's.
         max_difference: the largest |Δlogit|; None where it is not finite.
         relative: that, over the largest |logit| of the reference.
         score: the largest |Δscore|.
         amx: our kernels went through AMX: the report holds without it, too, where less is rounded.
+        by_score: the network has few classes, or several an image.
     """
 
     num_images: int
@@ -47,6 +53,7 @@ class BFloat16Report:
     relative: float | None
     score: float | None
     amx: bool = False
+    by_score: bool = False
 
     @classmethod
     def of(cls, parity: Mapping[str, Any] | None, engine: str = OURS) -> BFloat16Report | None:
@@ -54,9 +61,9 @@ class BFloat16Report:
         values = (parity or {}).get(FIELD if engine == OURS else OTHERS)
         if engine != OURS and isinstance(values, Mapping):
             values = values.get(engine)
-        if not isinstance(values, Mapping) or {*values, "amx"} != set(cls.__annotations__):
+        if not isinstance(values, Mapping) or {*values, *_FLAGS} != set(cls.__annotations__):
             return None
-        if not isinstance(values.get("amx", False), bool):
+        if not all(isinstance(values.get(flag, False), bool) for flag in _FLAGS):
             return None
         needed = [values["num_images"], values["top1"], values["ties"], values["top5"]]
         if not all(isinstance(value, int | float) for value in needed):
@@ -66,15 +73,18 @@ class BFloat16Report:
     @property
     def is_enough(self) -> bool:
         """Whether `--precision auto` may take bfloat16."""
-        return self.num_images > 0 and self.top1 >= 1 and self.top5 >= LEAST_SAME_FIVE
+        if self.num_images == 0 or self.max_difference is None or not isfinite(self.max_difference):
+            return False
+        return self.top1 >= 1 and self.top5 >= LEAST_SAME_FIVE
 
     def __str__(self) -> str:
         """The two shares that decide."""
         ties = f" ({counted(self.ties, 'tie')})" if self.ties else ""
         images = counted(self.num_images, "image")
+        others = f"every score within {MOST_SCORE}" if self.by_score else "the five best"
         return (
             f"the best class is the same on {self._all_but(self.top1)} of {images}{ties}, "
-            f"the five best on {self._all_but(self.top5)}"
+            f"{others} on {self._all_but(self.top5)}"
         )
 
     def _all_but(self, share: float) -> str:
@@ -83,11 +93,11 @@ class BFloat16Report:
         return f"all but {others:,}" if others else "all"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; of `amx` where it is so."""
+        """Plain values for JSON; of the flags those that are so."""
         return {
             name: None if isinstance(value, float) and not isfinite(value) else value
             for name, value in asdict(self).items()
-            if name != "amx" or value
+            if name not in _FLAGS or value
         }
 
     def to_markdown(self, engine: str = OURS) -> list[str]:
@@ -99,9 +109,23 @@ class BFloat16Report:
             "",
             f"In bfloat16, {on_engine(engine)}: {'; '.join([str(self), *figures])}.",
             f"So `--precision auto` {verdict} it {where_taken(engine)}: that",
-            "takes the same best class on all images, but for ties, and the same five on at least",
+            f"takes the same best class on all images, but for ties, and {self._others()}",
             f"{percent(LEAST_SAME_FIVE, 0)}.",
         ]
+
+    def _others(self) -> str:
+        """What has to be so on most images."""
+        what = f"scores within {MOST_SCORE}" if self.by_score else "the same five"
+        return f"{what} on at least"
+
+
+# Written where they are so.
+_FLAGS = ("amx", "by_score")
+
+
+def is_judged_by_score(num_classes: int, *, multi_label: bool) -> bool:
+    """Whether the five best classes of such a network say nothing."""
+    return multi_label or num_classes <= FEW_CLASSES
 
 
 def reports_in(parity: Mapping[str, Any] | None) -> dict[str, BFloat16Report]:

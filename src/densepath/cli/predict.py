@@ -195,7 +195,7 @@ def predict(
     if threshold is not None:
         _decide(predictor, threshold)
     choice = predictor.choice
-    if choice and (engine == "auto" or (choice.precision != "float32" and choice.precision_reason)):
+    if choice and (engine == "auto" or choice.precision_reason):
         note(str(choice))
     if predictor.views is not None:
         note(describe_views(predictor.views))

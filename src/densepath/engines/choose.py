@@ -15,7 +15,7 @@ from densepath.bundle.bfloat16 import OURS
 from densepath.bundle.bundle import Bundle
 from densepath.bundle.formats import RUNTIMES, Precision, Runtime
 from densepath.bundle.speeds import Speeds
-from densepath.engines.machine import missing_bfloat16
+from densepath.engines.machine import NO_BFLOAT16, is_slow_in_bfloat16, missing_bfloat16
 from densepath.engines.measured import in_measured_order, speeds_here
 from densepath.engines.obstacles import (
     explain_obstacle,
@@ -74,11 +74,12 @@ def choose(request: EngineRequest, bundle: Bundle | None) -> Choice:
     unexplained = explain_obstacle(bundle) if request.explains else None
     if unexplained is not None:
         raise unexplained
-    request = _as_stored(request, bundle)
+    asked, request = request.precision, _as_stored(request, bundle)
     speeds = _speeds_here(request, bundle)
     if request.precision != AUTO:
-        choice = _choose_engine(request, bundle, speeds)
-        return replace(choice, precision_reason=_slowness(choice))
+        choice = _choose_slow_bfloat16(request, bundle)
+        choice = choice or _choose_engine(request, bundle, speeds)
+        return replace(choice, precision_reason=_remark(choice, asked))
     plain = _choose_engine(replace(request, precision="float32"), bundle, speeds)
     verdict = judge_bfloat16(request, bundle, speeds, otherwise=plain.engine)
     if verdict.engine is None:
@@ -87,12 +88,31 @@ def choose(request: EngineRequest, bundle: Bundle | None) -> Choice:
     return Choice(verdict.engine, reason, "bfloat16", verdict.reason)
 
 
-def _slowness(choice: Choice) -> str:
-    """What is said of bfloat16 that was asked for where it is no gain; empty where it may be."""
-    if choice.precision != "bfloat16" or choice.engine != OURS:
+def _remark(choice: Choice, asked: str) -> str:
+    """What is said of a precision that was named: that it is another, or no gain; else nothing."""
+    if asked not in (AUTO, choice.precision):
+        return "as the bundle is stored; the one that it was made of answers in float32"
+    if choice.precision != "bfloat16":
         return ""
-    missing = missing_bfloat16()
+    if choice.engine == OURS:
+        missing = missing_bfloat16()
+    else:
+        missing = NO_BFLOAT16 if is_slow_in_bfloat16() else ""
     return missing and f"as asked; {missing}, so that it is slower than float32"
+
+
+def _choose_slow_bfloat16(request: EngineRequest, bundle: Bundle | None) -> Choice | None:
+    """Our kernels where bfloat16 is named and the processor lacks it: they have it everywhere.
+
+    They are compiled for it; None where they cannot be, and where they need not.
+    """
+    open_to_us = request.precision == "bfloat16" and request.engine == AUTO
+    if not open_to_us or not is_slow_in_bfloat16():
+        return None
+    named = replace(request, engine=OURS)
+    if obstacle(find_runtime(OURS), named, bundle) is not None:
+        return None
+    return Choice(OURS, "the one that computes bfloat16 on any processor", "bfloat16")
 
 
 def _choose_engine(request: EngineRequest, bundle: Bundle | None, speeds: Speeds | None) -> Choice:
@@ -161,9 +181,9 @@ def _by_preference(
         return sorted(rows, key=lambda row: row.opens)
     if bundle is None:
         return rows
-    # In bfloat16 our kernels come first: they compute it on every processor.
+    # That was measured in float32.
     large = bundle.manifest.model["num_parameters"] >= LARGE_PARAMETERS
-    if large and request.precision != "bfloat16":
+    if large and request.precision == "float32":
         rows = sorted(rows, key=lambda row: row.large)
     return rows if speeds is None else in_measured_order(rows, speeds, request.precision)
 

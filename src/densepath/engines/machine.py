@@ -71,10 +71,29 @@ def missing_kernels(
         return EngineError(
             "the engine 'native' needs a C++ compiler. Install g++, or name one in $CXX."
         )
-    many = request.num_images is not None and request.num_images >= MANY_IMAGES
-    if request.engine == AUTO and not many and not library_path(compiler).is_file():
+    if request.engine != AUTO or library_path(compiler).is_file():
+        return None
+    if request.num_images is None or request.num_images < MANY_IMAGES:
         return EngineError("its kernels are not compiled yet. --engine native compiles them, once.")
+    from densepath.engines.native import load_library
+
+    try:
+        load_library()
+    except EngineError as error:  # another engine may answer
+        return error
     return None
+
+
+def lacks_bfloat16() -> bool:
+    """Whether the system says that this processor has no instructions for bfloat16."""
+    from densepath.kernels.compile import multiplies_bfloat16
+
+    return sys.platform == "linux" and not multiplies_bfloat16()
+
+
+def is_slow_in_bfloat16() -> bool:
+    """Whether the system says that nothing here multiplies bfloat16: no processor, no GPU."""
+    return lacks_bfloat16() and not has_gpu()
 
 
 def missing_bfloat16() -> str:
@@ -83,9 +102,8 @@ def missing_bfloat16() -> str:
     Where the system does not say, they are compiled for this, if they are not yet.
     """
     from densepath.engines import native
-    from densepath.kernels.compile import multiplies_bfloat16
 
-    if sys.platform == "linux" and not multiplies_bfloat16():
+    if lacks_bfloat16():
         return NO_BFLOAT16
     try:
         if not native.has_bfloat16():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from densepath.bundle.bfloat16 import OURS, BFloat16Report
+from densepath.bundle.bfloat16 import OURS, BFloat16Report, is_judged_by_score
 from densepath.bundle.bundle import Bundle
 from densepath.bundle.formats import RUNTIMES, Runtime
 from densepath.bundle.speeds import Speeds
@@ -54,14 +54,23 @@ def judge_bfloat16(
     reason = passed = ""
     for row in rows:
         error = obstacle(row, replace(request, precision="bfloat16"), bundle)
-        report = BFloat16Report.of(bundle.manifest.parity, row.name)
+        report = _report_in(bundle, row.name)
         refusal = first_sentence(error) if error else _refusal(row, report, speeds, otherwise)
+        refusal = refusal if refusal is not None else _other_size(request, bundle)
         if report is not None and refusal is None:
             return Verdict(row.name, _said(row, report), passed)
         if error is None:
             reason = reason or refusal or ""
         passed = passed or (f"{row.name}: {refusal}" if refusal else "")
     return Verdict(None, reason)
+
+
+def _report_in(bundle: Bundle, engine: str) -> BFloat16Report | None:
+    """What the bundle says of an engine; of few classes, only what looks at their scores."""
+    manifest = bundle.manifest
+    report = BFloat16Report.of(manifest.parity, engine)
+    by_score = is_judged_by_score(len(manifest.labels), multi_label=manifest.multi_label)
+    return report if report is not None and report.by_score == by_score else None
 
 
 def _candidates(request: EngineRequest, otherwise: str) -> list[Runtime]:
@@ -91,6 +100,14 @@ def _refusal(
     elif speeds is None or row.name not in speeds.seconds_bfloat16:
         return f"{row.name} was compared in bfloat16 on another kind of machine"
     return _slowness(row, speeds, otherwise) if report.is_enough else _said(row, report)
+
+
+def _other_size(request: EngineRequest, bundle: Bundle) -> str | None:
+    """That the images are of another size than the report's, where other layers are rounded."""
+    height, width = bundle.manifest.preprocess.size
+    if request.size in (None, (height, width)):
+        return None
+    return f"the bundle's report on bfloat16 is of images of {height} × {width} pixels"
 
 
 def _slowness(row: Runtime, speeds: Speeds | None, otherwise: str) -> str | None:

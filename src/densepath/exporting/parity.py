@@ -43,7 +43,7 @@ class EngineRow:
         max_difference: the largest |Δlogit|.
         relative: that, over the largest |logit| of the reference.
         top1: the share of the images whose best class is the reference's; ties count as agreeing.
-        ties: images with another best class whose two best logits are nearer to each other than
+        ties: images with another best class that is, in the reference, nearer to the best one than
             the bound.
         top5: the share of the images whose five best classes are the reference's, in its order.
         score: the largest |Δscore|.
@@ -238,9 +238,9 @@ class Parity:
         lines = [
             "",
             f"Bounds: Δlogit over the largest logit {same}, resized by the graph {own}; top-1 on",
-            "all images, but for ties: images whose two best logits are nearer to each other than",
-            f"that bound; at most {percent(SHARE_BOUND, 0)} of the resized values differ, and at",
-            f"most {percent(SHARE_BEYOND_BOUND)} by more",
+            "all images, but for ties: images with another best class that is, in the reference,",
+            f"nearer to the best one than that bound; at most {percent(SHARE_BOUND, 0)} of the",
+            f"resized values differ, and at most {percent(SHARE_BEYOND_BOUND)} by more",
             "than 1 of 255. Top-5 means the same classes in the same order.",
             "",
             f"Images: {first_of(self.names, NAMES_SHOWN)}.",
@@ -269,10 +269,10 @@ def compare(
     size = float(np.abs(expected).max())
     # Logits that are all zero have no scale: only the same ones will do.
     relative = difference / size if size else difference and float("inf")
-    best = found.argmax(1) == expected.argmax(1)
-    first, *others = -np.sort(-expected, axis=1)[:, :2].T
-    close = first - others[0] <= bound * size if others else np.zeros_like(best)
-    ties = close & ~best
+    taken = found.argmax(1)
+    best = taken == expected.argmax(1)
+    behind = expected.max(1) - np.take_along_axis(expected, taken[:, None], 1)[:, 0]
+    ties = (behind <= bound * size) & ~best
     ranks = [np.argsort(-logits, axis=1, kind="stable")[:, :BEST] for logits in (found, expected)]
     scores = [probabilities(logits, multi_label=multi_label) for logits in (found, expected)]
     return {

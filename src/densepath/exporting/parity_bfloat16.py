@@ -12,13 +12,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from densepath.bundle.bfloat16 import OURS, TIE, BFloat16Report
+from densepath.bundle.bfloat16 import (
+    MOST_SCORE,
+    OURS,
+    TIE,
+    BFloat16Report,
+    is_judged_by_score,
+)
 from densepath.bundle.formats import RUNTIMES, Runtime
 from densepath.engines.engine import Logits, Normalised
 from densepath.engines.machine import has_amx, missing_bfloat16
 from densepath.engines.opening import Opening, open_runtime
 from densepath.errors import EngineError
 from densepath.exporting.parity import BEST, compare
+from densepath.predict.answers import probabilities
 
 
 def is_quick_in_bfloat16(formats: Container[str]) -> bool:
@@ -81,13 +88,18 @@ def report_of(found: Logits, expected: Logits, *, multi_label: bool) -> BFloat16
     """The figures of logits [N, classes] beside those of the reference."""
     figures = compare(found, expected, multi_label=multi_label, bound=TIE)
     five = [np.argsort(-logits, axis=1, kind="stable")[:, :BEST] for logits in (found, expected)]
-    same = np.sort(five[0]) == np.sort(five[1])
+    same = (np.sort(five[0]) == np.sort(five[1])).all(1)
+    by_score = is_judged_by_score(expected.shape[1], multi_label=multi_label)
+    if by_score:
+        scores = [probabilities(logits, multi_label=multi_label) for logits in (found, expected)]
+        same = np.abs(scores[0] - scores[1]).max(1) <= MOST_SCORE
     return BFloat16Report(
         num_images=len(expected),
         top1=figures["top1"],
         ties=figures["ties"],
-        top5=float(same.all(1).mean()),
+        top5=float(same.mean()),
         max_difference=figures["max_difference"],
         relative=figures["relative"],
         score=figures["score"],
+        by_score=by_score,
     )

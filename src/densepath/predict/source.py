@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densepath.bundle.bundle import Bundle
+from densepath.bundle.other_formats import INT8
 from densepath.choices import TestAugmentation
 from densepath.errors import BundleError, CheckpointError
 
@@ -58,10 +59,11 @@ class Source:
         held = self.held
         if isinstance(held, Bundle):
             held = _unchanged_bundle(held.folder, fingerprint(held))
-        request = replace(self.request, engine=self.choice.engine, precision=self.choice.precision)
-        choose(
-            request, held if isinstance(held, Bundle) else None
-        )  # this process may lack something
+        request = replace(self.request, engine=self.choice.engine)
+        if self.choice.precision != INT8:  # which is no request: it is stored in the bundle
+            request = replace(request, precision=self.choice.precision)
+        bundle = held if isinstance(held, Bundle) else None
+        choose(request, bundle)  # this process may lack something
         return open_source(replace(self, held=held))
 
     def to_state(self) -> dict[str, Any]:

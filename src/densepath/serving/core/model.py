@@ -171,6 +171,7 @@ class ServedModel:
                     open_held(self.held),
                     engine="eager",
                     explains=True,
+                    precision=self._settings.precision,
                     threads=self._settings.threads,
                 )
             except BundleError as error:

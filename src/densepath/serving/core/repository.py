@@ -208,7 +208,8 @@ class Repository:
         assert model is not None
         slot.model, slot.state, slot.reason, slot.is_lost = model, READY, "", False
         self._tell(slot)
-        log("loaded", model=str(slot.source), engine=model.predictor.engine.info.name,
+        info = model.predictor.engine.info
+        log("loaded", model=str(slot.source), engine=info.name, precision=info.precision,
             sha256=model.held.sha256)  # fmt: skip
         if old is not None:
             self._leave(old)

@@ -235,8 +235,7 @@ def test_where_the_compiler_makes_no_kernels_for_this_processor_the_error_says_w
         native.load_library()
 
 
-def test_a_library_that_cannot_be_opened_is_said_and_not_kept(monkeypatch, tmp_path):
-    """Damaged, on a disk from which nothing may be run, or of a newer C++ library."""
+def test_a_library_that_cannot_be_opened_is_said_and_a_damaged_one_not_kept(monkeypatch, tmp_path):
     damaged = tmp_path / "native.so"
     damaged.write_bytes(b"\x7fELF")
     monkeypatch.setattr(load, "_opened", {})
@@ -244,6 +243,17 @@ def test_a_library_that_cannot_be_opened_is_said_and_not_kept(monkeypatch, tmp_p
     with pytest.raises(EngineError, match=r"cannot be opened .*\$DENSEPATH_CACHE.*Choose another"):
         native.load_library()
     assert not damaged.exists()
+    whole = tmp_path / "whole.so"  # on a disk from which nothing may be run
+    whole.write_bytes(b"whole")
+
+    def refuse(path):
+        raise OSError(f"{path}: failed to map segment from shared object")
+
+    monkeypatch.setattr(load.ctypes, "CDLL", refuse)
+    monkeypatch.setattr(load, "compile_library", lambda library, lacking="": whole)
+    with pytest.raises(EngineError, match="failed to map segment"):
+        native.load_library()
+    assert whole.exists()
 
 
 def test_this_processor_lacks_nothing_that_was_compiled_for_it():

@@ -60,6 +60,7 @@ def machine_of_ours(monkeypatch):
     monkeypatch.setattr(machine, "has_gpu", lambda: False)
     monkeypatch.setattr(compiling, "find_compiler", lambda: ["c++"])
     monkeypatch.setattr(compiling, "library_path", lambda compiler: Path(compiling.__file__))
+    monkeypatch.setattr(machine, "failing_kernels", lambda: None)
 
 
 def has_bfloat16(monkeypatch, missing=""):
@@ -136,7 +137,7 @@ def test_a_report_that_is_not_good_enough_stays_in_float32(monkeypatch, change, 
 def test_of_few_classes_or_several_an_image_the_scores_decide(monkeypatch, options):
     has_bfloat16(monkeypatch)
     choice = choose(auto(), bundle(**options))
-    assert "has no report on bfloat16; exported anew" in str(choice)  # one of the five best
+    assert "does not look at what decides for its classes; exported anew" in str(choice)
     by_score = {**GOOD, "by_score": True}
     choice = choose(auto(), bundle(by_score, **options))
     assert choice.precision == "bfloat16"
@@ -155,7 +156,15 @@ def test_images_of_another_size_than_the_reports_stay_in_float32(monkeypatch):
 
 @pytest.mark.parametrize(
     "report",
-    [{}, [], {"top1": 1.0}, {**GOOD, "top1": None}, {**GOOD, "more": 1}, {**GOOD, "amx": 1}],
+    [
+        {},
+        [],
+        {"top1": 1.0},
+        {**GOOD, "top1": None},
+        {**GOOD, "max_difference": "0.1"},
+        {**GOOD, "more": 1},
+        {**GOOD, "amx": 1},
+    ],
     ids=str,
 )
 def test_what_is_no_report_counts_as_none(report):
@@ -238,7 +247,7 @@ def test_an_int8_bundle_stays_as_it_is_stored(monkeypatch):
         choose(auto(precision="bfloat16"), int8)
 
 
-def test_float32_that_an_int8_bundle_has_not_is_said():
+def test_float32_that_an_int8_bundle_lacks_is_said():
     int8 = bundle(precision="int8", formats=("native",))
     assert choose(auto(), int8).precision_reason == ""
     choice = choose(auto(precision="float32", engine="native"), int8)
@@ -268,11 +277,13 @@ def test_bfloat16_that_nothing_here_multiplies_is_worth_compiling_our_kernels(mo
 
 
 def test_kernels_that_do_not_compile_leave_many_images_to_another_engine(monkeypatch):
-    def fails():
-        raise EngineError("the C++ compiler failed. Install another.")
-
+    failed = EngineError("the C++ compiler failed. Install another.")
+    monkeypatch.setattr(machine, "failing_kernels", lambda: failed)
+    choice = choose(auto(precision="float32"), bundle())  # compiled, but they cannot be opened
+    assert choice.engine == "openvino"
+    monkeypatch.setattr(machine, "lacks_bfloat16", lambda: True)
+    assert choose(auto(precision="bfloat16"), None).engine == "eager"
     monkeypatch.setattr(compiling, "library_path", lambda compiler: Path("not compiled"))
-    monkeypatch.setattr(native, "load_library", fails)
     choice = choose(auto(precision="float32", num_images=1000), bundle())
     assert choice.engine == "openvino"
     assert "(not native: the C++ compiler failed)" in choice.reason

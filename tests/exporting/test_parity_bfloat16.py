@@ -63,7 +63,7 @@ def test_a_tie_is_with_the_class_that_was_taken_not_with_any():
 
 def test_of_few_classes_and_of_several_an_image_it_is_the_scores_that_must_be_near():
     few = np.array([[2, -2], [-0.5, 0.5], [3, 1], [0.2, -0.2]], np.float32)
-    near = report_of(few + np.float32([[0.02, -0.01]]), few, multi_label=False)
+    near = report_of(few + np.float32([[0.04, -0.01]]), few, multi_label=False)
     assert (near.by_score, near.top5, near.is_enough) == (True, 1.0, True)
     other = few.copy()
     other[1, 1] += 0.3  # the same best class
@@ -74,6 +74,8 @@ def test_of_few_classes_and_of_several_an_image_it_is_the_scores_that_must_be_ne
     assert (report.by_score, report.is_enough) == (True, False)
     assert not report_of(np.full_like(few, np.nan), few, multi_label=False).is_enough
     assert not report_of(-few[:, :1], few[:, :1], multi_label=True).is_enough
+    sharper = report_of(few + np.float32([[0.04, -0.01]]), few, multi_label=False, temperature=0.3)
+    assert not sharper.is_enough  # of scores as a user has them
     kept = BFloat16Report.of({"bfloat16": near.to_dict()})
     assert kept == near
 
@@ -126,7 +128,9 @@ def network(tmp_path):
 
 @pytest.mark.parametrize("others", [False, True])
 def test_a_network_is_measured_in_bfloat16_on_any_processor(network, others):
-    [(engine, report)] = measure_bfloat16(*network, multi_label=False, others=others).items()
+    [(engine, report)] = measure_bfloat16(
+        *network, multi_label=False, temperature=None, others=others
+    ).items()
     assert engine == "native"
     assert report.num_images == 12
     assert 1e-5 < report.relative < 2e-2
@@ -138,7 +142,7 @@ def test_without_a_compiler_there_is_no_report(network, monkeypatch):
         raise EngineError("no compiler")
 
     monkeypatch.setattr(native, "load_library", fail)
-    assert measure_bfloat16(*network, multi_label=False, others=True) == {}
+    assert measure_bfloat16(*network, multi_label=False, temperature=None, others=True) == {}
 
 
 def test_whether_the_processor_is_quick_is_asked_for_engines_that_compute_bfloat16(monkeypatch):

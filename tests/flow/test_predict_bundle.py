@@ -95,6 +95,7 @@ def compiled(monkeypatch):
         monkeypatch.setattr(module, "missing_bfloat16", lambda: "it has none")
     monkeypatch.setattr(compile, "find_compiler", lambda: ["c++"])
     monkeypatch.setattr(compile, "library_path", lambda compiler: Path(compile.__file__))
+    monkeypatch.setattr(machine, "failing_kernels", lambda: None)
 
 
 @pytest.fixture
@@ -201,8 +202,8 @@ def in_bfloat16(made, monkeypatch):
     for module in (choosing, judging):
         monkeypatch.setattr(module, "missing_bfloat16", lambda: "")
     monkeypatch.setattr(choosing, "speeds_here", lambda bundle, **options: None)
-    bundle = Bundle.open(made / "bundle")
-    assert BFloat16Report.of(bundle.manifest.parity).is_enough
+    # Whether it is, is a matter of this processor: of four classes the scores decide.
+    monkeypatch.setattr(BFloat16Report, "is_enough", True)
     return made / "bundle"
 
 
@@ -303,7 +304,7 @@ def test_kernels_are_compiled_for_many_images_only(opened, compiled, no_gpu, mon
 
     made = []
     monkeypatch.setattr(compile, "library_path", lambda compiler: tmp_path / "none.so")
-    monkeypatch.setattr("densepath.engines.native.load_library", lambda: made.append(1))
+    monkeypatch.setattr(machine, "failing_kernels", lambda: made.append(1))
     few = choose(EngineRequest(num_images=3), opened)
     assert few.engine == "onnxruntime"
     assert "not compiled yet" in few.reason

@@ -1,5 +1,5 @@
 // INT8 3×3 convolutions, in groups and whole, against plain loops of whole numbers: floats and
-// levels as results, rows of every length, both strides, shared out among threads.
+// levels as results, rows of every length, both strides, shared out in parts.
 #include "../../src/densepath/kernels/int8_layers.hpp"
 #include "reference.hpp"
 
@@ -76,7 +76,7 @@ struct Subject {
   }
 };
 
-// One row of `out`'s a thread's, `threads` of them.
+// run(part) of so many parts, one after another.
 template <class Run>
 void share_out(int threads, const Run& run) {
   Barrier alone;

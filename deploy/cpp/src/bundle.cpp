@@ -309,11 +309,13 @@ Decisions read_decisions(const Reader& manifest, size_t num_classes, bool multi_
 std::optional<BFloat16Report> read_bfloat16(const Reader& parity) {
   if (!parity.has("bfloat16")) return std::nullopt;
   const Reader report = parity["bfloat16"];
+  const bool finite = report.has("max_difference") && !report["max_difference"].is_null();
+  if (finite) static_cast<void>(report["max_difference"].number());
   return BFloat16Report{report["num_images"].count(),
                         report["ties"].count(),
                         report["top1"].number(),
                         report["top5"].number(),
-                        report.has("max_difference") && !report["max_difference"].is_null(),
+                        finite,
                         report.has("amx") && report["amx"].flag(),
                         report.has("by_score") && report["by_score"].flag()};
 }

@@ -38,14 +38,19 @@ bool is_enough(const BFloat16Report& report) {
 Chosen judge(const std::string& backend, const Bundle& bundle) {
   const std::string missing = native_bfloat16_obstacle();
   if (!missing.empty()) return {backend, "float32", missing};
-  const bool by_score = bundle.multi_label || bundle.labels.size() <= FEW_CLASSES;
-  if (!bundle.bfloat16 || bundle.bfloat16->by_score != by_score) {
+  if (!bundle.bfloat16) {
     return {backend, "float32", "the bundle has no report on bfloat16; exported anew it has one"};
   }
   if (!bundle.bfloat16->amx && native_has_amx()) {
     return {backend, "float32",
             "the bundle's report on bfloat16 is from a processor without AMX, where less is "
             "rounded; exported anew here it has one"};
+  }
+  const bool by_score = bundle.multi_label || bundle.labels.size() <= FEW_CLASSES;
+  if (is_enough(*bundle.bfloat16) && bundle.bfloat16->by_score != by_score) {
+    return {backend, "float32",
+            "the bundle's report on bfloat16 does not look at what decides for its classes; "
+            "exported anew it does"};
   }
   return {backend, is_enough(*bundle.bfloat16) ? "bfloat16" : "float32",
           "by the bundle's report on bfloat16 " + describe(*bundle.bfloat16)};

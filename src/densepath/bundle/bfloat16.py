@@ -66,6 +66,7 @@ class BFloat16Report:
         if not all(isinstance(values.get(flag, False), bool) for flag in _FLAGS):
             return None
         needed = [values["num_images"], values["top1"], values["ties"], values["top5"]]
+        needed += [value for value in [values["max_difference"]] if value is not None]
         if not all(isinstance(value, int | float) for value in needed):
             return None
         return cls(**values)
@@ -73,7 +74,7 @@ class BFloat16Report:
     @property
     def is_enough(self) -> bool:
         """Whether `--precision auto` may take bfloat16."""
-        if self.num_images == 0 or self.max_difference is None or not isfinite(self.max_difference):
+        if self.num_images <= 0 or self.max_difference is None or not isfinite(self.max_difference):
             return False
         return self.top1 >= 1 and self.top5 >= LEAST_SAME_FIVE
 

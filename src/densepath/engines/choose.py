@@ -25,7 +25,7 @@ from densepath.engines.obstacles import (
     way_out,
 )
 from densepath.engines.precision import Verdict, judge_bfloat16
-from densepath.engines.request import AUTO, EngineRequest, is_few
+from densepath.engines.request import AUTO, MANY_IMAGES, EngineRequest, is_few
 from densepath.errors import DensepathError, EngineError, UnknownNameError, UsageError
 from densepath.wording import counted
 
@@ -41,7 +41,8 @@ class Choice:
     Attributes:
         engine, reason: its name, and why it was chosen.
         precision: of its arithmetic.
-        precision_reason: why that, where it was left open and there was a choice.
+        precision_reason: why that, where it was left open and there was a choice; or what is to be
+            said of the one that was named.
     """
 
     engine: str
@@ -79,7 +80,7 @@ def choose(request: EngineRequest, bundle: Bundle | None) -> Choice:
     if request.precision != AUTO:
         choice = _choose_slow_bfloat16(request, bundle)
         choice = choice or _choose_engine(request, bundle, speeds)
-        return replace(choice, precision_reason=_remark(choice, asked))
+        return replace(choice, precision_reason=_remark(choice, asked, request.device))
     plain = _choose_engine(replace(request, precision="float32"), bundle, speeds)
     verdict = judge_bfloat16(request, bundle, speeds, otherwise=plain.engine)
     if verdict.engine is None:
@@ -88,7 +89,7 @@ def choose(request: EngineRequest, bundle: Bundle | None) -> Choice:
     return Choice(verdict.engine, reason, "bfloat16", verdict.reason)
 
 
-def _remark(choice: Choice, asked: str) -> str:
+def _remark(choice: Choice, asked: str, device: str) -> str:
     """What is said of a precision that was named: that it is another, or no gain; else nothing."""
     if asked not in (AUTO, choice.precision):
         return "as the bundle is stored; the one that it was made of answers in float32"
@@ -97,20 +98,20 @@ def _remark(choice: Choice, asked: str) -> str:
     if choice.engine == OURS:
         missing = missing_bfloat16()
     else:
-        missing = NO_BFLOAT16 if is_slow_in_bfloat16() else ""
+        missing = NO_BFLOAT16 if is_slow_in_bfloat16(device) else ""
     return missing and f"as asked; {missing}, so that it is slower than float32"
 
 
 def _choose_slow_bfloat16(request: EngineRequest, bundle: Bundle | None) -> Choice | None:
     """Our kernels where bfloat16 is named and the processor lacks it: they have it everywhere.
 
-    They are compiled for it; None where they cannot be, and where they need not.
+    They are compiled for it, as for many images; None where they cannot be, or need not.
     """
-    open_to_us = request.precision == "bfloat16" and request.engine == AUTO
-    if not open_to_us or not is_slow_in_bfloat16():
+    is_open = request.precision == "bfloat16" and request.engine == AUTO
+    if not is_open or not is_slow_in_bfloat16(request.device):
         return None
-    named = replace(request, engine=OURS)
-    if obstacle(find_runtime(OURS), named, bundle) is not None:
+    many = replace(request, num_images=MANY_IMAGES)
+    if obstacle(find_runtime(OURS), many, bundle) is not None:
         return None
     return Choice(OURS, "the one that computes bfloat16 on any processor", "bfloat16")
 

@@ -1,7 +1,7 @@
 """What a runtime may lack on this machine: a GPU, a compiler, machine code of its own kind.
 
-Looking imports neither torch nor any runtime, but where there is an NVIDIA GPU. A row of
-`bundle/formats.py` names the function that looks for it.
+Looking imports neither torch nor any runtime, but where there is an NVIDIA GPU; our kernels are
+opened. A row of `bundle/formats.py` names the function that looks for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from densepath.bundle.bundle import Bundle
 from densepath.bundle.formats import Runtime
 from densepath.engines.cores import usable_cores
 from densepath.engines.request import AUTO, MANY_IMAGES, EngineRequest
-from densepath.errors import EngineError
+from densepath.errors import EngineError, OutputError
 from densepath.wording import counted
 
 NO_BFLOAT16 = "this processor has no instructions for bfloat16"
@@ -63,7 +63,10 @@ def torch_has_gpu() -> bool:
 def missing_kernels(
     row: Runtime, request: EngineRequest, bundle: Bundle | None
 ) -> EngineError | None:
-    """Whether our kernels can be compiled, or, for `auto`, are compiled or worth it."""
+    """Whether our kernels can be compiled; for `auto`, whether they can be opened here.
+
+    They are compiled for that only where there are many images.
+    """
     from densepath.kernels.compile import find_compiler, library_path
 
     compiler = find_compiler()
@@ -71,16 +74,23 @@ def missing_kernels(
         return EngineError(
             "the engine 'native' needs a C++ compiler. Install g++, or name one in $CXX."
         )
-    if request.engine != AUTO or library_path(compiler).is_file():
-        return None
-    if request.num_images is None or request.num_images < MANY_IMAGES:
+    if request.engine != AUTO:
+        return None  # opening says what fails
+    many = request.num_images is not None and request.num_images >= MANY_IMAGES
+    if not many and not library_path(compiler).is_file():
         return EngineError("its kernels are not compiled yet. --engine native compiles them, once.")
-    from densepath.engines.native import load_library
+    return failing_kernels()
+
+
+def failing_kernels() -> EngineError | None:
+    """Why our kernels cannot be compiled and opened here; nothing if they are."""
+    from densepath.kernels.compile import INFERENCE
+    from densepath.kernels.load import open_library
 
     try:
-        load_library()
-    except EngineError as error:  # another engine may answer
-        return error
+        open_library(INFERENCE)
+    except (EngineError, OutputError) as error:
+        return EngineError(str(error))
     return None
 
 
@@ -91,9 +101,9 @@ def lacks_bfloat16() -> bool:
     return sys.platform == "linux" and not multiplies_bfloat16()
 
 
-def is_slow_in_bfloat16() -> bool:
-    """Whether the system says that nothing here multiplies bfloat16: no processor, no GPU."""
-    return lacks_bfloat16() and not has_gpu()
+def is_slow_in_bfloat16(device: str) -> bool:
+    """Whether the system says that nothing multiplies bfloat16: no processor, nor a GPU."""
+    return lacks_bfloat16() and (device == "cpu" or not torch_has_gpu())
 
 
 def missing_bfloat16() -> str:
@@ -110,7 +120,7 @@ def missing_bfloat16() -> str:
             return NO_BFLOAT16
         if not native.bfloat16_is_right():
             return "this processor's bfloat16 does not give the product of the numbers"
-    except EngineError as error:
+    except (EngineError, OutputError) as error:
         return str(error).split(". ")[0].rstrip(".")
     return ""
 
@@ -124,7 +134,7 @@ def has_amx() -> bool:
 
     try:
         return native.has_amx()
-    except EngineError:
+    except (EngineError, OutputError):
         return False
 
 

@@ -1,6 +1,7 @@
 """What is in the way of an engine on this machine, for this subject, for what is asked of it.
 
-Looking imports neither torch nor any runtime, but where there is an NVIDIA GPU.
+Looking imports neither torch nor any runtime, but where there is an NVIDIA GPU; our kernels are
+opened (`machine.py`).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from densepath.bundle.bfloat16 import OURS, BFloat16Report, is_judged_by_score
 from densepath.bundle.bundle import Bundle
 from densepath.bundle.formats import RUNTIMES, Runtime
+from densepath.bundle.manifest import Manifest
 from densepath.bundle.speeds import Speeds
 from densepath.engines.machine import has_amx, missing_bfloat16
 from densepath.engines.measured import in_measured_order
@@ -54,23 +55,16 @@ def judge_bfloat16(
     reason = passed = ""
     for row in rows:
         error = obstacle(row, replace(request, precision="bfloat16"), bundle)
-        report = _report_in(bundle, row.name)
+        report = BFloat16Report.of(bundle.manifest.parity, row.name)
         refusal = first_sentence(error) if error else _refusal(row, report, speeds, otherwise)
-        refusal = refusal if refusal is not None else _other_size(request, bundle)
+        if report is not None and refusal is None:
+            refusal = _other_subject(report, request, bundle.manifest)
         if report is not None and refusal is None:
             return Verdict(row.name, _said(row, report), passed)
         if error is None:
             reason = reason or refusal or ""
         passed = passed or (f"{row.name}: {refusal}" if refusal else "")
     return Verdict(None, reason)
-
-
-def _report_in(bundle: Bundle, engine: str) -> BFloat16Report | None:
-    """What the bundle says of an engine; of few classes, only what looks at their scores."""
-    manifest = bundle.manifest
-    report = BFloat16Report.of(manifest.parity, engine)
-    by_score = is_judged_by_score(len(manifest.labels), multi_label=manifest.multi_label)
-    return report if report is not None and report.by_score == by_score else None
 
 
 def _candidates(request: EngineRequest, otherwise: str) -> list[Runtime]:
@@ -102,9 +96,18 @@ def _refusal(
     return _slowness(row, speeds, otherwise) if report.is_enough else _said(row, report)
 
 
-def _other_size(request: EngineRequest, bundle: Bundle) -> str | None:
-    """That the images are of another size than the report's, where other layers are rounded."""
-    height, width = bundle.manifest.preprocess.size
+def _other_subject(
+    report: BFloat16Report, request: EngineRequest, manifest: Manifest
+) -> str | None:
+    """That a report looks at what does not decide here; or at another size, rounded elsewhere."""
+    if report.by_score != is_judged_by_score(
+        len(manifest.labels), multi_label=manifest.multi_label
+    ):
+        return (
+            "the bundle's report on bfloat16 does not look at what decides for its classes; "
+            "exported anew it does"
+        )
+    height, width = manifest.preprocess.size
     if request.size in (None, (height, width)):
         return None
     return f"the bundle's report on bfloat16 is of images of {height} × {width} pixels"

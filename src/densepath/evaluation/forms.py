@@ -17,9 +17,10 @@ import numpy as np
 
 from densepath.bundle.bundle import Bundle, is_bundle
 from densepath.bundle.formats import runtimes_of
+from densepath.bundle.other_formats import INT8
 from densepath.choices import TestPooling
 from densepath.engines.engine import Images, Logits
-from densepath.engines.request import AskedPrecision
+from densepath.engines.request import AUTO, AskedPrecision
 from densepath.errors import UsageError
 from densepath.images.preprocess import Preprocess
 from densepath.npu.program import DESCRIPTION, Program
@@ -102,6 +103,8 @@ def open_form(
                 "Leave --engine, --precision, --device, --size, --crop-pct and --test-pooling out."
             )
         return open_program(Program.open(Path(str(subject))), name=name)
+    if isinstance(subject, Bundle) and subject.manifest.precision == INT8:
+        precision = AUTO if precision == "float32" else precision  # nobody need have named it
     predictor = load(
         subject,
         engine=engine,

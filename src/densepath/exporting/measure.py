@@ -89,7 +89,13 @@ def measure_parity(
                 engine.close()
     quick, multi_label = is_quick_in_bfloat16(parts), checkpoint.multi_label
     in_bfloat16 = measure_bfloat16(
-        openings, by_pillow[0], expected[0], multi_label=multi_label, others=quick, say=say
+        openings,
+        by_pillow[0],
+        expected[0],
+        multi_label=multi_label,
+        temperature=checkpoint.temperature,
+        others=quick,
+        say=say,
     )
     say("measuring the engines in turns")
     speeds = measure_speeds(openings, by_pillow[0], in_bfloat16=in_bfloat16 if quick else ())

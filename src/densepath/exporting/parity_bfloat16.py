@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,7 @@ def measure_bfloat16(
     expected: Logits,
     *,
     multi_label: bool,
+    temperature: float | None,
     others: bool,
     say: Callable[[str], None] = lambda step: None,
 ) -> dict[str, BFloat16Report]:
@@ -51,6 +53,7 @@ def measure_bfloat16(
         inputs: float32 [N, C, H, W].
         expected: float32 [N, classes].
         multi_label: each class is a yes or no of its own.
+        temperature: that logits are divided by before they are scores.
         others: engines besides our own are run, too.
         say: is told of each engine.
     """
@@ -60,7 +63,9 @@ def measure_bfloat16(
             say(f"running {row.format} on {row.name} in bfloat16")
             found = _run(row, replace(openings[row.format], precision="bfloat16"), inputs)
             if found is not None:
-                report = report_of(found, expected, multi_label=multi_label)
+                report = report_of(
+                    found, expected, multi_label=multi_label, temperature=temperature
+                )
                 reports[row.name] = replace(report, amx=row.name == OURS and has_amx())
     return reports
 
@@ -84,14 +89,17 @@ def _run(row: Runtime, opening: Opening, inputs: Normalised) -> Logits | None:
         engine.close()
 
 
-def report_of(found: Logits, expected: Logits, *, multi_label: bool) -> BFloat16Report:
+def report_of(
+    found: Logits, expected: Logits, *, multi_label: bool, temperature: float | None = None
+) -> BFloat16Report:
     """The figures of logits [N, classes] beside those of the reference."""
     figures = compare(found, expected, multi_label=multi_label, bound=TIE)
     five = [np.argsort(-logits, axis=1, kind="stable")[:, :BEST] for logits in (found, expected)]
     same = (np.sort(five[0]) == np.sort(five[1])).all(1)
     by_score = is_judged_by_score(expected.shape[1], multi_label=multi_label)
     if by_score:
-        scores = [probabilities(logits, multi_label=multi_label) for logits in (found, expected)]
+        kind: dict[str, Any] = {"multi_label": multi_label, "temperature": temperature}
+        scores = [probabilities(logits, **kind) for logits in (found, expected)]
         same = np.abs(scores[0] - scores[1]).max(1) <= MOST_SCORE
     return BFloat16Report(
         num_images=len(expected),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 from pathlib import Path
 
 from densepath.errors import EngineError
 from densepath.kernels.compile import Library, compile_library
+
+# What the linker says of a file that is no library, or not all of one.
+DAMAGED = ("file too short", "invalid ELF header", "not a mach-o file")
 
 _opened: dict[Path, ctypes.CDLL] = {}
 
@@ -38,10 +42,10 @@ def open_library(library: Library) -> ctypes.CDLL:
 
 
 def _open(library: Library, path: Path) -> ctypes.CDLL:
-    """The library of a file, which is deleted if it is none that this process can open.
+    """The library of a file; a damaged one is deleted, so that it is made anew.
 
-    Such a file is damaged, or of a compiler that is newer than the C++ library in the process, or
-    its folder is one from which nothing may be run.
+    One that is whole may be of a compiler that is newer than the C++ library in the process, or in
+    a folder from which nothing may be run.
 
     Raises:
         EngineError: it cannot be opened.
@@ -49,7 +53,9 @@ def _open(library: Library, path: Path) -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
-        path.unlink(missing_ok=True)  # so that the next process does not take it for good
+        if any(text in str(error) for text in DAMAGED):
+            with suppress(OSError):
+                path.unlink()
         raise EngineError(
             f"the compiled kernels cannot be opened ({error}). $DENSEPATH_CACHE names another "
             f"folder for them. {_instead(library)}."

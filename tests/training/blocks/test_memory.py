@@ -114,9 +114,11 @@ def test_where_addresses_count_as_memory_none_are_reserved(
     assert MapMemory(64 * KB)._gaps == []
 
 
-def test_both_arithmetics_of_a_training_have_one_stretch() -> None:
+def test_both_arithmetics_of_a_training_have_one_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of a limit on addresses would else be for the maps of the evaluation alone."""
+    monkeypatch.setattr(NativeOperations, "has_bfloat16", True)
     found = choose_arithmetic(torch.device("cpu"), torch.float32)
+    assert found.operations is not found.lower
     assert found.operations.memory is found.lower.memory
 
 
@@ -164,9 +166,11 @@ def test_the_memory_goes_with_the_training_that_had_it() -> None:
     train = partial(find_learning_rate, "densenet_bc_22_12", data="digits", settings=settings)
     train(steps=20)  # what libraries hold of who imports them first is not ours
     gc.collect()
+    before = {id(one) for one in gc.get_objects() if type(one) is MapMemory}
     gc.disable()
     try:
         train(steps=20)
-        assert not any(type(one) is MapMemory for one in gc.get_objects())
+        after = {id(one) for one in gc.get_objects() if type(one) is MapMemory}
+        assert after <= before
     finally:
         gc.enable()

@@ -86,6 +86,10 @@ def test_a_value_that_cannot_be_is_refused_with_its_field(setting, part):
         (["schedule.milestones=[0.3]"], "milestones belongs to multi_step"),
         (["schedule.name=step", "schedule.final_lr=0.01"], "final_lr belongs to cosine or one_c"),
         (["augment.crop=none", "augment.padding=2"], "padding belongs to pad_crop"),
+        (
+            ["schedule.name=one_cycle", "schedule.warmup_epochs=1"],
+            "warmup_epochs belongs to constant",
+        ),
     ],
 )
 def test_a_field_that_the_choice_would_ignore_is_refused(settings, part):

@@ -30,6 +30,7 @@ from densepath.training.recipe_sections import (
     Section,
 )
 
+_WARMUP = ("warmup_epochs", "warmup_start")
 # Fields that only some choices of another field give a meaning: section, that field, and for
 # each choice its fields.
 _BELONGINGS: tuple[tuple[str, str, dict[str, tuple[str, ...]]], ...] = (
@@ -38,11 +39,11 @@ _BELONGINGS: tuple[tuple[str, str, dict[str, tuple[str, ...]]], ...] = (
         "schedule",
         "name",
         {
-            "constant": (),
-            "cosine": ("final_lr",),
-            "step": ("step_epochs", "gamma"),
-            "multi_step": ("milestones", "gamma"),
-            "one_cycle": ("final_lr",),
+            "constant": _WARMUP,
+            "cosine": (*_WARMUP, "final_lr"),
+            "step": (*_WARMUP, "step_epochs", "gamma"),
+            "multi_step": (*_WARMUP, "milestones", "gamma"),
+            "one_cycle": ("final_lr",),  # which rises by itself
         },
     ),
     (

@@ -58,11 +58,12 @@ class ModelSection(Section):
     drop_path_rate: Rate = 0.0
     """Stochastic depth of the deepest layer; it grows linearly from 0."""
     stem: Literal["imagenet", "small"] | None = None
-    """`small`: one 3×3 convolution, for images of 32 to 64 pixels."""
+    """`imagenet`: a convolution and a pool that quarter the sides; `small`: one 3×3 convolution,
+    for images of 32 to 64 pixels."""
     bn_eps: Positive | None = None
     """ε of every BatchNorm."""
     stem_pool: Literal["pad1", "same"] | None = None
-    """How the stem's max-pool pads; `same` is MindCV's DPN."""
+    """How the stem's max-pool pads: `pad1` a pixel all round; `same` is MindCV's DPN."""
 
     @field_validator("freeze", mode="before")
     @classmethod
@@ -159,9 +160,9 @@ class PreprocessSection(Section):
     interpolation: Interpolation | None = None
     """Pillow's antialiased `bilinear` or `bicubic`, or OpenCV's plain one as `cv2_bilinear`."""
     side_rounding: SideRounding | None = None
-    """How the long side is made whole."""
+    """How the long side is made whole: `truncate` or `round`."""
     crop_rounding: CropRounding | None = None
-    """How the corner of the crop is made whole."""
+    """How the corner of the crop is made whole: `round` or `floor`."""
     mean: tuple[float, ...] | None = None
     """Of values scaled to 0…1, one a channel."""
     std: tuple[Positive, ...] | None = None
@@ -190,7 +191,7 @@ class AugmentSection(Section):
     (arXiv:2104.00298, section 4). `padding` shrinks along."""
     crop: Literal["random_resized_crop", "clamped_crop", "pad_crop", "none"] | None = None
     """None: `pad_crop` up to 64 pixels, `random_resized_crop` above; `clamped_crop` is PaddleClas's
-    way to draw the latter."""
+    way to draw the latter; `none` takes images as they are judged."""
     scale: Range = (0.08, 1.0)
     """The area that a random crop keeps; with quantization, by default (0.5, 1.0)."""
     ratio: Range = (3 / 4, 4 / 3)
@@ -256,7 +257,7 @@ class ScheduleSection(Section):
     """The learning rate over the steps, as a share of `optimizer.lr`."""
 
     name: Literal["constant", "cosine", "step", "multi_step", "one_cycle"] = "cosine"
-    """The course after the warm-up; it changes every step."""
+    """The course over the steps, after the warm-up; `one_cycle` has none, it rises by itself."""
     warmup_epochs: NotNegative = 0.0
     """Linear rise from `warmup_start` times the peak; whole epochs or parts of one."""
     warmup_start: Rate = 0.0
@@ -282,7 +283,8 @@ class LossSection(Section):
     """A factor for each class's terms, in the order of the classes; `balanced`: the inverse of its
     training images, so that the mean over classes is that of equal ones."""
     pos_weight: Literal["balanced"] | tuple[Positive, ...] | None = None
-    """Of a multi-label set a factor for each class's yes; `balanced`: its noes over its yeses."""
+    """Of a multi-label set, or with `one_vs_rest`, a factor for each class's yes; `balanced`: its
+    noes over its yeses."""
     one_vs_rest: bool = False
     """Of images with one class: binary cross-entropy of each class, as if it were a yes or no
     (arXiv:2110.00476). A multi-label set has that anyway."""
@@ -301,7 +303,8 @@ class ComputeSection(Section):
     """How the arithmetic is done; changes speed, and results within rounding."""
 
     precision: FloatPrecision = "float32"
-    """`bfloat16`: convolutions in bfloat16 by autocast; the evaluation is in float32."""
+    """`bfloat16`: convolutions multiply so by autocast, or in a block that is one operation those
+    that its kernels have so on this processor; the evaluation is in float32."""
     channels_last: bool = False
     """NHWC in memory, which CPUs and GPUs convolve faster."""
     compile: bool = False

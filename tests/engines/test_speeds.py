@@ -24,6 +24,7 @@ def stand_here(monkeypatch):
     monkeypatch.setattr(machine, "has_gpu", lambda: False)
     monkeypatch.setattr(compiling, "find_compiler", lambda: ["c++"])
     monkeypatch.setattr(compiling, "library_path", lambda compiler: compiling.Path(__file__))
+    monkeypatch.setattr(machine, "failing_kernels", lambda: None)
     monkeypatch.setattr(measured, "describe_kind", lambda: HERE)
 
 

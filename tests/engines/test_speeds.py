@@ -22,6 +22,7 @@ OPENVINO_AHEAD = {"native": 0.030, "openvino": 0.020, "onnxruntime": 0.040}
 def stand_here(monkeypatch):
     """This machine has no GPU and compiled kernels, and is of the kind `HERE`."""
     monkeypatch.setattr(machine, "has_gpu", lambda: False)
+    monkeypatch.setattr(machine, "lacks_bfloat16", lambda: False)
     monkeypatch.setattr(compiling, "find_compiler", lambda: ["c++"])
     monkeypatch.setattr(compiling, "library_path", lambda compiler: compiling.Path(__file__))
     monkeypatch.setattr(machine, "failing_kernels", lambda: None)

@@ -78,7 +78,8 @@ def choose(request: EngineRequest, bundle: Bundle | None) -> Choice:
     asked, request = request.precision, _as_stored(request, bundle)
     speeds = _speeds_here(request, bundle)
     if request.precision != AUTO:
-        choice = _choose_slow_bfloat16(request, bundle)
+        quick = speeds is not None and speeds.seconds_bfloat16  # as export found on such a machine
+        choice = None if quick else _choose_slow_bfloat16(request, bundle)
         choice = choice or _choose_engine(request, bundle, speeds)
         return replace(choice, precision_reason=_remark(choice, asked, request.device))
     plain = _choose_engine(replace(request, precision="float32"), bundle, speeds)

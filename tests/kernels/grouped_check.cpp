@@ -2,6 +2,7 @@
 // over the same rounded numbers: every kind of group, rows of every length, both strides, shared
 // out among threads.
 #include "../../src/densepath/kernels/convolution3x3.hpp"
+#include "grouped_shape.hpp"
 #include "reference.hpp"
 
 namespace {
@@ -30,20 +31,13 @@ double to_eight_bits(double x) {
   return std::ldexp(std::nearbyint(part * 256), exponent - 8);
 }
 
-struct Case {
-  int height, width, groups, group_width, group_outputs, stride, threads;
+struct Case : reference::GroupedShape {
   bool bias, relu, halved;
 
   double rounded(double x) const { return halved ? to_eight_bits(x) : x; }
-  int inputs() const { return groups * group_width; }
-  int outputs() const { return groups * group_outputs; }
-  int high() const { return (height + stride - 1) / stride; }
-  int wide() const { return (width + stride - 1) / stride; }
   std::string name() const {
-    std::string made;
-    for (const int n : {height, width, groups, group_width, group_outputs, stride, threads})
-      made += std::to_string(n) + " ";
-    return made + (bias ? "bias " : "") + (relu ? "relu " : "") + (halved ? "bfloat16 " : "");
+    return GroupedShape::name() + (bias ? "bias " : "") + (relu ? "relu " : "") +
+           (halved ? "bfloat16 " : "");
   }
 };
 
@@ -150,7 +144,7 @@ void check(const Case& of, reference::Random& random, reference::Errors& errors)
 // number of inputs, of which this one stands beside the last.
 void check_not_a_number(int group_width, bool halved, reference::Random& random,
                         reference::Errors& errors) {
-  const Case of{3, 3, 5, group_width, group_width, 1, 1, false, false, halved};
+  const Case of{{3, 3, 5, group_width, group_width, 1, 1}, false, false, halved};
   const Values taps = random.values(static_cast<size_t>(9) * group_width * of.outputs(), 1, 2);
   const Convolution conv = convolution(of, taps, random);
   Values values = random.values(static_cast<size_t>(9) * of.outputs() + LANES, -1, 1);

@@ -1,6 +1,7 @@
 // INT8 3×3 convolutions, in groups and whole, against plain loops of whole numbers: floats and
 // levels as results, rows of every length, both strides, shared out in parts.
 #include "../../src/densepath/kernels/int8_layers.hpp"
+#include "grouped_shape.hpp"
 #include "reference.hpp"
 
 namespace {
@@ -20,20 +21,10 @@ using reference::Values;
 constexpr float BESIDE = 12345;  // stands where nothing is to be written
 constexpr uint8_t BYTE_BESIDE = 77;
 
-struct Case {
-  int height, width, groups, group_width, group_outputs, stride, threads;
+struct Case : reference::GroupedShape {
   bool levels;
 
-  int inputs() const { return groups * group_width; }
-  int outputs() const { return groups * group_outputs; }
-  int high() const { return (height + stride - 1) / stride; }
-  int wide() const { return (width + stride - 1) / stride; }
-  std::string name() const {
-    std::string made;
-    for (const int n : {height, width, groups, group_width, group_outputs, stride, threads})
-      made += std::to_string(n) + " ";
-    return made + (levels ? "levels " : "floats ");
-  }
+  std::string name() const { return GroupedShape::name() + (levels ? "levels " : "floats "); }
 };
 
 // Its levels and weights, the extremes among them.

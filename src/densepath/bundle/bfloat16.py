@@ -66,8 +66,9 @@ class BFloat16Report:
         if not all(isinstance(values.get(flag, False), bool) for flag in _FLAGS):
             return None
         needed = [values["num_images"], values["top1"], values["ties"], values["top5"]]
-        needed += [value for value in [values["max_difference"]] if value is not None]
         if not all(isinstance(value, int | float) for value in needed):
+            return None
+        if not isinstance(values["max_difference"], int | float | None):
             return None
         return cls(**values)
 

@@ -47,14 +47,19 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
-    """Write the form by each of the methods, into folders of the task's."""
+    """Write the form by each of the methods, into folders of the task's.
+
+    The activations are measured once for all methods.
+    """
+    found = observe_inputs(task.checkpoint, task.calibration)
     for method in methods:
         folder = task.folder(f"native-{method}")
-        write_native(
+        _save(
             task.checkpoint,
             folder / FILE_NAME,
+            found,
             calibration=task.calibration,
-            method=method,
+            method=check_method(method, METHODS),
             keep_float=task.kept_names(),
         )
         yield method, folder, {"model": FILE_NAME}
@@ -92,12 +97,33 @@ def write_native(
         UnknownNameError: no such method, or no such layer.
         OutputError: the file cannot be written.
     """
+    chosen = check_method(method, METHODS)
+    found = observe_inputs(checkpoint, calibration)
+    _save(
+        checkpoint,
+        Path(path),
+        found,
+        calibration=calibration,
+        method=chosen,
+        keep_float=keep_float,
+    )
+
+
+def _save(
+    checkpoint: Checkpoint,
+    path: Path,
+    found: dict[str, Observer],
+    *,
+    calibration: Calibration,
+    method: RangeMethod,
+    keep_float: Iterable[str],
+) -> None:
+    """Write the file, from what was `found` of the inputs on the calibration images."""
     from safetensors.numpy import save_file
 
-    chosen = check_method(method, METHODS)
     names = [layer.name for layer in plan(checkpoint.spec)]
     kept = {layer.name for layer in choose_layers(checkpoint.spec, set(keep_float))}
-    tensors = _quantise(checkpoint, observe_inputs(checkpoint, calibration), chosen, kept)
+    tensors = _quantise(checkpoint, found, method, kept)
     description = checkpoint._describe() | {
         "format": INT8_FORMAT,
         "quantization": {
@@ -109,7 +135,7 @@ def write_native(
         },
     }
     text = to_json(description, sort_keys=True)
-    with write_atomically(Path(path)) as temporary:
+    with write_atomically(path) as temporary:
         save_file(tensors, str(temporary), metadata={METADATA_KEY: text})
 
 

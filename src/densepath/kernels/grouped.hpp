@@ -1,36 +1,14 @@
 // 3×3 convolutions in groups, straight from the padded map: nothing is multiplied by zero, and
-// nothing laid out.
-//
-// The map holds entries: single inputs, pairs of them in bfloat16 (grouped_pairs.hpp), or four
-// levels (int8_grouped.hpp), each group's from a new one on, so that an entry's products are of one
-// group. Of narrow groups a
-// vector of outputs spans several, and one shuffle puts the i-th entry of each group beside the
-// group's outputs; of the others every output takes the same entry. A row's pixels are computed
-// together: what is read of a column serves the three of them that it lies under.
+// nothing laid out (see grouped_tile.hpp).
 #pragma once
 
-#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "grouped_tile.hpp"
 #include "image_maps.hpp"
-#include "lanes.hpp"
 
 namespace densepath {
-
-// Entries of one input: what `grouped_pairs.hpp` has for those of two, `int8_grouped.hpp` of four.
-struct FloatEntry {
-  typedef float Unit;  // an entry in the map
-  typedef Vector Lanes, Sums;
-  static constexpr int INPUTS = 1;
-  static Vector read(const float* p) { return load(p); }
-  static Vector spread(const float* p) { return splat(*p); }
-  static Vector add(Vector sums, Vector left, Vector right) { return sums + left * right; }
-  static void set(float* lanes, Vector weights, int) { store(lanes, weights); }
-  static void place(const float* from, float* to, int inputs, int) {
-    std::memcpy(to, from, sizeof(float) * inputs);
-  }
-};
 
 // One or two vectors of outputs; of several groups, or in one.
 struct GroupedSlice {
@@ -38,14 +16,6 @@ struct GroupedSlice {
   std::vector<int32_t> places;  // [entries of a group, LANES]: from `first_entry` on
   Floats weights;               // [3 rows, entries of a group, 3 columns, vectors, LANES]
   int vectors() const { return (columns + LANES - 1) / LANES; }
-};
-
-// Where a tile reads, in entries: `corner` is the first pixel's upper left one, `step` lies between
-// two pixels, `line` between two rows, `ld` between two columns.
-template <class Unit>
-struct WindowOf {
-  const Unit* corner;
-  long step, line, ld;
 };
 
 // Where it writes: the first pixel's outputs, `step` between two pixels, `columns` of them.
@@ -76,65 +46,6 @@ struct TargetOf {
                      wanted);
   }
 };
-
-// Pixels of a row that are computed together at most, each with so many vectors of sums: three more
-// registers a vector are for weights, and one for an entry.
-constexpr int most_abreast(int vectors) { return MR == 14 ? 14 / vectors : vectors == 1 ? 10 : 4; }
-
-// tile(constant, x) computes the pixels [x, x + constant): tiles of M pixels and less, until all of
-// `width` are covered. The last may cover again what lies before it, where that costs less.
-template <int M, class Tile>
-inline void cover(int x, int width, const Tile& tile) {
-  for (; width - x >= M; x += M) tile(std::integral_constant<int, M>{}, x);
-  if constexpr (M > 1) {
-    if (x == width) return;
-    if (width >= M && width - x > M / 2) return tile(std::integral_constant<int, M>{}, width - M);
-    cover<M / 2>(x, width, tile);
-  }
-}
-
-// M pixels of a row, so many entries a group. `in.step` is STRIDE · `in.ld`.
-template <class Entry, int M, int NV, int STRIDE, bool NARROW, class Target>
-__attribute__((noinline)) void grouped_tile(const GroupedSlice& slice, int entries,
-                                            WindowOf<typename Entry::Unit> in, Target out) {
-  using Lanes = typename Entry::Lanes;
-  using Unit = typename Entry::Unit;
-  typename Entry::Sums sums[M][NV];
-  out.start(sums);
-  const float* weights = slice.weights.get();
-  const Unit* line = in.corner;
-  for (int n = 3 * entries, i = 0; n > 0; --n, weights += 3 * NV * LANES) {
-    const Unit* from = line + (NARROW ? 0 : i);
-    Places places{};
-    if constexpr (NARROW)
-      places = *reinterpret_cast<const Places*>(slice.places.data() + i * LANES);
-    Lanes right[3][NV];
-#pragma GCC unroll 3
-    for (int tap = 0; tap < 3; ++tap)
-#pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) right[tap][v] = Entry::read(weights + (tap * NV + v) * LANES);
-#pragma GCC unroll 32
-    for (int x = 0; x < (M - 1) * STRIDE + 3; ++x) {
-      Lanes left;
-      if constexpr (NARROW)
-        left = permute(Entry::read(from + x * in.ld), places);
-      else
-        left = Entry::spread(from + x * in.ld);
-#pragma GCC unroll 3
-      for (int tap = 0; tap < 3; ++tap)
-        if (const int under = x - tap; under >= 0 && under % STRIDE == 0 && under / STRIDE < M) {
-#pragma GCC unroll 2
-          for (int v = 0; v < NV; ++v)
-            sums[under / STRIDE][v] = Entry::add(sums[under / STRIDE][v], left, right[tap][v]);
-        }
-    }
-    if (++i == entries) {
-      i = 0;
-      line += in.line;
-    }
-  }
-  out.write(sums);
-}
 
 // A convolution of two groups or more.
 template <class Entry>
@@ -246,7 +157,7 @@ class Grouped {
         WindowOf<Unit> here = in;
         here.corner += x * in.step;
         grouped_tile<Entry, decltype(pixels)::value, NV, STRIDE, decltype(narrow)::value>(
-            slice, entries_, here, out.at(x));
+            {slice.weights.get(), slice.places.data()}, entries_, here, out.at(x));
       });
     };
     using One = std::integral_constant<int, 1>;

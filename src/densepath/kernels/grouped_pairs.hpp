@@ -3,7 +3,7 @@
 #pragma once
 
 #include "bfloat16.hpp"
-#include "grouped.hpp"
+#include "grouped_tile.hpp"
 
 namespace densepath {
 
@@ -22,6 +22,12 @@ struct PairEntry {
   static void set(float* lanes, Vector weights, int input) {
     store_half(lanes, weights, input % 2);
   }
+  static void set_one(float* lane, float weight, int input) {
+    BFloat16 rounded[LANES];
+    store(rounded, splat(weight));
+    reinterpret_cast<BFloat16*>(lane)[input] = rounded[0];
+  }
+  static void keep(float* to, Vector inputs) { store(reinterpret_cast<BFloat16*>(to), inputs); }
   // The last pair of a group of odd width has a zero beside its input.
   static void place(float* from, float* to, int inputs, int width) {
     BFloat16* halves = reinterpret_cast<BFloat16*>(width % 2 == 0 ? to : from);

@@ -61,25 +61,18 @@ inline void fetch_rows(const Corrected& gradient, int image, int low, int high) 
 }
 
 // The entries of a slice's pixels: rows and columns of a map, with zeros outside.
-struct Entries {
-  const Slices& slices;
+template <class Entry>
+struct EntriesOf {
+  const Slices<Entry>& slices;
   int columns;
-  Scratch data, plain;  // plain: of narrow slices, what the entries were made of
+  Scratch data;
 
-  Entries(const Slices& slices_, int rows, int columns_)
-      : slices(slices_),
-        columns(columns_),
-        data(rows * columns * slices.apart()),
-        plain(slices.narrow ? static_cast<size_t>(rows) * columns * LANES : 0) {}
-  const float* at(int row, int column) const {
+  EntriesOf(const Slices<Entry>& slices_, int rows, int columns_)
+      : slices(slices_), columns(columns_), data(rows * columns * slices.apart() + LANES) {}
+  float* at(int row, int column) const {
     return data.get() + (static_cast<long>(row) * columns + column) * slices.apart();
   }
-  // Vectors of the slice's numbers, `plain_apart` between two pixels.
-  const float* plain_at(int row, int column) const {
-    return slices.narrow ? plain.get() + (static_cast<long>(row) * columns + column) * LANES
-                         : at(row, column);
-  }
-  long plain_apart() const { return slices.narrow ? LANES : slices.apart(); }
+  long line() const { return columns * slices.apart(); }
 
   // Rows from `y` on, columns from −1 on.
   template <class Source>
@@ -89,51 +82,28 @@ struct Entries {
       const bool outside = y + r < 0 || y + r >= maps.height;
       const int inside = outside ? 0 : maps.width;
       zero(r, 0, 1);
-      if (!outside) {
-        const int64_t pixel = (static_cast<int64_t>(image) * maps.height + y + r) * maps.width;
-        if (slices.narrow)
-          fill_vectors(source, slice, pixel, r);
-        else
-          fill_numbers(source, slice, pixel, r);
-      }
+      if (!outside)
+        fill_row(source, slice, (static_cast<int64_t>(image) * maps.height + y + r) * maps.width,
+                 at(r, 1));
       zero(r, 1 + inside, columns);
     }
   }
 
  private:
   void zero(int row, int low, int high) const {
-    std::memset(data.get() + (static_cast<long>(row) * columns + low) * slices.apart(), 0,
-                sizeof(float) * (high - low) * slices.apart());
-    if (slices.narrow)
-      std::memset(plain.get() + (static_cast<long>(row) * columns + low) * LANES, 0,
-                  sizeof(float) * (high - low) * LANES);
-  }
-
-  template <class Source>
-  void fill_vectors(const Source& source, int slice, int64_t pixel, int row) const {
-    const int c = slices.first(slice), left = slices.channels - c;
-    float* to = data.get() + (static_cast<long>(row) * columns + 1) * slices.apart();
-    float* vector = plain.get() + (static_cast<long>(row) * columns + 1) * LANES;
-    const auto read = source.reader(c, left);
-    const int wide = source.maps.width, width = slices.width;
-    const int32_t* places = slices.places.data();
-    for (int x = 0; x < wide; ++x, vector += LANES) {
-      const Vector numbers = read(pixel + x);
-      store(vector, numbers);
-      for (int i = 0; i < width; ++i, to += LANES)
-        store(to, permute(numbers, *reinterpret_cast<const Places*>(places + i * LANES)));
-    }
+    std::memset(at(row, low), 0, sizeof(float) * (high - low) * slices.apart());
   }
 
   // The last vectors first: what they write beyond their pixel, the others overwrite.
   template <class Source>
-  void fill_numbers(const Source& source, int slice, int64_t pixel, int row) const {
+  void fill_row(const Source& source, int slice, int64_t pixel, float* row) const {
+    const int wide = source.maps.width;
+    const long apart = slices.apart();
     for (int v = slices.vectors - 1; v >= 0; --v) {
-      const int c = slices.first(slice) + v * LANES, left = slices.channels - c;
-      float* to = data.get() + (static_cast<long>(row) * columns + 1) * slices.apart() + v * LANES;
-      const auto read = source.reader(c, left);
-      const int wide = source.maps.width, width = slices.width;
-      for (int x = 0; x < wide; ++x, to += width) store(to, read(pixel + x));
+      const int c = slices.first(slice) + v * LANES;
+      const auto read = source.reader(c, slices.channels - c);
+      float* to = row + v * LANES / Entry::INPUTS;
+      for (int x = 0; x < wide; ++x, to += apart) Entry::keep(to, read(pixel + x));
     }
   }
 };

@@ -45,7 +45,7 @@ inline void convolve(const MapsOf<Number>& x, const Norms& norm, const float* we
   const PaddedNorm held(norm, x.channels);
   const ActivationsOf<Number> input{x, held};
   std::vector<Moments> moments(threads, Moments(out.channels));
-  const bool squared = is_squared<Number>(shape), banded = Slices::fit(shape);
+  const bool squared = is_squared<Number>(shape), banded = fits_slices(shape);
   std::vector<Moments>* wanted = statistics.mean ? &moments : nullptr;
   if (squared)
     squared_forward(shape, input, weight, out, wanted, threads);
@@ -77,7 +77,7 @@ inline void convolve_backward(const MapsOf<Number>& x, const Norms& norm, const 
   const auto pass = is_squared<Number>(shape)     ? squared_backward<Number>
                     : is_in_planes<Number>(shape) ? planes_backward<Number>
                     : is_tiled(shape, x)          ? tiled_backward<Number>
-                    : Slices::fit(shape)          ? banded_backward<Number>
+                    : fits_slices(shape)          ? banded_backward<Number>
                                                   : direct_backward<Number>;
   pass(shape, input, weight, corrected, masked, weight_gradient, sums, threads);
 }

@@ -15,7 +15,7 @@ namespace densepath {
 // Whether `planes_forward` and `planes_backward` are for such a convolution.
 template <class Number>
 inline bool is_in_planes(const Shape& shape) {
-  return std::is_same_v<Number, BFloat16> && Slices::fit(shape) &&
+  return std::is_same_v<Number, BFloat16> && fits_slices(shape) &&
          multiplies_planes(shape.group_inputs());
 }
 

@@ -28,6 +28,15 @@ def test_equal_logits_agree_in_everything():
     }
 
 
+def test_scores_are_compared_as_they_are_answered():
+    """A network with a temperature answers sharper ones, or flatter."""
+    two = np.array([[0.1, -0.1], [-0.2, 0.2]], np.float32)
+    kind = {"multi_label": False, "bound": 1e-3}
+    found = {t: compare(two + [[0.2, 0]], two, temperature=t, **kind) for t in (None, 0.2, 5.0)}
+    assert found[0.2]["score"] > 2 * found[None]["score"] > 4 * found[5.0]["score"] > 0
+    assert found[0.2]["relative"] == found[None]["relative"]
+
+
 def test_the_difference_is_set_against_the_largest_logit_of_all():
     found = EXPECTED.copy()
     found[0, 1] += 0.5

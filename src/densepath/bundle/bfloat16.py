@@ -19,8 +19,9 @@ FIELD, OTHERS = "bfloat16", "bfloat16_others"
 # do, too; what others round depends on the processor.
 OURS = "native"
 LEAST_SAME_FIVE = 0.99
-# Of so many classes or fewer the five best say nothing, nor do they where an image has several.
-FEW_CLASSES = 5
+# The best classes that are compared. Of so many or fewer they say nothing, nor where an image has
+# several.
+BEST = 5
 # There no score may be further than this from the reference's, on as many images.
 MOST_SCORE = 0.02
 # Two logits are a tie where they are nearer to each other than this share of the largest: one step
@@ -127,7 +128,7 @@ _FLAGS = ("amx", "by_score")
 
 def is_judged_by_score(num_classes: int, *, multi_label: bool) -> bool:
     """Whether the five best classes of such a network say nothing."""
-    return multi_label or num_classes <= FEW_CLASSES
+    return multi_label or num_classes <= BEST
 
 
 def reports_in(parity: Mapping[str, Any] | None) -> dict[str, BFloat16Report]:

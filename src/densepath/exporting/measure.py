@@ -84,15 +84,15 @@ def measure_parity(
         for engine in _engines(name, openings[name]):
             say(f"running {name} on {engine.info.name}")
             try:
-                rows += _run_all(name, engine, cases, batch_sizes, checkpoint.multi_label)
+                rows += _run_all(name, engine, cases, batch_sizes, checkpoint)
             finally:
                 engine.close()
-    quick, multi_label = is_quick_in_bfloat16(parts), checkpoint.multi_label
+    quick = is_quick_in_bfloat16(parts)
     in_bfloat16 = measure_bfloat16(
         openings,
         by_pillow[0],
         expected[0],
-        multi_label=multi_label,
+        multi_label=checkpoint.multi_label,
         temperature=checkpoint.temperature,
         others=quick,
         say=say,
@@ -281,7 +281,7 @@ def _run_all(
     engine: Engine,
     cases: Sequence[_Case],
     batch_sizes: Sequence[int],
-    multi_label: bool,
+    checkpoint: Checkpoint,
 ) -> Iterator[EngineRow]:
     """A row for each case and batch size."""
     for case in cases:
@@ -290,7 +290,11 @@ def _run_all(
             starts = range(0, len(case.inputs), batch_size)
             parts = [engine.run_tensor_share(case.inputs[i : i + batch_size]) for i in starts]
             measured = compare(
-                np.concatenate(parts), case.expected, multi_label=multi_label, bound=bound
+                np.concatenate(parts),
+                case.expected,
+                multi_label=checkpoint.multi_label,
+                temperature=checkpoint.temperature,
+                bound=bound,
             )
             size = f"{height} × {width}"
             yield EngineRow(name, engine.info.name, case.resizer, size, batch_size, **measured)

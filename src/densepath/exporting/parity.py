@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densepath.bundle import speeds
-from densepath.bundle.bfloat16 import FIELD, BFloat16Report, to_parity
+from densepath.bundle.bfloat16 import BEST, FIELD, BFloat16Report, to_parity
 from densepath.bundle.speeds import Speeds
 from densepath.errors import ParityError
 from densepath.predict.answers import probabilities
@@ -27,7 +27,6 @@ LOGIT_BOUNDS: dict[Resizer, float] = {"Pillow": 1e-3, "graph": 2e-2}
 # Of the values of all resized images: the share that may differ at all, and by more than 1 of 255.
 # Runtimes round the halves that Pillow's fixed point makes otherwise; see docs/export.md.
 SHARE_BOUND, SHARE_BEYOND_BOUND = 0.1, 1e-3
-BEST = 5
 NAMES_SHOWN = 10
 
 
@@ -46,7 +45,7 @@ class EngineRow:
         ties: images with another best class that is, in the reference, nearer to the best one than
             the bound.
         top5: the share of the images whose five best classes are the reference's, in its order.
-        score: the largest |Δscore|.
+        score: the largest |Δscore|, of scores as they are answered.
     """
 
     format: str
@@ -262,6 +261,7 @@ def compare(
     expected: NDArray[np.float32],
     *,
     multi_label: bool,
+    temperature: float | None = None,
     bound: float,
 ) -> dict[str, Any]:
     """The figures of an `EngineRow` from logits [N, classes]; `bound` is that of the logits."""
@@ -274,15 +274,30 @@ def compare(
     behind = expected.max(1) - np.take_along_axis(expected, taken[:, None], 1)[:, 0]
     ties = (behind <= bound * size) & ~best
     ranks = [np.argsort(-logits, axis=1, kind="stable")[:, :BEST] for logits in (found, expected)]
-    scores = [probabilities(logits, multi_label=multi_label) for logits in (found, expected)]
+    scores = score_differences(found, expected, multi_label=multi_label, temperature=temperature)
     return {
         "max_difference": difference,
         "relative": relative,
         "top1": float((best | ties).mean()),
         "ties": int(ties.sum()),
         "top5": float((ranks[0] == ranks[1]).all(1).mean()),
-        "score": float(np.abs(scores[0] - scores[1]).max()),
+        "score": float(scores.max()),
     }
+
+
+def score_differences(
+    found: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    *,
+    multi_label: bool,
+    temperature: float | None,
+) -> NDArray[np.float32]:
+    """The largest |Δscore| of each image [N] from logits [N, classes]."""
+    scores = [
+        probabilities(logits, multi_label=multi_label, temperature=temperature)
+        for logits in (found, expected)
+    ]
+    return np.abs(scores[0] - scores[1]).max(1)
 
 
 def check_parity(parity: Parity) -> None:

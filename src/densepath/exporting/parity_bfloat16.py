@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from densepath.bundle.bfloat16 import (
+    BEST,
     MOST_SCORE,
     OURS,
     TIE,
@@ -25,8 +26,7 @@ from densepath.engines.engine import Logits, Normalised
 from densepath.engines.machine import has_amx, missing_bfloat16
 from densepath.engines.opening import Opening, open_runtime
 from densepath.errors import EngineError
-from densepath.exporting.parity import BEST, compare
-from densepath.predict.answers import probabilities
+from densepath.exporting.parity import compare, score_differences
 
 
 def is_quick_in_bfloat16(formats: Container[str]) -> bool:
@@ -93,14 +93,13 @@ def report_of(
     found: Logits, expected: Logits, *, multi_label: bool, temperature: float | None = None
 ) -> BFloat16Report:
     """The figures of logits [N, classes] beside those of the reference."""
-    figures = compare(found, expected, multi_label=multi_label, bound=TIE)
+    kind: dict[str, Any] = {"multi_label": multi_label, "temperature": temperature}
+    figures = compare(found, expected, **kind, bound=TIE)
     five = [np.argsort(-logits, axis=1, kind="stable")[:, :BEST] for logits in (found, expected)]
     same = (np.sort(five[0]) == np.sort(five[1])).all(1)
     by_score = is_judged_by_score(expected.shape[1], multi_label=multi_label)
     if by_score:
-        kind: dict[str, Any] = {"multi_label": multi_label, "temperature": temperature}
-        scores = [probabilities(logits, **kind) for logits in (found, expected)]
-        same = np.abs(scores[0] - scores[1]).max(1) <= MOST_SCORE
+        same = score_differences(found, expected, **kind) <= MOST_SCORE
     return BFloat16Report(
         num_images=len(expected),
         top1=figures["top1"],

@@ -32,7 +32,10 @@ def test_scores_are_compared_as_they_are_answered():
     """A network with a temperature answers sharper ones, or flatter."""
     two = np.array([[0.1, -0.1], [-0.2, 0.2]], np.float32)
     kind = {"multi_label": False, "bound": 1e-3}
-    found = {t: compare(two + [[0.2, 0]], two, temperature=t, **kind) for t in (None, 0.2, 5.0)}
+    found = {
+        t: compare(two + np.float32([[0.2, 0]]), two, temperature=t, **kind)
+        for t in (None, 0.2, 5.0)
+    }
     assert found[0.2]["score"] > 2 * found[None]["score"] > 4 * found[5.0]["score"] > 0
     assert found[0.2]["relative"] == found[None]["relative"]
 

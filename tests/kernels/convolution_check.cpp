@@ -155,7 +155,7 @@ Case draw(reference::Random& random) {
   Case of{};
   of.images = random.one_of({1, 2, 3, 5});
   of.height = random.one_of({1, 2, 3, 5, 7, 8, 10, 14});
-  of.width = random.one_of({1, 2, 4, 5, 7, 8, 11, 13});
+  of.width = random.one_of({1, 2, 4, 5, 7, 8, 11, 13, 14, 17, 23, 27, 43});
   of.groups = random.one_of({1, 1, 1, 2, 5, 8});
   if (of.groups == 1) {
     of.inputs = random.one_of({1, 5, 16, 23, 48, 65, 128});

@@ -291,7 +291,7 @@ def score_differences(
     *,
     multi_label: bool,
     temperature: float | None,
-) -> NDArray[np.float32]:
+) -> NDArray[np.float64]:
     """The largest |Δscore| of each image [N] from logits [N, classes]."""
     scores = [
         probabilities(logits, multi_label=multi_label, temperature=temperature)

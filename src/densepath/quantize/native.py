@@ -47,21 +47,11 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def write(task: Task, methods: Sequence[str]) -> Iterator[Written]:
-    """Write the form by each of the methods, into folders of the task's.
-
-    The activations are measured once for all methods.
-    """
-    found = observe_inputs(task.checkpoint, task.calibration)
-    for method in methods:
+    """Write the form by each of the methods, into folders of the task's."""
+    kept = set(task.kept_names())
+    for method, tensors in _quantise_by(task.checkpoint, task.calibration, methods, kept).items():
         folder = task.folder(f"native-{method}")
-        _save(
-            task.checkpoint,
-            folder / FILE_NAME,
-            found,
-            calibration=task.calibration,
-            method=check_method(method, METHODS),
-            keep_float=task.kept_names(),
-        )
+        _save(folder / FILE_NAME, tensors, task.checkpoint, task.calibration, method, kept)
         yield method, folder, {"model": FILE_NAME}
 
 
@@ -98,32 +88,23 @@ def write_native(
         OutputError: the file cannot be written.
     """
     chosen = check_method(method, METHODS)
-    found = observe_inputs(checkpoint, calibration)
-    _save(
-        checkpoint,
-        Path(path),
-        found,
-        calibration=calibration,
-        method=chosen,
-        keep_float=keep_float,
-    )
+    kept = {layer.name for layer in choose_layers(checkpoint.spec, set(keep_float))}
+    made = _quantise_by(checkpoint, calibration, [chosen], kept)
+    _save(Path(path), made[chosen], checkpoint, calibration, chosen, kept)
 
 
 def _save(
-    checkpoint: Checkpoint,
     path: Path,
-    found: dict[str, Observer],
-    *,
+    tensors: Tensors,
+    checkpoint: Checkpoint,
     calibration: Calibration,
     method: RangeMethod,
-    keep_float: Iterable[str],
+    kept: set[str],
 ) -> None:
-    """Write the file, from what was `found` of the inputs on the calibration images."""
+    """Write the file."""
     from safetensors.numpy import save_file
 
     names = [layer.name for layer in plan(checkpoint.spec)]
-    kept = {layer.name for layer in choose_layers(checkpoint.spec, set(keep_float))}
-    tensors = _quantise(checkpoint, found, method, kept)
     description = checkpoint._describe() | {
         "format": INT8_FORMAT,
         "quantization": {
@@ -137,6 +118,15 @@ def _save(
     text = to_json(description, sort_keys=True)
     with write_atomically(path) as temporary:
         save_file(tensors, str(temporary), metadata={METADATA_KEY: text})
+
+
+def _quantise_by(
+    checkpoint: Checkpoint, calibration: Calibration, methods: Sequence[str], kept: set[str]
+) -> dict[RangeMethod, Tensors]:
+    """The tensors of the file by each method; the activations are measured once for all."""
+    chosen = [check_method(method, METHODS) for method in methods]
+    found = observe_inputs(checkpoint, calibration)
+    return {method: _quantise(checkpoint, found, method, kept) for method in chosen}
 
 
 def _quantise(

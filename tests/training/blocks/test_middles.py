@@ -110,22 +110,29 @@ def test_a_rounded_gradient_is_read_as_its_values(size):
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 1), (1, 5), (1, 35), (2, 7)])
+CONVOLUTIONS = [(35, 1, 1), (35, 2, 1), (35, 1, 5), (35, 1, 35), (35, 2, 7)]
+IN_PAIRS = [(36, 1, 9), (36, 2, 3), (48, 1, 2)]
+
+
+@pytest.mark.parametrize(("channels", "stride", "groups"), [*CONVOLUTIONS, *IN_PAIRS])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_a_rounded_map_is_convolved_as_its_values_and_its_gradient_is_rounded(size, stride, groups):
-    """But for AMX, which multiplies bfloat16 where the map is of it."""
+def test_a_rounded_map_is_convolved_as_its_values_and_its_gradient_is_rounded(
+    size, channels, stride, groups
+):
+    """But where bfloat16 is multiplied: of groups of even width, and all that AMX does."""
     operations, (number, height, width) = lower(2), size
-    is_same = torch.equal
-    if operations.has_amx and (stride, groups) != (2, 1):
-        is_same = is_near
-    weight, norm = images(35, 35 // groups, 3, 3).float(), random_norm(35)
+    in_pairs = operations.has_bfloat16 and groups > 1 and channels // groups % 2 == 0
+    in_squares = operations.has_amx and (stride, groups) != (2, 1)
+    is_same = is_near if in_pairs or in_squares else torch.equal
+    weight, norm = images(channels, channels // groups, 3, 3).float(), random_norm(channels)
     sides = (number, -(-height // stride), -(-width // stride))
-    data = Gradient(random_map(operations, torch.float32, *sides, 35))
+    data = Gradient(random_map(operations, torch.float32, *sides, channels))
     found = []
     for dtype in (torch.bfloat16, torch.float32):
-        x = random_map(operations, torch.bfloat16, *size, 35)
-        x = operations.new_map(*size, 35, dtype=dtype).copy_(x)
-        into, out = operations.new_map(*size, 35, dtype=dtype), operations.new_map(*sides, 35)
+        x = random_map(operations, torch.bfloat16, *size, channels)
+        x = operations.new_map(*size, channels, dtype=dtype).copy_(x)
+        into = operations.new_map(*size, channels, dtype=dtype)
+        out = operations.new_map(*sides, channels)
         convolve = partial(operations.convolve, stride=stride, groups=groups)
         moments = convolve(x, norm, weight, out, statistics=True)
         backward = partial(operations.convolve_backward, stride=stride, groups=groups)

@@ -75,8 +75,8 @@ template <class Entry, int NV, int STRIDE, bool AGAIN, class TargetOf>
 inline void multiply_rows(const Piece<Entry>& of, int vector, const EntriesOf<Entry>& entries,
                           int rows, int wide, const TargetOf& target_of) {
   const Slices<Entry>& slices = of.slices;
-  // The tile's three weights a vector leave 16 registers sums of too few pixels.
-  if constexpr (LANES < 16 && Entry::INPUTS == 1)
+  // Of 16 registers the tile's three weights a vector leave sums of too few pixels.
+  if constexpr (MR < 14 && Entry::INPUTS == 1)
     if (!slices.narrow)
       return multiply_by_taps<NV, STRIDE>(of, vector, entries, rows, wide, target_of);
   const long apart = slices.apart();

@@ -228,7 +228,6 @@ inline void banded_backward_by(const Shape& shape, const ActivationsOf<Number>& 
     parts[index] = floats(size);
     const EntriesOf<FloatEntry> inputs(slices, bands.rows() * s + 2, shape.wide * s + 2);
     const EntriesOf<FloatEntry> outputs(slices, bands.rows() + 2, shape.wide + 2);
-    const EntriesOf<Entry> read(turned, bands.rows() + 2, shape.wide + 2);
     const auto prepare = [&](Band band) {
       fetch_rows(input.maps, band.image, band.low * s - 1, band.high * s + 1);
       fetch_rows(masked.into, band.image, band.low * s, band.high * s);
@@ -247,6 +246,7 @@ inline void banded_backward_by(const Shape& shape, const ActivationsOf<Number>& 
       if constexpr (std::is_same_v<Entry, FloatEntry>) {
         band_inputs(piece, outputs, masked, totals[index]);
       } else {
+        const EntriesOf<Entry> read(turned, bands.rows() + 2, shape.wide + 2);
         read.fill(gradient, slice, band.image, band.low - 1, rows + 2);
         band_inputs(piece, read, masked, totals[index]);
       }

@@ -1,5 +1,6 @@
-// The tiles of grouped convolutions that only a backward pass has: the gradients of the inputs of a
-// stride of two, and those of the weights.
+// The tiles of grouped convolutions besides that of `grouped_tile.hpp`: tap by tap, for the
+// gradients of the inputs of a stride of two and for few registers; and for the gradients of the
+// weights.
 #pragma once
 
 #include "slices.hpp"

@@ -1,4 +1,5 @@
-// Grouped 3×3 convolutions in slices: of narrow groups as many as fit into a vector, else one.
+// Grouped 3×3 convolutions in slices: of narrow groups as many as fit into a vector, where lanes
+// can be permuted, else one.
 //
 // A pixel of a slice is its channels' numbers, or pairs of them in bfloat16 (see grouped_tile.hpp).
 #pragma once

@@ -3,8 +3,9 @@
 The 1×1 convolutions, most of a step, can multiply in bfloat16, with sums in float32 (AVX512_BF16;
 elsewhere the same is computed in float32, more slowly). The 3×3 convolutions without groups do with
 AMX alone: else theirs is a quarter of the multiplications in float32, which rounded operands would
-not bear; those of stride 2 never do. Those in groups of an even width do as well, forward and, of
-stride 1, for the gradient of what they read; with AMX in all three products, of any width up to 32.
+not bear; those of stride 2 never do. Those in groups of an even width do where the processor does,
+forward and, of stride 1, for the gradient of what they read; with AMX in all three products, of any
+width up to 32.
 
 Maps are of float32, but those of `middle_dtype` of bfloat16 where 1×1 convolutions multiply so.
 
@@ -73,7 +74,7 @@ class NativeOperations:
         Args:
             threads: as many as torch has at each call, if None.
             ranks: the processes whose images BatchNorms count together.
-            bfloat16: 1×1 convolutions multiply so, and those in groups; with AMX 3×3 ones, too.
+            bfloat16: 1×1 convolutions multiply so, and 3×3 ones as far as it says above.
             recomputes: see `Operations`.
             memory: of the maps; of its own, if None.
 

@@ -11,7 +11,7 @@ from densepath.bundle.manifest import Manifest, Tensor
 from densepath.engines import choose as choosing
 from densepath.engines import machine, native
 from densepath.engines import precision as judging
-from densepath.engines.choose import LARGE_PARAMETERS, choose
+from densepath.engines.choose import choose
 from densepath.engines.machine import missing_bfloat16
 from densepath.engines.request import EngineRequest
 from densepath.errors import EngineError, UnknownNameError, UsageError
@@ -29,7 +29,6 @@ def bundle(
     report=GOOD,
     precision="float32",
     formats=("onnx", "openvino", "torch"),
-    parameters=1,
     labels=LABELS,
     multi_label=False,
 ):
@@ -37,7 +36,7 @@ def bundle(
     graph = {"onnx": "model.onnx", "openvino": "model.xml", "torch": "model.safetensors"}
     graph |= {"native": "model-int8.safetensors"}
     manifest = Manifest(
-        model={"name": "densenet121", "family": "densenet", "num_parameters": parameters},
+        model={"name": "densenet121", "family": "densenet", "num_parameters": 1},
         labels=list(labels),
         multi_label=multi_label,
         preprocess=Preprocess((32, 32)),
@@ -212,17 +211,6 @@ def test_a_checkpoint_has_no_report_and_stays_in_float32(monkeypatch):
     assert (choice.engine, choice.precision, choice.precision_reason) == ("native", "float32", "")
 
 
-def test_a_large_network_is_our_kernels_in_bfloat16_and_openvinos_in_float32(monkeypatch):
-    large = bundle(parameters=LARGE_PARAMETERS)
-    has_bfloat16(monkeypatch, "it has none")
-    choice = choose(auto(), large)
-    assert (choice.engine, choice.precision) == ("openvino", "float32")
-    has_bfloat16(monkeypatch)
-    choice = choose(auto(), large)
-    assert (choice.engine, choice.precision) == ("native", "bfloat16")
-    assert choice.reason == "the fastest on a CPU"
-
-
 def test_without_our_kernels_there_is_no_bfloat16(monkeypatch):
     has_bfloat16(monkeypatch)
     monkeypatch.setattr(compiling, "find_compiler", lambda: None)
@@ -257,9 +245,9 @@ def test_float32_that_an_int8_bundle_lacks_is_said():
     )
 
 
-def test_of_int8_forms_ours_comes_first_whatever_the_size():
-    large = bundle(precision="int8", formats=("native", "openvino"), parameters=LARGE_PARAMETERS)
-    assert choose(auto(), large).engine == "native"
+def test_of_int8_forms_ours_comes_first():
+    int8 = bundle(precision="int8", formats=("native", "openvino"))
+    assert choose(auto(), int8).engine == "native"
 
 
 def test_bfloat16_that_nothing_here_multiplies_is_worth_compiling_our_kernels(monkeypatch):

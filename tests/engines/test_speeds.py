@@ -8,7 +8,7 @@ import pytest
 
 from densepath.bundle.speeds import Speeds
 from densepath.engines import machine, measured
-from densepath.engines.choose import LARGE_PARAMETERS, choose
+from densepath.engines.choose import choose
 from densepath.engines.machine import describe_kind
 from densepath.engines.request import EngineRequest
 from densepath.kernels import compile as compiling
@@ -52,15 +52,6 @@ def test_the_fastest_where_the_bundle_was_made_is_taken_and_the_times_are_said()
         "by the bundle's measurement on such a machine: openvino 20 ms, native 30 ms, onnxruntime "
         "40 ms for 4 images"
     )
-    assert taken(bundle(OPENVINO_AHEAD, parameters=LARGE_PARAMETERS)).engine == "openvino"
-
-
-def test_a_large_network_is_our_kernels_where_they_were_faster():
-    """Without a measurement it would be OpenVINO's."""
-    ahead = {"native": 0.1, "openvino": 0.2}
-    assert taken(bundle(ahead, parameters=LARGE_PARAMETERS)).engine == "native"
-    elsewhere = bundle(ahead, machine="Xeon (0), 2 cores", parameters=LARGE_PARAMETERS)
-    assert taken(elsewhere).engine == "openvino"
 
 
 def test_a_measurement_on_another_kind_of_machine_counts_nothing():

@@ -28,7 +28,7 @@ from densepath.bundle.manifest import File
 from densepath.engines import choose as choosing
 from densepath.engines import machine, obstacles
 from densepath.engines import precision as judging
-from densepath.engines.choose import LARGE_PARAMETERS, choose
+from densepath.engines.choose import choose
 from densepath.engines.request import MANY_IMAGES, EngineRequest
 from densepath.errors import (
     BundleError,
@@ -277,16 +277,6 @@ def test_auto_takes_the_fastest_or_for_few_images_the_one_that_is_ready_soonest(
     assert choice.engine == engine
     if "torch" not in formats:
         assert "has no torch format" in choice.reason
-
-
-def test_a_large_network_is_openvinos_unless_few_images_wait(opened, compiled, no_gpu):
-    model = {**opened.manifest.model, "num_parameters": LARGE_PARAMETERS}
-    manifest = dataclasses.replace(opened.manifest, model=model)
-    large = dataclasses.replace(opened, manifest=manifest)
-    plain = EngineRequest(precision="float32")
-    assert choose(plain, large).engine == "openvino"
-    assert choose(dataclasses.replace(plain, num_images=1), large).engine == "native"
-    assert choose(plain, only(large, "onnx", "torch")).engine == "native"
 
 
 def test_without_a_compiler_the_next_engine_is_taken_and_the_reason_said(

@@ -107,7 +107,6 @@ class Runtime:
         openmp: its threads are OpenMP's, which a process that was forked has not.
         by_itself: `auto` may take it.
         opens: its place among all by the time until the first answer.
-        large: its place among all for a large network.
     """
 
     name: str
@@ -126,7 +125,6 @@ class Runtime:
     openmp: bool = False
     by_itself: bool = True
     opens: int = 9
-    large: int = 2
 
     @property
     def arithmetic(self) -> tuple[Precision, ...]:
@@ -258,7 +256,6 @@ RUNTIMES: dict[str, Runtime] = {
             packages=_ORT,
             gpu=True,
             check="densepath.engines.machine:missing_gpu",
-            large=0,
         ),
         Runtime(
             "native",
@@ -281,7 +278,6 @@ RUNTIMES: dict[str, Runtime] = {
             packages=_OPENVINO,
             precisions=_BOTH,
             opens=2,
-            large=1,
         ),
         Runtime(
             "executorch",

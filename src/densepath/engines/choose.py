@@ -2,8 +2,8 @@
 
 `auto` takes the first row of `RUNTIMES` that nothing is in the way of. For few images the
 order is that of `opens`, by how soon an engine is ready; on the kind of machine that a bundle was
-made on, by how fast each was there (`measured.py`); elsewhere OpenVINO comes before our own kernels
-for a large network. One in bfloat16 comes before them where `precision.py` takes it.
+made on, by how fast each was there (`measured.py`). One in bfloat16 comes before them where
+`precision.py` takes it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from densepath.engines.request import AUTO, MANY_IMAGES, EngineRequest, is_few
 from densepath.errors import DensepathError, EngineError, UnknownNameError, UsageError
 from densepath.wording import counted
 
-# From so many parameters on OpenVINO is the faster: DPN-98, 107 and 131 (benchmarks/inference.py).
-LARGE_PARAMETERS = 50_000_000
 MEASURED = "by the bundle's measurement on such a machine"
 
 
@@ -183,10 +181,6 @@ def _by_preference(
         return sorted(rows, key=lambda row: row.opens)
     if bundle is None:
         return rows
-    # That was measured in float32.
-    large = bundle.manifest.model["num_parameters"] >= LARGE_PARAMETERS
-    if large and request.precision == "float32":
-        rows = sorted(rows, key=lambda row: row.large)
     return rows if speeds is None else in_measured_order(rows, speeds, request.precision)
 
 

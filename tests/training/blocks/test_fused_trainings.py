@@ -100,7 +100,11 @@ def test_a_training_that_is_gone_on_with_says_again_what_computes(tmp_path):
     ("has_bfloat16", "has_amx", "text"),
     [
         (False, False, "not in blocks, which are in float32"),
-        (True, False, "in blocks the 1×1 convolutions and even groups; all else is in float32"),
+        (
+            True,
+            False,
+            "in blocks the 1×1 convolutions and groups of even width; all else is in float32",
+        ),
         (True, True, "in blocks the convolutions; all else is in float32"),
     ],
 )

@@ -196,7 +196,9 @@ def choose_arithmetic(
             rounding = NativeOperations(
                 ranks=ranks, bfloat16=True, recomputes=recomputes, memory=native.memory
             )
-            rounded = "convolutions" if native.has_amx else "1×1 convolutions and even groups"
+            rounded = (
+                "convolutions" if native.has_amx else "1×1 convolutions and groups of even width"
+            )
             of_lower = f"in blocks the {rounded}; all else is in float32"
             return Arithmetic(native, rounding, dtype, text, of_lower)
     operations = PortableOperations(device, dtype, ranks=ranks, recomputes=recomputes)

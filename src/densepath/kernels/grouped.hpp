@@ -18,35 +18,6 @@ struct GroupedSlice {
   int vectors() const { return (columns + LANES - 1) / LANES; }
 };
 
-// Where it writes: the first pixel's outputs, `step` between two pixels, `columns` of them.
-template <class Number>
-struct TargetOf {
-  Number* to;
-  long step;
-  int columns;
-  const float* bias;
-  bool relu;
-
-  TargetOf at(int pixel) const { return {to + pixel * step, step, columns, bias, relu}; }
-  template <int M, int NV>
-  void start(Vector (&sums)[M][NV]) const {
-#pragma GCC unroll 16
-    for (int r = 0; r < M; ++r)
-#pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) sums[r][v] = bias ? load(bias + v * LANES) : Vector{};
-  }
-  template <int M, int NV>
-  void write(const Vector (&sums)[M][NV]) const {
-#pragma GCC unroll 16
-    for (int r = 0; r < M; ++r)
-#pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v)
-        if (const int wanted = columns - v * LANES; wanted > 0)
-          store_some(to + r * step + v * LANES, relu ? densepath::relu(sums[r][v]) : sums[r][v],
-                     wanted);
-  }
-};
-
 // A convolution of two groups or more.
 template <class Entry>
 class Grouped {
@@ -151,22 +122,11 @@ class Grouped {
 
   template <int STRIDE, class Target>
   void run_row(const GroupedSlice& slice, int width, WindowOf<Unit> in, const Target& out) const {
-    const auto tiles = [&](auto vectors, auto narrow) {
-      constexpr int NV = decltype(vectors)::value;
-      cover<most_abreast(NV)>(0, width, [&](auto pixels, int x) {
-        WindowOf<Unit> here = in;
-        here.corner += x * in.step;
-        grouped_tile<Entry, decltype(pixels)::value, NV, STRIDE, decltype(narrow)::value>(
-            {slice.weights.get(), slice.places.data()}, entries_, here, out.at(x));
-      });
-    };
-    using One = std::integral_constant<int, 1>;
-    if (narrow_)
-      tiles(One{}, std::true_type{});
-    else if (slice.vectors() == 1)
-      tiles(One{}, std::false_type{});
+    const GroupedWeights weights{slice.weights.get(), slice.places.data()};
+    if (slice.vectors() == 1)
+      grouped_row<Entry, 1, STRIDE>(weights, narrow_, entries_, width, in, out);
     else
-      tiles(std::integral_constant<int, 2>{}, std::false_type{});
+      grouped_row<Entry, 2, STRIDE>(weights, narrow_, entries_, width, in, out);
   }
 
   int inputs_ = 0, outputs_ = 0;

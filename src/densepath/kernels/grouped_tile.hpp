@@ -45,6 +45,35 @@ struct WindowOf {
   long step, line, ld;
 };
 
+// Where it writes plainly: the first pixel's outputs, `step` between two pixels, `columns` of them.
+template <class Number>
+struct TargetOf {
+  Number* to;
+  long step;
+  int columns;
+  const float* bias;
+  bool relu;
+
+  TargetOf at(int pixel) const { return {to + pixel * step, step, columns, bias, relu}; }
+  template <int M, int NV>
+  void start(Vector (&sums)[M][NV]) const {
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) sums[r][v] = bias ? load(bias + v * LANES) : Vector{};
+  }
+  template <int M, int NV>
+  void write(const Vector (&sums)[M][NV]) const {
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v)
+        if (const int wanted = columns - v * LANES; wanted > 0)
+          store_some(to + r * step + v * LANES, relu ? densepath::relu(sums[r][v]) : sums[r][v],
+                     wanted);
+  }
+};
+
 // Pixels of a row that are computed together at most, each with so many vectors of sums: three more
 // registers a vector are for weights, and one for an entry.
 constexpr int most_abreast(int vectors) { return MR == 14 ? 14 / vectors : vectors == 1 ? 10 : 4; }
@@ -104,6 +133,24 @@ __attribute__((noinline)) void grouped_tile(GroupedWeights slice, int entries,
     }
   }
   out.write(sums);
+}
+
+// A row of `width` pixels in tiles; out.at(x) takes those from pixel x on, if `AGAIN` some of them
+// twice.
+template <class Entry, int NV, int STRIDE, bool AGAIN = true, class Target>
+inline void grouped_row(GroupedWeights weights, bool narrow, int entries, int width,
+                        WindowOf<typename Entry::Unit> in, const Target& out) {
+  const auto tiles = [&](auto is_narrow) {
+    cover<most_abreast(NV), AGAIN>(0, width, [&](auto pixels, int x) {
+      WindowOf<typename Entry::Unit> here = in;
+      here.corner += x * in.step;
+      grouped_tile<Entry, decltype(pixels)::value, NV, STRIDE, decltype(is_narrow)::value>(
+          weights, entries, here, out.at(x));
+    });
+  };
+  if constexpr (NV == 1)
+    if (narrow) return tiles(std::true_type{});
+  tiles(std::false_type{});
 }
 
 }  // namespace densepath

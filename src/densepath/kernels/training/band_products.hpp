@@ -64,13 +64,12 @@ inline void multiply_by_taps(const Piece<FloatEntry>& of, int vector,
         taps.add(entries.at(row * STRIDE + tap / 3, x * STRIDE + tap % 3),
                  of.weights + of.slices.place(vector, tap, 0));
       tile_of_taps<NV>(of.slices, vector, taps, STRIDE * of.slices.apart(),
-                       std::min(step, wide - x), target_of(row, x));
+                       std::min(step, wide - x), target_of(row).at(x));
     }
 }
 
 // Rows of NV vectors of outputs, from `vector` on, whose upper left entries are those of `entries`:
-// `wide` pixels each. target_of(row, x) takes what is computed from pixel x on, if `AGAIN` some of
-// it twice.
+// `wide` pixels each. target_of(row) takes what is computed of a row, if `AGAIN` some of it twice.
 template <class Entry, int NV, int STRIDE, bool AGAIN, class TargetOf>
 inline void multiply_rows(const Piece<Entry>& of, int vector, const EntriesOf<Entry>& entries,
                           int rows, int wide, const TargetOf& target_of) {
@@ -81,18 +80,10 @@ inline void multiply_rows(const Piece<Entry>& of, int vector, const EntriesOf<En
       return multiply_by_taps<NV, STRIDE>(of, vector, entries, rows, wide, target_of);
   const long apart = slices.apart();
   const GroupedWeights weights{of.weights + slices.place(vector, 0, 0), slices.places.data()};
-  const auto tiles = [&](auto narrow) {
-    for (int row = 0; row < rows; ++row)
-      cover<most_abreast(NV), AGAIN>(0, wide, [&](auto pixels, int x) {
-        grouped_tile<Entry, decltype(pixels)::value, NV, STRIDE, decltype(narrow)::value>(
-            weights, slices.entries,
-            {entries.at(row * STRIDE, x * STRIDE), STRIDE * apart, entries.line(), apart},
-            target_of(row, x));
-      });
-  };
-  if constexpr (NV == 1)
-    if (slices.narrow) return tiles(std::true_type{});
-  tiles(std::false_type{});
+  for (int row = 0; row < rows; ++row)
+    grouped_row<Entry, NV, STRIDE, AGAIN>(
+        weights, slices.narrow, slices.entries, wide,
+        {entries.at(row * STRIDE, 0), STRIDE * apart, entries.line(), apart}, target_of(row));
 }
 
 }  // namespace densepath

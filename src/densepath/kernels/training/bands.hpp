@@ -12,29 +12,7 @@
 
 namespace densepath {
 
-// Where a tile's outputs go. What is written beyond a slice's, the next one overwrites.
-template <class Made>
-struct OutputsAt {
-  Made* to;
-  int64_t ld;
-  int left;
-
-  template <int M, int NV>
-  void start(Vector (&sums)[M][NV]) const {
-    for (int r = 0; r < M; ++r)
-      for (int v = 0; v < NV; ++v) sums[r][v] = Vector{};
-  }
-  template <int M, int NV>
-  __attribute__((always_inline)) void write(const Vector (&sums)[M][NV]) const {
-#pragma GCC unroll 16
-    for (int r = 0; r < M; ++r)
-#pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v)
-        if (left > v * LANES) store_some(to + r * ld + v * LANES, sums[r][v], left - v * LANES);
-  }
-};
-
-// A band's outputs of one slice.
+// A band's outputs of one slice. What is written beyond them, the next slice overwrites.
 template <class Entry, class Made>
 inline void band_outputs(const Piece<Entry>& of, const EntriesOf<Entry>& entries,
                          const MapsOf<Made>& out) {
@@ -42,9 +20,9 @@ inline void band_outputs(const Piece<Entry>& of, const EntriesOf<Entry>& entries
   const int64_t first = (static_cast<int64_t>(of.band.image) * of.shape.high + of.band.low) * wide;
   each_vectors(of.slices, [&](auto vectors, int v) {
     const int c = of.channel(v);
-    const auto target_of = [&](int row, int x) {
-      return OutputsAt<Made>{out.at(first + static_cast<int64_t>(row) * wide + x) + c, out.ld,
-                             of.slices.channels - c};
+    const auto target_of = [&](int row) {
+      return TargetOf<Made>{out.at(first + static_cast<int64_t>(row) * wide) + c, out.ld,
+                            of.slices.channels - c, nullptr, false};
     };
     if (of.shape.stride == 1)
       multiply_rows<Entry, vectors, 1, true>(of, v, entries, rows, wide, target_of);
@@ -102,6 +80,7 @@ struct InputsAt {
   int step;
   Vector (*sums)[2];  // of each vector, gradients and products
 
+  InputsAt at(int x) const { return {writers, pixel + x * step, step, sums}; }
   template <int M>
   void start(Vector (&behind)[M][NV]) const {
     for (int r = 0; r < M; ++r)
@@ -161,7 +140,7 @@ inline void band_inputs(const Piece<Entry>& of, const EntriesOf<Entry>& entries,
     if (s == 1)
       multiply_rows<Entry, NV, 1, false>(
           of, vector, entries, high - low, shape.width,
-          [&](int row, int x) { return inputs_at<NV>(writers, row_of(low + row) + x, 1, sums); });
+          [&](int row) { return inputs_at<NV>(writers, row_of(low + row), 1, sums); });
     else if constexpr (Entry::INPUTS == 1)
       for (int y = low; y < high; ++y)
         for (int column = 0; column < std::min(2, shape.width); ++column) {
